@@ -26,7 +26,6 @@ from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
 from moorage.deploy.keeping.space import NO_SPACE
 from moorage.deploy.work.cancellation import Cancellation
-from moorage.deploy.work.failure import explain
 from moorage.deploy.work.rollback import Rollback, RollingBack
 from moorage.engines.engine import EngineView
 from moorage.errors import (
@@ -42,7 +41,14 @@ from moorage.ledger.burn import hour_of, lacking
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_text
 from moorage.planning.plan import Plan
-from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView, Finding, Summary
+from moorage.records.deployment import (
+    UNDER_WAY,
+    Advice,
+    DeploymentStatus,
+    DeploymentView,
+    Finding,
+    Summary,
+)
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs
 from moorage.storage.money import accounts, billing
@@ -132,15 +138,15 @@ def _failed(found: DeploymentView) -> DeploymentProgress:
     reason = found.reason or ""
     if serving is not None:
         reason = f"{reason.rstrip('. ')}. Deployment {serving} serves on."
-    explained = explain(found.reason_code, reason, found.log_tail)
+    advice = msgspec.json.decode(found.advice, type=Advice)
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,
-        reason=explained.reason,
+        reason=reason,
         reason_code=found.reason_code or FailureCause.INTERRUPTED,
         log_tail=found.log_tail,
-        next_actions=explained.next_actions,
-        next_settings=explained.next_settings or UNSET,
+        next_actions=advice.next_actions or UNSET,
+        next_settings=advice.next_settings or UNSET,
         serving_deployment_id=UNSET if serving is None else serving,
     )
 

@@ -306,6 +306,7 @@ class DeployServices:
             engine=self._platform.kept.engine,
             healthy=self._platform.kept.healthy,
             moved=self.volume_moves.moved,
+            retries_installs=self._settings.retry_installs,
         )
 
     @cached_property

@@ -110,6 +110,8 @@ class Plan(msgspec.Struct, frozen=True):
     older_python: str | msgspec.UnsetType = msgspec.UNSET
     # Variables for which each project gets a random value of its own, which it keeps.
     secrets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    # The planned install, which failed: `install` was tried in its place.
+    instead_of: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def digest(self) -> str:

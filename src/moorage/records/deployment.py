@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -143,6 +144,13 @@ class Origin(StrEnum):
     CONFIGURATION = "configuration"  # the serving one's files, other variables or health path
 
 
+class Advice(msgspec.Struct, frozen=True):
+    """What may help a failed deployment."""
+
+    next_actions: list[str] = []
+    next_settings: dict[str, Any] = {}  # to send in `settings`, beside what was sent
+
+
 class Deployment(msgspec.Struct, frozen=True):
     """One row of `deployments`; `plan` is JSON, which is decoded where it is needed."""
 
@@ -163,6 +171,7 @@ class Deployment(msgspec.Struct, frozen=True):
     superseded_at_ms: int | None = None
     is_kept: bool = True
     findings: str = "[]"  # JSON, as the plan
+    advice: str = "{}"  # JSON: an `Advice`, if it failed
     engine: str = ""  # the kind of engine that it is built on; "" for none yet, or not known
 
     @property
@@ -181,6 +190,7 @@ class DeploymentView(msgspec.Struct, frozen=True):
     reason: str | None
     reason_code: str | None
     log_tail: str
+    advice: str
     wallet: str  # of the project, as the following fields
     unique_name: str
     project_status: ProjectStatus

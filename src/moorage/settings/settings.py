@@ -223,6 +223,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "How many builds of one wallet run at the same time.", ge=1)] = 1
     build_cache_total_mib: Annotated[int, setting("builds",
         "What builds of all wallets keep for later ones, in MiB.", ge=0)] = 10_240
+    retry_installs: Annotated[bool, setting("builds",
+        "Try an install that failed once more, in another way, where that costs nobody anything."
+        )] = True
     build_env: Annotated[dict[str, str], setting("builds",
         "Variables that every build sees, such as a package mirror's URL.")] = {}
     toolchains: Annotated[bool, setting("builds",

@@ -158,6 +158,8 @@ deployments = Table(
     Column("is_kept", Boolean, nullable=False, server_default=true()),
     # What its files hold that the deployer should know of: Findings as JSON.
     Column("findings", Text, nullable=False, server_default="[]"),
+    # What may help, if it failed: an Advice as JSON.
+    Column("advice", Text, nullable=False, server_default="{}"),
     # The kind of engine that has its files, or is to have them; "" for none yet, or not noted.
     Column("engine", Text, nullable=False, server_default=""),
     one_of("origin", "upload", "rollback", "configuration"),

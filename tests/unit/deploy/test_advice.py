@@ -94,7 +94,7 @@ def test_each_known_failure_was_seen() -> None:
 def test_known_failure_is_told_from_its_log(name: str) -> None:
     seen = SEEN[name]
     found = explain(seen["code"], "The install failed.", seen["log"])
-    assert (found.name, found.next_settings) == (name, seen.get("settings", {}))
+    assert (found.name, found.advice.next_settings) == (name, seen.get("settings", {}))
     said, _, line = found.reason.partition(" Its log: ")
     assert said.startswith("The install failed. ")
     assert seen["says"] in said
@@ -104,9 +104,9 @@ def test_known_failure_is_told_from_its_log(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SEEN if "settings" in SEEN[name]])
 def test_what_may_help_can_be_sent_as_it_is(name: str) -> None:
     found = explain(SEEN[name]["code"], "It failed.", SEEN[name]["log"])
-    deploy_settings(found.next_settings)
-    for key in found.next_settings:
-        assert f"settings.{key}" in found.next_actions[0]
+    deploy_settings(found.advice.next_settings)
+    for key in found.advice.next_settings:
+        assert f"settings.{key}" in found.advice.next_actions[0]
 
 
 @pytest.mark.parametrize("known", KNOWN_FAILURES, ids=lambda known: known.name)
@@ -120,7 +120,7 @@ def test_known_failure_is_told_in_sentences(known: Any) -> None:
     ("code", "variables"), [("build_failed", "buildVars"), ("crashed", "runEnvs")]
 )
 def test_variable_is_sent_where_it_is_missing(code: str, variables: str) -> None:
-    action = explain(code, "It failed.", "KeyError: 'STRIPE_KEY'").next_actions[0]
+    action = explain(code, "It failed.", "KeyError: 'STRIPE_KEY'").advice.next_actions[0]
     assert action == f"Send STRIPE_KEY in settings.{variables}."
 
 
@@ -134,15 +134,15 @@ def test_variable_is_sent_where_it_is_missing(code: str, variables: str) -> None
 )
 def test_package_that_brings_a_module_is_named(module: str, package: str) -> None:
     log = f"ModuleNotFoundError: No module named '{module}'"
-    assert explain("crashed", "It failed.", log).next_actions[0].startswith(package)
+    assert explain("crashed", "It failed.", log).advice.next_actions[0].startswith(package)
 
 
 def test_setting_is_made_of_plain_words_of_a_log_alone() -> None:
     """What a dependency prints must not become a command of somebody who sends it."""
     log = 'Unknown file extension ".ts" for /app/a.ts'
-    assert explain("crashed", "", log).next_settings == {"runCommand": "npx -y tsx a.ts"}
+    assert explain("crashed", "", log).advice.next_settings == {"runCommand": "npx -y tsx a.ts"}
     engine = SEEN["npm-engine"]["log"].replace("fresh@1.0.0", "a;b")
-    assert explain("install_failed", "", engine).next_settings == {"runtime": "node:22"}
+    assert explain("install_failed", "", engine).advice.next_settings == {"runtime": "node:22"}
 
 
 def test_long_log_is_read_from_its_end() -> None:
@@ -170,7 +170,7 @@ def test_warning_of_peer_dependencies_is_no_failure() -> None:
 @pytest.mark.parametrize("code", ["superseded", "cancelled", "interrupted", "no_capacity"])
 def test_log_does_not_explain_what_the_app_has_not_done(code: str) -> None:
     found = explain(code, "It ended.", "KeyError: 'STRIPE_KEY'")
-    assert (found.name, found.next_settings) == ("", {})
+    assert (found.name, found.advice.next_settings) == ("", {})
 
 
 @pytest.mark.parametrize(
@@ -196,12 +196,12 @@ def test_line_of_the_gateways_own_is_never_the_reason(log: str, line: str) -> No
     ],
 )
 def test_causes_have_advice(cause: str, named: str) -> None:
-    assert named in explain(cause, "It failed.", "").next_actions[0]
+    assert named in explain(cause, "It failed.", "").advice.next_actions[0]
 
 
 @pytest.mark.parametrize("cause", ["crashed", "build_failed", "interrupted", "cancelled", None])
 def test_failed_deployment_may_be_deployed_again_for_nothing(cause: str | None) -> None:
-    last = explain(cause, "It failed.", "anything").next_actions[-1]
+    last = explain(cause, "It failed.", "anything").advice.next_actions[-1]
     assert "same uniqueName" in last
     assert "free" in last
 

@@ -1,10 +1,11 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import msgspec
 import pytest
-from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of
+from yard import APP_LIMITS, BUILD_LIMITS, HOST, SETTINGS, Yard, socket_of
 
 from moorage.deploy.work import worker as worker_module
 from moorage.deploy.work.workflow import MAX_ATTEMPTS
@@ -13,6 +14,7 @@ from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause, NoCa
 from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import (
     UNDER_WAY,
+    Advice,
     DeploymentStatus,
     JobKind,
     JobStatus,
@@ -25,7 +27,7 @@ from moorage.storage.money import accounts
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import ALICE, PLAN, add_project, fund
 from support.books.yielding import committing_of
-from support.gateway.clock import START_MS
+from support.gateway.clock import START_MS, MovableClock
 from support.gateway.fakes import app_address
 from support.gateway.waiting import until
 
@@ -173,6 +175,63 @@ async def test_failed_install_is_tried_once_more_where_another_may_succeed_and_t
         assert spec.plan.host_tools == {"python": "3.11.2", "uv": "0.9.5"}
 
 
+@pytest.mark.parametrize(("plan", "fault"), [(ON_PYTHON, NO_WHEEL), (BY_NPM, PEERS)])
+async def test_install_that_worked_is_done_at_once_by_the_next_deploy(
+    yard: Yard, project: Project, plan: Plan, fault: DeployFailed
+) -> None:
+    await fund(yard.db, ALICE, AN_HOUR)
+    await yard.queued(project, plan)
+    fail(yard, "build", fault)
+    worked = msgspec.json.decode((await yard.deployed()).plan, type=Plan)
+
+    await yard.queued(project, plan)
+    ready = await yard.deployed()
+
+    assert [method for method, _ in yard.runtime.calls].count("build") == 3
+    redone = yard.runtime.built[ready.id].plan
+    assert (redone.install, redone.host_tools) == (worked.install, worked.host_tools)
+    assert redone == msgspec.json.decode(ready.plan, type=Plan)
+    assert redone.because[-1] in ready.note
+
+
+async def test_install_that_worked_before_and_fails_now_is_done_as_planned(
+    yard: Yard, project: Project
+) -> None:
+    await fund(yard.db, ALICE, AN_HOUR)
+    await yard.queued(project, ON_PYTHON)
+    fail(yard, "build", NO_WHEEL)
+    await yard.deployed()
+
+    await yard.queued(project, ON_PYTHON)
+    fail(yard, "build", NO_WHEEL)
+    ready = await yard.deployed()
+
+    assert ready.status is DeploymentStatus.READY
+    assert yard.runtime.built[ready.id].plan == ON_PYTHON
+    assert [method for method, _ in yard.runtime.calls].count("build") == 4
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        msgspec.structs.replace(ON_PYTHON, install="uv sync"),  # other lists
+        msgspec.structs.replace(ON_PYTHON, older_python=msgspec.UNSET),  # settings.runtime
+    ],
+)
+async def test_what_an_install_has_shown_holds_for_the_same_install_alone(
+    yard: Yard, project: Project, plan: Plan
+) -> None:
+    await fund(yard.db, ALICE, AN_HOUR)
+    await yard.queued(project, ON_PYTHON)
+    fail(yard, "build", NO_WHEEL)
+    await yard.deployed()
+
+    await yard.queued(project, plan)
+    ready = await yard.deployed()
+
+    assert yard.runtime.built[ready.id].plan == plan
+
+
 @pytest.mark.parametrize(
     ("took_ms", "tries", "status"),
     [(1_000, 2, DeploymentStatus.READY), (1_500, 1, DeploymentStatus.FAILED)],
@@ -205,7 +264,7 @@ async def test_install_is_tried_twice_at_most(
 
     failed = await yard.deployed()
 
-    assert (failed.status, failed.reason) == (DeploymentStatus.FAILED, fault.reason)
+    assert (failed.status, failed.reason_code) == (DeploymentStatus.FAILED, fault.cause)
     assert yard.runtime.faults["build"] == []
 
 
@@ -246,7 +305,8 @@ async def test_failure_is_recorded_with_its_reason_and_cleared_up(
     failed = await yard.deployed()
 
     assert failed.status is DeploymentStatus.FAILED
-    assert (failed.reason, failed.reason_code) == ("It is broken: mend it.", cause)
+    assert failed.reason_code == cause
+    assert failed.reason == "It is broken: mend it. Its log: the last line"
     assert failed.log_tail == "the last line"
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (ProjectStatus.FAILED, None)
@@ -257,6 +317,39 @@ async def test_failure_is_recorded_with_its_reason_and_cleared_up(
     assert await yard.job_status(queued) == JobStatus.DONE
     assert await yard.intervals(project) == []
     assert await accounts.balance(yard.db, ALICE) == 500_000
+
+
+async def test_operator_may_turn_second_tries_off(
+    db: FaultyDatabase, clock: MovableClock, project: Project, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(SETTINGS, retry_installs=False)
+    yard = Yard(db, clock, tmp_path / "sources", settings=settings)
+    await fund(db, ALICE, AN_HOUR)
+    await yard.queued(project, ON_PYTHON)
+    fail(yard, "build", NO_WHEEL)
+
+    failed = await yard.deployed()
+
+    assert failed.status is DeploymentStatus.FAILED
+    assert [method for method, _ in yard.runtime.calls].count("build") == 1
+
+
+async def test_failure_is_explained_once_with_what_to_send_next(
+    yard: Yard, project: Project
+) -> None:
+    await fund(yard.db, ALICE, AN_HOUR)
+    await yard.queued(project)
+    fail(yard, "build", PEERS)
+
+    failed = await yard.deployed()
+
+    assert (failed.reason or "").startswith(
+        "`npm ci` failed with exit code 1. Peer dependencies contradict each other. Its log: npm"
+    )
+    advice = msgspec.json.decode(failed.advice, type=Advice)
+    assert advice.next_settings == {"installCommand": "npm install --legacy-peer-deps"}
+    assert "settings.installCommand" in advice.next_actions[0]
+    assert "same uniqueName" in advice.next_actions[-1]
 
 
 async def test_failure_without_a_tail_shows_the_end_of_the_apps_log(

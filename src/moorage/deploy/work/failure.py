@@ -3,8 +3,6 @@
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,9 @@ from msgspec import UNSET
 
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.node.app import installed_by
-from moorage.planning.plan import Plan, Stack
+from moorage.planning.plan import Plan, Stack, quoted
 from moorage.planning.python.requirements import package_of
-from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.deployment import Advice, Deployment, DeploymentStatus
 from moorage.records.event import EventKind
 from moorage.records.project import ProjectStatus
 from moorage.storage import events
@@ -106,27 +104,27 @@ KNOWN_FAILURES = msgspec.convert(
 _PATTERNS = tuple((each, re.compile(each.pattern, re.MULTILINE)) for each in KNOWN_FAILURES)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """Why a deployment failed, and what to do next."""
 
     reason: str
+    advice: Advice
     name: str = ""  # of the known failure
     cause: str = ""  # a sentence, if the failure is known
-    next_actions: list[str] = field(default_factory=list)
-    next_settings: dict[str, Any] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=1_024)  # it takes milliseconds, and a status is asked for again and again
 def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
-    """Explains the failure with this `reason_code`, by the end of its log."""
+    """Explains the failure with this `reason_code`, by the end of its log.
+
+    Takes milliseconds if the log may explain it: run it in a thread, once.
+    """
     lines = _lines(log_tail)
     at = _error_at(lines)
     near = lines[max(0, (at or 0) - _NEAR_LINES) if code == FailureCause.CRASHED else 0 :]
     found = _known(near) if code is None or code in _OF_THE_APP else None
     if found is None:
         line = "" if at is None else _raised(lines, at, _text(lines[at].strip())[:_MAX_LINE])
-        return Explanation(reason=_with_line(reason, line), next_actions=_actions(code))
+        return Explanation(reason=_with_line(reason, line), advice=Advice(_actions(code)))
     known, match = found
     words = {name: value or "" for name, value in match.groupdict().items()}
     module = words.get("module", "")
@@ -139,27 +137,46 @@ def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
         name=known.name,
         cause=cause,
         reason=_with_line(f"{reason.rstrip('. ')}. {cause}", _quoted(near, match)),
-        next_actions=[action, *_actions(code)],
-        next_settings=settings,
+        advice=Advice([action, *_actions(code)], settings),
     )
 
 
 def second_try(plan: Plan, failed: DeployFailed) -> Plan | None:
     """Returns the plan with another install, if that alone may help after this failure.
 
-    None for an install that the deployer gave, and for one that is a second try already: of both
-    nobody knows what they read, or which Python else. `because` tells it, and so the build's log.
+    None for an install that the deployer gave, and for one that is a second try already. `because`
+    tells it, and so the build's log. Takes as long as `explain`.
     """
-    if failed.cause is not FailureCause.INSTALL_FAILED:
+    if failed.cause is not FailureCause.INSTALL_FAILED or plan.instead_of is not UNSET:
         return None
     explained = explain(failed.cause, failed.reason, failed.log_tail)
-    command = explained.next_settings.get("installCommand")
+    settings = explained.advice.next_settings
+    command = settings.get("installCommand")
     if command is not None and plan.stack is Stack.NODE and plan.install_inputs:
         install = installed_by(command, plan.install or "")
         return _once_more(plan, explained, install=install, how=f"by `{command}`")
-    if "runtime" in explained.next_settings and plan.older_python is not UNSET:
+    if "runtime" in settings and plan.older_python is not UNSET:
         return _on_older_python(plan, explained, plan.older_python)
     return None
+
+
+def learned(plan: Plan, earlier: Plan) -> Plan | None:
+    """Returns the plan with the install that worked for an earlier one, where the planned failed.
+
+    None unless `earlier` was such a second try, in place of the very install that is planned now.
+    """
+    if earlier.instead_of is UNSET or earlier.instead_of != plan.install:
+        return None
+    because = (*plan.because, f"{_LEARNED} {quoted(earlier.install or '')}")
+    again = msgspec.structs.replace(
+        plan, install=earlier.install, instead_of=plan.install, because=because
+    )
+    if plan.older_python is not UNSET and plan.older_python == earlier.host_tools.get("python"):
+        return _with_python(again, plan.older_python)
+    return again if plan.stack is Stack.NODE and plan.install_inputs else None
+
+
+_LEARNED = "The planned install failed for an earlier deployment, and this one worked:"
 
 
 def _on_older_python(plan: Plan, explained: Explanation, older: str) -> Plan:
@@ -171,17 +188,23 @@ def _on_older_python(plan: Plan, explained: Explanation, older: str) -> Plan:
         install=re.sub(rf"--python {re.escape(before)}\b", f"--python {after}", plan.install or ""),
         how=f"on Python {older}",
     )
-    others = {name: version for name, version in plan.toolchains.items() if name != "python"}
-    tools = plan.host_tools | {"python": older}
-    return msgspec.structs.replace(again, toolchains=others, host_tools=tools)
+    return _with_python(again, older)
+
+
+def _with_python(plan: Plan, version: str) -> Plan:
+    return msgspec.structs.replace(
+        plan,
+        toolchains={name: it for name, it in plan.toolchains.items() if name != "python"},
+        host_tools=plan.host_tools | {"python": version},
+        older_python=UNSET,
+    )
 
 
 def _once_more(plan: Plan, explained: Explanation, *, install: str, how: str) -> Plan:
     return msgspec.structs.replace(
         plan,
         install=install,
-        install_inputs=(),
-        older_python=UNSET,
+        instead_of=plan.install or "",
         because=(*plan.because, f"The install failed: {explained.cause} It is tried again {how}"),
     )
 
@@ -337,15 +360,28 @@ def _actions(code: str | None) -> list[str]:
 
 
 async def fail(
-    tx: Transaction, deployment: Deployment, failure: DeployFailed, *, wallet: str, now_ms: int
+    tx: Transaction,
+    deployment: Deployment,
+    failure: DeployFailed,
+    *,
+    wallet: str,
+    now_ms: int,
+    explained: Explanation | None = None,
 ) -> None:
-    """Records the failure, unless the deployment has ended already."""
+    """Records the failure, unless the deployment has ended already.
+
+    `explained` is needed for a cause that a log may explain.
+    """
+    explained = explained or Explanation(
+        reason=failure.reason, advice=Advice(_actions(failure.cause))
+    )
     failed = await deployments.move(
         tx,
         deployment.id,
         DeploymentStatus.FAILED,
-        reason=failure.reason,
+        reason=explained.reason,
         reason_code=failure.cause,
+        advice=msgspec.json.encode(explained.advice).decode(),
         log_tail=failure.log_tail,
         at_ms=now_ms,
     )
@@ -353,7 +389,7 @@ async def fail(
         data = {
             "project_id": deployment.project_id,
             "deployment_id": deployment.id,
-            "reason": explain(failure.cause, failure.reason, failure.log_tail).reason,
+            "reason": explained.reason,
             "reason_code": failure.cause.value,
         }
         await events.record(

@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from moorage.clock import Clock
 from moorage.deploy.sources import Sources
-from moorage.deploy.work.failure import fail, fail_project, second_try
+from moorage.deploy.work.failure import explain, fail, fail_project, learned, second_try
 from moorage.deploy.work.moving import BUILT, build_moved, moves
 from moorage.deploy.work.switch import Healthy, Reconfigured, Switch, wait_until_healthy
 from moorage.engines.engine import AppExit, BuildSpec, Engine, Instance, InstanceSpec, Limits
@@ -34,6 +35,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
+from moorage.threads import in_thread
 
 
 class Specs:
@@ -123,8 +125,10 @@ class Workflow:
         engine: str = "",
         healthy: Healthy = wait_until_healthy,
         moved: Moved,
+        retries_installs: bool,
     ) -> None:
         """`engine` is the kind of engine that uploads are built on."""
+        self._retries_installs = retries_installs
         self._moved = moved
         self._db = db
         self._runtime = runtime
@@ -226,20 +230,39 @@ class Workflow:
         )
 
     async def _build_with_second_try(self, job: Job, project: Project, spec: BuildSpec) -> None:
-        """Builds; once more if the install failed, and another may succeed and costs nothing."""
+        """Builds; once more if the install failed, and another may succeed and costs nothing.
+
+        What worked so for the project before is tried first, and then the install as planned.
+        """
+        if not self._retries_installs:
+            await self._runtime.build(spec)
+            return
+        known = await self._learned(spec.plan, project)
+        if known is not None:
+            await self._replan(job, spec, known)
         began_seconds = self._clock.monotonic_seconds()
         try:
-            await self._runtime.build(spec)
+            await self._runtime.build(replace(spec, plan=known or spec.plan))
         except DeployFailed as failed:
             took_ms = round((self._clock.monotonic_seconds() - began_seconds) * 1000)
-            plan = second_try(spec.plan, failed)
-            if plan is None or not await self._is_free(project, 2 * took_ms):
+            if known is None:
+                again = await in_thread(second_try, spec.plan, failed)
+            else:
+                again = spec.plan if failed.cause is FailureCause.INSTALL_FAILED else None
+            if again is None or not await self._is_free(project, 2 * took_ms):
                 raise
-            async with self._db.transaction(durable=False) as tx:
-                await jobs.hold(tx, job, job.step)
-                text = msgspec.json.encode(plan).decode()
-                await deployments.replan(tx, spec.deployment_id, text)
-            await self._runtime.build(replace(spec, plan=plan))
+            await self._replan(job, spec, again)
+            await self._runtime.build(replace(spec, plan=again))
+
+    async def _learned(self, plan: Plan, project: Project) -> Plan | None:
+        earlier = await deployments.installed_plan(self._db, project.id)
+        return None if earlier is None else learned(plan, msgspec.json.decode(earlier, type=Plan))
+
+    async def _replan(self, job: Job, spec: BuildSpec, plan: Plan) -> None:
+        async with self._db.transaction(durable=False) as tx:
+            await jobs.hold(tx, job, job.step)
+            text = msgspec.json.encode(plan).decode()
+            await deployments.replan(tx, spec.deployment_id, text)
 
     async def _is_free(self, project: Project, build_ms: int) -> bool:
         left_ms = await self._build_time.left_ms(wallet=project.wallet, project_id=project.id)
@@ -301,10 +324,13 @@ class Workflow:
                 await self._runtime.stop(deployment.id)
         tail = failure.log_tail or await self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
         ended = DeployFailed(failure.cause, failure.reason, log_tail=tail)
+        explained = await in_thread(explain, failure.cause, failure.reason, tail)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             await jobs.hold(tx, job, "failed")
-            await fail(tx, deployment, ended, wallet=project.wallet, now_ms=now_ms)
+            await fail(
+                tx, deployment, ended, wallet=project.wallet, now_ms=now_ms, explained=explained
+            )
             await fail_project(tx, project.id)
             await jobs.finish(tx, job)
         self._count(deployment, "failed", failure.cause)
@@ -322,12 +348,13 @@ class Workflow:
 
 
 def _note(plan: Plan, instance: Instance) -> str:
+    said = "" if plan.instead_of is UNSET else f"{plan.because[-1]}."
     if instance.port == plan.port:
-        return ""
+        return said
     return (
-        f"The app listens on port {instance.port}, not on settings.port {plan.port}; "
+        f"{said} The app listens on port {instance.port}, not on settings.port {plan.port}; "
         f"traffic is led to {instance.port}."
-    )
+    ).strip()
 
 
 def _crashed(ended: AppExit, path: str) -> DeployFailed:

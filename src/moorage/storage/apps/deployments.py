@@ -343,6 +343,7 @@ _VIEW = Statement(
         deployments.c.reason,
         deployments.c.reason_code,
         deployments.c.log_tail,
+        deployments.c.advice,
         projects.c.wallet,
         projects.c.unique_name,
         projects.c.status,
@@ -364,6 +365,28 @@ _REPLAN = Statement(
     update(deployments)
     .where(deployments.c.id == bindparam("deployment_id"))
     .values(plan=bindparam("new_plan"))
+)
+_INSTALLED = Statement(
+    select(deployments.c.plan)
+    .where(
+        deployments.c.project_id == bindparam("project_id"),
+        deployments.c.copy_of.is_(None),
+        or_(
+            deployments.c.status.in_(
+                [DeploymentStatus.READY.value, DeploymentStatus.SUPERSEDED.value]
+            ),
+            deployments.c.reason_code.in_(
+                [
+                    FailureCause.BUILD_FAILED.value,
+                    FailureCause.CRASHED.value,
+                    FailureCause.PORT_NOT_BOUND.value,
+                    FailureCause.UNHEALTHY.value,
+                ]
+            ),
+        ),
+    )
+    .order_by(deployments.c.created_at_ms.desc())
+    .limit(1)
 )
 _OF_PROJECT = Statement(
     select(*_DEPLOYMENT)
@@ -408,6 +431,7 @@ _MOVE: dict[DeploymentStatus, Statement] = {
             note=func.coalesce(bindparam("new_note"), deployments.c.note),
             reason=bindparam("new_reason"),
             reason_code=bindparam("new_reason_code"),
+            advice=func.coalesce(bindparam("new_advice"), deployments.c.advice),
             log_tail=func.coalesce(bindparam("new_log_tail"), deployments.c.log_tail),
             ended_at_ms=func.coalesce(deployments.c.ended_at_ms, bindparam("at_ms")),
             **_SINCE.get(target, {}),
@@ -438,8 +462,8 @@ async def view(db: Database, deployment_id: str) -> DeploymentView | None:
         return None
     return DeploymentView(
         row[0], row[1], DeploymentStatus(row[2]), row[3], row[4], row[5], row[6], row[7], row[8],
-        ProjectStatus(row[9]), row[10], row[11], row[12], row[13], row[14], row[15],
-        bool(row[16]), row[17], bool(row[18]),
+        row[9], ProjectStatus(row[10]), row[11], row[12], row[13], row[14], row[15], row[16],
+        bool(row[17]), row[18], bool(row[19]), row[20],
     )  # fmt: skip
 
 
@@ -476,6 +500,7 @@ async def move(
     note: str | None = None,
     reason: str | None = None,
     reason_code: str | None = None,
+    advice: str | None = None,
     log_tail: str | None = None,
     at_ms: int | None = None,
 ) -> bool:
@@ -486,10 +511,17 @@ async def move(
         new_note=note,
         new_reason=reason,
         new_reason_code=reason_code,
+        new_advice=advice,
         new_log_tail=log_tail,
         at_ms=at_ms,
     )
     return touched == 1
+
+
+async def installed_plan(source: Source, project_id: str) -> str | None:
+    """Returns the plan, as JSON, of the project's latest upload whose install succeeded."""
+    row = await source.one(_INSTALLED, project_id=project_id)
+    return row[0] if row else None
 
 
 async def replan(tx: Transaction, deployment_id: str, plan: str) -> None:
