@@ -7,20 +7,20 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import Front, authenticate, owned_project
+from moorage.api.http.caller import Caller, Front
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import named_project, parse_small, read_whole
 from moorage.auth.tokens import DAY_MS, ONCE_MS, LinkOrder, Links
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.records.access import Link
+from moorage.records.project import Project
 from moorage.wire.projects import ManageTokenMade, ManageTokensRevoked
 from moorage.wire.public import LinkBody, LinkItem, LinkList, LinkMade, LinkRemoved
 
 
-async def make_manage_token(room: Front, request: Request) -> Response:
+async def make_manage_token(room: Front, project: Project) -> Response:
     """`POST /agent/projects/{projectId}/tokens`: a new token for this project alone."""
-    project = await owned_project(room, request)
     token = await room.manage_tokens.make(project.id)
     return json_response(
         ManageTokenMade(project_id=project.id, manage_token=token),
@@ -28,9 +28,8 @@ async def make_manage_token(room: Front, request: Request) -> Response:
     )
 
 
-async def revoke_manage_tokens(room: Front, request: Request) -> Response:
+async def revoke_manage_tokens(room: Front, project: Project) -> Response:
     """`DELETE /agent/projects/{projectId}/tokens`: make all its tokens invalid."""
-    project = await owned_project(room, request)
     revoked = await room.manage_tokens.revoke(project.id)
     return json_response(ManageTokensRevoked(project_id=project.id, revoked=revoked))
 
@@ -45,9 +44,8 @@ class LinkRoom(Front):
     links: Links
 
 
-async def make_link(room: LinkRoom, request: Request) -> Response:
+async def make_link(room: LinkRoom, request: Request, caller: Caller) -> Response:
     """`POST /agent/links`: a link to the wallet's pages, for a person."""
-    caller = await authenticate(room, request)
     body = parse_small(await read_whole(request) or b"{}", LinkBody)
     if body.once:
         caller.require_confirmed()
@@ -58,16 +56,14 @@ async def make_link(room: LinkRoom, request: Request) -> Response:
     )
 
 
-async def list_links(room: LinkRoom, request: Request) -> Response:
+async def list_links(room: LinkRoom, caller: Caller) -> Response:
     """`GET /agent/links`: the wallet's read-only links, and when each was last opened."""
-    caller = await authenticate(room, request)
     found = await room.links.listed(caller.wallet)
     return json_response(LinkList(links=[LinkItem(**_members(link)) for link in found]))
 
 
-async def remove_link(room: LinkRoom, request: Request) -> Response:
+async def remove_link(room: LinkRoom, request: Request, caller: Caller) -> Response:
     """`DELETE /agent/links/{linkId}`: end a link, and whatever it has opened."""
-    caller = await authenticate(room, request)
     link_id = request.path_params["linkId"]
     await room.links.revoke(link_id, who=caller.wallet)
     return json_response(LinkRemoved(id=link_id))

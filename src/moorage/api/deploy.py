@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,25 +14,12 @@ from starlette.responses import Response
 
 from moorage.address import checksum_address
 from moorage.api.connections.server import ARRIVAL, Arrival
-from moorage.api.http.caller import Caller, authenticate, bearer_token
+from moorage.api.http.caller import Caller, PaidFront, Payer
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.payer import (
-    OpenPayer,
-    PaidFront,
-    authenticate_payer,
-    identify_nobody,
-    identify_payer,
-    repeated,
-)
-from moorage.api.http.payment_headers import (
-    OfferedPayment,
-    paid_headers,
-    read_payment,
-    refuse_misplaced,
-)
+from moorage.api.http.payment import paid_headers, refuse_misplaced, repeated
 from moorage.api.http.problems import json_response, with_body
-from moorage.api.http.request import content_length, read_whole
-from moorage.api.money import TopUpRoom, allowance_body, amount_of, top_up, topped_up
+from moorage.api.http.request import content_length, flag
+from moorage.api.money import allowance_body
 from moorage.api.projects import require_volumes
 from moorage.deploy.addresses.addresses import Hosts, is_reserved
 from moorage.deploy.entrance.admission import Admission
@@ -49,7 +35,6 @@ from moorage.parsers.plans import Plans, UploadParser
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.demand import credits_fall_short, purchase_body, sharing_warning
 from moorage.payments.taking.outcome import outcome_of
-from moorage.payments.taking.topup import TopUpRequest
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.static import said
@@ -61,7 +46,6 @@ from moorage.uploads.reader import Exports, ExportSource, read_upload
 from moorage.uploads.request import read_sha256
 from moorage.uploads.room import SpoolRoom, UploadLimits
 from moorage.uploads.tree import Upload
-from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed, DigestUpload, Quoted, Understood, UploadStored
 
 
@@ -94,9 +78,8 @@ class DeployRoom(PaidFront):
     uploads: Uploads
 
 
-async def store_upload(room: DeployRoom, request: Request) -> Response:
+async def store_upload(room: DeployRoom, request: Request, caller: Caller) -> Response:
     """`PUT /agent/uploads/{sha256}`: store an upload for an hour, by the SHA-256 of this body."""
-    caller = await authenticate(room, request)
     arrival: Arrival = request.scope[ARRIVAL]
     stored = await room.uploads.stored.put(
         request.stream(),
@@ -116,33 +99,36 @@ async def store_upload(room: DeployRoom, request: Request) -> Response:
     )
 
 
-async def deploy(room: DeployRoom, request: Request) -> Response:
+async def deploy(room: DeployRoom, request: Request, payer: Payer) -> Response:
     """`POST /agent/deploy`: deploy, or say what it costs."""
-    if flag(request, "x-dry-run"):
-        return await quote(room, request)
-    payer = await authenticate_payer(room, request)
-    attempt, upload = await read_attempt(room, request, payer.caller, payer.payment)
+    attempt, upload = await _read_attempt(room, request, payer)
     try:
+        if payer.is_dry_run:
+            return await _quoted(room, attempt)
+        if payer.caller.is_open:
+            return await _deployed_openly(room, request, payer, attempt, upload)
         await payer.check_body(attempt.request_digest)
-        answer, _ = await deployed(room, request, attempt, upload)
+        answer, _ = await _deployed(room, request, attempt, upload)
+        return answer
     finally:
-        await close_upload(upload)
-    return answer
+        await _close_upload(upload)
 
 
-async def quote(room: DeployRoom, request: Request) -> Response:
+async def pay_to_deploy(room: DeployRoom, request: Request, payer: Payer) -> Response:
+    """`POST /deploy`: deploy by paying alone, or say what it costs; no wallet headers needed."""
+    return await deploy(room, request, payer)
+
+
+async def quote(room: DeployRoom, request: Request, payer: Payer) -> Response:
     """`POST /agent/quote`: all checks and the price, with no side effect."""
-    caller = await authenticate(room, request)
-    payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
-    attempt, upload = await read_attempt(room, request, caller, payment)
-    await close_upload(upload)
-    return await quoted(room, attempt)
+    return await deploy(room, request, payer)
 
 
-async def read_attempt(
-    room: DeployRoom, request: Request, caller: Caller, payment: OfferedPayment
+async def _read_attempt(
+    room: DeployRoom, request: Request, payer: Payer
 ) -> tuple[DeployAttempt, Upload]:
     """Reads and checks the request, and makes the plan; the caller closes the upload."""
+    caller, payment = payer.caller, payer.payment
     _refuse_near_misses(request)
     arrival: Arrival = request.scope[ARRIVAL]
     uploader = arrival.identify()
@@ -192,11 +178,11 @@ async def read_attempt(
             volume_bytes=room.written.volume_bytes,
             means=payment.means,
             evidence=payment.evidence,
-            unreadable=payment.unreadable,
+            refused=payment.refused,
             use_existing_credits=flag(request, "x-use-existing-credits"),
         )
     except BaseException:
-        await close_upload(received.upload)
+        await _close_upload(received.upload)
         raise
     return attempt, received.upload
 
@@ -250,7 +236,7 @@ async def _written(room: DeployRoom, wallet: str, project: Project | None) -> Wr
     return await room.written.by(project.serving_deployment_id, freshly=True)
 
 
-async def close_upload(upload: Upload) -> None:
+async def _close_upload(upload: Upload) -> None:
     """Closes the upload's files."""
     if upload.on_disk:
         await asyncio.to_thread(upload.close)
@@ -258,7 +244,7 @@ async def close_upload(upload: Upload) -> None:
         upload.close()
 
 
-async def deployed(
+async def _deployed(
     room: DeployRoom, request: Request, attempt: DeployAttempt, upload: Upload
 ) -> tuple[Response, Admitted | None]:
     """Deploys; returns the answer, and what was admitted.
@@ -287,7 +273,7 @@ async def deployed(
         return keyed.answered(admitted), admitted
 
 
-async def quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
+async def _quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
     """Returns the answer to a dry run."""
     dry_run = await room.admission.quote(attempt)
     token = attempt.means.token
@@ -369,14 +355,6 @@ _MEANT_HEADERS = dict.fromkeys(("dryrun", "dry"), "X-Dry-Run") | dict.fromkeys(
 )
 
 
-def flag(request: Request, header: str) -> bool:
-    """Reads a header that is `true` or `false` in any letter case; absent means false."""
-    value = request.headers.get(header, "false").strip().lower()
-    if value not in ("true", "false"):
-        raise InvalidField(header.title(), "must be true or false")
-    return value == "true"
-
-
 _STARTED = "Deployment started."
 
 
@@ -414,53 +392,13 @@ _WITHOUT = (
 )
 
 
-async def pay_to_deploy(room: DeployRoom, request: Request) -> Response:
-    """`POST /deploy`: deploy by paying alone, or say what it costs; no wallet headers needed."""
-    if _is_signed(request):
-        return await deploy(room, request)
-    is_dry_run = flag(request, "x-dry-run")
-    payer = await (identify_nobody if is_dry_run else identify_payer)(room, request)
-    payment = OfferedPayment(payer.means, payer.evidence)
-    attempt, upload = await read_attempt(room, request, payer.caller, payment)
-    try:
-        if is_dry_run:
-            return await quoted(room, attempt)
-        if payer.evidence is None:
-            raise await room.admission.demand_openly(attempt, because=payer.because)
-        return await _deployed(room, request, payer, attempt, upload)
-    finally:
-        await close_upload(upload)
-
-
-async def pay_for_credits(room: TopUpRoom, request: Request) -> Response:
-    """`POST /credits`: credits for whoever pays, or what to pay; wallet headers are not needed."""
-    if _is_signed(request):
-        return await top_up(room, request)
-    payer = await identify_payer(room, request)
-    body = await read_whole(request)
-    asked = TopUpRequest(
-        wallet=payer.caller.wallet,
-        amount=amount_of(body, min_=room.minimum_charge),
-        means=payer.means,
-        evidence=payer.evidence,
-        body_digest=hashlib.sha256(body).hexdigest(),
-        is_proved=False,
-    )
-    if not await room.paywall.may_have_moved(asked.evidence):
-        await room.house_rules.require_listed(room.db, "")  # whose it is, a signature would say
-    if payer.evidence is None:
-        raise await room.top_up.demand(asked, because=payer.because)
-    answer = topped_up(await room.top_up.take(asked), tells=asked.tells)
-    told = msgspec.json.decode(bytes(answer.body), type=ToppedUp)
-    wallet = checksum_address(payer.caller.wallet)
-    return _again(answer, msgspec.structs.replace(told, wallet=wallet))
-
-
-async def _deployed(
-    room: DeployRoom, request: Request, payer: OpenPayer, attempt: DeployAttempt, upload: Upload
+async def _deployed_openly(
+    room: DeployRoom, request: Request, payer: Payer, attempt: DeployAttempt, upload: Upload
 ) -> Response:
     """Deploys, and answers with a token the first time: what it is for was not there before."""
-    answer, admitted = await deployed(room, request, attempt, upload)
+    if attempt.evidence is None:
+        raise await room.admission.demand_openly(attempt)
+    answer, admitted = await _deployed(room, request, attempt, upload)
     opens = admitted is not None and payer.is_fresh and not admitted.again
     token = await _token(room, admitted.project_id) if admitted and opens else UNSET
     return _opened(room, attempt, answer, token=token)
@@ -487,17 +425,4 @@ def _opened(
         status_url=room.public_url + path,
         manage_token=token,
     )
-    return _again(answer, opened)
-
-
-def _again(answer: Response, body: msgspec.Struct) -> Response:
-    """Returns the answer with another body, for its receiver alone."""
-    again = with_body(answer, body, without=b"cache-control")
-    again.raw_headers.append((b"cache-control", b"no-store"))
-    return again
-
-
-def _is_signed(request: Request) -> bool:
-    """Whether something besides a payment says whose the request is."""
-    named = any(name in request.headers for name in ("x-wallet-address", "sign-in-with-x"))
-    return named or bearer_token(request) is not None
+    return with_body(answer, opened, uncached=True)

@@ -8,17 +8,15 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import PERSON, Front, count, owned_project, use_nonce, verify
+from moorage.api.http.caller import Front, Polled
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import (
     named_deployment,
     parse_small,
     read_whole,
-    viewed_deployment,
     whole_number,
 )
-from moorage.api.http.request_context import HAS_PAID
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.entrance.attempt import warnings, written_warnings
@@ -34,7 +32,6 @@ from moorage.errors import (
     InvalidField,
     ProjectBlocked,
     ProjectNotFound,
-    WrongWallet,
 )
 from moorage.ledger import ledger
 from moorage.ledger.burn import hour_of, lacking
@@ -81,26 +78,9 @@ _TOP_UP_A_PURSE = [
 ]
 
 
-async def status(room: StatusRoom, request: Request) -> Response:
+async def status(room: StatusRoom, polled: Polled) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
-    signed = await verify(room, request)
-    try:
-        found = await viewed_deployment(
-            room.db,
-            project=request.path_params["projectId"],
-            deployment=request.path_params["deploymentId"],
-            wallet=signed.wallet,
-        )
-    except (DeploymentNotFound, ProjectNotFound, WrongWallet):
-        await count(room, request, signed.wallet)
-        await use_nonce(signed)
-        raise
-    if PERSON in request.scope:  # pages do not use up what its agent may ask
-        await count(room, request, signed.wallet)
-    else:
-        await room.limiters.polls.check(found.id)
-        request.scope[HAS_PAID] = await room.paid_wallets.has_paid(signed.wallet)
-    await use_nonce(signed)
+    found = polled.deployment
     progress = await _progress(room, found)
     return json_response(msgspec.structs.replace(progress, warnings=await _warnings(room, found)))
 
@@ -279,9 +259,8 @@ class DeploymentRoom(Front):
     runtime: EngineView
 
 
-async def list_deployments(room: DeploymentRoom, request: Request) -> Response:
+async def list_deployments(room: DeploymentRoom, request: Request, project: Project) -> Response:
     """`GET /agent/projects/{projectId}/deployments`: newest first, a page of them."""
-    project = await owned_project(room, request)
     limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = request.query_params.get("before")
     found = await deployments.release_page(
@@ -299,9 +278,8 @@ async def list_deployments(room: DeploymentRoom, request: Request) -> Response:
     )
 
 
-async def show_deployment(room: DeploymentRoom, request: Request) -> Response:
+async def show_deployment(room: DeploymentRoom, request: Request, project: Project) -> Response:
     """`GET /agent/projects/{projectId}/deployments/{deploymentId}`: one with its plan."""
-    project = await owned_project(room, request)
     wanted = await named_deployment(room.db, request.path_params["deploymentId"], project=project)
     summary, superseded_at_ms = await deployments.release(room.db, wanted, project_id=project.id)
     stored = await deployments.by_id(room.db, wanted)
@@ -324,9 +302,8 @@ def _time(at_ms: int | None) -> str | None:
     return None if at_ms is None else iso_utc(at_ms)
 
 
-async def roll_back(room: DeploymentRoom, request: Request) -> Response:
+async def roll_back(room: DeploymentRoom, request: Request, project: Project) -> Response:
     """`POST /agent/projects/{projectId}/rollback`: serve an earlier release again."""
-    project = await owned_project(room, request)
     body = await read_whole(request)
     wanted = parse_small(body, RollbackBody) if body else RollbackBody()
     async with room.idempotency.attempt(
@@ -343,9 +320,8 @@ async def roll_back(room: DeploymentRoom, request: Request) -> Response:
         )
 
 
-async def cancel(room: DeploymentRoom, request: Request) -> Response:
+async def cancel(room: DeploymentRoom, request: Request, project: Project) -> Response:
     """`POST /agent/deploy/{projectId}/{deploymentId}/cancel`: end a deployment under way."""
-    project = await owned_project(room, request)
     if project.status is ProjectStatus.DELETING:
         raise ProjectNotFound
     wanted = await named_deployment(room.db, request.path_params["deploymentId"], project=project)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moorage.api.http.caller import Front, owned_project
+from moorage.api.http.caller import Front
 from moorage.api.http.problems import NOT_FOUND, PROBLEMS, json_response, problem_response
 from moorage.api.http.request import parse_small, read_whole
 from moorage.archive.project import seal
@@ -23,6 +23,7 @@ from moorage.errors import (
     InvalidField,
     RateLimited,
 )
+from moorage.records.project import Project
 from moorage.storage.database import Database
 from moorage.storage.operation import exports
 from moorage.storage.operation.exports import Export, ExportState
@@ -79,12 +80,11 @@ class ExportRoom(Front):
     files: ExportFiles
 
 
-async def make_export(room: ExportRoom, request: Request) -> Response:
+async def make_export(room: ExportRoom, request: Request, project: Project) -> Response:
     """`POST /agent/projects/{projectId}/exports`: make an archive of all that a project has.
 
     202 while it is made; then, for ten minutes, the same one again.
     """
-    project = await owned_project(room, request)
     body = await read_whole(request)
     asked = parse_small(body, ExportBody) if body else ExportBody()
     key = asked.public_key or None
@@ -94,12 +94,11 @@ async def make_export(room: ExportRoom, request: Request) -> Response:
     return json_response(_item(room, made), status=_status(made))
 
 
-async def fetch_export(room: ExportRoom, request: Request) -> Response:
+async def fetch_export(room: ExportRoom, request: Request, project: Project) -> Response:
     """`GET /agent/projects/{projectId}/exports/{exportId}`: fetch the archive.
 
     202 while it is made; ranges can be asked for.
     """
-    project = await owned_project(room, request)
     found = await exports.by_token(room.db, request.path_params["exportId"])
     if found is None or found.project_id != project.id or found.until_ms <= room.clock.now_ms():
         raise ExportNotFound

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from moorage.api.http.caller import Front, authenticate
+from moorage.api.http.caller import Caller, Front
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import time_ms, viewed_deployment, whole_number
 from moorage.api.http.request_context import STREAMS
@@ -29,7 +29,7 @@ from moorage.errors import (
     TooManyStreams,
 )
 from moorage.records.deployment import DeploymentStatus, DeploymentView, LogKind, Summary
-from moorage.records.project import ProjectStatus
+from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 from moorage.wire.logs import LogBody, LogEnd, LogItem, ProjectLogBody, ProjectLogItem
@@ -242,9 +242,8 @@ class LogRoom(Front):
     followers: Followers
 
 
-async def show_logs(room: LogRoom, request: Request) -> Response:
+async def show_logs(room: LogRoom, request: Request, caller: Caller) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/logs`: a page of a log, or its lines live."""
-    caller = await authenticate(room, request)
     found = await viewed_deployment(
         room.db,
         project=request.path_params["projectId"],
@@ -545,10 +544,10 @@ def _ends(pages: Mapping[str, LogPage]) -> dict[str, Cursor]:
     return {of: page.next for of, page in pages.items()}
 
 
-async def show_project_logs(room: LogRoom, request: Request) -> Response:
+async def show_project_logs(
+    room: LogRoom, request: Request, caller: Caller, project: Project
+) -> Response:
     """Lines of all its deployments, also live."""
-    caller = await authenticate(room, request)
-    project = await caller.project(room.db, request)
     log = MergedLog(room.db, room.runtime, project.id, log_kind(request))
     read = _reader(request, log)
     if follows(request):

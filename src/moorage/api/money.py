@@ -14,11 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.address import checksum_address
-from moorage.api.http.caller import Front, authenticate
+from moorage.api.http.caller import Caller, Front, PaidFront, Payer
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.payer import PaidFront, authenticate_payer, repeated
-from moorage.api.http.payment_headers import paid_headers, refuse_misplaced
-from moorage.api.http.problems import json_response
+from moorage.api.http.payment import paid_headers, refuse_misplaced, repeated
+from moorage.api.http.problems import json_response, with_body
 from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
@@ -59,9 +58,8 @@ _USUAL_DECIMALS = 6
 _PLACE = re.compile(r"(\d{1,15})-(\d{1,15})-(0x[0-9a-f]{64})-(\d{1,9})", re.ASCII)
 
 
-async def list_payments(room: Front, request: Request) -> Response:
+async def list_payments(room: Front, request: Request, caller: Caller) -> Response:
     """`GET /agent/payments`: the wallet's payments, newest first, and their refunds."""
-    caller = await authenticate(room, request)
     limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = _place(request.query_params.get("before"))
     found = await payments.page_of_payer(room.db, caller.wallet, before=before, limit=limit)
@@ -135,23 +133,25 @@ class TopUpRoom(PaidFront):
     minimum_charge: MicroUsd
 
 
-async def top_up(room: TopUpRoom, request: Request) -> Response:
+async def top_up(room: TopUpRoom, request: Request, payer: Payer) -> Response:
     """`POST /agent/credits`: top up the wallet's credits, or say what to pay for it."""
-    payer = await authenticate_payer(room, request)
-    wallet = payer.caller.wallet
+    wallet, is_open = payer.caller.wallet, payer.caller.is_open
     body = await read_whole(request)
     asked = TopUpRequest(
         wallet=wallet,
         amount=amount_of(body, min_=room.minimum_charge),
         means=payer.payment.means,
         evidence=payer.payment.evidence,
-        unreadable=payer.payment.unreadable,
+        refused=payer.payment.refused,
         body_digest=hashlib.sha256(body).hexdigest(),
+        is_proved=not is_open,
         project_id=payer.caller.project_id,
     )
     await payer.check_body(asked.body_digest)
-    if not await room.paywall.may_have_moved(asked.evidence):
-        await room.house_rules.require_listed(room.db, wallet)
+    if not await room.paywall.may_have_moved(asked.evidence):  # only a signature would say whose
+        await room.house_rules.require_listed(room.db, "" if is_open else wallet)
+    if is_open:
+        return topped_up(await room.top_up.take(asked), tells=False, payer=wallet)
     async with room.idempotency.attempt(
         request,
         wallet=wallet if asked.project_id is None else f"project {asked.project_id}",
@@ -164,17 +164,27 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
         return keyed.answered(await room.top_up.take(asked, claim=keyed.claim))
 
 
-def topped_up(credited: Credited, *, tells: bool = True) -> Response:
-    """Returns the answer to a top-up; `tells` is whether its wallet itself asks."""
+async def pay_for_credits(room: TopUpRoom, request: Request, payer: Payer) -> Response:
+    """`POST /credits`: credits for whoever pays, or what to pay; wallet headers are not needed."""
+    return await top_up(room, request, payer)
+
+
+def topped_up(credited: Credited, *, tells: bool = True, payer: str = "") -> Response:
+    """Returns the answer to a top-up; `tells` is whether its wallet itself asks.
+
+    `payer` is whose payment alone spoke, if so: it learns whose the credits are.
+    """
     receipt = credited.receipt
-    topped_up = ToppedUp(
+    body = ToppedUp(
         credited_usd=usd_number(receipt.credited),
         balance_usd=usd_number(credited.balance) if tells else UNSET,
         chain_id=receipt.chain_id,
         tx_hash=receipt.tx_hash,
         payment=outcome_of(receipt).told,
+        wallet=checksum_address(payer) if payer else UNSET,
     )
-    return json_response(topped_up, headers=paid_headers(receipt))
+    answer = json_response(body, headers=paid_headers(receipt))
+    return with_body(answer, body, uncached=True) if payer else answer
 
 
 def amount_of(body: bytes, *, min_: MicroUsd) -> MicroUsd:
@@ -221,9 +231,9 @@ class CreditRoom(Front):
     build_time: BuildTime
 
 
-async def show_credits(room: CreditRoom, request: Request) -> Response:
+async def show_credits(room: CreditRoom, request: Request, caller: Caller) -> Response:
     """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
-    wallet = (await authenticate(room, request)).wallet
+    wallet = caller.wallet
     limit = whole_number(request, "limit", default=_DEFAULT_ENTRIES, min_=1, max_=_MAX_ENTRIES)
     before = whole_number(request, "before", default=_LAST_PLACE, min_=1, max_=_LAST_PLACE)
     balance = await accounts.balance(room.db, wallet)

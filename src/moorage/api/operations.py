@@ -11,19 +11,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api import access, deploy, deployments, exports, projects, public, webhooks
 from moorage.api.connections.server import Arrivals
-from moorage.api.deploy import store_upload
 from moorage.api.deployments import status
 from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.guide import Facts
-from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
+from moorage.api.http.caller import Front, answered, carries_proof, signed_body
 from moorage.api.http.dispatch import CrossOrigin, Dispatch, Operation, SlashRefused
-from moorage.api.http.payer import accounted, shows_payment
-from moorage.api.http.payment_headers import error_headers, preferred
+from moorage.api.http.payment import accounted, error_headers, preferred, shows_payment
 from moorage.api.http.problems import INTERNAL, error_response, problem_response
 from moorage.api.http.request import ApiRequest, refuse_unknown
-from moorage.api.http.request_context import INTENDED
+from moorage.api.http.request_context import INTENDED, PAID
 from moorage.api.logs import show_logs, show_project_logs
-from moorage.api.money import list_payments, show_credits, top_up
+from moorage.api.money import list_payments, pay_for_credits, show_credits, top_up
 from moorage.api.projects import show_usage
 from moorage.errors import Maintenance, MoorageError, PaymentPending
 from moorage.payments.protocols.demand import Challenges, PaymentRequired
@@ -100,7 +98,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/credits",
-        handler=deploy.pay_for_credits,
+        handler=pay_for_credits,
         body=TopUpBody,
         answer=ToppedUp,
         fails=(400, 401, 402, 403, 408, 409, 413, 429, 502, 503),
@@ -134,7 +132,7 @@ OPERATIONS = (
     ),
     _served(
         calls.STORE_UPLOAD,
-        handler=store_upload,
+        handler=deploy.store_upload,
         body=FilesUpload,
         or_body=ZipUpload,
         fails=(400, 408, 413, 503),
@@ -401,7 +399,7 @@ class _Endpoint:
         try:
             if not carries_proof(request):  # money is never held up by a stray key
                 refuse_unknown(request, self._query, but_hashes=self._takes_payment)
-            return await self._handler(self._room, request)
+            return await answered(self._handler, self._room, request)
         except MoorageError as error:
             return await self._refused(error, request)
         except ClientDisconnect:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from moorage.address import checksum_address
 from moorage.api.discovery.guide import Facts
-from moorage.api.http.caller import Front, authenticate, owned_project
+from moorage.api.http.caller import Caller, Front
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import (
     LAST_TIME_MS,
@@ -82,32 +82,28 @@ class DomainRoom(Front):
     hosts: Hosts
 
 
-async def add_domain(room: DomainRoom, request: Request) -> Response:
+async def add_domain(room: DomainRoom, request: Request, project: Project) -> Response:
     """`POST /agent/projects/{projectId}/domains`: claim a domain; says which records it needs."""
-    project = await owned_project(room, request)
     body = parse_small(await read_whole(request), DomainBody)
     claim = await room.domains.claim(project, body.domain)
     return json_response(_item(room, project, claim))
 
 
-async def list_domains(room: DomainRoom, request: Request) -> Response:
+async def list_domains(room: DomainRoom, project: Project) -> Response:
     """`GET /agent/projects/{projectId}/domains`: a project's domains, and how they stand."""
-    project = await owned_project(room, request)
     claims = await room.domains.of_project(project)
     listed = [_item(room, project, claim) for claim in claims]
     return json_response(DomainList(project_id=project.id, domains=listed))
 
 
-async def verify_domain(room: DomainRoom, request: Request) -> Response:
+async def verify_domain(room: DomainRoom, request: Request, project: Project) -> Response:
     """`POST /agent/projects/{projectId}/domains/{domain}/verify`: look at its record now."""
-    project = await owned_project(room, request)
     claim = await room.domains.verify(project, request.path_params["domain"])
     return json_response(_item(room, project, claim))
 
 
-async def remove_domain(room: DomainRoom, request: Request) -> Response:
+async def remove_domain(room: DomainRoom, request: Request, project: Project) -> Response:
     """`DELETE /agent/projects/{projectId}/domains/{domain}`: remove a domain."""
-    project = await owned_project(room, request)
     claim = await room.domains.remove(project, request.path_params["domain"])
     return json_response(DomainRemoved(domain=claim.host))
 
@@ -159,9 +155,8 @@ _SUMS = (
 )
 
 
-async def show_usage(room: Front, request: Request) -> Response:
+async def show_usage(room: Front, request: Request, project: Project) -> Response:
     """What was used between two times, a day up to now unless given, and the sum."""
-    project = await owned_project(room, request)
     until_ms = time_ms(request, "to", default=min(room.clock.now_ms(), LAST_TIME_MS))
     from_ms = time_ms(request, "from", default=max(0, until_ms - _DAY_MS))
     if not from_ms <= until_ms <= from_ms + _MAX_DAYS * _DAY_MS:
@@ -275,16 +270,15 @@ class ProjectRoom(Front):
     parsers: ParserPool
 
 
-async def list_projects(room: ProjectRoom, request: Request) -> Response:
+async def list_projects(room: ProjectRoom, request: Request, caller: Caller) -> Response:
     """`GET /agent/projects`: the wallet's projects."""
-    wallet = (await authenticate(room, request)).wallet
-    query, before = _query(wallet, request), _place(request.query_params.get("before"))
+    query, before = _query(caller.wallet, request), _place(request.query_params.get("before"))
     limit = whole_number(request, "limit", default=_ALL, min_=1, max_=_MAX_ITEMS)
     found = await projects.project_page(room.db, query, before=before, limit=limit + 1)
     has_more, found = len(found) > limit, found[-limit:]
     return json_response(
         ProjectList(
-            wallet=checksum_address(wallet),
+            wallet=checksum_address(caller.wallet),
             count=len(found) if limit == _ALL else await projects.count_projects(room.db, query),
             projects=[_project_item(room, project) for project in found],
             next=f"{found[0].created_at_ms}-{found[0].id}" if has_more else UNSET,
@@ -312,9 +306,8 @@ def _place(text: str | None) -> Place:
     return Place(int(found["at_ms"]), found["id"])
 
 
-async def show_project(room: ProjectRoom, request: Request) -> Response:
+async def show_project(room: ProjectRoom, project: Project) -> Response:
     """`GET /agent/projects/{projectId}`: one project whole."""
-    project = await owned_project(room, request)
     now = await room.configuration.show(project)
     verified = await domains.verified_of(room.db, project.id)
     burns = await room.metering.bills(room.db, project.id)
@@ -339,9 +332,8 @@ async def _purse(room: ProjectRoom, project: Project) -> Purse | UnsetType:
     )
 
 
-async def adopt_project(room: ProjectRoom, request: Request) -> Response:
+async def adopt_project(room: ProjectRoom, project: Project) -> Response:
     """`POST /agent/projects/{projectId}/adopt`: have it share the wallet's credits."""
-    project = await owned_project(room, request)
     async with room.db.transaction(durable=True) as tx:
         current = await projects.by_id(tx, project.id)
         if current is None or current.status is ProjectStatus.DELETING:
@@ -362,9 +354,8 @@ async def adopt_project(room: ProjectRoom, request: Request) -> Response:
     )
 
 
-async def change_project(room: ProjectRoom, request: Request) -> Response:
+async def change_project(room: ProjectRoom, request: Request, project: Project) -> Response:
     """`PATCH /agent/projects/{projectId}`: change what it is called, or how its app is run."""
-    project = await owned_project(room, request)
     body = await read_whole(request, max_bytes=MAX_CHANGE_BYTES)
     change = change_request(await decode_whole(body, request.scope, room.parsers))
     if change.paused is not None:
@@ -399,10 +390,8 @@ def _changed(project: Project, changed: Changed) -> ProjectChanged:
     )
 
 
-async def delete_project(room: ProjectRoom, request: Request) -> Response:
+async def delete_project(room: ProjectRoom, caller: Caller, project: Project) -> Response:
     """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
-    caller = await authenticate(room, request)
-    project = await caller.project(room.db, request)
     await room.deletion.delete(project)
     left = None  # what its wallet has is told its wallet, and no token of one project
     if caller.managed is None:

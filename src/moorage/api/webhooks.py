@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import Front, authenticate
+from moorage.api.http.caller import Caller, Front
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.clock import iso_utc
@@ -38,17 +38,15 @@ class WebhookRoom(Front):
     webhooks: Webhooks
 
 
-async def set_webhook(room: WebhookRoom, request: Request) -> Response:
+async def set_webhook(room: WebhookRoom, request: Request, caller: Caller) -> Response:
     """`PUT /agent/webhook`: have one's events sent to a URL; the secret is shown this once."""
-    caller = await authenticate(room, request)
     body = parse_small(await read_whole(request), WebhookBody)
     made = await room.webhooks.set(caller.wallet, body.url, stranger_at=caller.stranger_at)
     return json_response(WebhookMade(url=made.url, secret=made.secret))
 
 
-async def show_webhook(room: WebhookRoom, request: Request) -> Response:
+async def show_webhook(room: WebhookRoom, caller: Caller) -> Response:
     """`GET /agent/webhook`: one's webhook, and how its deliveries go."""
-    caller = await authenticate(room, request)
     webhook, standing = await room.webhooks.show(caller.wallet)
     last = None
     if standing.status is not None:
@@ -66,16 +64,14 @@ async def show_webhook(room: WebhookRoom, request: Request) -> Response:
     )
 
 
-async def remove_webhook(room: WebhookRoom, request: Request) -> Response:
+async def remove_webhook(room: WebhookRoom, caller: Caller) -> Response:
     """`DELETE /agent/webhook`: have nothing sent any more, not even what waits."""
-    caller = await authenticate(room, request)
     await room.webhooks.remove(caller.wallet)
     return json_response(WebhookRemoved())
 
 
-async def list_events(room: WebhookRoom, request: Request) -> Response:
+async def list_events(room: WebhookRoom, request: Request, caller: Caller) -> Response:
     """`GET /agent/events`: one's events in their order, page by page."""
-    caller = await authenticate(room, request)
     after = whole_number(request, "after", default=0, min_=0, max_=_LAST_SEQUENCE)
     limit = whole_number(request, "limit", default=_DEFAULT_EVENTS, min_=0, max_=_MAX_EVENTS)
     if "before" in request.query_params:
@@ -89,9 +85,8 @@ async def list_events(room: WebhookRoom, request: Request) -> Response:
     return json_response(EventPage(events=items, last_sequence=last))
 
 
-async def redeliver_event(room: WebhookRoom, request: Request) -> Response:
+async def redeliver_event(room: WebhookRoom, request: Request, caller: Caller) -> Response:
     """`POST /agent/events/{eventId}/redeliver`: have an event sent once more."""
-    caller = await authenticate(room, request)
     event_id = request.path_params["eventId"]
     await room.webhooks.redeliver(caller.wallet, event_id)
     return json_response(Redelivery(event_id=event_id))

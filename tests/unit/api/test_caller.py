@@ -8,7 +8,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from moorage.api.http.caller import PAID, Caller, Person, carries_proof, signed_body
+from moorage.api.http.caller import Caller, Person, carries_proof, signed_body
+from moorage.api.http.request_context import PAID
 from moorage.errors import SignatureInvalid
 from moorage.storage.page_access import ManagedProject
 from support.books.records_fixture import ALICE

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from moorage.api.http.caller import PAID, PERSON, Front, Person, authenticate
+from moorage.api.http.caller import PERSON, Front, Person, authenticate
+from moorage.api.http.request_context import PAID
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import PaymentPending, RateLimited, SignatureInvalid
 from moorage.ledger import ledger

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from moorage.api.deployments import show_deployment
-from moorage.api.http.caller import Person
+from moorage.api.http.caller import Person, answered
 from moorage.api.webhooks import list_events
 from moorage.clock import iso_utc
 from moorage.errors import DeploymentNotFound
@@ -33,10 +33,10 @@ class Asking(Believed):
 
     async def shown(self, project: Project, deployment_id: str) -> dict[str, Any]:
         request = request_of(projectId=project.id, deploymentId=deployment_id)
-        return body_of(await show_deployment(self.room, request))
+        return body_of(await answered(show_deployment, self.room, request))
 
     async def events(self, query: str = "", person: Person | None = None) -> list[dict[str, Any]]:
-        answer = await list_events(self.room, request_of(query, person=person))
+        answer = await answered(list_events, self.room, request_of(query, person=person))
         return cast("list[dict[str, Any]]", body_of(answer)["events"])
 
     async def sequences(self, query: str) -> list[int]:

@@ -5,7 +5,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from moorage.api.http.caller import Person
+from moorage.api.http.caller import Person, answered
 from moorage.api.logs import Followers, LogStreamResponse, show_logs
 from moorage.engines.engine import Instance, LogPage
 from moorage.errors import (
@@ -45,7 +45,7 @@ class Asking(Believed):
 
     async def response(self, found: Deployment, query: str = "", **asked: Any) -> Any:
         request = request_of(query, projectId=found.project_id, deploymentId=found.id, **asked)
-        return await show_logs(self.room, request)
+        return await answered(show_logs, self.room, request)
 
     async def page(self, found: Deployment, query: str = "", **asked: Any) -> dict[str, Any]:
         return body_of(await self.response(found, query, **asked))

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from moorage.api.access import make_manage_token, revoke_manage_tokens
-from moorage.api.http.caller import Caller, Front, authenticate, owned_project
+from moorage.api.http.caller import Caller, Front, answered, authenticate, owned_project
 from moorage.auth.tokens import MAX_TOKENS, ManageTokens
 from moorage.errors import MoorageError, RateLimited, TokenInvalid, TokenScope
 from moorage.records.project import Project, ProjectStatus
@@ -36,12 +37,14 @@ class Entrance(Believed):
         )
 
     async def make(self, project: Project) -> str:
-        made = body_of(await make_manage_token(self.room, asked(project.id)))
+        made = body_of(await answered(make_manage_token, self.room, asked(project.id)))
         assert made["projectId"] == project.id
         return str(made["manage_token"])
 
     async def revoke(self, project: Project) -> int:
-        return int(body_of(await revoke_manage_tokens(self.room, asked(project.id)))["revoked"])
+        return int(
+            body_of(await answered(revoke_manage_tokens, self.room, asked(project.id)))["revoked"]
+        )
 
 
 def asked(
@@ -70,6 +73,20 @@ async def refused(front: Front, request: Request) -> type[MoorageError]:
     with pytest.raises(MoorageError) as error:
         await authenticate(front, request)
     return error.type
+
+
+async def test_request_is_counted_once_whatever_its_handler_is_told_of_the_sender(
+    entrance: Entrance, own: Project
+) -> None:
+    async def names(_: Front, caller: Caller, project: Project, request: Request) -> Response:
+        return PlainTextResponse(f"{caller.wallet} {project.id} {request.method}")
+
+    for _ in range(LIMIT):
+        answer = await answered(names, entrance.room, asked(own.id))
+        assert bytes(answer.body).decode() == f"{ALICE} {own.id} GET"
+    with pytest.raises(RateLimited):
+        await answered(names, entrance.room, asked(own.id))
+    assert entrance.nonces_used == LIMIT
 
 
 async def test_token_opens_its_project_and_no_other_of_its_wallet(

@@ -1,6 +1,5 @@
 """Who is named by a payment that nothing else came with: whoever alone can have sent it."""
 
-from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,13 +8,8 @@ import pytest
 from eth_account import Account
 from starlette.requests import Request
 
-from moorage.api.http.caller import Caller
-from moorage.api.http.payer import (
-    OpenPayer,
-    PaidFront,
-    identify_nobody,
-    identify_payer,
-)
+from moorage.api.http.caller import Caller, PaidFront, Payer, identify
+from moorage.api.http.payment import OfferedPayment
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
@@ -74,11 +68,7 @@ class Door:
             ),
         )
 
-    async def named(
-        self,
-        identify: Callable[[PaidFront, Request], Awaitable[OpenPayer]] = identify_payer,
-        **changes: Any,
-    ) -> OpenPayer:
+    async def named(self, *, is_dry_run: bool = False, **changes: Any) -> Payer:
         seconds = self.clock.now_ms() // 1000
         given: dict[str, Any] = {
             "to": PAY_TO,
@@ -99,7 +89,8 @@ class Door:
         }
         shown = encode_base64(msgspec.json.encode(document)).encode()
         scope = {"type": "http", "method": "POST", "path": "/deploy", "client": ("192.0.2.1", 1)}
-        request = Request(scope | {"headers": [(b"payment-signature", shown)]})
+        headers = [(b"payment-signature", shown), (b"x-dry-run", str(is_dry_run).encode())]
+        request = Request(scope | {"headers": headers})
         return await identify(self.front, request)
 
 
@@ -127,8 +118,8 @@ async def test_payment_that_was_made_elsewhere_names_nobody(
 ) -> None:
     """All that its signer ever paid by authorization is on chains, for everybody to send here."""
     payer = await door.named(**changes)
-    assert (payer.caller.wallet, payer.evidence) == ("", None)
-    assert payer.because is not None
+    assert (payer.caller.wallet, payer.payment.evidence) == ("", None)
+    assert payer.payment.refused is not None
 
 
 async def test_payments_count_for_the_address_that_shows_them_and_not_for_their_signer(
@@ -153,5 +144,6 @@ async def test_payments_that_name_nobody_are_counted_as_requests_without_one(doo
 @pytest.mark.parametrize("seen", [False, True])
 async def test_dry_run_names_nobody_whatever_payment_comes_along(door: Door, seen: bool) -> None:
     door.settlements.seen = seen
-    payer = await door.named(identify_nobody)
-    assert payer == (Caller("", "192.0.2.1", is_open=True), payer.means, None, False, None)
+    payer = await door.named(is_dry_run=True)
+    nothing = OfferedPayment(payer.payment.means, None)
+    assert payer == Payer(Caller("", "192.0.2.1", is_open=True), nothing, is_dry_run=True)

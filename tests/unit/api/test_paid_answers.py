@@ -5,9 +5,10 @@ import pytest
 from starlette.requests import Request
 
 from moorage import errors
-from moorage.api.http.caller import CALLER, PAID, Caller
-from moorage.api.http.payer import accounted, repeated
+from moorage.api.http.caller import Caller
+from moorage.api.http.payment import accounted, repeated
 from moorage.api.http.problems import error_response, json_response
+from moorage.api.http.request_context import CALLER, PAID
 from moorage.errors import MoorageError, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from moorage.address import checksum_address
+from moorage.api.http.caller import answered
 from moorage.api.money import list_payments
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
@@ -26,7 +27,7 @@ class Asking(Believed):
         super().__init__(db, clock, chains={"arbitrum": ARBITRUM})
 
     async def __call__(self, query: str = "") -> dict[str, Any]:
-        return body_of(await list_payments(self.room, request_of(query)))
+        return body_of(await answered(list_payments, self.room, request_of(query)))
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from moorage.api.http.caller import CALLER, PAID, Caller
-from moorage.api.http.payer import accounted
-from moorage.api.http.payment_headers import read_payment
+from moorage.api.http.caller import Caller
+from moorage.api.http.payment import accounted, read_payment
 from moorage.api.http.problems import PROBLEMS, error_response
+from moorage.api.http.request_context import CALLER, PAID
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import (
     AuthorizationRefused,
@@ -390,7 +390,7 @@ async def test_credential_of_which_nothing_was_used_gets_a_fresh_demand(
         means=payment.means,
         evidence=payment.evidence,
         body_digest="00" * 32,
-        unreadable=payment.unreadable,
+        refused=payment.refused,
     )
     with pytest.raises(PaymentRequired) as demanded:
         await TopUp(db=world.db, paywall=world.paywall, clock=world.clock).take(asked)

@@ -3,10 +3,19 @@
 import pytest
 from starlette.requests import Request
 
-from moorage.api.http.caller import PERSON, Caller, Person, require_permitted
-from moorage.api.http.dispatch import Route
+from moorage.api.http.caller import (
+    PERSON,
+    Caller,
+    Payer,
+    Person,
+    Polled,
+    needs,
+    require_permitted,
+)
+from moorage.api.http.dispatch import Operation, Route
 from moorage.api.operations import OPERATIONS
 from moorage.errors import ConfirmationMissing, LinkScope, MoorageError
+from moorage.records.project import Project
 from support.books.records_fixture import ALICE
 
 OWNER = Person(ALICE)
@@ -52,6 +61,13 @@ def test_link_to_one_project_shows_no_other_and_nothing_of_the_wallet(
     method: str, path: str
 ) -> None:
     assert refused(method, path, GUEST_OF_ONE, project="p2") is LinkScope
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: f"{each.method} {each.path}")
+def test_whoever_must_sign_is_handed_to_the_handler(operation: Operation) -> None:
+    """A handler that names nobody would answer everybody."""
+    senders = {Caller, Project, Polled, Payer} & set(needs(operation.handler))
+    assert bool(senders) == (operation.signed or operation.is_open)
 
 
 def test_link_shows_what_it_was_made_for() -> None:

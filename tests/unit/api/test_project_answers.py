@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from moorage.api.http.caller import answered
 from moorage.api.projects import adopt_project, change_project, show_project
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.configuration import ProjectConfiguration
@@ -62,11 +63,11 @@ class Asking(Believed):
         )
 
     async def shown(self, project: Project) -> dict[str, Any]:
-        return body_of(await show_project(self.room, request_of(projectId=project.id)))
+        return body_of(await answered(show_project, self.room, request_of(projectId=project.id)))
 
     async def changed(self, project: Project, **change: Any) -> dict[str, Any]:
         request = request_of(body=msgspec.json.encode(change), projectId=project.id)
-        return body_of(await change_project(self.room, request))
+        return body_of(await answered(change_project, self.room, request))
 
 
 @pytest.fixture

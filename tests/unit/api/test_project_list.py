@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from moorage.api.http.caller import answered
 from moorage.api.projects import list_projects
 from moorage.errors import InvalidField
 from moorage.storage.database import Database
@@ -19,7 +20,7 @@ class Asking(Believed):
         super().__init__(db, clock, hosts=HOSTS)
 
     async def __call__(self, query: str = "") -> dict[str, Any]:
-        return body_of(await list_projects(self.room, request_of(query)))
+        return body_of(await answered(list_projects, self.room, request_of(query)))
 
 
 @pytest.fixture

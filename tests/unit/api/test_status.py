@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from moorage.api.deployments import status
-from moorage.api.http.caller import Person
+from moorage.api.http.caller import Person, answered
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import History
 from moorage.engines.engine import WrittenFiles
@@ -52,7 +52,7 @@ class Asking(Believed):
         self, project_id: str, deployment_id: str, *, person: Person | None = None
     ) -> dict[str, Any]:
         request = request_of(projectId=project_id, deploymentId=deployment_id, person=person)
-        return body_of(await status(self.room, request))
+        return body_of(await answered(status, self.room, request))
 
     async def refused(self, project_id: str, deployment_id: str) -> type[MoorageError]:
         with pytest.raises(MoorageError) as error:

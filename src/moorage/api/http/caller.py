@@ -1,39 +1,64 @@
-"""Authenticates a request, then counts it against the rate limits."""
+"""Who sends a request: authenticates it, counts it against the rate limits, reads who pays.
 
-from collections.abc import Mapping
+A handler names in its arguments what it needs to know: a `Caller`, the caller's `Project`, a
+`Polled` deployment or a `Payer`; `answered` makes these once and hands them over.
+
+Clients of x402 and MPP repeat the request that got the 402, its wallet headers included, and add
+the payment. So a used nonce passes again (contract 1.1) within its minute, for the body that it was
+used for, when the request brings an authorization that the wallet signed and that was not used
+before. The authorization's own nonce then is what is used once.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
+import msgspec
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
-from moorage.api.http.payment_headers import read_payment
+from moorage.api.http.payment import OfferedPayment, read_payment
 from moorage.api.http.problems import problem_of
-from moorage.api.http.request import named_project
-from moorage.api.http.request_context import HAS_PAID, WALLET
+from moorage.api.http.request import flag, named_project, viewed_deployment
+from moorage.api.http.request_context import CALLER, HAS_PAID, OPEN, PAID, WALLET
 from moorage.auth.authenticator import Authenticator, Verified
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import RateLimiter
 from moorage.auth.tokens import ManageTokens
 from moorage.auth.wallet import Wallet, signed_body_digest
 from moorage.chains.chain import Chain
+from moorage.chains.eip3009 import authorization_digest
 from moorage.clock import Clock
 from moorage.errors import (
     AuthError,
+    AuthMissing,
+    AuthorizationRefused,
     ConfirmationMissing,
+    DeploymentNotFound,
     LinkScope,
+    NonceReused,
     PaymentPending,
+    ProjectNotFound,
     RateLimited,
     SignatureInvalid,
     TokenScope,
+    WrongWallet,
 )
 from moorage.ledger.services import PaidWallets
 from moorage.metrics import record_auth_failure
 from moorage.payments.price.quotes import Holdings
-from moorage.payments.protocols.evidence import TransactionEvidence, is_credential
-from moorage.payments.taking.paywall import booked
+from moorage.payments.protocols.evidence import (
+    AuthorizationEvidence,
+    Evidence,
+    TransactionEvidence,
+    is_credential,
+)
+from moorage.payments.taking.outcomes import Outcomes
+from moorage.payments.taking.paywall import Paywall, booked
+from moorage.records.deployment import DeploymentView
 from moorage.records.project import Project
 from moorage.signing import Target, host_of
 from moorage.storage.database import Database
@@ -47,8 +72,12 @@ TOKEN = "moorage.manage_token"  # noqa: S105 - a key
 """The scope's key for a token of a tool's call, whose header a credential of MPP takes."""
 
 _SCHEME = "bearer "
-_OF_A_BODY = ("/agent/deploy", "/agent/quote", "/deploy")
+_QUOTE = "/agent/quote"
+_OF_A_BODY = ("/agent/deploy", _QUOTE, "/deploy")
 """Their body names the project."""
+
+_OPEN_PATHS = ("/deploy", "/credits")
+"""A payment alone may say whose the request is."""
 
 _PAYS_IN = ("/agent/credits", "/credits")
 """What is paid there is for the project; reading what its wallet has there is not."""
@@ -129,12 +158,6 @@ def require_permitted(request: Request, person: Person) -> None:
         person.require_confirmed()
 
 
-CALLER = "moorage.caller"
-"""The scope's key for the `Caller`, set when its signature is verified and it is counted."""
-
-PAID = "moorage.paid"
-"""The scope's key that marks requests to operations which take payments."""
-
 _BODY_DIGEST = "moorage.body_digest"
 """The scope's key for the SHA-256 of the body, where the signature covers it."""
 
@@ -190,6 +213,14 @@ class Front:
     def host(self) -> str:
         """The host that bound signatures must name: the public one, whatever name proxies use."""
         return host_of(self.public_url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaidFront(Front):
+    """What handlers need that take payments."""
+
+    paywall: Paywall
+    outcomes: Outcomes
 
 
 def client_address(front: Front, request: Request) -> str:
@@ -251,13 +282,6 @@ class Caller(NamedTuple):
         if self.person is not None:
             self.person.require_confirmed()
 
-    async def project(self, db: Database, request: Request) -> Project:
-        """Returns the caller's project, named by the path's `projectId`.
-
-        Raises ProjectNotFound and WrongWallet.
-        """
-        return await named_project(db, request.path_params["projectId"], wallet=self.wallet)
-
 
 async def authenticate(front: Front, request: Request) -> Caller:
     """Returns who signed the request, after counting it and then using up its nonce.
@@ -269,15 +293,6 @@ async def authenticate(front: Front, request: Request) -> Caller:
     caller = await count(front, request, verified.wallet)
     await use_nonce(verified)
     return caller
-
-
-async def owned_project(front: Front, request: Request) -> Project:
-    """Authenticates the request; returns the caller's project, named by the path's `projectId`.
-
-    Raises an AuthError, RateLimited, ProjectNotFound and WrongWallet.
-    """
-    caller = await authenticate(front, request)
-    return await caller.project(front.db, request)
 
 
 async def verify(front: Front, request: Request) -> Verified:
@@ -430,11 +445,6 @@ def carries_proof(request: Request) -> bool:
     return found
 
 
-def disregard_proof(request: Request) -> None:
-    """Has a dry run answered as if no payment had come along."""
-    request.scope[_PROOF] = False
-
-
 def address_key(front: Front, request: Request) -> str:
     """Returns what the client's address is counted under."""
     return front.trusted_proxies.limit_key(client_address(front, request))
@@ -458,3 +468,265 @@ async def _refuse_proof(front: Front, request: Request, wallet: str, full: RateL
     uses = await payments.uses_of(front.db, chain_id=chain.chain_id, tx_hash=evidence.tx_hash)
     if wallet in uses or all(payment.payer != wallet for payment in known):
         raise PaymentPending(_LOOKED_UP_LATER, retry_after_seconds=full.retry_after_seconds)
+
+
+class Polled(NamedTuple):
+    """A deployment of the caller's, whose status is asked for."""
+
+    deployment: DeploymentView
+
+
+async def _poll(front: Front, request: Request) -> Polled:
+    """Returns the deployment that the path names; counts the request for that, not its wallet.
+
+    Raises what `authenticate` raises; DeploymentNotFound, ProjectNotFound and WrongWallet.
+    """
+    verified = await verify(front, request)
+    try:
+        found = await viewed_deployment(
+            front.db,
+            project=request.path_params["projectId"],
+            deployment=request.path_params["deploymentId"],
+            wallet=verified.wallet,
+        )
+    except (DeploymentNotFound, ProjectNotFound, WrongWallet):
+        await count(front, request, verified.wallet)
+        await use_nonce(verified)
+        raise
+    if PERSON in request.scope:  # pages do not use up what its agent may ask
+        await count(front, request, verified.wallet)
+    else:
+        await front.limiters.polls.check(found.id)
+        request.scope[HAS_PAID] = await front.paid_wallets.has_paid(verified.wallet)
+    await use_nonce(verified)
+    return Polled(found)
+
+
+_FIRST_HEADER = "X-Wallet-Address"
+_A_HASH = (
+    "A transaction's hash does not say who sends it: everybody can read it on the chain. What it "
+    "paid is credited to its sender. Do not pay again: sign the request as that wallet."
+)
+_SIGN_INSTEAD = (
+    "This gateway settles no signed payments right now: sign the request, and pay by a transfer."
+)
+
+
+class Payer(NamedTuple):
+    """Who sends a request that may bring a payment, and that payment.
+
+    Where a payment alone speaks, `caller` is who signed that: who pays, and not who asks.
+    """
+
+    caller: Caller
+    payment: OfferedPayment
+    verified: Verified | None = None
+    """None where a payment alone speaks."""
+    repeats: bool = False
+    """Whether its nonce was used before, and its authorization stands in for that."""
+    is_fresh: bool = False
+    """Whether a payment that speaks alone was never seen before, so that nobody read it yet."""
+    is_dry_run: bool = False
+
+    async def check_body(self, body_digest: str) -> None:
+        """Raises NonceReused for a repeated request with another body; remembers a first one's.
+
+        `body_digest` is SHA-256 in hex. To be called once the body was read.
+        """
+        if self.verified is None or self.verified.nonce is None:
+            return
+        nonces, timestamp_ms, nonce = self.verified.nonce
+        wallet = self.verified.wallet
+        if not self.repeats:
+            await nonces.remember_body(wallet, timestamp_ms, nonce, body_digest)
+        elif not await nonces.was_of_body(wallet, nonce, body_digest):
+            raise NonceReused(
+                "This X-Nonce was used for another body. Nothing was done or taken: "
+                "sign again with a fresh UUID.",
+                header="X-Nonce",
+            )
+
+
+async def identify(room: PaidFront, request: Request) -> Payer:
+    """Returns who sends a request to an operation that takes payments or says a price.
+
+    Raises what `authenticate` and `read_payment` raise.
+    """
+    path = request.scope["path"]
+    is_dry_run = path in _OF_A_BODY and (path == _QUOTE or flag(request, "x-dry-run"))
+    if path in _OPEN_PATHS and not _is_signed(request):
+        return await (_open_dry_run if is_dry_run else _open_payer)(room, request)
+    if is_dry_run:
+        caller = await authenticate(room, request)
+        payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
+        return Payer(caller, payment, is_dry_run=True)
+    return await _signed_payer(room, request)
+
+
+def _is_signed(request: Request) -> bool:
+    """Whether something besides a payment says whose the request is."""
+    named = any(name in request.headers for name in ("x-wallet-address", "sign-in-with-x"))
+    return named or bearer_token(request) is not None
+
+
+async def _signed_payer(room: PaidFront, request: Request) -> Payer:
+    try:
+        verified = await verify(room, request)
+    except AuthMissing as missing:  # an unsigned request without a payment learns how to pay alone
+        if room.paywall.settles() and not carries_proof(request):
+            missing.open_path = request.scope["path"].removeprefix("/agent")
+        raise
+    caller = await count(room, request, verified.wallet)
+    try:
+        await use_nonce(verified)
+        used_before = None
+    except NonceReused as error:
+        used_before = error
+    payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
+    if used_before is not None and not await _stands_in(room, request, verified, payment.evidence):
+        raise used_before
+    if payment.evidence is None:  # it may be asked to pay
+        await room.holdings.begin(caller.wallet, stranger_at=caller.stranger_at)
+    return Payer(caller, payment, verified, repeats=used_before is not None)
+
+
+async def _open_payer(room: PaidFront, request: Request) -> Payer:
+    """Returns whoever signed the authorization that pays, and counts the request.
+
+    Whoever was handed an authorization can send it: its request uses up nothing of its payer's,
+    and counts for the client's address alone. One that pays somebody else, or has expired, names
+    nobody. Raises AuthMissing for a transaction's hash, which everybody can read; RateLimited; what
+    `read_payment` and `_has_signed` raise.
+    """
+    request.scope[OPEN] = True
+    payment = read_payment(request, room.chains)
+    evidence = payment.evidence
+    address = address_key(room, request)
+    nobody = Caller("", address, is_open=True)
+    if isinstance(evidence, TransactionEvidence) or not (evidence or room.paywall.settles()):
+        await limit_address(room, request)
+        raise AuthMissing(_SIGN_INSTEAD if evidence is None else _A_HASH, header=_FIRST_HEADER)
+    if evidence is None:
+        await limit_address(room, request)
+        return Payer(nobody, payment)
+    await room.limiters.strangers_proofs.check(address)
+    is_fresh = not await room.paywall.knows(evidence)
+    if is_fresh and (because := await _names_nobody(room, request, evidence)):
+        await limit_address(room, request)
+        return Payer(nobody, OfferedPayment(payment.means, None, refused=because))
+    caller = Caller(evidence.authorization.payer, address, is_open=True)
+    evidence = msgspec.structs.replace(evidence, stranger_at=address, openly=True)
+    return Payer(caller, OfferedPayment(evidence.means, evidence), is_fresh=is_fresh)
+
+
+async def _open_dry_run(room: PaidFront, request: Request) -> Payer:
+    """Counts a dry run that nobody signed: no payment that comes along says whose it is.
+
+    Nothing is looked up by it, not even whether it was seen before. Raises as `_open_payer`.
+    """
+    request.scope[OPEN] = True
+    means, evidence, _ = read_payment(request, room.chains)
+    await limit_address(room, request)
+    if isinstance(evidence, TransactionEvidence):
+        raise AuthMissing(_A_HASH, header=_FIRST_HEADER)
+    if not room.paywall.settles():
+        raise AuthMissing(_SIGN_INSTEAD, header=_FIRST_HEADER)
+    request.scope[_PROOF] = False  # it is answered as if no payment had come along
+    nobody = Caller("", address_key(room, request), is_open=True)
+    return Payer(nobody, OfferedPayment(means, None), is_dry_run=True)
+
+
+async def _names_nobody(
+    room: PaidFront, request: Request, evidence: AuthorizationEvidence
+) -> AuthorizationRefused | None:
+    """Returns why a new authorization does not say who sends it, if so."""
+    try:
+        room.paywall.check(evidence)
+    except AuthorizationRefused as refusal:
+        return refusal
+    if await _has_signed(room, request, evidence):
+        return None
+    return AuthorizationRefused("its signature is not its payer's")
+
+
+async def _stands_in(
+    room: PaidFront, request: Request, verified: Verified, evidence: Evidence | None
+) -> bool:
+    """Whether the payment is an authorization of the wallet that was not used before."""
+    if not isinstance(evidence, AuthorizationEvidence):
+        return False
+    if evidence.authorization.payer != verified.wallet or await room.paywall.knows(evidence):
+        return False
+    return await _has_signed(room, request, evidence)
+
+
+async def _has_signed(front: Front, request: Request, evidence: AuthorizationEvidence) -> bool:
+    """Whether the payer of an authorization signed it, by its key or by its code on that chain.
+
+    Raises RateLimited and ChainUnavailable where a chain must be asked.
+    """
+    authorization, domain = evidence.authorization, evidence.means.token.authorization
+    if domain is None:
+        return False
+    return await front.authenticator.has_signed(
+        Wallet(authorization.payer),
+        authorization_digest(authorization, domain),
+        authorization.signature,
+        chain=evidence.means.chain.name,
+        client=address_key(front, request),
+    )
+
+
+Handler = Callable[..., Awaitable[Response]]
+"""What answers an operation.
+
+Its arguments are, by their annotations: a record of what it needs, then any of the request and
+what is to be known of its sender.
+"""
+
+
+async def answered(handler: Handler, room: Front, request: Request) -> Response:
+    """Has a handler answer, once what its arguments name of the sender is known and counted.
+
+    Raises what `authenticate`, `_poll` and `identify` raise; ProjectNotFound and WrongWallet.
+    """
+    return await handler(room, *[await make(room, request) for make in _makers(handler)])
+
+
+async def _request(_: Front, request: Request) -> Request:
+    return request
+
+
+async def _caller(front: Front, request: Request) -> Caller:
+    known: Caller | None = request.scope.get(CALLER)
+    return await authenticate(front, request) if known is None else known
+
+
+async def owned_project(front: Front, request: Request) -> Project:
+    """Returns the caller's project, named by the path's `projectId`.
+
+    Raises what `authenticate` raises, ProjectNotFound and WrongWallet.
+    """
+    caller = await _caller(front, request)
+    return await named_project(front.db, request.path_params["projectId"], wallet=caller.wallet)
+
+
+_Make = Callable[[Any, Request], Awaitable[object]]
+
+_MAKERS: dict[type, _Make] = {
+    Request: _request,
+    Caller: _caller,
+    Project: owned_project,
+    Polled: _poll,
+    Payer: identify,
+}
+
+
+def needs(handler: Handler) -> tuple[type, ...]:
+    """Returns the types of a handler's arguments, its record first."""
+    return tuple(kind for name, kind in get_type_hints(handler).items() if name != "return")
+
+
+@cache
+def _makers(handler: Handler) -> tuple[_Make, ...]:
+    return tuple(_MAKERS[kind] for kind in needs(handler)[1:])

@@ -5,16 +5,13 @@ of a status poll.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
-from typing import Any, get_type_hints
 
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moorage.api.http.caller import is_covered
+from moorage.api.http.caller import Handler, is_covered, needs
 from moorage.api.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, problem_response
 from moorage.wire.shape import Body, CamelBody
 
@@ -61,10 +58,6 @@ def _is_preflight(scope: Scope) -> bool:
     return {b"origin", b"access-control-request-method"} <= names
 
 
-Handler = Callable[[Any, Request], Awaitable[Response]]
-"""Its first argument is a record of what it needs, of the type that its annotation names."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """`signed` ones need the wallet headers of contract 1.1; `paid` ones take payment headers.
@@ -101,8 +94,7 @@ class Operation:
     @property
     def needs(self) -> type:
         """The type of record that its handler needs."""
-        record: type = next(iter(get_type_hints(self.handler).values()))
-        return record
+        return needs(self.handler)[0]
 
 
 _COMPARED_LENGTH = 128

@@ -255,10 +255,10 @@ def json_response(body: object, *, status: int = 200, headers: Iterable[Header] 
     return _JsonResponse(json_of(body), status, headers)
 
 
-def with_body(answer: Response, body: object, *, without: bytes = b"") -> Response:
-    """Returns the answer with another body, and all its headers but `without`."""
-    again = json_response(body, status=answer.status_code)
-    dropped = (b"content-length", b"content-type", without)
+def with_body(answer: Response, body: object, *, uncached: bool = False) -> Response:
+    """Returns the answer with another body; `uncached` is one for its receiver alone."""
+    dropped = {b"content-length", b"content-type"} | ({b"cache-control"} if uncached else set())
+    again = json_response(body, status=answer.status_code, headers=[_UNCACHED] if uncached else [])
     again.raw_headers += [each for each in answer.raw_headers if each[0] not in dropped]
     return again
 

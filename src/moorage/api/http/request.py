@@ -87,6 +87,14 @@ def time_ms(request: Request, name: str, *, default: int) -> int:
     return max(0, int(moment.timestamp() * 1000))
 
 
+def flag(request: Request, header: str) -> bool:
+    """Reads a header that is `true` or `false` in any letter case; absent means false."""
+    value = request.headers.get(header, "false").strip().lower()
+    if value not in ("true", "false"):
+        raise InvalidField(header.title(), "must be true or false")
+    return value == "true"
+
+
 IN_LOOP_BYTES = 64 * 1024
 """What is parsed in the gateway's own loop, at the most: at worst a few milliseconds of work."""
 

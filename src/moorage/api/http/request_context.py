@@ -18,6 +18,15 @@ WALLET = "moorage.wallet"
 HAS_PAID = "moorage.has_paid"
 """The scope's key for whether that wallet has ever paid."""
 
+CALLER = "moorage.caller"
+"""The scope's key for the `Caller`, set when its signature is verified and it is counted."""
+
+PAID = "moorage.paid"
+"""The scope's key that marks requests to operations which take payments."""
+
+OPEN = "moorage.open"
+"""The scope's key that marks requests for which a payment alone speaks, if anything does."""
+
 STREAMS = "moorage.streams"
 """The scope's key that marks answers without an end of their own: their duration is measured when
 they begin."""

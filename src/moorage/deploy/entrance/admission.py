@@ -338,14 +338,14 @@ class Admission:
         await self._require_open(self._db, attempt, situation)
         return self._pricing.dry_run(attempt, situation, now_ms=self._clock.now_ms())
 
-    async def demand_openly(
-        self, attempt: DeployAttempt, *, because: PaymentError | PaymentMalformed | None = None
-    ) -> PaymentRequired:
+    async def demand_openly(self, attempt: DeployAttempt) -> PaymentRequired:
         """Returns the demand for an attempt of nobody yet. Raises NameUnavailable, NoCapacity."""
         async with self._db.transaction(durable=False, of=attempt.names) as tx:
             situation = await self._situation(tx, attempt)
             await self._require_open(tx, attempt, situation)
-            demand = await self._demand(tx, attempt, situation, Shortfall(), because=because)
+            demand = await self._demand(
+                tx, attempt, situation, Shortfall(), because=attempt.refused
+            )
         return PaymentRequired(demand)
 
     async def _price(self, attempt: DeployAttempt) -> MicroUsd:
@@ -368,10 +368,8 @@ class Admission:
         """Returns the demand for payment, if any, when no money has moved yet."""
         evidence = attempt.evidence
         await self._require_open(tx, attempt, situation)
-        if attempt.unreadable is not None:
-            return await self._demand(
-                tx, attempt, situation, Shortfall(), because=attempt.unreadable
-            )
+        if attempt.refused is not None:
+            return await self._demand(tx, attempt, situation, Shortfall(), because=attempt.refused)
         if isinstance(evidence, AuthorizationEvidence):  # too little is refused: settling costs gas
             short = Shortfall(lacking=self._pricing.lacking(attempt, situation, price))
             if evidence.worth >= max(missing(price, situation.balance), short.lacking):

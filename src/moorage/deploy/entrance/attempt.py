@@ -21,7 +21,7 @@ from moorage.deploy.entrance.written import (
     volume_of,
 )
 from moorage.engines.engine import WrittenFiles
-from moorage.errors import InvalidField, PaymentMalformed, UploadInvalid
+from moorage.errors import AuthorizationRefused, InvalidField, PaymentMalformed, UploadInvalid
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd
@@ -51,8 +51,8 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     means: PaymentMeans
     evidence: Evidence | None
     use_existing_credits: bool
-    unreadable: PaymentMalformed | None = None
-    """What is wrong with the payment that came along, if it can't be read."""
+    refused: AuthorizationRefused | PaymentMalformed | None = None
+    """Why the payment that came along counts for nothing, if so."""
     stranger_at: str | None = None
     """The client address, if the wallet never paid; names held for it count for the address."""
     managed: str | None = None

@@ -37,8 +37,8 @@ class TopUpRequest(msgspec.Struct, frozen=True):
     means: PaymentMeans
     evidence: Evidence | None
     body_digest: str
-    unreadable: PaymentMalformed | None = None
-    """What is wrong with the payment that came along, if it can't be read."""
+    refused: AuthorizationRefused | PaymentMalformed | None = None
+    """Why the payment that came along counts for nothing, if so."""
     is_proved: bool = True
     """Whether the wallet, or a token of its project, sent it; else a payment alone speaks."""
     project_id: str | None = None
@@ -75,7 +75,7 @@ class TopUp:
         `Paywall.take` raises.
         """
         if request.evidence is None:
-            raise await self.demand(request, because=request.unreadable)
+            raise await self.demand(request, because=request.refused)
         if isinstance(request.evidence, AuthorizationEvidence):
             await self._check_worth(request, request.evidence)
         try:
