@@ -21,8 +21,8 @@ from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits
 from moorage.payments.price.quotes import MAX_NAMES_HELD, PriceList, Quotes, Size
-from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import PaymentMeans
+from moorage.payments.taking.payment_required import PaymentRequired
 from moorage.planning.plan import Settings
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import relays

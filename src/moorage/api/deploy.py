@@ -16,7 +16,7 @@ from moorage.address import checksum_address
 from moorage.api.connections.server import ARRIVAL, Arrival
 from moorage.api.http.caller import Caller, PaidFront, Payer
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.payment import paid_headers, refuse_misplaced, repeated
+from moorage.api.http.payment import refuse_misplaced, repeated
 from moorage.api.http.problems import json_response, with_body
 from moorage.api.http.request import content_length, flag
 from moorage.api.money import allowance_body
@@ -33,8 +33,13 @@ from moorage.ledger.build_time import BuildTime
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
 from moorage.parsers.plans import Plans, UploadParser
 from moorage.parsers.pool import ParserPool
-from moorage.payments.protocols.demand import credits_fall_short, purchase_body, sharing_warning
 from moorage.payments.taking.outcome import outcome_of
+from moorage.payments.taking.payment_required import (
+    credits_fall_short,
+    paid_headers,
+    purchase_body,
+    sharing_warning,
+)
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.static import said

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from moorage.address import checksum_address
 from moorage.api.http.caller import Caller, Front, PaidFront, Payer
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.payment import paid_headers, refuse_misplaced, repeated
+from moorage.api.http.payment import refuse_misplaced, repeated
 from moorage.api.http.problems import json_response, with_body
 from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.chains.chain import Chain
@@ -30,6 +30,7 @@ from moorage.ledger.metering import Metering
 from moorage.misplaced_hash import MisplacedHash, misplaced_hash
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, decimal_text, usd_number
 from moorage.payments.taking.outcome import outcome_of
+from moorage.payments.taking.payment_required import paid_headers
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
 from moorage.records.payments import Payment, Refund
 from moorage.storage.money import accounts, billing, payments

@@ -16,7 +16,7 @@ from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.guide import Facts
 from moorage.api.http.caller import Front, answered, carries_proof, signed_body
 from moorage.api.http.dispatch import CrossOrigin, Dispatch, Operation, SlashRefused
-from moorage.api.http.payment import accounted, error_headers, preferred, shows_payment
+from moorage.api.http.payment import accounted, shows_payment
 from moorage.api.http.problems import INTERNAL, error_response, problem_response
 from moorage.api.http.request import ApiRequest, refuse_unknown
 from moorage.api.http.request_context import INTENDED, PAID
@@ -24,8 +24,13 @@ from moorage.api.logs import show_logs, show_project_logs
 from moorage.api.money import list_payments, pay_for_credits, show_credits, top_up
 from moorage.api.projects import show_usage
 from moorage.errors import Maintenance, MoorageError, PaymentPending
-from moorage.payments.protocols.demand import Challenges, PaymentRequired
 from moorage.payments.taking.outcomes import Outcomes
+from moorage.payments.taking.payment_required import (
+    Challenges,
+    PaymentRequired,
+    error_headers,
+    preferred,
+)
 from moorage.wire import calls
 from moorage.wire.calls import Call
 from moorage.wire.credits import PaymentList, ToppedUp, TopUpBody

@@ -43,7 +43,7 @@ from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.parsers.pool import ParserPool
-from moorage.payments.protocols.demand import Seller
+from moorage.payments.taking.payment_required import Seller
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.usage import Consumption, UsageHour, UsageSpan, latency_of

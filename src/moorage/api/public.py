@@ -13,8 +13,8 @@ from moorage.chains.balances import ConcurrencyLimit, token_balances
 from moorage.chains.rpc import RpcClient
 from moorage.errors import InvalidField
 from moorage.money import decimal_text
-from moorage.payments.protocols.demand import Seller, chain_body
 from moorage.payments.protocols.evidence import named_chain
+from moorage.payments.taking.payment_required import Seller, chain_body
 from moorage.wire.public import Balances, ChainList, ChainTaken, Health, TokenBalance
 
 PRESENCE_HEADER = "Moorage-Gateway"

@@ -18,11 +18,11 @@ from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Run, Scope
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Holdings, Quotes
-from moorage.payments.protocols.demand import USUAL_CHAIN, Challenges, Seller
 from moorage.payments.relay.refunds import RefundFollowUp
 from moorage.payments.relay.relayer import Relayer, key_in, limits_of
 from moorage.payments.relay.settlements import SettlementFollowUp, Settlements
 from moorage.payments.taking.outcomes import Outcomes
+from moorage.payments.taking.payment_required import USUAL_CHAIN, Challenges, Seller
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screening
 from moorage.payments.taking.topup import TopUp

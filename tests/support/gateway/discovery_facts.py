@@ -4,7 +4,7 @@ from moorage.api.discovery.documents import StandingBoard
 from moorage.api.discovery.guide import Facts
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.payments.price.quotes import PriceList, Size
-from moorage.payments.protocols.demand import Seller
+from moorage.payments.taking.payment_required import Seller
 from support.gateway.clock import MovableClock
 
 PAY_TO = "0x7EA5000000000000000000000000000000000001"

@@ -33,9 +33,9 @@ from moorage.engines.engine import (
 from moorage.errors import DeployFailed, FailureCause, PaymentAlreadyUsed
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits
-from moorage.payments.protocols.demand import Challenges, Seller
 from moorage.payments.protocols.evidence import AuthorizationEvidence, PaymentMeans
 from moorage.payments.relay.settlements import Settlements
+from moorage.payments.taking.payment_required import Challenges, Seller
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screen, allow
 from moorage.payments.taking.verification import Lookup, Lookups, Verifier

@@ -30,9 +30,9 @@ from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.payments.protocols.authorization import encode_base64, encode_base64url
-from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.outcomes import Outcomes
+from moorage.payments.taking.payment_required import PaymentRequired
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.database import Database
 from moorage.storage.money import payments

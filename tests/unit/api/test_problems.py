@@ -9,9 +9,9 @@ from moorage.api.http.problems import PROBLEMS, error_response, problem_of
 from moorage.chains.rpc import RpcError
 from moorage.errors import MoorageError
 from moorage.money import MicroUsd
-from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.taking.outcome import PaymentOutcome
+from moorage.payments.taking.payment_required import Demand, PaymentRequired
 from moorage.wire.problems import PaymentState
 from support.books.records_fixture import ALICE, ARBITRUM, USDC
 from support.gateway.clock import MovableClock

@@ -20,8 +20,8 @@ from moorage.failpoints import armed
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import PriceList, Quotes, Size
-from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
+from moorage.payments.taking.payment_required import Demand, PaymentRequired
 from moorage.planning.plan import Plan, Settings
 from moorage.storage.database import Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes

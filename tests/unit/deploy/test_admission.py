@@ -26,7 +26,7 @@ from moorage.errors import (
 )
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, PriceList
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.taking.payment_required import PaymentRequired
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, JobStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import idempotency

@@ -16,7 +16,7 @@ from moorage.errors import (
     RateLimited,
 )
 from moorage.payments.price.quotes import MAX_NAMES_HELD
-from moorage.payments.protocols.demand import Demand, PaymentRequired
+from moorage.payments.taking.payment_required import Demand, PaymentRequired
 from moorage.storage.apps import names
 from moorage.storage.money import accounts
 from support.books.records_fixture import ALICE, BOB, add_project, fresh_hash, fund

@@ -16,7 +16,7 @@ from moorage.deploy.entrance.written import (
 )
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import FilesWouldBeLost, UploadInvalid
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.taking.payment_required import PaymentRequired
 from moorage.records.deployment import Finding, FindingKind, kept
 from moorage.storage.apps import deployments
 from support.books.records_fixture import PLAN

@@ -22,9 +22,9 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import PriceList
-from moorage.payments.protocols.demand import Demand
 from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.outcome import PaymentReceipt
+from moorage.payments.taking.payment_required import Demand
 from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.apps import names, projects

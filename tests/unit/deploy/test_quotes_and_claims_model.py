@@ -25,8 +25,8 @@ from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
-from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans
+from moorage.payments.taking.payment_required import Demand, PaymentRequired
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.money import accounts
 from support.books.book_model import BookModel, run_histories

@@ -8,7 +8,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from moorage.api.http.problems import error_response, payment_actions
+from moorage.api.http.problems import error_response
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import PaymentMalformed, PaymentPending, PaymentShort
 from moorage.mcp.local import local_tools, with_limits
@@ -24,8 +24,8 @@ from moorage.mcp.tools import (
     status_of,
 )
 from moorage.money import MicroUsd
-from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import default_means
+from moorage.payments.taking.payment_required import Demand, PaymentRequired, payment_actions
 from moorage.sdk.budget import Budget
 from support.gateway.clock import MovableClock
 from support.gateway.fakes import challenges_of

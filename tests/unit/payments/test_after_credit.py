@@ -18,9 +18,9 @@ from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.price.quotes import PaymentOption
 from moorage.payments.protocols import mpp
 from moorage.payments.protocols.authorization import encode_base64url
-from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.payments.taking.outcome import PaymentReceipt
+from moorage.payments.taking.payment_required import PaymentRequired
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
 from moorage.storage import idempotency

@@ -11,8 +11,8 @@ import pytest
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import AuthorizationRefused
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.protocols.demand import Demand, Preference
 from moorage.payments.protocols.evidence import PaymentMeans
+from moorage.payments.taking.payment_required import Demand, Preference
 from support.gateway.clock import MovableClock
 from support.gateway.fakes import PAY_TO, challenges_of, seller_of
 

@@ -9,7 +9,8 @@ from moorage.clock import iso_utc
 from moorage.errors import PaymentNotFound, PaymentShort
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.price.quotes import Size
-from moorage.payments.protocols.demand import (
+from moorage.payments.protocols.evidence import PaymentMeans
+from moorage.payments.taking.payment_required import (
     Demand,
     Preference,
     Purchase,
@@ -18,7 +19,6 @@ from moorage.payments.protocols.demand import (
     demand_body,
     purchase,
 )
-from moorage.payments.protocols.evidence import PaymentMeans
 from support.books.records_fixture import ALICE, ARBITRUM, USDC
 from support.gateway.clock import START_MS
 

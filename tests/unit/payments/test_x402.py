@@ -24,7 +24,7 @@ from moorage.errors import (
 from moorage.money import atomic_units
 from moorage.payments.price.quotes import PaymentOption
 from moorage.payments.protocols import x402
-from moorage.payments.protocols.demand import extensions, resource
+from moorage.payments.taking.payment_required import extensions, resource
 from moorage.wire.credits import TopUpBody
 from moorage.wire.deploy import DeployBody
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from moorage.money import MicroUsd, decimal_text, usd_text
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, PriceList, Size
-from moorage.payments.protocols.demand import Seller
+from moorage.payments.taking.payment_required import Seller
 from moorage.uploads.request import MAX_MONTHS
 from moorage.uploads.room import UploadLimits
 from moorage.wire.credits import TopUpBody

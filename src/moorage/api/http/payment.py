@@ -1,7 +1,6 @@
 """The payment that a request brings: reads it, and says in the answer what became of it."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -22,15 +21,11 @@ from moorage.errors import (
 )
 from moorage.misplaced_hash import MisplacedHash, misplaced_hash
 from moorage.money import json_of
-from moorage.payments.price.quotes import NOTHING_KNOWN, Holdings
-from moorage.payments.protocols import mpp, x402
-from moorage.payments.protocols.demand import Demand, PaymentRequired, Preference
 from moorage.payments.protocols.evidence import (
     TX_HEADER,
     AuthorizationEvidence,
     Evidence,
     PaymentMeans,
-    PaymentWay,
     TransactionEvidence,
     default_means,
     may_have_paid,
@@ -39,14 +34,13 @@ from moorage.payments.protocols.evidence import (
     payment_means,
     shown_transaction,
 )
-from moorage.payments.taking.outcome import PaymentOutcome, PaymentReceipt
+from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.payments.taking.outcomes import Outcomes
+from moorage.payments.taking.payment_required import PaymentRequired
 from moorage.wire.problems import PaymentState
 
 if TYPE_CHECKING:
     from moorage.api.http.caller import Caller
-
-Header = tuple[str, str]
 
 _FIRST_OF_THE_5XX = 500
 
@@ -263,78 +257,3 @@ def _after_credit(error: MoorageError) -> MoorageError:
     )
     pending.receipt = error.receipt
     return pending
-
-
-async def preferred(demand: Demand, headers: Mapping[str, str], holdings: Holdings) -> Demand:
-    """Returns the demand with what decides the order of its options.
-
-    That is what the request's headers name, and what the wallet holds.
-    """
-    if isinstance(demand.because, AuthorizationRefused) and demand.wallet is not None:
-        holdings.forget(demand.wallet)
-    preference = Preference(
-        chain_named="x-payment-chain" in headers,
-        token_named="x-payment-token" in headers,
-        held=NOTHING_KNOWN if demand.wallet is None else await holdings.known(demand.wallet),
-    )
-    return msgspec.structs.replace(demand, preference=preference)
-
-
-def error_headers(error: MoorageError, *, signature: str | None = None) -> Iterator[Header]:
-    """Yields what an answer tells of the payment that came along; `signature` is x402's, if any."""
-    if isinstance(error.receipt, PaymentReceipt):
-        yield from receipt_headers(error.receipt)
-    elif signature is not None:
-        yield from _failed_headers(error, signature)
-
-
-def _failed_headers(error: MoorageError, signature: str) -> Iterator[Header]:
-    """Yields what x402 clients read of an authorization that did not pay, or not yet."""
-    because = error.because if isinstance(error, PaymentRequired) else None
-    tx_hash = error.payment.tx_hash if isinstance(error.payment, PaymentOutcome) else None
-    with suppress(PaymentMalformed):
-        authorization = x402.parse_payment_signature(signature)
-        header = x402.payment_failed_header(
-            authorization, error=because or error, tx_hash=tx_hash or ""
-        )
-        yield "PAYMENT-RESPONSE", header
-
-
-def paid_headers(receipt: PaymentReceipt | None) -> Iterator[Header]:
-    """Yields the headers of a success that a payment brought; not to be cached by others."""
-    if receipt is not None:
-        yield "Cache-Control", "private"
-        yield from receipt_headers(receipt)
-
-
-def receipt_headers(receipt: PaymentReceipt) -> Iterator[Header]:
-    """Yields the receipt in the client's protocol; nothing for a payment by plain hash."""
-    if receipt.way is PaymentWay.TX_HASH:
-        return
-    if receipt.way is PaymentWay.X402 and receipt.authorized is not None:
-        yield (
-            "PAYMENT-RESPONSE",
-            x402.payment_response_header(
-                tx_hash=receipt.tx_hash,
-                chain_id=receipt.chain_id,
-                payer=receipt.payer,
-                amount=receipt.authorized,
-            ),
-        )
-    if receipt.way is PaymentWay.X402_V1:
-        yield (
-            "X-PAYMENT-RESPONSE",
-            x402.payment_response_header_v1(
-                tx_hash=receipt.tx_hash, chain_id=receipt.chain_id, payer=receipt.payer
-            ),
-        )
-    yield (
-        "Payment-Receipt",
-        mpp.receipt_header(
-            challenge_id=receipt.challenge_id,
-            tx_hash=receipt.tx_hash,
-            chain_id=receipt.chain_id,
-            timestamp_ms=receipt.at_ms,
-            reference=receipt.reference,
-        ),
-    )

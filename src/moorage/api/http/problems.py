@@ -7,120 +7,23 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-import msgspec
 from starlette.responses import Response
 
 from moorage import errors
 from moorage.auth.wallet import RECIPE
-from moorage.errors import (
-    MoorageError,
-    PayerMismatch,
-    PaymentAlreadyUsed,
-    PaymentHeld,
-    PaymentMalformed,
-    PaymentPending,
-    PaymentShort,
-)
 from moorage.money import json_of
-from moorage.payments.protocols.demand import Challenges, PaymentRequired
-from moorage.payments.protocols.mpp import problem_type
 from moorage.payments.taking.outcome import PaymentOutcome
+from moorage.payments.taking.payment_required import (
+    STATUS,
+    UNCACHED,
+    Challenges,
+    Header,
+    PaymentRequired,
+    payment_actions,
+    payment_member,
+    problem_members,
+)
 from moorage.wire.problems import PaymentState
-
-_SAME_AGAIN = "Send the same request with the same payment again. Do not pay again."
-_MEND = "Fix the request as `error` says and send it with the same payment. Do not pay again."
-_RELEASE = "Ask the operator to release or refund it. Do not pay again."
-_AS_THE_PAYER = "Sign the request with the wallet that paid: the payment is credited to that one."
-_AS_ITS_WALLET = (
-    "Sign the request with the wallet that paid, and send it without this payment: the credits "
-    "that it brought count. Do not pay again."
-)
-_WITHOUT_IT = "If that wallet is not yours, send the request without this payment."
-_REMAINDER = (
-    "Your payment is credited. Pay the rest only, amount_token, from the same wallet before "
-    "expires_at, and send the same body with that payment."
-)
-_OWN_AUTHORIZATION = "Nothing was spent: sign authorization and request with the same wallet."
-_UNREADABLE = (
-    "Nothing of this payment was used. If you have transferred tokens already, do not pay again: "
-    "send the same request with X-Payment-Tx, the hash of your transaction."
-)
-_BEFORE_PAYING: dict[type[MoorageError], tuple[str]] = {
-    PayerMismatch: (_OWN_AUTHORIZATION,),
-    PaymentMalformed: (_UNREADABLE,),
-}
-_BRINGS_NOTHING = "Compare looked_for with what you sent: this transaction brings nothing here."
-_AS_A_HEADER = "Send the same request with the header X-Payment-Tx: {tx_hash}. Do not pay again."
-_NO_PAYMENT = "Leave the hash out: its transaction brings nothing here."
-_UNSEEN = (
-    (
-        "If it stays unknown for minutes, look the hash up in your wallet: a transaction that was "
-        "replaced has another hash, so send that one; one that is confirmed is found without you."
-    ),
-    "Only if your wallet never sent it: send the request without X-Payment-Tx.",
-)
-_FOR_ANOTHER = (
-    "Send the request without this payment: credits that are left count, and the answer says what "
-    "is due for this project, if anything. Do not pay again before that."
-)
-_CREDITS_PAY = (
-    "Send the request without this payment: the credits that it brought count. Do not pay again."
-)
-_SENT_BACK = "Send the request without this payment: the answer says what is due."
-
-
-def payment_actions(error: MoorageError, ways: Iterable[str] = ()) -> list[str]:
-    """Returns what to do next; `ways` are those to pay what a 402 asks for. May be empty."""
-    outcome = error.payment if isinstance(error.payment, PaymentOutcome) else None
-    cause = (error.because or error) if isinstance(error, PaymentRequired) else error
-    state = _state(cause, outcome)
-    if isinstance(cause, PaymentShort):
-        return [_REMAINDER, *ways]
-    if state is PaymentState.NOT_FOUND and isinstance(cause, PaymentMalformed):
-        return [_NO_PAYMENT]
-    if state is PaymentState.NOT_FOUND:
-        return [_SENT_BACK] if isinstance(cause, PaymentAlreadyUsed) else [_BRINGS_NOTHING, *ways]
-    if state is PaymentState.UNUSED:
-        return [*_BEFORE_PAYING.get(type(cause), ()), *ways]
-    if state is None:
-        return list(ways)
-    openly = outcome is not None and outcome.openly
-    return _while_money_is_there(cause, state, openly=openly)
-
-
-def _state(cause: MoorageError, outcome: PaymentOutcome | None) -> PaymentState | None:
-    if outcome is not None:
-        return outcome.state
-    if isinstance(cause, PaymentHeld):
-        return PaymentState.HELD
-    return PaymentState.PENDING if isinstance(cause, PaymentPending) else None
-
-
-def _while_money_is_there(cause: MoorageError, state: PaymentState, *, openly: bool) -> list[str]:
-    match state:
-        case PaymentState.FOREIGN:
-            return [_AS_THE_PAYER, _WITHOUT_IT]
-        case PaymentState.HELD:
-            return [_RELEASE]
-    if openly and not isinstance(cause, PaymentPending):
-        return [_AS_ITS_WALLET]
-    match cause:
-        case PaymentAlreadyUsed():
-            return [_once_used(cause)]
-        case PaymentPending():
-            return [_SAME_AGAIN, *(() if cause.seen else _UNSEEN)]
-        case PaymentMalformed(tx_hash=str()):
-            return [_AS_A_HEADER.format(tx_hash=cause.tx_hash)]
-    return [_MEND]
-
-
-def _once_used(used: PaymentAlreadyUsed) -> str:
-    if used.for_another:
-        return _FOR_ANOTHER
-    if used.project_id is None:
-        return _CREDITS_PAY
-    status = f"/agent/deploy/{used.project_id}/{used.deployment_id}/status"
-    return f"Follow what it paid for: GET {status}. Do not pay again."
 
 
 class Problem(NamedTuple):
@@ -210,11 +113,6 @@ METHOD_NOT_ALLOWED = Problem(405, "method_not_allowed", False)
 HEADERS_TOO_LARGE = Problem(431, "headers_too_large", False)
 INTERNAL = Problem(500, "internal_error", True)
 
-PAYMENT_REQUIRED = HTTPStatus.PAYMENT_REQUIRED.value
-
-Header = tuple[str, str]
-
-_UNCACHED: Header = ("Cache-Control", "no-store")
 _RETRY_SECONDS = 5
 _SIGN = "Sign the request as `recipe` says, and send it again."
 _PAY_WITHOUT_ACCOUNT = (
@@ -258,7 +156,7 @@ def json_response(body: object, *, status: int = 200, headers: Iterable[Header] 
 def with_body(answer: Response, body: object, *, uncached: bool = False) -> Response:
     """Returns the answer with another body; `uncached` is one for its receiver alone."""
     dropped = {b"content-length", b"content-type"} | ({b"cache-control"} if uncached else set())
-    again = json_response(body, status=answer.status_code, headers=[_UNCACHED] if uncached else [])
+    again = json_response(body, status=answer.status_code, headers=[UNCACHED] if uncached else [])
     again.raw_headers += [each for each in answer.raw_headers if each[0] not in dropped]
     return again
 
@@ -336,45 +234,21 @@ def _headers(error: errors.MoorageError, problem: Problem) -> Iterator[Header]:
         yield "Retry-After", str(error.retry_after_seconds)
     elif problem.status >= 502 or isinstance(error, errors.IdempotencyInProgress):
         yield "Retry-After", str(_RETRY_SECONDS)
-    if problem.status == PAYMENT_REQUIRED:
-        yield _UNCACHED
+    if problem.status == STATUS:
+        yield UNCACHED
 
 
 def _extra(error: errors.MoorageError, problem: Problem) -> dict[str, Any]:
-    details = {**_details(error), **_payment(error)}
+    details = {**_details(error), **payment_member(error)}
     if actions := [*details.get("next_actions", ()), *payment_actions(error)]:
         details["next_actions"] = actions
     if isinstance(error, errors.AuthError):
         details |= {"recipe": RECIPE} | ({"field": error.header} if error.header else {})
         if isinstance(error, errors.AuthMissing) and error.open_path:
             details["next_actions"] = [_SIGN, _PAY_WITHOUT_ACCOUNT.format(path=error.open_path)]
-    if isinstance(error, errors.PaymentError) and problem.status == PAYMENT_REQUIRED:
-        details.update(_problem_members(error, error.message))
+    if isinstance(error, errors.PaymentError) and problem.status == STATUS:
+        details.update(problem_members(error, error.message))
     return details
-
-
-def _payment(error: errors.MoorageError) -> dict[str, Any]:
-    """Returns what became of the payment that came with the request (contract 1.5).
-
-    One that was short counts, and its payer is to pay again: the rest.
-    """
-    outcome = error.payment
-    if not isinstance(outcome, PaymentOutcome):
-        return {}
-    is_short = isinstance(error, PaymentRequired) and isinstance(error.because, errors.PaymentShort)
-    told = outcome.told
-    return {"payment": msgspec.structs.replace(told, do_not_pay_again=False) if is_short else told}
-
-
-def _problem_members(because: errors.MoorageError | None, detail: str) -> dict[str, str | int]:
-    """Returns the members of RFC 9457 that a 402 has besides ours."""
-    kind = problem_type(because)
-    return {
-        "type": kind.type,
-        "title": kind.title,
-        "status": PAYMENT_REQUIRED,
-        "detail": detail,
-    }
 
 
 def _details(error: errors.MoorageError) -> dict[str, Any]:
@@ -405,14 +279,14 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
 def _demand_response(
     error: PaymentRequired, *, challenges: Challenges, url: str, headers: Iterable[Header]
 ) -> Response:
-    demand = error.demand
-    body = challenges.body(demand, resource_url=url)
-    problem = PROBLEMS[PaymentRequired if demand.because is None else type(demand.because)]
-    body["code"], body["retryable"] = problem.code, problem.retryable
-    body.update(_problem_members(demand.because, demand.message))
-    if demand.because is not None:
-        body.update(_details(demand.because))
-    body.update(_payment(error))
-    body["next_actions"] = payment_actions(error, body["next_actions"])
-    asks = challenges.headers(demand, resource_url=url, paid=headers)
-    return json_response(body, status=PAYMENT_REQUIRED, headers=[_UNCACHED, *asks])
+    because = error.because
+    problem = PROBLEMS[PaymentRequired if because is None else type(because)]
+    asks, body = challenges.answer(
+        error,
+        code=problem.code,
+        retryable=problem.retryable,
+        details={} if because is None else _details(because),
+        resource_url=url,
+        came=headers,
+    )
+    return json_response(body, status=STATUS, headers=asks)

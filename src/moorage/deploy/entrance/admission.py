@@ -45,9 +45,9 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_number
 from moorage.payments.price.quotes import Quotes, taken_openly
-from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.outcome import PaymentReceipt
+from moorage.payments.taking.payment_required import Demand, PaymentRequired
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.records.deployment import Deployment, DeploymentStatus, kept
 from moorage.records.event import EventData, EventKind

@@ -26,9 +26,9 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.quotes import Quotes
-from moorage.payments.protocols.demand import Purchase
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
 from moorage.payments.taking.outcome import PaymentReceipt
+from moorage.payments.taking.payment_required import Purchase
 from moorage.planning.plan import Plan
 from moorage.records.deployment import Finding, FindingKind, said_left_out
 from moorage.records.payments import Quote

@@ -21,13 +21,13 @@ from moorage.payments.price.quotes import (
     Size,
     honoured,
 )
-from moorage.payments.protocols.demand import (
+from moorage.payments.taking.outcome import PaymentReceipt
+from moorage.payments.taking.payment_required import (
     Demand,
     Purchase,
     credits_fall_short,
     purchase,
 )
-from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.paywall import Paywall
 from moorage.records.payments import Quote
 from moorage.records.project import SHARING_STATUSES

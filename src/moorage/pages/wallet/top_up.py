@@ -19,7 +19,7 @@ from moorage.money import MicroUsd, decimal_text
 from moorage.pages.rendering.formatting import ms
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.view import View
-from moorage.payments.protocols.demand import Seller
+from moorage.payments.taking.payment_required import Seller
 from moorage.records.payments import PaymentStatus
 from moorage.wire.credits import Credits, PaymentItem, PaymentList, ToppedUp
 from moorage.wire.problems import PaymentDemand, PaymentState

@@ -31,10 +31,10 @@ from moorage.ledger.ledger import Filling
 from moorage.ledger.transfer import Transfer
 from moorage.metrics import outcome_of, record_payment
 from moorage.money import MicroUsd
-from moorage.payments.protocols.demand import Challenges
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.outcome import PaymentOutcome, PaymentReceipt, tokens_of
+from moorage.payments.taking.payment_required import Challenges
 from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.verification import Lookup, Lookups, Verifier
 from moorage.records.payments import Payment, PaymentStatus

@@ -13,9 +13,9 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
-from moorage.payments.protocols.demand import Demand, PaymentRequired, purchase
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
 from moorage.payments.taking.outcome import PaymentReceipt
+from moorage.payments.taking.payment_required import Demand, PaymentRequired, purchase
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.storage import idempotency
 from moorage.storage.apps import projects

@@ -1,8 +1,13 @@
-"""A demand for payment: the record behind a 402, its headers and its body."""
+"""The 402, whole: the record of what is asked for, and its answer's headers, body and next actions.
+
+What an answer says of a payment that came along is here too, as a 402 says it first of all.
+"""
 
 import math
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -11,17 +16,33 @@ from msgspec import UNSET
 from moorage.address import checksum_address
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, iso_utc
-from moorage.errors import AuthorizationRefused, MoorageError, PaymentError, PaymentMalformed
+from moorage.errors import (
+    AuthorizationRefused,
+    MoorageError,
+    PayerMismatch,
+    PaymentAlreadyUsed,
+    PaymentError,
+    PaymentHeld,
+    PaymentMalformed,
+    PaymentPending,
+    PaymentShort,
+)
 from moorage.ledger.burn import HOUR_MS, MONTH_MS
 from moorage.money import MicroUsd, charge_to_atomic_units, usd_number, usd_text
-from moorage.payments.price.quotes import NOTHING_KNOWN, Held, PaymentOption, Size
+from moorage.payments.price.quotes import NOTHING_KNOWN, Held, Holdings, PaymentOption, Size
 from moorage.payments.protocols import mpp, x402
-from moorage.payments.protocols.evidence import PaymentMeans
+from moorage.payments.protocols.evidence import PaymentMeans, PaymentWay
 from moorage.payments.protocols.mpp import CredentialType
+from moorage.payments.taking.outcome import PaymentOutcome, PaymentReceipt
 from moorage.signing import host_of
-from moorage.wire.problems import Bought
+from moorage.wire.problems import Bought, PaymentState
 from moorage.wire.shape import WarningItem
 
+STATUS = 402
+
+Header = tuple[str, str]
+
+UNCACHED: Header = ("Cache-Control", "no-store")
 SERVICE_NAME = "Moorage"
 TAGS = ("hosting", "deploy", "web")
 _SCHEMA = "https://json-schema.org/draft/2020-12/schema"
@@ -429,21 +450,43 @@ class Challenges:
         self._seller = seller
         self._clock = clock
 
-    def headers(
-        self, demand: Demand, *, resource_url: str, paid: Iterable[tuple[str, str]] = ()
-    ) -> Iterator[tuple[str, str]]:
-        """Yields the MPP challenges, and one x402 header with all options.
+    def answer(
+        self,
+        error: "PaymentRequired",
+        *,
+        code: str,
+        retryable: bool,
+        resource_url: str,
+        details: Mapping[str, Any] = MappingProxyType({}),
+        came: Iterable[Header] = (),
+    ) -> tuple[list[Header], dict[str, Any]]:
+        """Returns headers and body of the 402.
 
-        Before them come `paid`, which tell of the payment that the request brought.
+        `details` are those of what was wrong with the payment that came with the request; the
+        headers `came` tell of it.
+        """
+        demand = error.demand
+        body = {
+            **self.body(demand, resource_url=resource_url),
+            "code": code,
+            "retryable": retryable,
+            **problem_members(demand.because, demand.message),
+            **details,
+            **payment_member(error),
+        }
+        body["next_actions"] = payment_actions(error, body["next_actions"])
+        warning = [("X-CreateOS-Credit-Warning", demand.warning)] if demand.warning else []
+        asks = self.headers(demand, resource_url=resource_url)
+        return [UNCACHED, *warning, *came, *asks], body
+
+    def headers(self, demand: Demand, *, resource_url: str) -> Iterator[Header]:
+        """Yields the MPP challenges, and one x402 header with all options.
 
         First come tokens to pay by authorization, and of those the one that the client named: mppx
         answers the first challenge, or none, and knows authorizations alone. The others are paid by
         hash. A hash is taken for an answer to the first as well, but offered apart it would double
         the headers; X-Payment-Tx does the same.
         """
-        if demand.warning:
-            yield "X-CreateOS-Credit-Warning", demand.warning
-        yield from paid
         settled, sent = self._options(demand)
         if demand.wallet is None:  # a hash does not say who sends it
             sent = []
@@ -534,3 +577,198 @@ class Challenges:
             is_settled = self._seller.settles(option.chain, option.token)
             (settled if is_settled else sent).append(option)
         return settled, sent
+
+
+async def preferred(demand: Demand, headers: Mapping[str, str], holdings: Holdings) -> Demand:
+    """Returns the demand with what decides the order of its options.
+
+    That is what the request's headers name, and what the wallet holds.
+    """
+    if isinstance(demand.because, AuthorizationRefused) and demand.wallet is not None:
+        holdings.forget(demand.wallet)
+    preference = Preference(
+        chain_named="x-payment-chain" in headers,
+        token_named="x-payment-token" in headers,
+        held=NOTHING_KNOWN if demand.wallet is None else await holdings.known(demand.wallet),
+    )
+    return msgspec.structs.replace(demand, preference=preference)
+
+
+def error_headers(error: MoorageError, *, signature: str | None = None) -> Iterator[Header]:
+    """Yields what an answer tells of the payment that came along; `signature` is x402's, if any."""
+    if isinstance(error.receipt, PaymentReceipt):
+        yield from receipt_headers(error.receipt)
+    elif signature is not None:
+        yield from _failed_headers(error, signature)
+
+
+def _failed_headers(error: MoorageError, signature: str) -> Iterator[Header]:
+    """Yields what x402 clients read of an authorization that did not pay, or not yet."""
+    because = error.because if isinstance(error, PaymentRequired) else None
+    tx_hash = error.payment.tx_hash if isinstance(error.payment, PaymentOutcome) else None
+    with suppress(PaymentMalformed):
+        authorization = x402.parse_payment_signature(signature)
+        header = x402.payment_failed_header(
+            authorization, error=because or error, tx_hash=tx_hash or ""
+        )
+        yield "PAYMENT-RESPONSE", header
+
+
+def paid_headers(receipt: PaymentReceipt | None) -> Iterator[Header]:
+    """Yields the headers of a success that a payment brought; not to be cached by others."""
+    if receipt is not None:
+        yield "Cache-Control", "private"
+        yield from receipt_headers(receipt)
+
+
+def receipt_headers(receipt: PaymentReceipt) -> Iterator[Header]:
+    """Yields the receipt in the client's protocol; nothing for a payment by plain hash."""
+    if receipt.way is PaymentWay.TX_HASH:
+        return
+    if receipt.way is PaymentWay.X402 and receipt.authorized is not None:
+        yield (
+            "PAYMENT-RESPONSE",
+            x402.payment_response_header(
+                tx_hash=receipt.tx_hash,
+                chain_id=receipt.chain_id,
+                payer=receipt.payer,
+                amount=receipt.authorized,
+            ),
+        )
+    if receipt.way is PaymentWay.X402_V1:
+        yield (
+            "X-PAYMENT-RESPONSE",
+            x402.payment_response_header_v1(
+                tx_hash=receipt.tx_hash, chain_id=receipt.chain_id, payer=receipt.payer
+            ),
+        )
+    yield (
+        "Payment-Receipt",
+        mpp.receipt_header(
+            challenge_id=receipt.challenge_id,
+            tx_hash=receipt.tx_hash,
+            chain_id=receipt.chain_id,
+            timestamp_ms=receipt.at_ms,
+            reference=receipt.reference,
+        ),
+    )
+
+
+def payment_member(error: MoorageError) -> dict[str, Any]:
+    """Returns what became of the payment that came with the request (contract 1.5).
+
+    One that was short counts, and its payer is to pay again: the rest.
+    """
+    outcome = error.payment
+    if not isinstance(outcome, PaymentOutcome):
+        return {}
+    is_short = isinstance(error, PaymentRequired) and isinstance(error.because, PaymentShort)
+    told = outcome.told
+    return {"payment": msgspec.structs.replace(told, do_not_pay_again=False) if is_short else told}
+
+
+def problem_members(because: MoorageError | None, detail: str) -> dict[str, str | int]:
+    """Returns the members of RFC 9457 that a 402 has besides ours."""
+    kind = mpp.problem_type(because)
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": STATUS,
+        "detail": detail,
+    }
+
+
+_SAME_AGAIN = "Send the same request with the same payment again. Do not pay again."
+_MEND = "Fix the request as `error` says and send it with the same payment. Do not pay again."
+_RELEASE = "Ask the operator to release or refund it. Do not pay again."
+_AS_THE_PAYER = "Sign the request with the wallet that paid: the payment is credited to that one."
+_AS_ITS_WALLET = (
+    "Sign the request with the wallet that paid, and send it without this payment: the credits "
+    "that it brought count. Do not pay again."
+)
+_WITHOUT_IT = "If that wallet is not yours, send the request without this payment."
+_REMAINDER = (
+    "Your payment is credited. Pay the rest only, amount_token, from the same wallet before "
+    "expires_at, and send the same body with that payment."
+)
+_OWN_AUTHORIZATION = "Nothing was spent: sign authorization and request with the same wallet."
+_UNREADABLE = (
+    "Nothing of this payment was used. If you have transferred tokens already, do not pay again: "
+    "send the same request with X-Payment-Tx, the hash of your transaction."
+)
+_BEFORE_PAYING: dict[type[MoorageError], tuple[str]] = {
+    PayerMismatch: (_OWN_AUTHORIZATION,),
+    PaymentMalformed: (_UNREADABLE,),
+}
+_BRINGS_NOTHING = "Compare looked_for with what you sent: this transaction brings nothing here."
+_AS_A_HEADER = "Send the same request with the header X-Payment-Tx: {tx_hash}. Do not pay again."
+_NO_PAYMENT = "Leave the hash out: its transaction brings nothing here."
+_UNSEEN = (
+    (
+        "If it stays unknown for minutes, look the hash up in your wallet: a transaction that was "
+        "replaced has another hash, so send that one; one that is confirmed is found without you."
+    ),
+    "Only if your wallet never sent it: send the request without X-Payment-Tx.",
+)
+_FOR_ANOTHER = (
+    "Send the request without this payment: credits that are left count, and the answer says what "
+    "is due for this project, if anything. Do not pay again before that."
+)
+_CREDITS_PAY = (
+    "Send the request without this payment: the credits that it brought count. Do not pay again."
+)
+_SENT_BACK = "Send the request without this payment: the answer says what is due."
+
+
+def payment_actions(error: MoorageError, ways: Iterable[str] = ()) -> list[str]:
+    """Returns what to do next; `ways` are those to pay what a 402 asks for. May be empty."""
+    outcome = error.payment if isinstance(error.payment, PaymentOutcome) else None
+    cause = (error.because or error) if isinstance(error, PaymentRequired) else error
+    state = _state(cause, outcome)
+    if isinstance(cause, PaymentShort):
+        return [_REMAINDER, *ways]
+    if state is PaymentState.NOT_FOUND and isinstance(cause, PaymentMalformed):
+        return [_NO_PAYMENT]
+    if state is PaymentState.NOT_FOUND:
+        return [_SENT_BACK] if isinstance(cause, PaymentAlreadyUsed) else [_BRINGS_NOTHING, *ways]
+    if state is PaymentState.UNUSED:
+        return [*_BEFORE_PAYING.get(type(cause), ()), *ways]
+    if state is None:
+        return list(ways)
+    openly = outcome is not None and outcome.openly
+    return _while_money_is_there(cause, state, openly=openly)
+
+
+def _state(cause: MoorageError, outcome: PaymentOutcome | None) -> PaymentState | None:
+    if outcome is not None:
+        return outcome.state
+    if isinstance(cause, PaymentHeld):
+        return PaymentState.HELD
+    return PaymentState.PENDING if isinstance(cause, PaymentPending) else None
+
+
+def _while_money_is_there(cause: MoorageError, state: PaymentState, *, openly: bool) -> list[str]:
+    match state:
+        case PaymentState.FOREIGN:
+            return [_AS_THE_PAYER, _WITHOUT_IT]
+        case PaymentState.HELD:
+            return [_RELEASE]
+    if openly and not isinstance(cause, PaymentPending):
+        return [_AS_ITS_WALLET]
+    match cause:
+        case PaymentAlreadyUsed():
+            return [_once_used(cause)]
+        case PaymentPending():
+            return [_SAME_AGAIN, *(() if cause.seen else _UNSEEN)]
+        case PaymentMalformed(tx_hash=str()):
+            return [_AS_A_HEADER.format(tx_hash=cause.tx_hash)]
+    return [_MEND]
+
+
+def _once_used(used: PaymentAlreadyUsed) -> str:
+    if used.for_another:
+        return _FOR_ANOTHER
+    if used.project_id is None:
+        return _CREDITS_PAY
+    status = f"/agent/deploy/{used.project_id}/{used.deployment_id}/status"
+    return f"Follow what it paid for: GET {status}. Do not pay again."
