@@ -9,20 +9,26 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moorage.api import access, deploy, deployments, exports, projects, public, webhooks
+from moorage.api import (
+    access,
+    deploy,
+    deployments,
+    exports,
+    logs,
+    money,
+    projects,
+    public,
+    webhooks,
+)
 from moorage.api.connections.server import Arrivals
-from moorage.api.deployments import status
 from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.guide import Facts
-from moorage.api.http.caller import Front, answered, carries_proof, signed_body
+from moorage.api.http.caller import Front, Handler, answered, carries_proof, signed_body
 from moorage.api.http.dispatch import CrossOrigin, Dispatch, Operation, SlashRefused
 from moorage.api.http.payment import accounted, shows_payment
 from moorage.api.http.problems import INTERNAL, error_response, problem_response
 from moorage.api.http.request import ApiRequest, refuse_unknown
 from moorage.api.http.request_context import INTENDED, PAID
-from moorage.api.logs import show_logs, show_project_logs
-from moorage.api.money import list_payments, pay_for_credits, show_credits, top_up
-from moorage.api.projects import show_usage
 from moorage.errors import Maintenance, MoorageError, PaymentPending
 from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.payment_required import (
@@ -33,29 +39,7 @@ from moorage.payments.taking.payment_required import (
 )
 from moorage.wire import calls
 from moorage.wire.calls import Call
-from moorage.wire.credits import PaymentList, ToppedUp, TopUpBody
-from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, ZipUpload
-from moorage.wire.deployments import (
-    DeploymentShown,
-    RollbackBody,
-)
-from moorage.wire.events import (
-    Redelivery,
-    WebhookBody,
-)
-from moorage.wire.logs import ProjectLogBody
-from moorage.wire.projects import (
-    ChangeBody,
-    DomainBody,
-    ExportBody,
-    ExportItem,
-    ManageTokenMade,
-    ManageTokensRevoked,
-)
-from moorage.wire.public import (
-    Health,
-    LinkBody,
-)
+from moorage.wire.deploy import Quoted, ZipUpload
 
 _OF_LOGS = {
     "kind": "build or runtime; runtime by default",
@@ -72,271 +56,83 @@ _PAGE = {
 }
 
 
-def _served(call: Call[Any], **served: Any) -> Operation:
-    """Describes an operation that clients call: how it is served is said here."""
+_OF_PROJECTS = {
+    "limit": "the newest so many, at most 100; all unless given",
+    "before": "`next` of the page before this one",
+    "search": "a part of the name or title",
+    "status": "in this state alone",
+    "ids": "these alone: up to 100, with commas",
+}
+_OF_USAGE = {
+    "from": "not before this time, a day before `to` unless given",
+    "to": "before this time, now unless given; ISO 8601 with an offset, or Unix ms",
+    "by": "hour, or 5m for `spans`",
+}
+_OF_EVENTS = {
+    "after": "the sequence to continue from; 0 by default",
+    "limit": "how many at most, up to 200; 50 by default",
+    "before": "the sequence before which they end, instead of `after`",
+}
+_OF_A_BALANCE = {"chain": "the chain's name; arbitrum by default"}
+
+
+def _served(call: Call[Any], handler: Handler, *also_fails: int, **served: Any) -> Operation:
+    """Describes an operation: its call as clients know it, and how it is served."""
     return Operation(
-        method=call.method, path=call.path, answer=call.answer, signed=call.signed, **served
+        method=call.method,
+        path=call.path,
+        answer=call.answer,
+        body=call.body,
+        signed=call.signed,
+        handler=handler,
+        also_fails=also_fails,
+        **served,
     )
 
 
+_SELLS = {"paid": True, "priced": True, "or_answer": Quoted}
+
 OPERATIONS = (
-    _served(
-        calls.DEPLOY,
-        handler=deploy.deploy,
-        body=DeployBody,
-        or_answer=Quoted,
-        fails=(400, 402, 408, 409, 413, 502, 503),
-        paid=True,
-        priced=True,
-    ),
-    Operation(
-        method="POST",
-        path="/deploy",
-        handler=deploy.pay_to_deploy,
-        body=DeployBody,
-        answer=Deployed,
-        or_answer=Quoted,
-        fails=(400, 401, 402, 403, 408, 409, 413, 429, 502, 503),
-        paid=True,
-        priced=True,
-    ),
-    Operation(
-        method="POST",
-        path="/credits",
-        handler=pay_for_credits,
-        body=TopUpBody,
-        answer=ToppedUp,
-        fails=(400, 401, 402, 403, 408, 409, 413, 429, 502, 503),
-        paid=True,
-        body_optional=True,
-    ),
-    _served(calls.CREDITS, handler=show_credits, fails=(400, 503), query=_PAGE),
-    _served(
-        calls.TOP_UP,
-        handler=top_up,
-        body=TopUpBody,
-        fails=(400, 402, 408, 409, 413, 502, 503),
-        paid=True,
-        body_optional=True,
-    ),
-    Operation(
-        method="GET",
-        path="/agent/payments",
-        handler=list_payments,
-        answer=PaymentList,
-        fails=(400, 503),
-        signed=True,
-        query=_PAGE,
-    ),
-    _served(
-        calls.QUOTE,
-        handler=deploy.quote,
-        body=DeployBody,
-        fails=(400, 408, 413, 503),
-        priced=True,
-    ),
-    _served(
-        calls.STORE_UPLOAD,
-        handler=deploy.store_upload,
-        body=FilesUpload,
-        or_body=ZipUpload,
-        fails=(400, 408, 413, 503),
-    ),
-    _served(
-        calls.STATUS,
-        handler=status,
-        fails=(403, 404, 503),
-    ),
-    _served(calls.LOGS, handler=show_logs, fails=(400, 403, 404, 503), query=_OF_LOGS),
-    _served(
-        calls.CANCEL,
-        handler=deployments.cancel,
-        fails=(403, 404, 409, 503),
-    ),
-    _served(
-        calls.DEPLOYMENTS,
-        handler=deployments.list_deployments,
-        fails=(400, 403, 404, 503),
-        query=_PAGE,
-    ),
-    Operation(
-        method="GET",
-        path="/agent/projects/{projectId}/deployments/{deploymentId}",
-        handler=deployments.show_deployment,
-        answer=DeploymentShown,
-        fails=(403, 404, 503),
-        signed=True,
-    ),
-    _served(
-        calls.ROLLBACK,
-        handler=deployments.roll_back,
-        body=RollbackBody,
-        fails=(400, 402, 403, 404, 408, 409, 413, 503),
-    ),
-    _served(
-        calls.EXPORT,
-        handler=exports.make_export,
-        body=ExportBody,
-        fails=(400, 403, 404, 408, 413, 503),
-        body_optional=True,
-    ),
-    Operation(
-        method="GET",
-        path="/agent/projects/{projectId}/exports/{exportId}",
-        handler=exports.fetch_export,
-        answer=ExportItem,
-        gives="application/x-tar",
-        fails=(403, 404, 409, 503),
-        signed=True,
-    ),
-    _served(
-        calls.PROJECTS,
-        handler=projects.list_projects,
-        fails=(400, 503),
-        query={
-            "limit": "the newest so many, at most 100; all unless given",
-            "before": "`next` of the page before this one",
-            "search": "a part of the name or title",
-            "status": "in this state alone",
-            "ids": "these alone: up to 100, with commas",
-        },
-    ),
-    _served(
-        calls.PROJECT,
-        handler=projects.show_project,
-        fails=(403, 404, 503),
-    ),
-    _served(
-        calls.CHANGE,
-        handler=projects.change_project,
-        body=ChangeBody,
-        fails=(400, 402, 403, 404, 408, 409, 413, 503),
-    ),
-    _served(
-        calls.DELETE,
-        handler=projects.delete_project,
-        fails=(403, 404, 503),
-    ),
-    _served(
-        calls.ADOPT,
-        handler=projects.adopt_project,
-        fails=(403, 404, 503),
-    ),
-    Operation(
-        method="POST",
-        path="/agent/projects/{projectId}/tokens",
-        handler=access.make_manage_token,
-        answer=ManageTokenMade,
-        fails=(403, 404, 503),
-        signed=True,
-    ),
-    Operation(
-        method="DELETE",
-        path="/agent/projects/{projectId}/tokens",
-        handler=access.revoke_manage_tokens,
-        answer=ManageTokensRevoked,
-        fails=(403, 404, 503),
-        signed=True,
-    ),
-    Operation(
-        method="GET",
-        path="/agent/projects/{projectId}/logs",
-        handler=show_project_logs,
-        answer=ProjectLogBody,
-        fails=(400, 403, 404, 503),
-        signed=True,
-        query=_OF_LOGS,
-    ),
-    _served(
-        calls.USAGE,
-        handler=show_usage,
-        fails=(400, 403, 404, 503),
-        query={
-            "from": "not before this time, a day before `to` unless given",
-            "to": "before this time, now unless given; ISO 8601 with an offset, or Unix ms",
-            "by": "hour, or 5m for `spans`",
-        },
-    ),
-    _served(
-        calls.ADD_DOMAIN,
-        handler=projects.add_domain,
-        body=DomainBody,
-        fails=(400, 403, 404, 408, 413, 503),
-    ),
-    _served(
-        calls.DOMAINS,
-        handler=projects.list_domains,
-        fails=(403, 404, 503),
-    ),
-    _served(
-        calls.VERIFY_DOMAIN,
-        handler=projects.verify_domain,
-        fails=(400, 403, 404, 503),
-    ),
-    _served(
-        calls.REMOVE_DOMAIN,
-        handler=projects.remove_domain,
-        fails=(400, 403, 404, 503),
-    ),
-    _served(
-        calls.SET_WEBHOOK,
-        handler=webhooks.set_webhook,
-        body=WebhookBody,
-        fails=(400, 408, 413, 503),
-    ),
-    _served(
-        calls.WEBHOOK,
-        handler=webhooks.show_webhook,
-        fails=(404, 503),
-    ),
-    _served(
-        calls.REMOVE_WEBHOOK,
-        handler=webhooks.remove_webhook,
-        fails=(404, 503),
-    ),
-    _served(
-        calls.EVENTS,
-        handler=webhooks.list_events,
-        fails=(400, 503),
-        query={
-            "after": "the sequence to continue from; 0 by default",
-            "limit": "how many at most, up to 200; 50 by default",
-            "before": "the sequence before which they end, instead of `after`",
-        },
-    ),
-    Operation(
-        method="POST",
-        path="/agent/events/{eventId}/redeliver",
-        handler=webhooks.redeliver_event,
-        answer=Redelivery,
-        fails=(404, 503),
-        signed=True,
-    ),
-    _served(
-        calls.MAKE_LINK,
-        handler=access.make_link,
-        body=LinkBody,
-        fails=(400, 404, 408, 409, 413, 503),
-        body_optional=True,
-    ),
-    _served(
-        calls.LINKS,
-        handler=access.list_links,
-        fails=(503,),
-    ),
-    _served(
-        calls.REMOVE_LINK,
-        handler=access.remove_link,
-        fails=(404, 503),
-    ),
-    _served(
-        calls.BALANCE,
-        handler=public.balance,
-        fails=(400, 429, 502),
-        query={"chain": "the chain's name; arbitrum by default"},
-    ),
-    _served(calls.CHAINS, handler=public.chains, fails=(429,)),
-    Operation(method="GET", path="/health", handler=public.health, answer=Health),
+    _served(calls.DEPLOY, deploy.deploy, **_SELLS),
+    _served(calls.PAY_TO_DEPLOY, deploy.pay_to_deploy, **_SELLS),
+    _served(calls.PAY_FOR_CREDITS, money.pay_for_credits, paid=True, body_optional=True),
+    _served(calls.CREDITS, money.show_credits, query=_PAGE),
+    _served(calls.TOP_UP, money.top_up, paid=True, body_optional=True),
+    _served(calls.PAYMENTS, money.list_payments, query=_PAGE),
+    _served(calls.QUOTE, deploy.quote, priced=True),
+    _served(calls.STORE_UPLOAD, deploy.store_upload, or_body=ZipUpload),
+    _served(calls.STATUS, deployments.status),
+    _served(calls.LOGS, logs.show_logs, query=_OF_LOGS),
+    _served(calls.CANCEL, deployments.cancel, 409),
+    _served(calls.DEPLOYMENTS, deployments.list_deployments, query=_PAGE),
+    _served(calls.DEPLOYMENT, deployments.show_deployment),
+    _served(calls.ROLLBACK, deployments.roll_back, 402, 409),
+    _served(calls.EXPORT, exports.make_export, body_optional=True),
+    _served(calls.FETCH_EXPORT, exports.fetch_export, 409, gives="application/x-tar"),
+    _served(calls.PROJECTS, projects.list_projects, query=_OF_PROJECTS),
+    _served(calls.PROJECT, projects.show_project),
+    _served(calls.CHANGE, projects.change_project, 402, 409),
+    _served(calls.DELETE, projects.delete_project),
+    _served(calls.ADOPT, projects.adopt_project),
+    _served(calls.MAKE_TOKEN, access.make_manage_token),
+    _served(calls.REVOKE_TOKENS, access.revoke_manage_tokens),
+    _served(calls.PROJECT_LOGS, logs.show_project_logs, query=_OF_LOGS),
+    _served(calls.USAGE, projects.show_usage, query=_OF_USAGE),
+    _served(calls.ADD_DOMAIN, projects.add_domain),
+    _served(calls.DOMAINS, projects.list_domains),
+    _served(calls.VERIFY_DOMAIN, projects.verify_domain, 400),
+    _served(calls.REMOVE_DOMAIN, projects.remove_domain, 400),
+    _served(calls.SET_WEBHOOK, webhooks.set_webhook),
+    _served(calls.WEBHOOK, webhooks.show_webhook, 404),
+    _served(calls.REMOVE_WEBHOOK, webhooks.remove_webhook, 404),
+    _served(calls.EVENTS, webhooks.list_events, query=_OF_EVENTS),
+    _served(calls.REDELIVER, webhooks.redeliver_event, 404),
+    _served(calls.MAKE_LINK, access.make_link, 404, 409, body_optional=True),
+    _served(calls.LINKS, access.list_links),
+    _served(calls.REMOVE_LINK, access.remove_link, 404),
+    _served(calls.BALANCE, public.balance, 502, query=_OF_A_BALANCE),
+    _served(calls.CHAINS, public.chains),
+    _served(calls.HEALTH, public.health),
 )
 
 

@@ -19,7 +19,7 @@ from moorage.sdk.errors import (
 from moorage.sdk.payment import HEADER as AUTHORIZATION
 from moorage.sdk.transport import Answer, Transport, read_answer, read_events
 from moorage.wire import calls
-from moorage.wire.calls import Call, api_request
+from moorage.wire.calls import Call
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed, DigestUpload, ExportUpload, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
@@ -355,7 +355,7 @@ class Client(Transport):
 
     async def fetch_export(self, export: ExportItem) -> AsyncIterator[bytes]:
         """Yields the bytes of an export that is ready."""
-        path = api_request("GET", "projects", export.project_id, "exports", export.id).path
+        path = calls.FETCH_EXPORT.request(export.project_id, export.id).path
         async for chunk in self._stream(path, {}):
             yield chunk
 

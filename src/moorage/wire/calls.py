@@ -9,23 +9,49 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from moorage.errors import InvalidRequest
-from moorage.wire.credits import Credits, ToppedUp
-from moorage.wire.deploy import Deployed, Quoted, UploadStored
-from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
-from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
-from moorage.wire.logs import LogBody
+from moorage.wire.credits import Credits, PaymentList, ToppedUp, TopUpBody
+from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, UploadStored
+from moorage.wire.deployments import (
+    Cancelled,
+    DeploymentList,
+    DeploymentProgress,
+    DeploymentShown,
+    RollbackBody,
+)
+from moorage.wire.events import (
+    EventPage,
+    Redelivery,
+    WebhookBody,
+    WebhookMade,
+    WebhookRemoved,
+    WebhookShown,
+)
+from moorage.wire.logs import LogBody, ProjectLogBody
 from moorage.wire.projects import (
+    ChangeBody,
+    DomainBody,
     DomainItem,
     DomainList,
     DomainRemoved,
+    ExportBody,
     ExportItem,
+    ManageTokenMade,
+    ManageTokensRevoked,
     ProjectAdopted,
     ProjectChanged,
     ProjectDeleted,
     ProjectList,
     ProjectShown,
 )
-from moorage.wire.public import Balances, ChainList, LinkList, LinkMade, LinkRemoved
+from moorage.wire.public import (
+    Balances,
+    ChainList,
+    Health,
+    LinkBody,
+    LinkList,
+    LinkMade,
+    LinkRemoved,
+)
 from moorage.wire.usage import ProjectUsage
 
 _LONGEST_SHOWN = 64
@@ -66,6 +92,7 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
     method: str
     path: str
     answer: type[_Answer]
+    body: type[msgspec.Struct] | None = None
     repeatable: bool = False  # whether it may be sent again though its answer was lost
     signed: bool = True
 
@@ -87,33 +114,45 @@ def _get(path: str, answer: type[_Answer], *, signed: bool = True) -> Call[_Answ
     return Call("GET", path, answer, repeatable=True, signed=signed)
 
 
-DEPLOY = Call("POST", "/agent/deploy", Deployed)
-QUOTE = Call("POST", "/agent/quote", Quoted)
+DEPLOY = Call("POST", "/agent/deploy", Deployed, DeployBody)
+PAY_TO_DEPLOY = Call("POST", "/deploy", Deployed, DeployBody, signed=False)
+PAY_FOR_CREDITS = Call("POST", "/credits", ToppedUp, TopUpBody, signed=False)
 CREDITS = _get("/agent/credits", Credits)
-TOP_UP = Call("POST", "/agent/credits", ToppedUp)
-STORE_UPLOAD = Call("PUT", "/agent/uploads/{sha256}", UploadStored)
+TOP_UP = Call("POST", "/agent/credits", ToppedUp, TopUpBody)
+PAYMENTS = _get("/agent/payments", PaymentList)
+QUOTE = Call("POST", "/agent/quote", Quoted, DeployBody)
+STORE_UPLOAD = Call("PUT", "/agent/uploads/{sha256}", UploadStored, FilesUpload)
 STATUS = _get("/agent/deploy/{projectId}/{deploymentId}/status", DeploymentProgress)
 LOGS = _get("/agent/deploy/{projectId}/{deploymentId}/logs", LogBody)
 CANCEL = Call("POST", "/agent/deploy/{projectId}/{deploymentId}/cancel", Cancelled)
 DEPLOYMENTS = _get("/agent/projects/{projectId}/deployments", DeploymentList)
-ROLLBACK = Call("POST", "/agent/projects/{projectId}/rollback", Deployed)
-EXPORT = Call("POST", "/agent/projects/{projectId}/exports", ExportItem, repeatable=True)
+DEPLOYMENT = _get("/agent/projects/{projectId}/deployments/{deploymentId}", DeploymentShown)
+ROLLBACK = Call("POST", "/agent/projects/{projectId}/rollback", Deployed, RollbackBody)
+EXPORT = Call(
+    "POST", "/agent/projects/{projectId}/exports", ExportItem, ExportBody, repeatable=True
+)
+FETCH_EXPORT = _get("/agent/projects/{projectId}/exports/{exportId}", ExportItem)
 PROJECTS = _get("/agent/projects", ProjectList)
 PROJECT = _get("/agent/projects/{projectId}", ProjectShown)
-CHANGE = Call("PATCH", "/agent/projects/{projectId}", ProjectChanged)
+CHANGE = Call("PATCH", "/agent/projects/{projectId}", ProjectChanged, ChangeBody)
 DELETE = Call("DELETE", "/agent/projects/{projectId}", ProjectDeleted)
 ADOPT = Call("POST", "/agent/projects/{projectId}/adopt", ProjectAdopted, repeatable=True)
+MAKE_TOKEN = Call("POST", "/agent/projects/{projectId}/tokens", ManageTokenMade)
+REVOKE_TOKENS = Call("DELETE", "/agent/projects/{projectId}/tokens", ManageTokensRevoked)
+PROJECT_LOGS = _get("/agent/projects/{projectId}/logs", ProjectLogBody)
 USAGE = _get("/agent/projects/{projectId}/usage", ProjectUsage)
+ADD_DOMAIN = Call("POST", "/agent/projects/{projectId}/domains", DomainItem, DomainBody)
 DOMAINS = _get("/agent/projects/{projectId}/domains", DomainList)
-ADD_DOMAIN = Call("POST", "/agent/projects/{projectId}/domains", DomainItem)
 VERIFY_DOMAIN = Call("POST", "/agent/projects/{projectId}/domains/{domain}/verify", DomainItem)
 REMOVE_DOMAIN = Call("DELETE", "/agent/projects/{projectId}/domains/{domain}", DomainRemoved)
+SET_WEBHOOK = Call("PUT", "/agent/webhook", WebhookMade, WebhookBody)
 WEBHOOK = _get("/agent/webhook", WebhookShown)
-SET_WEBHOOK = Call("PUT", "/agent/webhook", WebhookMade)
 REMOVE_WEBHOOK = Call("DELETE", "/agent/webhook", WebhookRemoved)
 EVENTS = _get("/agent/events", EventPage)
+REDELIVER = Call("POST", "/agent/events/{eventId}/redeliver", Redelivery)
+MAKE_LINK = Call("POST", "/agent/links", LinkMade, LinkBody)
 LINKS = _get("/agent/links", LinkList)
-MAKE_LINK = Call("POST", "/agent/links", LinkMade)
 REMOVE_LINK = Call("DELETE", "/agent/links/{linkId}", LinkRemoved)
 BALANCE = _get("/agent/balance/{address}", Balances, signed=False)
 CHAINS = _get("/agent/chains", ChainList, signed=False)
+HEALTH = _get("/health", Health, signed=False)

@@ -73,7 +73,7 @@ class Operation:
     or_answer: type[Body | CamelBody] | None = None
     body: type[Body | CamelBody] | None = None
     or_body: type[Body | CamelBody] | None = None
-    fails: tuple[int, ...] = ()  # statuses besides those of every signed operation
+    also_fails: tuple[int, ...] = ()  # statuses besides those that `fails` finds
     signed: bool = False
     paid: bool = False
     priced: bool = False
@@ -85,6 +85,17 @@ class Operation:
     def is_open(self) -> bool:
         """Whether it takes the wallet headers, but needs none: the payment may say who asks."""
         return self.paid and not self.signed
+
+    @property
+    def fails(self) -> set[int]:
+        """The statuses that it may fail with, besides those of every signed operation."""
+        found = {*self.also_fails}
+        found |= {503} if self.signed or self.is_open else set()
+        found |= {400, 408, 413} if self.body else {400} if self.query else set()
+        found |= {403, 404} if "{projectId}" in self.path else set()
+        found |= {402, 409, 502} if self.paid else set()
+        found |= {401, 403} if self.is_open else set()
+        return found | ({429} if not self.signed and self.path != "/health" else set())
 
     @property
     def of_a_project(self) -> bool:
