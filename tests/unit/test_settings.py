@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS, ChainSettings
-from moorage.cli.operator.gateway import check
+from moorage.cli.operator.serve import check
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.configuration import serving_chains
 from moorage.payments.price.quotes import PriceList, Size, app_size, price_list

@@ -99,6 +99,7 @@ _DEPLOY = "moorage.cli.deploy"
 _PROJECTS = "moorage.cli.projects"
 _ACCOUNT = "moorage.cli.account"
 _HELP = "moorage.cli.help"
+_SERVE = "moorage.cli.operator.serve"
 _GATEWAY = "moorage.cli.operator.gateway"
 _CUSTOMERS = "moorage.cli.operator.customers"
 _BOOKS = "moorage.cli.operator.books"
@@ -141,10 +142,10 @@ CLIENT_COMMANDS = (
 )
 
 GATEWAY_COMMANDS = (
-    _command("dev", _GATEWAY, "Run everything on this machine, to try it."),
-    _command("serve", _GATEWAY, "Run a gateway."),
-    _command("check", _GATEWAY, "Say what is missing here, and what fixes it."),
-    _command("plan", _GATEWAY, "Show how a directory would be built and run."),
+    _command("dev", _SERVE, "Run everything on this machine, to try it."),
+    _command("serve", _SERVE, "Run a gateway."),
+    _command("check", _SERVE, "Say what is missing here, and what fixes it."),
+    _command("plan", _SERVE, "Show how a directory would be built and run."),
 )
 """They try, run or check a gateway; a client's installation lacks these and OPERATOR_COMMANDS."""
 

@@ -25,6 +25,7 @@ FORKS.set_forkserver_preload(
         "moorage.cli.help",
         "moorage.cli.main",
         "moorage.cli.operator.gateway",
+        "moorage.cli.operator.serve",
         "moorage.gateway.dev",
         "moorage.gateway.serve",
         "moorage.operate.audit.report",

@@ -7,7 +7,7 @@ import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.cli.operator.books import refund_text
-from moorage.cli.operator.gateway import next_command
+from moorage.cli.operator.serve import next_command
 from moorage.money import MicroUsd
 from moorage.records.payments import Finality, Refund, RefundStatus
 
