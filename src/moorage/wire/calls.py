@@ -3,7 +3,7 @@
 The SDK sends them, tools of agents are made of them, and the gateway's own table serves them.
 """
 
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -66,26 +66,6 @@ class ApiRequest(msgspec.Struct, frozen=True):
     body: bytes | None = None
 
 
-def api_request(
-    method: str, *segments: str, body: object = None, **query: str | int | None
-) -> ApiRequest:
-    """Returns the request for a path below `/agent`; parts of the query that are None are left out.
-
-    A keyword's trailing underscore is dropped: `from_` is `from`. Raises InvalidRequest for a
-    segment that would be several, or none: it would name another operation.
-    """
-    for segment in segments:
-        if segment in ("", ".", "..") or "/" in segment:
-            raise InvalidRequest(f"{segment[:_LONGEST_SHOWN]!r} is no id, and no name.")
-    path = "/".join(["/agent", *(quote(segment, safe="") for segment in segments)])
-    given = {name.rstrip("_"): value for name, value in query.items() if value is not None}
-    return ApiRequest(
-        method,
-        f"{path}?{urlencode(given)}" if given else path,
-        None if body is None else msgspec.json.encode(body),
-    )
-
-
 class Call(msgspec.Struct, Generic[_Answer], frozen=True):
     """An operation; `path` has a place in braces for each id or name."""
 
@@ -102,12 +82,27 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
         parts = self.path.split("/")
         return [part[1:-1].removesuffix("Id") for part in parts if part.startswith("{")]
 
-    def request(self, *ids: str, body: object = None, **query: Any) -> ApiRequest:
-        """Returns the request with the path's `ids`. Raises InvalidRequest for one that is none."""
-        given = iter(ids)
-        parts = self.path.removeprefix("/agent/").split("/")
-        segments = [next(given) if part.startswith("{") else part for part in parts]
-        return api_request(self.method, *segments, body=body, **query)
+    def request(self, *ids: str, body: object = None, **query: str | int | None) -> ApiRequest:
+        """Returns the request with the path's `ids`; parts of the query that are None are left out.
+
+        A keyword's trailing underscore is dropped: `from_` is `from`. Raises InvalidRequest for an
+        id that would be several segments, or none: it would name another operation.
+        """
+        for each in ids:
+            if each in ("", ".", "..") or "/" in each:
+                raise InvalidRequest(f"{each[:_LONGEST_SHOWN]!r} is no id, and no name.")
+        named = iter(ids)
+        parts = [
+            quote(next(named), safe="") if part.startswith("{") else part
+            for part in self.path.split("/")
+        ]
+        path = "/".join(parts)
+        given = {name.rstrip("_"): value for name, value in query.items() if value is not None}
+        return ApiRequest(
+            self.method,
+            f"{path}?{urlencode(given)}" if given else path,
+            None if body is None else msgspec.json.encode(body),
+        )
 
 
 def _get(path: str, answer: type[_Answer], *, signed: bool = True) -> Call[_Answer]:

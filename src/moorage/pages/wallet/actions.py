@@ -14,22 +14,13 @@ from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.logs import Lines
 from moorage.pages.wallet.view import View, ms_or_none, project_of
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus
-from moorage.wire.credits import Credits
-from moorage.wire.deploy import Deployed
+from moorage.wire import calls
 from moorage.wire.deployments import (
-    Cancelled,
-    DeploymentList,
-    DeploymentProgress,
     DeploymentShown,
 )
 from moorage.wire.projects import (
-    DomainItem,
-    DomainList,
-    DomainRemoved,
     ExportItem,
-    ManageTokensRevoked,
     ProjectChanged,
-    ProjectDeleted,
 )
 
 DEPLOYMENTS_A_PAGE = 20
@@ -39,13 +30,8 @@ _BUILD_LINES = 500
 async def list_deployments(view: View) -> Response:
     """`GET …/deployments`: newest first."""
     project = await project_of(view)
-    found = await view.api.get(
-        DeploymentList,
-        "projects",
-        project.id,
-        "deployments",
-        limit=DEPLOYMENTS_A_PAGE,
-        before=view.query.get("before"),
+    found = await view.api.call(
+        calls.DEPLOYMENTS, project.id, limit=DEPLOYMENTS_A_PAGE, before=view.query.get("before")
     )
     return view.page(
         "wallet/project/deployments.html",
@@ -60,10 +46,10 @@ async def show_deployment(view: View) -> Response:
     """`GET …/deployments/{deployment_id}`: its timeline, its build log, and what to do."""
     project = await project_of(view)
     wanted = view.request.path_params["deployment_id"]
-    shown = await view.api.get(DeploymentShown, "projects", project.id, "deployments", wanted)
-    progress = await view.api.get(DeploymentProgress, "deploy", project.id, shown.id, "status")
-    log = await view.api.get(
-        Lines, "deploy", project.id, shown.id, "logs", kind="build", tail=_BUILD_LINES
+    shown = await view.api.call(calls.DEPLOYMENT, project.id, wanted)
+    progress = await view.api.call(calls.STATUS, project.id, shown.id)
+    log = await view.api.read(
+        Lines, calls.LOGS.request(project.id, shown.id, kind="build", tail=_BUILD_LINES)
     )
     return view.page(
         "wallet/project/deployment.html",
@@ -164,9 +150,7 @@ async def add_domain(view: View) -> Response:
     """`POST …/domains`: claim one."""
     domain = view.form.get("domain", "").strip()
     try:
-        await view.api.change(
-            DomainItem, "POST", "projects", view.project_id, "domains", body={"domain": domain}
-        )
+        await view.api.call(calls.ADD_DOMAIN, view.project_id, body={"domain": domain})
     except ApiRefused as refused:
         return await _shown(view, error=refused.problem.error, typed=domain)
     return _back(view, "domain-added")
@@ -175,22 +159,20 @@ async def add_domain(view: View) -> Response:
 async def check_domain(view: View) -> Response:
     """`POST …/domains/check`: look at its record now."""
     domain = view.form.get("domain", "")
-    await view.api.change(
-        DomainItem, "POST", "projects", view.project_id, "domains", domain, "verify"
-    )
+    await view.api.call(calls.VERIFY_DOMAIN, view.project_id, domain)
     return _back(view, "domain-checked")
 
 
 async def remove_domain(view: View) -> Response:
     """`POST …/domains/remove`: remove a domain."""
     domain = view.form.get("domain", "")
-    await view.api.change(DomainRemoved, "DELETE", "projects", view.project_id, "domains", domain)
+    await view.api.call(calls.REMOVE_DOMAIN, view.project_id, domain)
     return _back(view, "domain-removed")
 
 
 async def _shown(view: View, *, error: str = "", typed: str = "") -> Response:
     project = await project_of(view)
-    found = await view.api.get(DomainList, "projects", project.id, "domains")
+    found = await view.api.call(calls.DOMAINS, project.id)
     return view.page(
         "wallet/project/domains.html",
         status=400 if error else 200,
@@ -223,9 +205,7 @@ async def change_settings(view: View) -> Response:
     if form.get("volume") == "true":
         body["volume"] = True
     try:
-        changed = await view.api.change(
-            ProjectChanged, "PATCH", "projects", view.project_id, body=body
-        )
+        changed = await view.api.call(calls.CHANGE, view.project_id, body=body)
     except ApiRefused as refused:
         return await _settings_shown(view, error=refused.problem.error)
     restarts = changed.deployment_id is not UNSET
@@ -236,9 +216,7 @@ async def change_settings(view: View) -> Response:
 async def export(view: View) -> Response:
     """`POST …/settings/export`: make an archive of the project, or show the one there is."""
     try:
-        made = await view.api.change(
-            ExportItem, "POST", "projects", view.project_id, "exports", body={}
-        )
+        made = await view.api.call(calls.EXPORT, view.project_id, body={})
     except ApiRefused as refused:
         return await _settings_shown(view, error=refused.problem.error)
     return await _settings_shown(view, made=made)
@@ -347,7 +325,7 @@ async def remove_variable(view: View) -> Response:
 
 
 async def _change(view: View, change: dict[str, Any]) -> ProjectChanged:
-    return await view.api.change(ProjectChanged, "PATCH", "projects", view.project_id, body=change)
+    return await view.api.call(calls.CHANGE, view.project_id, body=change)
 
 
 async def _variables_shown(view: View, *, error: str = "", status: int = 200) -> Response:
@@ -365,9 +343,7 @@ def _sentence(refused: MoorageError | ApiRefused) -> str:
 
 async def restart(view: View) -> Response:
     """`POST …/restart`: start the app anew."""
-    begun = await view.api.change(
-        ProjectChanged, "PATCH", "projects", view.project_id, body={"restart": True}
-    )
+    begun = await view.api.call(calls.CHANGE, view.project_id, body={"restart": True})
     return _to_deployment(view, begun.deployment_id or "latest", "restarting")
 
 
@@ -385,16 +361,14 @@ async def roll_back(view: View) -> Response:
     """`POST …/rollback`: serve an earlier version again, by default the one before this."""
     wanted = view.form.get("deployment")
     body = {"deploymentId": wanted} if wanted else {}
-    begun = await view.api.change(
-        Deployed, "POST", "projects", view.project_id, "rollback", body=body
-    )
+    begun = await view.api.call(calls.ROLLBACK, view.project_id, body=body)
     return _to_deployment(view, begun.deployment_id, "rolling-back")
 
 
 async def cancel(view: View) -> Response:
     """`POST …/deployments/{deployment_id}/cancel`: end a deployment that is under way."""
     deployment = view.request.path_params["deployment_id"]
-    await view.api.change(Cancelled, "POST", "deploy", view.project_id, deployment, "cancel")
+    await view.api.call(calls.CANCEL, view.project_id, deployment)
     return _to_deployment(view, deployment, "cancelled")
 
 
@@ -405,14 +379,14 @@ async def revoke_tokens(view: View) -> Response:
         sentence="Please revoke all manage tokens of the project: "
         f"DELETE /agent/projects/{view.project_id}/tokens",
     )
-    await api.change(ManageTokensRevoked, "DELETE", "projects", view.project_id, "tokens")
+    await api.call(calls.REVOKE_TOKENS, view.project_id)
     return view.redirect(f"/wallet/projects/{view.project_id}/settings", "tokens-revoked")
 
 
 async def ask_to_delete(view: View) -> Response:
     """`GET …/delete`: what would be lost, and what stays."""
     project = await project_of(view)
-    account = await view.api.get(Credits, "credits", limit=1) if view.sees_wallet else None
+    account = await view.api.call(calls.CREDITS, limit=1) if view.sees_wallet else None
     return view.page(
         "wallet/project/delete.html", project=project, account=account, wrong_name=False
     )
@@ -433,13 +407,13 @@ async def delete(view: View) -> Response:
         f"Delete the project {project.name} ({project.id}) with its files for good.",
         sentence=f"Please run `moorage delete {project.name}`: the project is to be deleted.",
     )
-    await api.change(ProjectDeleted, "DELETE", "projects", project.id)
+    await api.call(calls.DELETE, project.id)
     return view.redirect("/wallet", "deleted")
 
 
 async def _set_paused(view: View, *, paused: bool) -> Response:
     body = {"paused": paused}
-    await view.api.change(ProjectChanged, "PATCH", "projects", view.project_id, body=body)
+    await view.api.call(calls.CHANGE, view.project_id, body=body)
     told = "paused" if paused else "resumed"
     return view.redirect(f"/wallet/projects/{view.project_id}", told)
 

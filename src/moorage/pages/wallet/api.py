@@ -12,12 +12,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from moorage.api.http.caller import PERSON, Person
 from moorage.api.http.in_process import ApiAnswer, in_process
 from moorage.api.http.request_context import STREAMS
-from moorage.wire.calls import ApiRequest, api_request
+from moorage.wire.calls import ApiRequest, Call
 from moorage.wire.problems import Problem
 
 _PLACE_HEADERS = (b"host", b"x-forwarded-for", b"x-forwarded-proto")
 _STREAM_HEADERS = (*_PLACE_HEADERS, b"last-event-id")
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=msgspec.Struct)
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -48,34 +48,31 @@ class Api:
         person = self._person._replace(has_confirmed=True)
         return Api(self._app, scope=self._scope, person=person)
 
-    async def get(self, answer: type[_T], *segments: str, **query: Any) -> _T:
-        """Returns what `GET /agent/<segments>` answers. Raises ApiRefused."""
-        sent = await self._send(api_request("GET", *segments, **query), _NO_HEADERS)
-        return msgspec.json.decode(sent.content, type=answer, strict=False)
-
-    async def change(
+    async def call(
         self,
-        answer: type[_T],
-        method: str,
-        *segments: str,
-        body: dict[str, Any] | None = None,
+        call: Call[_T],
+        *ids: str,
+        body: object = None,
         headers: Mapping[str, str] = _NO_HEADERS,
+        **query: Any,
     ) -> _T:
-        """Returns what a request that changes something is answered with. Raises ApiRefused."""
-        sent = await self._send(api_request(method, *segments, body=body), headers)
+        """Returns what an operation answers. Raises ApiRefused."""
+        request = call.request(*ids, body=body, **query)
+        return await self.read(call.answer, request, headers=headers)
+
+    async def read(
+        self, answer: type[_T], request: ApiRequest, *, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> _T:
+        """Returns what a request is answered with. Raises ApiRefused."""
+        given = [*self._place, *((name.lower(), value) for name, value in headers.items())]
+        sent = await in_process(self._app, self._scope, request, given, {PERSON: self._person})
+        if not sent.is_success:
+            raise ApiRefused(sent)
         return msgspec.json.decode(sent.content, type=answer, strict=False)
 
-    def stream(self, *segments: str, **query: Any) -> Response:
+    def stream(self, request: ApiRequest) -> Response:
         """Returns an answer that passes on server-sent events as they come."""
-        request = api_request("GET", *segments, **query)
         return Stream(self._app, request.path, self._person)
-
-    async def _send(self, request: ApiRequest, headers: Mapping[str, str]) -> ApiAnswer:
-        given = [*self._place, *((name.lower(), value) for name, value in headers.items())]
-        answer = await in_process(self._app, self._scope, request, given, {PERSON: self._person})
-        if not answer.is_success:
-            raise ApiRefused(answer)
-        return answer
 
     @property
     def _place(self) -> list[tuple[str, str]]:

@@ -9,7 +9,8 @@ from starlette.responses import Response, StreamingResponse
 from moorage.money import MicroUsd, usd_text
 from moorage.pages.rendering.templates import SECURITY_HEADERS
 from moorage.pages.wallet.view import View
-from moorage.wire.credits import CreditEntry, Credits, PaymentItem, PaymentList
+from moorage.wire import calls
+from moorage.wire.credits import CreditEntry, PaymentItem
 
 ENTRIES_A_PAGE = 50
 _BURNING_SHOWN = 50
@@ -20,8 +21,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 async def show_ledger(view: View) -> Response:
     """`GET /wallet/credits`: balance, what burns it, build time, and the ledger."""
-    account = await view.api.get(
-        Credits, "credits", limit=ENTRIES_A_PAGE, before=view.query.get("before")
+    account = await view.api.call(
+        calls.CREDITS, limit=ENTRIES_A_PAGE, before=view.query.get("before")
     )
     is_first = "before" not in view.query
     burning = sorted(account.burning, key=lambda each: -each.burn_per_hour_micro_usd)
@@ -40,8 +41,8 @@ async def show_ledger(view: View) -> Response:
 
 async def show_payments(view: View) -> Response:
     """`GET /wallet/payments`: newest first."""
-    found = await view.api.get(
-        PaymentList, "payments", limit=ENTRIES_A_PAGE, before=view.query.get("before")
+    found = await view.api.call(
+        calls.PAYMENTS, limit=ENTRIES_A_PAGE, before=view.query.get("before")
     )
     return view.page(
         "wallet/money/payments.html",
@@ -81,7 +82,7 @@ async def _ledger_lines(view: View) -> AsyncIterator[str]:
     yield _line(["time", "kind", "amount_usd", "project", "chain", "transaction", "id"])
     before: str | None = None
     for _ in range(_MAX_PAGES):
-        account = await view.api.get(Credits, "credits", limit=_ENTRIES_AT_ONCE, before=before)
+        account = await view.api.call(calls.CREDITS, limit=_ENTRIES_AT_ONCE, before=before)
         names = await view.project_names(each.project_id for each in account.ledger)
         yield "".join(_line(each) for each in _ledger_rows(account.ledger, names))
         before = account.next
@@ -123,7 +124,7 @@ def _payment_row(each: PaymentItem) -> list[str]:
 async def _payments(view: View) -> AsyncIterator[list[PaymentItem]]:
     before: str | None = None
     for _ in range(_MAX_PAGES):
-        found = await view.api.get(PaymentList, "payments", limit=_ENTRIES_AT_ONCE, before=before)
+        found = await view.api.call(calls.PAYMENTS, limit=_ENTRIES_AT_ONCE, before=before)
         yield found.payments
         before = found.next
         if before is None:

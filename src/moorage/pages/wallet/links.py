@@ -6,8 +6,7 @@ from starlette.responses import Response
 
 from moorage.pages.wallet.api import Api, ApiRefused
 from moorage.pages.wallet.view import View
-from moorage.wire.projects import ProjectList
-from moorage.wire.public import LinkList, LinkMade, LinkRemoved
+from moorage.wire import calls
 
 _MAX_CHOICES = 50
 """Of how many projects one can be picked; of more it is named."""
@@ -48,18 +47,18 @@ async def make_link_once(view: View) -> Response:
 
 async def remove_link(view: View) -> Response:
     """`POST /wallet/links/{link_id}/remove`."""
-    await view.api.change(LinkRemoved, "DELETE", "links", view.request.path_params["link_id"])
+    await view.api.call(calls.REMOVE_LINK, view.request.path_params["link_id"])
     return view.redirect("/wallet/links", "link-removed")
 
 
 async def _made(view: View, api: Api, body: dict[str, Any]) -> Response:
-    made = await api.change(LinkMade, "POST", "links", body=body)
+    made = await api.call(calls.MAKE_LINK, body=body)
     return view.page("wallet/link_made.html", made=made, once=body.get("once", False))
 
 
 async def _shown(view: View, *, error: str = "") -> Response:
-    found = await view.api.get(LinkList, "links")
-    newest = await view.api.get(ProjectList, "projects", limit=_MAX_CHOICES)
+    found = await view.api.call(calls.LINKS)
+    newest = await view.api.call(calls.PROJECTS, limit=_MAX_CHOICES)
     return view.page(
         "wallet/links.html",
         status=400 if error else 200,

@@ -11,6 +11,8 @@ from moorage.pages.rendering.templates import SECURITY_HEADERS
 from moorage.pages.wallet.api import Api, ApiRefused
 from moorage.pages.wallet.view import DAY_MS, HOUR_MS, View, project_of
 from moorage.records.deployment import LogKind, LogStream
+from moorage.wire import calls
+from moorage.wire.calls import ApiRequest
 
 LINES_SHOWN = 500
 MAX_MATCHES = 500
@@ -49,12 +51,12 @@ class Source(NamedTuple):
     kind: LogKind
     streams: frozenset[LogStream]  # whose lines are shown
 
-    @property
-    def segments(self) -> tuple[str, ...]:
-        """Where the API has it."""
+    def request(self, **query: str | int) -> ApiRequest:
+        """Returns the request to the API for a part of it."""
         if self.deployment_id:
-            return ("deploy", self.project_id, self.deployment_id, "logs")
-        return ("projects", self.project_id, "logs")
+            ids = self.project_id, self.deployment_id
+            return calls.LOGS.request(*ids, kind=self.kind, **query)
+        return calls.PROJECT_LOGS.request(self.project_id, kind=self.kind, **query)
 
     def shows(self, line: Line) -> bool:
         """Whether the line is of a stream that is looked at."""
@@ -91,7 +93,7 @@ async def show_logs(view: View) -> Response:
         found = await search(view.api, source, words, begin=_begin(view, since))
         lines = found.lines
     else:
-        page = await view.api.get(Lines, *source.segments, kind=source.kind, tail=LINES_SHOWN)
+        page = await view.api.read(Lines, source.request(tail=LINES_SHOWN))
         lines = [each for each in page.lines if source.shows(each)]
     return view.page(
         "wallet/project/logs.html",
@@ -124,14 +126,14 @@ async def stream_logs(view: View) -> Response:
     """`GET …/logs/stream`: server-sent events, one a line, behind the place `after`."""
     source = _source(view)
     after = view.query.get("after")
-    return view.api.stream(*source.segments, kind=source.kind, after=after, follow="true")
+    return view.api.stream(source.request(after=after, follow="true"))
 
 
 async def download_logs(view: View) -> Response:
     """`GET …/logs/download`: all lines that are kept, as a text."""
     project = await project_of(view)
     source = _source(view)
-    first = await view.api.get(Lines, *source.segments, kind=source.kind, after="0")
+    first = await view.api.read(Lines, source.request(after="0"))
     name = f"{project.name}-{source.kind}.log"
     headers = {
         **SECURITY_HEADERS,
@@ -154,7 +156,7 @@ async def search(api: Api, source: Source, words: str, *, begin: dict[str, str])
     matches: list[Line] = []
     searched, place = 0, begin
     for _ in range(PAGES_SEARCHED):
-        page = await api.get(Lines, *source.segments, kind=source.kind, **place)
+        page = await api.read(Lines, source.request(**place))
         place = {"after": page.next}
         searched += len(page.lines)
         matches += [
@@ -206,7 +208,7 @@ async def _written(api: Api, source: Source, page: Lines) -> AsyncIterator[bytes
             return
         yield "".join(_text(each) for each in page.lines if source.shows(each)).encode()
         try:
-            page = await api.get(Lines, *source.segments, kind=source.kind, after=page.next)
+            page = await api.read(Lines, source.request(after=page.next))
         except ApiRefused as refused:
             yield f"[the rest could not be read: {refused.problem.error}]\n".encode()
             return

@@ -11,7 +11,8 @@ from moorage.pages.wallet.view import DAY_MS, HOUR_MS, View, project_of
 from moorage.payments.price.quotes import Size
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.usage import SPAN_MS
-from moorage.wire.deployments import DeploymentItem, DeploymentList
+from moorage.wire import calls
+from moorage.wire.deployments import DeploymentItem
 from moorage.wire.usage import ProjectUsage, UsageItem
 
 SPANS = {"hour": HOUR_MS, "day": DAY_MS, "week": 7 * DAY_MS, "month": 30 * DAY_MS}
@@ -30,16 +31,14 @@ async def show_metrics(view: View) -> Response:
     span = span if span in SPANS else "day"
     step_ms, until_ms = (SPAN_MS if span in _FINE else HOUR_MS), view.clock.now_ms()
     from_ms = (until_ms - SPANS[span]) // step_ms * step_ms
-    usage = await view.api.get(
-        ProjectUsage,
-        *("projects", project.id, "usage"),
+    usage = await view.api.call(
+        calls.USAGE,
+        project.id,
         from_=iso_utc(from_ms),
         to=iso_utc(until_ms),
         by="5m" if span in _FINE else "hour",
     )
-    deployed = await view.api.get(
-        DeploymentList, "projects", project.id, "deployments", limit=_MAX_MARKERS
-    )
+    deployed = await view.api.call(calls.DEPLOYMENTS, project.id, limit=_MAX_MARKERS)
     found = measured(usage)
     steps = Steps(
         starts_ms=(starts := range(from_ms, until_ms, step_ms)),

@@ -11,16 +11,13 @@ from moorage.pages.sessions.session import Cookie
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.view import View
 from moorage.records.project import ProjectStatus
+from moorage.wire import calls
 from moorage.wire.credits import Credits
 from moorage.wire.events import (
     EventItem,
-    EventPage,
-    Redelivery,
-    WebhookMade,
-    WebhookRemoved,
     WebhookShown,
 )
-from moorage.wire.projects import ProjectItem, ProjectList
+from moorage.wire.projects import ProjectItem
 
 EVENTS_A_PAGE = 50
 _SECRET_SECONDS = 60
@@ -35,7 +32,7 @@ async def set_webhook(view: View) -> Response:
     """`POST /wallet/webhook`: have events sent to a URL; the next page shows its secret, once."""
     url = view.form.get("url", "").strip()
     try:
-        made = await view.api.change(WebhookMade, "PUT", "webhook", body={"url": url})
+        made = await view.api.call(calls.SET_WEBHOOK, body={"url": url})
     except ApiRefused as refused:
         return await _shown(view, error=refused.problem.error, typed=url)
     response = view.redirect("/wallet/webhook")
@@ -55,14 +52,14 @@ async def show_secret(view: View) -> Response:
 
 async def remove_webhook(view: View) -> Response:
     """`POST /wallet/webhook/remove`."""
-    await view.api.change(WebhookRemoved, "DELETE", "webhook")
+    await view.api.call(calls.REMOVE_WEBHOOK)
     return view.redirect("/wallet/events", "webhook-removed")
 
 
 async def redeliver(view: View) -> Response:
     """`POST /wallet/events/{event_id}/redeliver`: send an event once more."""
     event = view.request.path_params["event_id"]
-    await view.api.change(Redelivery, "POST", "events", event, "redeliver")
+    await view.api.call(calls.REDELIVER, event)
     return view.redirect("/wallet/events", "redelivered")
 
 
@@ -79,7 +76,7 @@ def _secret(view: View) -> Cookie:
 async def _shown(view: View, *, error: str = "", typed: str = "") -> Response:
     text = view.query.get("before", "")
     before = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else _LAST
-    found = await view.api.get(EventPage, "events", before=before, limit=EVENTS_A_PAGE)
+    found = await view.api.call(calls.EVENTS, before=before, limit=EVENTS_A_PAGE)
     events = found.events[::-1]
     return view.page(
         "wallet/events.html",
@@ -96,7 +93,7 @@ async def _shown(view: View, *, error: str = "", typed: str = "") -> Response:
 
 async def _webhook(view: View) -> WebhookShown | None:
     try:
-        return await view.api.get(WebhookShown, "webhook")
+        return await view.api.call(calls.WEBHOOK)
     except ApiRefused as refused:
         if refused.status == 404:
             return None
@@ -157,12 +154,10 @@ async def overview(view: View) -> Response:
     """`GET /wallet`: the runway, and the projects."""
     if not view.sees_wallet:
         return view.redirect(f"/wallet/projects/{view.session.project_id}")
-    account = await view.api.get(Credits, "credits", limit=1)
+    account = await view.api.call(calls.CREDITS, limit=1)
     projects = await _listed(view, account)
-    stopped = await view.api.get(
-        ProjectList, "projects", status=ProjectStatus.SUSPENDED.value, limit=1
-    )
-    last = await view.api.get(EventPage, "events", before=_LAST, limit=_EVENTS_SHOWN)
+    stopped = await view.api.call(calls.PROJECTS, status=ProjectStatus.SUSPENDED.value, limit=1)
+    last = await view.api.call(calls.EVENTS, before=_LAST, limit=_EVENTS_SHOWN)
     return view.page(
         "wallet/overview.html",
         account=account,
@@ -177,7 +172,7 @@ async def overview(view: View) -> Response:
 
 
 async def _total(view: View) -> int:
-    return (await view.api.get(ProjectList, "projects", limit=1)).count
+    return (await view.api.call(calls.PROJECTS, limit=1)).count
 
 
 async def _listed(view: View, account: Credits) -> Listed:
@@ -186,9 +181,8 @@ async def _listed(view: View, account: Credits) -> Listed:
     status = view.query.get("status", "")
     status = status if status in STATES else ""
     before = view.query.get("before", "")
-    found = await view.api.get(
-        ProjectList,
-        "projects",
+    found = await view.api.call(
+        calls.PROJECTS,
         limit=PROJECTS_A_PAGE,
         search=text or None,
         status=status or None,

@@ -21,7 +21,8 @@ from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.view import View
 from moorage.payments.taking.payment_required import Seller
 from moorage.records.payments import PaymentStatus
-from moorage.wire.credits import Credits, PaymentItem, PaymentList, ToppedUp
+from moorage.wire import calls
+from moorage.wire.credits import PaymentItem
 from moorage.wire.problems import PaymentDemand, PaymentState
 
 VALID_SECONDS = 600
@@ -221,7 +222,7 @@ async def show_ways(view: View) -> Response:
 
 
 async def _amount_page(view: View, *, amount: str, error: str | None = None) -> Response:
-    account = await view.api.get(Credits, "credits", limit=1)
+    account = await view.api.call(calls.CREDITS, limit=1)
     offered = means_of(view.facts.seller)
     return view.page(
         "wallet/money/top_up.html",
@@ -245,9 +246,9 @@ async def watch(view: View) -> Response:
 
 async def _arrivals(view: View, since_ms: int) -> dict[str, Any]:
     """Returns what `arrived.html` shows: the payments since then, and the credits now."""
-    found = await view.api.get(PaymentList, "payments", limit=_PAYMENTS_WATCHED)
+    found = await view.api.call(calls.PAYMENTS, limit=_PAYMENTS_WATCHED)
     arrived = [each for each in found.payments if ms(each.at) >= since_ms]
-    account = await view.api.get(Credits, "credits", limit=1)
+    account = await view.api.call(calls.CREDITS, limit=1)
     return {
         "arrived": arrived,
         "credited": _sum(arrived),
@@ -307,7 +308,7 @@ async def _take(view: View, headers: dict[str, str], *, transaction: str = "") -
     """Shows the payment to the gateway; the next page says what became of it."""
     body = _body(view.form.get("amount", ""))
     try:
-        taken = await view.api.change(ToppedUp, "POST", "credits", body=body, headers=headers)
+        taken = await view.api.call(calls.TOP_UP, body=body, headers=headers)
     except ApiRefused as refused:
         return _told(view, refused, transaction=transaction)
     return view.redirect(f"/wallet/payments/{taken.tx_hash}", "credited")
@@ -334,7 +335,7 @@ async def _demand(view: View, amount: str, means: Means) -> PaymentDemand:
     """Returns what the API asks for so much. Raises ApiRefused when it asks for nothing."""
     headers = {"X-Payment-Chain": means.chain.name, "X-Payment-Token": means.token.name}
     try:
-        await view.api.change(ToppedUp, "POST", "credits", body=_body(amount), headers=headers)
+        await view.api.call(calls.TOP_UP, body=_body(amount), headers=headers)
     except ApiRefused as refused:
         if refused.status != 402:
             raise

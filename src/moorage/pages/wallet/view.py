@@ -20,9 +20,9 @@ from moorage.pages.sessions.session import Session
 from moorage.pages.sessions.sign_in import Confirmations
 from moorage.pages.sessions.typed import is_part
 from moorage.pages.wallet.api import Api
+from moorage.wire import calls
 from moorage.wire.credits import Credits
-from moorage.wire.deployments import DeploymentList, DeploymentProgress
-from moorage.wire.projects import ProjectList, ProjectShown
+from moorage.wire.projects import ProjectShown
 
 TOLD = {
     "paused": "Paused: the app stops within seconds, and costs nothing.",
@@ -174,7 +174,7 @@ class View:
         named = ",".join(sorted({each for each in ids if isinstance(each, str)}))
         if not named:
             return {}
-        found = await self.api.get(ProjectList, "projects", ids=named)
+        found = await self.api.call(calls.PROJECTS, ids=named)
         return {each.id: each.name for each in found.projects}
 
     def runway(self, account: Credits) -> Runway:
@@ -194,19 +194,17 @@ _DEPLOYMENTS_SHOWN = 5
 
 async def project_of(view: View) -> ProjectShown:
     """Returns the project that the page's address names. Raises ApiRefused."""
-    return await view.api.get(ProjectShown, "projects", view.project_id)
+    return await view.api.call(calls.PROJECT, view.project_id)
 
 
 async def show_project(view: View) -> Response:
     """`GET /wallet/projects/{project_id}`."""
     project = await project_of(view)
-    newest = await view.api.get(
-        DeploymentList, "projects", project.id, "deployments", limit=_DEPLOYMENTS_SHOWN
-    )
+    newest = await view.api.call(calls.DEPLOYMENTS, project.id, limit=_DEPLOYMENTS_SHOWN)
     progress = None
     if newest.deployments:
         latest = newest.deployments[0].id
-        progress = await view.api.get(DeploymentProgress, "deploy", project.id, latest, "status")
+        progress = await view.api.call(calls.STATUS, project.id, latest)
     return view.page(
         "wallet/project/shown.html",
         project=project,
