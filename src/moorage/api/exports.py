@@ -1,4 +1,4 @@
-"""Archives of projects: owners ask for them, and whoever has a link fetches them."""
+"""Archives of projects: owners ask for them, and a link fetches them."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -170,7 +170,7 @@ async def _events(
 
 
 async def _unless_away(answer: Awaitable[T]) -> T | None:
-    """Returns an answer; None while what it comes from is away, as a stream goes on afterwards."""
+    """Returns an answer; None while its source is away, as a stream continues afterwards."""
     try:
         return await answer
     except (ClusterUnavailable, ContentUnavailable, DatabaseUnavailable):

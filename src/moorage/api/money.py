@@ -166,7 +166,7 @@ async def top_up(room: TopUpRoom, request: Request, payer: Payer) -> Response:
 
 
 async def pay_for_credits(room: TopUpRoom, request: Request, payer: Payer) -> Response:
-    """`POST /credits`: credits for whoever pays, or what to pay; wallet headers are not needed."""
+    """`POST /credits`: credits for who pays, or what to pay; wallet headers are not needed."""
     return await top_up(room, request, payer)
 
 

@@ -28,7 +28,7 @@ _MAX_EVENTS = 200
 _DEFAULT_EVENTS = 50
 _LAST_SEQUENCE = 2**63 - 1
 _FOR_OWNERS = frozenset({(EventKind.PROJECT_EXPORTED, "path")})
-"""Whoever has that path may fetch files and data, which readers of links may not see."""
+"""That path fetches files and data, which readers of links may not see."""
 
 
 @dataclass(frozen=True, kw_only=True)

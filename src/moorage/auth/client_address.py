@@ -66,7 +66,7 @@ class TrustedProxies:
         """Returns what a client address is counted under, by every limit of addresses.
 
         That is `rate_limit_key`, but one key for the rest of a /48 of which many /64s were seen:
-        whoever has a /48, which costs nothing, has 65,536 of them.
+        a /48, which costs nothing, has 65,536 of them.
         """
         address = _parse(client_address)
         if isinstance(address, IPv6Address) and not self._crowds.is_single(int(address)):

@@ -23,7 +23,7 @@ HEADER = "SIGN-IN-WITH-X"
 MAX_HEADER_BYTES = 16 * 1024
 
 NONCE_OF_PAGES = "ForPagesAlone"
-"""What the nonces begin with that pages issue. Every gateway knows it, whoever issued the nonce."""
+"""What the nonces begin with that pages issue. Each gateway knows it, also of another's nonce."""
 
 _NONCE = re.compile(r"[A-Za-z0-9]{8,128}")
 _CHAIN = re.compile(r"eip155:([1-9][0-9]{0,15})")  # CAIP-2

@@ -34,7 +34,7 @@ class Exit(IntEnum):
     NOT_YOURS = 5  # no such project or deployment, somebody else's, or not authenticated
     CANNOT_PAY = 6  # the wallet holds too little; nothing was paid
     INTERRUPTED = 130
-    READER_GONE = 141  # whoever read the output left; as shells count a SIGPIPE
+    READER_GONE = 141  # the reader of the output left; as shells count a SIGPIPE
 
 
 EXIT_CODES = (
@@ -233,7 +233,7 @@ def find_command(name: str) -> Command | None:
 
 
 def left_behind(name: str) -> str:
-    """What goes on after Ctrl-C ends a command; "" if nothing does."""
+    """What continues after Ctrl-C ends a command; "" if nothing does."""
     return _LEFT_BEHIND.get(name, "")
 
 

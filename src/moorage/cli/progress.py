@@ -89,7 +89,7 @@ def payer_of(
 def approver(screen: Screen, *, allowed: bool, allow: str) -> Approve:
     """Approves a payment if the flags do, else asks the person at the terminal.
 
-    `allow` names the flags that would have, for whoever can't be asked.
+    `allow` names the flags that would have, for those who can't be asked.
     """
 
     def approve(offer: Offer) -> bool:

@@ -20,7 +20,7 @@ from moorage.wire.shape import Body, CamelBody
 
 # ECMA-48: control sequences (§5.4: colours, the cursor), control strings (§5.6: titles, links;
 # terminals take a BEL for their end too) and escapes. A string that does not end on its line stays
-# but for its beginning, lest it hide what follows.
+# except for its beginning, so that it does not hide what follows.
 _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x7f-\x9f]*(?:\x07|\x1b\\|\x9c)"

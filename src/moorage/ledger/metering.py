@@ -95,7 +95,7 @@ class BilledTime:
 log = structlog.get_logger()
 
 AT_ONCE = 250
-"""How many intervals one transaction charges, so that the event loop and other writers go on."""
+"""How many intervals one transaction charges: other writers and the loop wait no longer."""
 
 _TURN = 50  # wallets checked before other tasks have their turn
 

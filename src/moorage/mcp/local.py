@@ -113,7 +113,7 @@ def still_paying(*, tool: str, key: str, chain: str, tx_hash: str) -> Outcome:
 
 
 PAYING_SECONDS = 40.0
-"""How long a call goes on after its payment is signed: clients give a tool 30 to 60 s."""
+"""How long a call lasts after its payment is signed: clients give a tool 30 to 60 s."""
 
 _FOLLOW = "Call wait_for_deployment with this project_id and deployment_id."
 _Answer = TypeVar("_Answer", bound=msgspec.Struct)

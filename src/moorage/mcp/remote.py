@@ -268,7 +268,7 @@ _BEARER = "Bearer "
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who calls: the request that brought the call, and the headers that go on with it."""
+    """Who calls: the request that brought the call, and the headers that go along with it."""
 
     scope: Scope
     headers: list[Header]

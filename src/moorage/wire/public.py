@@ -30,7 +30,7 @@ class LinkItem(CamelBody, frozen=True, kw_only=True):
 
 
 class LinkMade(LinkItem, frozen=True, kw_only=True):
-    """A new link: whoever has `url` can open it."""
+    """A new link: `url` opens it for everybody who has that."""
 
     url: str
 

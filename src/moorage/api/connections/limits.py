@@ -24,7 +24,7 @@ FREE_SECONDS = 0.002
 """How much of one round strangers may use before their steps begin to wait."""
 
 AHEAD_SECONDS = 0.01
-"""How much an address that waits now and then may use before those that wait all along go on."""
+"""How much an address that seldom waits may use before those that always wait are let in."""
 
 WAITING_OF_ONE = 256
 """How many requests of one address may wait to be begun: as many as it may have connections, so
@@ -45,7 +45,7 @@ _TOO_MANY = problem_response(
 
 
 _Waiting = tuple[float, int, str, asyncio.Future[None]]
-"""When its turn is, in seconds of use; the order of arrival; the address; what lets it go on."""
+"""When its turn is, in seconds of use; the order of arrival; the address; what lets it in."""
 
 
 class FairShare:

@@ -306,7 +306,7 @@ class Front:
 
 
 class Documents:
-    """Every document by its path; made anew when what they tell has changed."""
+    """Every document by its path; made again when what they say has changed."""
 
     def __init__(self, facts: Facts, operations: Sequence[Operation], board: StandingBoard) -> None:
         self._facts = facts

@@ -83,7 +83,7 @@ _PAYS_IN = ("/agent/credits", "/credits")
 """What is paid there is for the project; reading what its wallet has there is not."""
 
 _OF_A_PROJECT = ("/agent/deploy/", "/agent/projects/", "/agent/uploads/")
-_OF_A_WALLET = ("/tokens", "/adopt")  # whoever has a token makes no other, and takes no credits
+_OF_A_WALLET = ("/tokens", "/adopt")  # a token makes no other token, and takes no credits
 
 
 def bearer_token(request: Request) -> str | None:
@@ -591,12 +591,12 @@ async def _signed_payer(room: PaidFront, request: Request) -> Payer:
 
 
 async def _open_payer(room: PaidFront, request: Request) -> Payer:
-    """Returns whoever signed the authorization that pays, and counts the request.
+    """Returns who signed the authorization that pays, and counts the request.
 
-    Whoever was handed an authorization can send it: its request uses up nothing of its payer's,
-    and counts for the client's address alone. One that pays somebody else, or has expired, names
-    nobody. Raises AuthMissing for a transaction's hash, which everybody can read; RateLimited; what
-    `read_payment` and `_has_signed` raise.
+    Everybody who has seen an authorization can send it: that request uses up nothing of the
+    payer's, and counts for the client's address alone. An authorization that pays somebody else,
+    or has expired, names nobody. Raises AuthMissing for a transaction's hash, which everybody can
+    read; RateLimited; what `read_payment` and `_has_signed` raise.
     """
     request.scope[OPEN] = True
     payment = read_payment(request, room.chains)

@@ -166,7 +166,7 @@ async def accounted(
         outcome = await outcomes.known(evidence, wallet=wallet, refusal=refusal)
     told = _after_credit(error) if outcome.state is PaymentState.CREDITED else error
     if isinstance(told, PaymentPending) and outcome.state is PaymentState.UNUSED:
-        # It is to be sent again as it is: whoever signs another pays twice when both come.
+        # It is to be sent again as it is: who signs another one pays twice when both come.
         outcome = msgspec.structs.replace(outcome, state=PaymentState.PENDING)
     told.payment = msgspec.structs.replace(outcome, openly=OPEN in request.scope)
     return told

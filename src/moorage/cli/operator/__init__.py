@@ -1,1 +1,1 @@
-"""The commands of whoever runs a gateway: they start one here, or open its books."""
+"""The commands of a gateway's operator: they start one here, or open its books."""

@@ -38,7 +38,7 @@ def suspend(
     name
         The project's name.
     reason
-        Why: told to whoever deployed it.
+        Why: its deployer sees it.
     wallet
         Instead all projects of this wallet, and whatever it would deploy. Its credits stay, and can
         be refunded.
@@ -191,7 +191,7 @@ def maintenance(
 ) -> int:
     """Refuse new deploys for a while: `moorage operator maintenance on "back at 14:00 UTC"`.
 
-    All that runs goes on, as do top-ups, rollbacks, restarts and deployments that were accepted or
+    What runs continues, as do top-ups, rollbacks, restarts and deployments that were accepted or
     paid for before. It takes effect at once, in all gateways of the database.
 
     Parameters
@@ -199,7 +199,7 @@ def maintenance(
     what
         `on`, `off`, or `show`.
     words
-        What whoever would deploy is told.
+        What those who would deploy are told.
     """
     from moorage.operate.customers.overview import run_maintenance, run_notices
 
@@ -484,7 +484,7 @@ def credit(
 ) -> int:
     """Give a wallet credits without a payment: `moorage operator credit 0x… 5.00 --reason "…"`.
 
-    Its suspended apps go on as after a payment. Without a wallet, lists what was given.
+    Its suspended apps start as after a payment. Without a wallet, lists what was given.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ def backup(file: Path, /, *, with_key: Switch = False, options: OperatorOptions 
     """Save a gateway into one file: database, apps, volumes, certificates, keys.
 
     The gateway may run meanwhile; each app that writes waits a moment while its disk is copied.
-    Whoever has the file has the gateway's secrets.
+    The file holds the gateway's secrets.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ def engine(
 ) -> int:
     """List projects by engine, or move them: `moorage operator engine move --all --to docker`.
 
-    A move builds the project's files anew on the other engine and switches to that once it is
+    A move builds the project's files again on the other engine and switches to that once it is
     healthy; until then, and if it fails, the old version serves. The gateway makes the moves, as
     many at once as builds; `moorage operator engine list` says how they end. Before, set
     `isolation` to the new engine and `moving_from` to the old one, and restart the gateway.

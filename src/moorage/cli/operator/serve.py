@@ -131,7 +131,7 @@ def dev(
 
 
 def serve(*, config: Path, beside_another: Switch = False) -> int:
-    """Run a gateway for real. Apps and proxy go on when it stops, for the next start.
+    """Run a gateway for real. Apps and proxy keep running when it stops, for the next start.
 
     Parameters
     ----------

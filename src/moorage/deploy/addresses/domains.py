@@ -92,8 +92,8 @@ class Uncertified:
     async def want(self) -> None:
         """Wants certificates for the hosts of all projects that serve, or have served.
 
-        Those that nobody has, as the gateway had no TLS before, are ordered then; others go on
-        being renewed. Raises DatabaseUnavailable.
+        Those that nobody has, as the gateway had no TLS before, are ordered then; others are
+        renewed as before. Raises DatabaseUnavailable.
         """
         if self._certificates is None:
             return

@@ -137,7 +137,7 @@ class UnseenRoutes:
     async def look(self) -> None:
         """Looks whether the engine tells what runs; removes all routes if it has not for long.
 
-        Whoever routes sets them again when it does.
+        The gateway that routes sets them again when it does.
         """
         now = self._clock.monotonic_seconds()
         try:

@@ -216,7 +216,7 @@ _APART = (
     "wallet, lets the project use them."
 )
 _SETTLING_MS = 60_000
-"""How long a name is held for whoever's payment is being settled, if nothing else holds it."""
+"""How long a name is held while its payment is settled, if nothing else holds it."""
 
 _TAKEN_MEANWHILE = (
     "This name was taken before your payment was settled. The project that has it is unchanged."

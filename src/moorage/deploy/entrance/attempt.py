@@ -84,7 +84,7 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     def is_veiled(self) -> bool:
         """Whether its answers tell nothing of the wallet's credits and other projects.
 
-        These are told the wallet itself: neither a token of one project, nor whoever pays.
+        These are told the wallet itself: neither a token of one project, nor a payer.
         """
         return self.is_open or self.managed is not None
 

@@ -191,7 +191,7 @@ async def _done(what: str, subject: str, work: Callable[[], Awaitable[None]]) ->
 
 
 class _Pause:
-    """How long to wait before the next try: doubles each time, and starts anew after 10 minutes."""
+    """How long to wait before the next try: doubles each time, starts again after 10 minutes."""
 
     def __init__(self, what: str, *, begun: float = 0.0, seconds: float = 0.0) -> None:
         self.until = begun + seconds

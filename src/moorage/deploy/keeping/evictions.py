@@ -96,7 +96,7 @@ class NoRoom(OSError):
 
 
 class Evictions:
-    """Carries orders out. An archive is made soon after the order, and anew before the deletion.
+    """Carries orders out. An archive is made soon after the order, and again before the deletion.
 
     What is due is suspended first, whether its last archive can be made or not. A clock that is set
     forward makes nothing due.
@@ -129,7 +129,7 @@ class Evictions:
     async def tick(self) -> None:
         """Exports and deletes what is due, some at once; then removes archives that are too old.
 
-        While one takes long, the others go on: what is ordered or becomes due meanwhile has its
+        While one takes long, the others are done: what is ordered or becomes due meanwhile has its
         turn, those first that are due first.
         """
         looked_at: dict[Eviction, float] = {}

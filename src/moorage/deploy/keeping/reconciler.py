@@ -213,7 +213,7 @@ class Reconciler:
 
     async def _bring_in_line(self, project: Project, serving: str) -> None:
         if project.volume and await jobs.is_moving(self._db, project.id):
-            return  # it is begun anew, here or on the other engine, when that is over
+            return  # it is begun again, here or on the other engine, when that is over
         instance, app = await self._runtime.instance(serving), self._apps.app(serving)
         if project.status is ProjectStatus.SUSPENDED:
             if await self._metering.may_resume(self._db, project):
@@ -282,7 +282,7 @@ class Reconciler:
     async def _bill(self, project_id: str) -> None:
         """Begins billing a project whose app was started, if its wallet's credits allow it.
 
-        One that is suspended resumes; one that was stopped to carry its volume goes on.
+        One that is suspended resumes; one that was stopped to move its volume starts again.
         """
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, project_id)

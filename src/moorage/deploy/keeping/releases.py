@@ -24,7 +24,7 @@ IDLE_SECONDS = 1.5
 class Drain:
     """Decides which of the replaced versions that still run may be stopped.
 
-    Times are kept in this process: after a restart of the gateway they begin anew.
+    Times are kept in this process: after a restart of the gateway they begin again.
     """
 
     def __init__(

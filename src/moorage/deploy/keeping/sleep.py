@@ -122,7 +122,7 @@ _ASLEEP = "Not used for a while: asleep until the next request."
 class Sleep:
     """Puts apps to sleep that had no request and no connection for `after_seconds`; 0: never.
 
-    Times are kept in this process: after a restart of the gateway they begin anew.
+    Times are kept in this process: after a restart of the gateway they begin again.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Sleep:
         self._clock = clock
 
     def use(self, deployment_id: str) -> None:
-        """Records that a serving app is used now; its idle time begins anew."""
+        """Records that a serving app is used now; its idle time begins again."""
         app = self._apps.app(deployment_id)
         app.used_at = self._clock.monotonic_seconds()
         app.reset_pause("sleep")

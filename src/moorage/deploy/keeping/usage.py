@@ -14,7 +14,7 @@ from moorage.storage.database import Database, Transaction
 
 SAMPLE_SECONDS = 15.0
 _MAX_SAMPLE_SECONDS = 4 * SAMPLE_SECONDS  # memory is counted for no longer gap between samples
-_AT_ONCE = 50  # apps counted in one transaction, so that the event loop and other writers go on
+_AT_ONCE = 50  # apps counted in one transaction: other writers wait no longer
 _DAY_MS = 24 * HOUR_MS
 _SPANS_KEPT_MS = 25 * HOUR_MS  # some 300 rows a project that runs
 

@@ -53,7 +53,7 @@ _LAST_REQUESTS_SECONDS = 5.0  # how long requests may take that came before the 
 _POLL_SECONDS = 0.05
 
 INSTALLED = frozenset({"node_modules", ".venv", "__pycache__", ".pnpm-store"})
-"""Directories that an install makes anew: they may hold programs for the other engine's machine."""
+"""Directories that an install makes: they may hold programs for the other engine's machine."""
 
 _TOO_LARGE = (
     "the app's files can't be moved: with the holes of sparse files, or one file under several "

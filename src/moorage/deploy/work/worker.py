@@ -112,7 +112,7 @@ class Worker:
             return False
         if job is None:
             return False
-        # After a step of the clock it may be a job of ours whose lease ran out: only one goes on.
+        # After a step of the clock it may be a job of ours whose lease ran out: only one continues.
         await self.abandon(job.subject_id)
         task = asyncio.create_task(self._work(job), name=f"job {job.subject_id}")
         self._running[job.subject_id] = _Running(job, task)
@@ -168,7 +168,7 @@ class Worker:
                 return
 
     async def _renew(self, job: Job, work: "asyncio.Task[None] | None") -> None:
-        """Renews the lease while the work goes on; cancels the work when the lease is lost."""
+        """Renews the lease during the work; cancels the work when the lease is lost."""
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:

@@ -30,9 +30,9 @@ class OpenedPages:
         return (self.desk.audits.run,)
 
     def app(self, gate: Gate, doors: tuple[Route, ...], *, count: Count) -> ASGIApp:
-        """Returns the pages for whoever passes `gate`; `doors` lead to it.
+        """Returns the pages for those whom `gate` lets in; `doors` lead to it.
 
-        `count` counts forms of whoever does not.
+        `count` counts forms of all others.
         """
         site = OperatorSite(
             desk=self.desk,

@@ -85,7 +85,7 @@ def wallet_gate(sessions: Sessions, *, public_url: str) -> Gate:
 def operator_gate(sessions: Sessions, *, url: str) -> Gate:
     """Returns the gate of operators' pages, served at `url`: the operator's port, or the public.
 
-    Whoever asks the port on this machine may spell it in other ways.
+    A browser on this machine may spell the port's host in other ways.
     """
     secure, host = url.startswith("https:"), host_of(url)
     port = host.rpartition(":")[2]

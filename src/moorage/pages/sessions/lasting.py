@@ -1,4 +1,4 @@
-"""Answers that go on for long, such as a followed log: they end when their session does."""
+"""Answers that last long, such as a followed log: they end when their session does."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -342,7 +342,7 @@ def _sentence(refused: MoorageError | ApiRefused) -> str:
 
 
 async def restart(view: View) -> Response:
-    """`POST …/restart`: start the app anew."""
+    """`POST …/restart`: start the app again."""
     begun = await view.api.call(calls.CHANGE, view.project_id, body={"restart": True})
     return _to_deployment(view, begun.deployment_id or "latest", "restarting")
 

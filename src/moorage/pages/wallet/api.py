@@ -1,4 +1,4 @@
-"""Calls the gateway's API in this process, for whoever looks at a page."""
+"""Calls the gateway's API in this process, for a page."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -84,7 +84,7 @@ class Api:
 
 
 class Stream(Response):
-    """An answer that the API sends on the browser's own connection, for as long as it goes on."""
+    """An answer that the API sends on the browser's own connection, for as long as it lasts."""
 
     def __init__(self, app: ASGIApp, path: str, person: Person) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from moorage.wire.calls import ApiRequest
 LINES_SHOWN = 500
 MAX_MATCHES = 500
 PAGES_SEARCHED = 2
-"""At one request; of 10,000 lines each, some 20 ms. The browser goes on from there by itself."""
+"""At one request; of 10,000 lines each, some 20 ms. The browser asks for the rest by itself."""
 
 _MAX_WORDS = 200
 _MAX_DIGITS = 12
@@ -64,7 +64,7 @@ class Source(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a search found, how much it looked at, and where it goes on, unless at the end."""
+    """What a search found, how many lines it read, and where it continues, unless at the end."""
 
     lines: list[Line]  # the first of them
     matches: int
@@ -73,13 +73,13 @@ class Found(NamedTuple):
 
 
 class SearchState(NamedTuple):
-    """How far a search has come, and the query that goes on with it."""
+    """How far a search has come, and the query that continues it."""
 
     matches: int
     searched: int
     unshown: int  # of the lines found just now, as a page of a log may have very many
     on: str | None  # None: at the end
-    goes_on: bool  # whether the browser goes on unasked
+    goes_on: bool  # whether the browser continues unasked
 
 
 async def show_logs(view: View) -> Response:
@@ -109,7 +109,7 @@ async def show_logs(view: View) -> Response:
 
 
 async def search_on(view: View) -> Response:
-    """`GET …/logs/search`: the next lines of a search under way, with where it goes on."""
+    """`GET …/logs/search`: the next lines of a search under way, with where it continues."""
     source = _source(view)
     words = view.query.get("search", "")[:_MAX_WORDS].strip()
     found = await search(view.api, source, words, begin=_begin(view, "day"))
@@ -172,7 +172,7 @@ async def search(api: Api, source: Source, words: str, *, begin: dict[str, str])
 def _state(view: View, source: Source, words: str, found: Found) -> SearchState:
     """Returns how far a search has come, with what came before it by the page's address.
 
-    It goes on unasked until each next MAX_MATCHES lines are found.
+    It continues unasked until each next MAX_MATCHES lines are found.
     """
     before = _count(view, "matches")
     matches = before + found.matches

@@ -93,7 +93,7 @@ class Transfer(NamedTuple):
 
     @property
     def transaction(self) -> dict[str, str]:
-        """What `eth_sendTransaction` takes, but for `from`."""
+        """What `eth_sendTransaction` takes, except `from`."""
         to = self.pay_to[2:].lower().rjust(64, "0")
         return {
             "to": self.token_address,

@@ -123,7 +123,7 @@ class View:
     async def confirmed(self, statement: str, *, sentence: str) -> Api:
         """Returns the API as it is for what cannot be undone, once the wallet signed `statement`.
 
-        The form may lack the signature: then whoever sent it is shown the statement to sign, or
+        The form may lack the signature: then its sender sees the statement to sign, or
         `sentence`, which asks their agent for the same. Raises Unconfirmed.
         """
         await self.confirmations.require(
@@ -166,7 +166,7 @@ class View:
         )
 
     def redirect(self, path: str, told: str = "") -> Response:
-        """Has the browser go on to another page, which says one of `TOLD`."""
+        """Has the browser load another page, which says one of `TOLD`."""
         return RedirectResponse(f"{path}?told={told}" if told else path, 303)
 
     async def project_names(self, ids: Iterable[str | UnsetType | None]) -> dict[str, str]:

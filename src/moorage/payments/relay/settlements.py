@@ -112,7 +112,7 @@ class Settlements:
         return known.tx_hash
 
     async def purse_of(self, authorization: TransferAuthorization) -> str | None:
-        """Returns the project whose purse it fills, as whoever sent it first has said."""
+        """Returns the project whose purse it fills, as its first sender said."""
         known = await self._known(authorization)
         return None if known is None else known.purse
 
@@ -170,7 +170,7 @@ class Settlements:
         `open_body` is the digest of the request's body, where the authorization alone says who
         sends it. Once sent it is public: then it says so for this body alone.
 
-        `purse` is the project whose purse it fills. What it is for is decided by whoever sends it
+        `purse` is the project whose purse it fills. What it is for is decided by who sends it
         first.
 
         The same authorization gives the same settlement, also concurrently and after restarts.

@@ -253,7 +253,7 @@ class Paywall:
         return receipt
 
     async def _filling(self, evidence: Evidence) -> Filling | None:
-        """Returns what an authorization fills, as whoever sent it first has said."""
+        """Returns what an authorization fills, as its first sender said."""
         if not isinstance(evidence, AuthorizationEvidence):
             return None
         one = evidence.authorization
@@ -281,7 +281,7 @@ class Paywall:
     async def gather(self, tx: Transaction, receipt: PaymentReceipt) -> None:
         """Moves what a payment brought to its wallet, if it waits in a purse of no project.
 
-        For requests that the wallet has signed: whoever showed the payment before, opened nothing.
+        For requests that the wallet has signed: others who sent the payment before opened nothing.
         """
         for payment in await self._credited(tx, receipt):
             project_id = payment.purse
@@ -492,7 +492,7 @@ class Paywall:
                 purse=purse,
             )
         except PaymentAlreadyUsed as used:
-            if used.used_by is not None:  # whoever asks, it is its payer's
+            if used.used_by is not None:  # it is its payer's, also if another asks
                 await self._credit(
                     evidence,
                     used.used_by,

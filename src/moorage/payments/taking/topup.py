@@ -137,7 +137,7 @@ class TopUp:
     async def demand(
         self, request: TopUpRequest, *, because: PaymentError | PaymentMalformed | None = None
     ) -> PaymentRequired:
-        """Returns the demand for the amount; of whoever pays it where a payment alone speaks.
+        """Returns the demand for the amount; of the payer where a payment alone speaks.
 
         Raises PaymentPending while another payment of the wallet is being settled.
         """
