@@ -55,7 +55,7 @@ from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.authorization import canonical_json, encode_base64, encode_base64url
 from moorage.uploads.parsing import DOCUMENTS
 from moorage.wire import calls
-from moorage.wire.calls import ApiRequest
+from moorage.wire.calls import ApiRequest, Call
 
 if TYPE_CHECKING:
     from moorage.mcp.server import ToolCall  # it imports the protocol's library
@@ -265,6 +265,13 @@ _WALLET_HEADERS = frozenset({"x-wallet-address", "sign-in-with-x"})
 _PLACE_HEADERS = frozenset({"host", "x-forwarded-for"})
 _PAYMENT_REQUIRED = 402
 _BEARER = "Bearer "
+_BOUGHT: dict[tuple[str, bool], Call[Any]] = {
+    ("deploy", True): calls.DEPLOY,
+    ("deploy", False): calls.PAY_TO_DEPLOY,
+    ("credits", True): calls.TOP_UP,
+    ("credits", False): calls.PAY_FOR_CREDITS,
+}
+"""What is called to buy something, and whether anything but a payment says who calls."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -347,10 +354,8 @@ class RemoteCalls:
 
     async def _quote(self, caller: Caller, body: dict[str, Any], headers: list[Header]) -> Outcome:
         """Prices a deploy, for who is not named as well."""
-        if caller.is_named:
-            request = calls.QUOTE.request(body=body)
-        else:
-            request = open_request("deploy", body)
+        request = (calls.QUOTE if caller.is_named else calls.PAY_TO_DEPLOY).request(body=body)
+        if not caller.is_named:
             headers = [*headers, ("x-dry-run", "true")]
         return _outcome(await self._send(caller, request, headers), caller)
 
@@ -366,10 +371,7 @@ class RemoteCalls:
         paying = payment_headers(caller.meta)
         if any(name == "authorization" for name, _ in paying):
             caller = caller.with_token_apart()
-        if caller.is_named:
-            request = (calls.DEPLOY if what == "deploy" else calls.TOP_UP).request(body=body)
-        else:
-            request = open_request(what, body)
+        request = _BOUGHT[what, caller.is_named].request(body=body)
         if key is not None:
             headers = [*headers, ("idempotency-key", key)]
         answer = await self._send(caller, request, [*headers, *paying])
@@ -410,11 +412,6 @@ class RemoteCalls:
         every = [*caller.headers, *(headers or [])]
         told = {} if caller.token is None else {TOKEN: caller.token}
         return await in_process(self._api, caller.scope, request, every, told)
-
-
-def open_request(what: str, body: dict[str, Any]) -> ApiRequest:
-    """Returns the request of a payer who is named by the payment alone (contract 2.5)."""
-    return ApiRequest("POST", f"/{what}", msgspec.json.encode(body))
 
 
 def _outcome(answer: ApiAnswer, caller: Caller, **more: Any) -> Outcome:
