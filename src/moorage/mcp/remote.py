@@ -152,17 +152,17 @@ def upload_of(app: DeployUpload | QuoteUpload) -> dict[str, Any] | None:
     return None
 
 
-OF_A_WALLET = frozenset({"list_projects", "credits", "events", "adopt", "export_project"})
-"""What a token of one project does not cover: the wallet's own, and what may have variables."""
-
-
 def remote_tools() -> tuple[Tool, ...]:
     """Returns the tools; those that are about one project take its manage token as well."""
     tools = catalog(deploys=DeployUpload, quotes=QuoteUpload, files="files")
     return tuple(
-        tool if tool.name in OF_A_WALLET else msgspec.structs.replace(tool, common=COMMON)
-        for tool in tools
+        msgspec.structs.replace(tool, common=COMMON) if _by_token(tool) else tool for tool in tools
     )
+
+
+def _by_token(tool: Tool) -> bool:
+    call: Call[Any] | None = getattr(tool.takes, "call", None)
+    return call is None or call.by_token
 
 
 X402_PAYMENT = "x402/payment"

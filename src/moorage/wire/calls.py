@@ -3,7 +3,7 @@
 The SDK sends them, tools of agents are made of them, and the gateway's own table serves them.
 """
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -75,6 +75,23 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
     body: type[msgspec.Struct] | None = None
     repeatable: bool = False  # whether it may be sent again though its answer was lost
     signed: bool = True
+    wallet_alone: bool = False  # no manage token covers it: it gives others access, or takes more
+    lasting: bool = False  # it can't be undone, or lets others in: pages have the wallet sign it
+
+    @property
+    def by_token(self) -> bool:
+        """Whether a project's manage token may stand in for the wallet's signature."""
+        is_of_one = "{projectId}" in self.path or self.body in (DeployBody, TopUpBody, FilesUpload)
+        return is_of_one and not self.wallet_alone
+
+    def is_at(self, method: str, path: str) -> bool:
+        """Whether this is the operation of a method and a path, or of its template."""
+        parts, given = self.path.split("/"), path.split("/")
+        return (
+            self.method == ("GET" if method == "HEAD" else method)
+            and len(parts) == len(given)
+            and all(a == b or a.startswith("{") for a, b in zip(parts, given, strict=True))
+        )
 
     @property
     def ids(self) -> list[str]:
@@ -124,16 +141,46 @@ DEPLOYMENTS = _get("/agent/projects/{projectId}/deployments", DeploymentList)
 DEPLOYMENT = _get("/agent/projects/{projectId}/deployments/{deploymentId}", DeploymentShown)
 ROLLBACK = Call("POST", "/agent/projects/{projectId}/rollback", Deployed, RollbackBody)
 EXPORT = Call(
-    "POST", "/agent/projects/{projectId}/exports", ExportItem, ExportBody, repeatable=True
+    "POST",
+    "/agent/projects/{projectId}/exports",
+    ExportItem,
+    ExportBody,
+    repeatable=True,
+    wallet_alone=True,  # it may have the variables
 )
-FETCH_EXPORT = _get("/agent/projects/{projectId}/exports/{exportId}", ExportItem)
+FETCH_EXPORT = Call(
+    "GET",
+    "/agent/projects/{projectId}/exports/{exportId}",
+    ExportItem,
+    repeatable=True,
+    wallet_alone=True,
+)
 PROJECTS = _get("/agent/projects", ProjectList)
 PROJECT = _get("/agent/projects/{projectId}", ProjectShown)
 CHANGE = Call("PATCH", "/agent/projects/{projectId}", ProjectChanged, ChangeBody)
-DELETE = Call("DELETE", "/agent/projects/{projectId}", ProjectDeleted)
-ADOPT = Call("POST", "/agent/projects/{projectId}/adopt", ProjectAdopted, repeatable=True)
-MAKE_TOKEN = Call("POST", "/agent/projects/{projectId}/tokens", ManageTokenMade)
-REVOKE_TOKENS = Call("DELETE", "/agent/projects/{projectId}/tokens", ManageTokensRevoked)
+DELETE = Call("DELETE", "/agent/projects/{projectId}", ProjectDeleted, lasting=True)
+ADOPT = Call(
+    "POST",
+    "/agent/projects/{projectId}/adopt",
+    ProjectAdopted,
+    repeatable=True,
+    wallet_alone=True,
+    lasting=True,
+)
+MAKE_TOKEN = Call(
+    "POST",
+    "/agent/projects/{projectId}/tokens",
+    ManageTokenMade,
+    wallet_alone=True,
+    lasting=True,
+)
+REVOKE_TOKENS = Call(
+    "DELETE",
+    "/agent/projects/{projectId}/tokens",
+    ManageTokensRevoked,
+    wallet_alone=True,
+    lasting=True,
+)
 PROJECT_LOGS = _get("/agent/projects/{projectId}/logs", ProjectLogBody)
 USAGE = _get("/agent/projects/{projectId}/usage", ProjectUsage)
 ADD_DOMAIN = Call("POST", "/agent/projects/{projectId}/domains", DomainItem, DomainBody)
@@ -151,3 +198,6 @@ REMOVE_LINK = Call("DELETE", "/agent/links/{linkId}", LinkRemoved)
 BALANCE = _get("/agent/balance/{address}", Balances, signed=False)
 CHAINS = _get("/agent/chains", ChainList, signed=False)
 HEALTH = _get("/health", Health, signed=False)
+
+ALL: tuple[Call[Any], ...] = tuple(it for it in [*globals().values()] if isinstance(it, Call))
+"""Every operation, in OpenAPI's order."""

@@ -130,7 +130,7 @@ async def test_token_pays_for_its_wallet_and_reads_none_of_its_credits(
 async def test_token_deploys_its_own_project_alone(
     entrance: Entrance, own: Project, path: str
 ) -> None:
-    request = asked(None, await entrance.make(own), path)
+    request = asked(None, await entrance.make(own), path, method="POST")
 
     caller = await authenticate(entrance.room, request)
     assert (caller.wallet, caller.project_id) == (ALICE, own.id)
@@ -141,7 +141,7 @@ async def test_token_deploys_its_own_project_alone(
 
 async def test_token_neither_makes_nor_revokes_tokens(entrance: Entrance, own: Project) -> None:
     token = await entrance.make(own)
-    request = asked(own.id, token, "/agent/projects/{projectId}/tokens")
+    request = asked(own.id, token, "/agent/projects/{projectId}/tokens", method="POST")
     assert await refused(entrance.room, request) is TokenScope
 
 

@@ -64,6 +64,7 @@ from moorage.signing import Target, host_of
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 from moorage.storage.page_access import ManagedProject
+from moorage.wire import calls
 
 _MANAGED = "moorage.managed"
 """The scope's key for the `ManagedProject` of a request's token."""
@@ -73,17 +74,11 @@ TOKEN = "moorage.manage_token"  # noqa: S105 - a key
 
 _SCHEME = "bearer "
 _QUOTE = "/agent/quote"
-_OF_A_BODY = ("/agent/deploy", _QUOTE, "/deploy")
-"""Their body names the project."""
+_PRICED = ("/agent/deploy", _QUOTE, "/deploy")
+"""They say a price, and change nothing, where a header asks for that."""
 
 _OPEN_PATHS = ("/deploy", "/credits")
 """A payment alone may say whose the request is."""
-
-_PAYS_IN = ("/agent/credits", "/credits")
-"""What is paid there is for the project; reading what its wallet has there is not."""
-
-_OF_A_PROJECT = ("/agent/deploy/", "/agent/projects/", "/agent/uploads/")
-_OF_A_WALLET = ("/tokens", "/adopt")  # a token makes no other token, and takes no credits
 
 
 def bearer_token(request: Request) -> str | None:
@@ -100,11 +95,7 @@ def bearer_token(request: Request) -> str | None:
 
 def is_covered(method: str, path: str) -> bool:
     """Whether tokens cover this method of a path, or of its template, as far as these tell."""
-    if path.endswith(_OF_A_WALLET) or "/exports" in path:  # an export may have the variables
-        return False
-    if method == "POST" and path in _PAYS_IN:
-        return True
-    return path in _OF_A_BODY or path.startswith(_OF_A_PROJECT)
+    return any(each.by_token and each.is_at(method, path) for each in calls.ALL)
 
 
 def require_covered(request: Request, project: ManagedProject) -> None:
@@ -135,17 +126,6 @@ class Person(NamedTuple):
             raise ConfirmationMissing
 
 
-_LASTING = frozenset(
-    {
-        ("DELETE", "/agent/projects/{projectId}"),
-        ("DELETE", "/agent/projects/{projectId}/tokens"),
-        ("POST", "/agent/projects/{projectId}/adopt"),
-        ("POST", "/agent/projects/{projectId}/tokens"),
-    }
-)
-"""What can't be undone, or lets others in: its wallet signs it, even with a session."""
-
-
 def require_permitted(request: Request, person: Person) -> None:
     """Raises LinkScope for a request beyond what the person may do, and ConfirmationMissing."""
     if person.project_id is not None and request.path_params.get("projectId") != person.project_id:
@@ -154,7 +134,8 @@ def require_permitted(request: Request, person: Person) -> None:
         return
     if not person.may_change:
         raise LinkScope
-    if (request.method, request.scope["route"].path) in _LASTING:
+    path = request.scope["route"].path
+    if any(each.lasting and each.is_at(request.method, path) for each in calls.ALL):
         person.require_confirmed()
 
 
@@ -553,7 +534,7 @@ async def identify(room: PaidFront, request: Request) -> Payer:
     Raises what `authenticate` and `read_payment` raise.
     """
     path = request.scope["path"]
-    is_dry_run = path in _OF_A_BODY and (path == _QUOTE or flag(request, "x-dry-run"))
+    is_dry_run = path in _PRICED and (path == _QUOTE or flag(request, "x-dry-run"))
     if path in _OPEN_PATHS and not _is_signed(request):
         return await (_open_dry_run if is_dry_run else _open_payer)(room, request)
     if is_dry_run:
