@@ -52,6 +52,7 @@ from moorage.wire.public import (
     LinkMade,
     LinkRemoved,
 )
+from moorage.wire.shape import Body, CamelBody
 from moorage.wire.usage import ProjectUsage
 
 _LONGEST_SHOWN = 64
@@ -72,7 +73,7 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
     method: str
     path: str
     answer: type[_Answer]
-    body: type[msgspec.Struct] | None = None
+    body: type[Body | CamelBody] | None = None
     repeatable: bool = False  # whether it may be sent again though its answer was lost
     signed: bool = True
     wallet_alone: bool = False  # no manage token covers it: it gives others access, or takes more

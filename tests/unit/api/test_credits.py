@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from moorage.api.http.caller import answered
 from moorage.api.money import show_credits
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
@@ -32,7 +33,7 @@ class Asking(Believed):
         )
 
     async def __call__(self, query: str = "") -> dict[str, Any]:
-        return body_of(await show_credits(self.room, request_of(query)))
+        return body_of(await answered(show_credits, self.room, request_of(query)))
 
     async def run(self, name: str = "hello", wallet: str = ALICE) -> str:
         project = await add_project(self.db, wallet, name)

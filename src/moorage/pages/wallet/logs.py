@@ -51,7 +51,7 @@ class Source(NamedTuple):
     kind: LogKind
     streams: frozenset[LogStream]  # whose lines are shown
 
-    def request(self, **query: str | int) -> ApiRequest:
+    def request(self, **query: str | int | None) -> ApiRequest:
         """Returns the request to the API for a part of it."""
         if self.deployment_id:
             ids = self.project_id, self.deployment_id
