@@ -446,8 +446,8 @@ def _build(where: _Site, manager: Manager, because: list[str]) -> str | None:
     if where.monorepo is not None and where.workspace is not None:
         needed = where.monorepo.built_before(where.workspace)
         for workspace in needed:
-            there = posixpath.relpath(workspace.directory, where.workspace.directory)
-            steps.append(f"(cd {quote(there)} && {manager.commands.run} build)")
+            there = quote(f"{where.up}/{workspace.directory}")
+            steps.append(f"(cd {there} && {manager.commands.run} build)")
         if needed:
             names = ", ".join(workspace.directory for workspace in needed[:_NAMED_LIMIT])
             because.append(f"it needs these workspaces built: {names}")

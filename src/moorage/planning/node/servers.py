@@ -179,8 +179,10 @@ def is_qwik_city(manifest: PackageJson) -> bool:
 
 def needs_nitro(manifest: PackageJson) -> bool:
     """Whether it is a TanStack Start whose build makes a request handler but no server."""
+    if not manifest.depends_on(TANSTACK_START):
+        return False
     versions = {**manifest.dev_dependencies, **manifest.dependencies}
-    return allows_from(versions.get(TANSTACK_START, "0"), _WITHOUT_NITRO)
+    return allows_from(versions[TANSTACK_START], _WITHOUT_NITRO)
 
 
 def _angular_server(folder: Folder) -> Server | None:
