@@ -63,6 +63,7 @@ HEAVY = frozenset(
             "vite-unbuilt",
         ),
         *("dash", "shiny", "chainlit", "panel", "mkdocs", "nx-project"),
+        *("eleventy-alone", "hugo", "pelican", "sphinx"),
     )
 )
 IS_ALL = os.environ.get("CORPUS") == "all"
@@ -79,6 +80,7 @@ FROM_NPM = {"node", "npm", "pnpm", "yarn", "bun"}
 SAYS = {"streamlit": "<title>Streamlit</title>", "chainlit": "<title>Assistant</title>"}
 # What else is asked for, and how the answer begins.
 ASKED = {
+    "hugo": {"/": "200 <link rel=canonical href=/>"},  # of this site, whatever its baseURL
     "angular": {"/cart/5": "200 <!doctype html>"},
     "next-standalone": {"/words.txt": "200 words"},
     "vitepress": {"/words": "200 <!DOCTYPE html>", "/none": "404 <!DOCTYPE html>"},

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from moorage.errors import InvalidField, RuntimeUnsupported
 from moorage.planning.frameworks import Framework, framework_named
+from moorage.planning.kinds import RUNTIMES
 from moorage.planning.plan import Settings, Stack, quoted
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
@@ -142,22 +143,9 @@ ENV_VALUE_LIMIT = 32_768  # characters; the kernel takes 131,072 bytes per strin
 DIRECTORY_LIMIT = 1024  # characters
 _RUNTIME_FIELD = "settings.runtime"
 
-_RUNTIMES = {
-    "node": (Stack.NODE, "node"),
-    "bun": (Stack.NODE, "bun"),
-    "deno": (Stack.DENO, "deno"),
-    "python": (Stack.PYTHON, "python"),
-    "golang": (Stack.GO, "go"),
-    "go": (Stack.GO, "go"),
-    "rust": (Stack.RUST, "rust"),
-    "php": (Stack.PHP, "php"),
-    "ruby": (Stack.RUBY, "ruby"),
-    "java": (Stack.JAVA, "java"),
-    "static": (Stack.STATIC, ""),
-}
 # Written like image tags: node:20, node:20-alpine, node:lts; only numbers count.
 _RUNTIME = re.compile(
-    rf"({'|'.join(_RUNTIMES)})"
+    rf"({'|'.join(RUNTIMES)})"
     r"(?::(?=[0-9A-Za-z])v?(\d{1,4}(?:\.\d{1,4}){0,2})?(?:[.-]?[A-Za-z][0-9A-Za-z.\-]{0,31})?)?\Z"
 )
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
@@ -265,9 +253,9 @@ def _runtime(runtime: str) -> tuple[Stack | None, str, Wanted | None]:
         raise RuntimeUnsupported(
             _RUNTIME_FIELD,
             f"{runtime[:64]!r} is not a runtime of this gateway; it has build-ai (found from the "
-            f"files), {', '.join(_RUNTIMES)}, with or without a version (node:20)",
+            f"files), {', '.join(RUNTIMES)}, with or without a version (node:20)",
         )
-    stack, program = _RUNTIMES[match[1]]
+    stack, program = RUNTIMES[match[1]]
     version = wanted_from(match[2], _RUNTIME_FIELD) if match[2] and program else None
     return stack, program, version
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
 
 _NAMES = 4  # in the sentence
@@ -25,11 +26,19 @@ class _Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     programs: str = ""
     manifests: str = ""
     compiled: str = ""
+    runtimes: str = ""
+    stack: str = ""
 
 
 _TEXT = resources.files("moorage.planning").joinpath("kinds.toml").read_text()
 _KINDS = msgspec.convert(tomllib.loads(_TEXT)["kind"], tuple[_Kind, ...])
 _ROWS = {name: row for row, it in reversed([*enumerate(_KINDS)]) for name in it.files.split()}
+RUNTIMES = {
+    name: (Stack(it.stack or it.language), it.language)
+    for it in _KINDS
+    for name in it.runtimes.split()
+}
+"""By the word of settings.runtime, the stack and the program whose version it may name."""
 LANGUAGE_OF = {program: it.language for it in _KINDS for program in it.programs.split()}
 """By program, the language that brings it."""
 COMPILED = tuple((it.language, tuple(it.compiled.split())) for it in _KINDS if it.compiled)

@@ -54,8 +54,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     install = "bundle install" if has_gems else None
     because = [f"Gemfile and {file} are there" if has_gems else f"{file} is there", found.because]
     if gems:
-        listed = (f"gem '{gem}', group: :jekyll_plugins" for gem in gems)
-        lines = ("source 'https://rubygems.org'", *listed)
+        listed = (f'gem "{gem}", group: :jekyll_plugins' for gem in gems)
+        lines = ('source "https://rubygems.org"', *listed)
         install = f"printf '%s\\n' {' '.join(map(quote, lines))} > Gemfile && bundle install"
         because.append(f"there is no Gemfile: one is made, with {', '.join(gems)}")
     build, is_rails = _BUILDS.get(file), file == _RAILS

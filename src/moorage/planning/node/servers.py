@@ -197,7 +197,7 @@ def _angular_server(folder: Folder) -> Server | None:
 _BASE = re.compile(r"/[\w.~-]{1,60}(?:/[\w.~-]{1,60}){0,3}", re.ASCII)
 _BASE_OPTION = re.compile(r"--base(?:-href)?[= \t]+['\"]?(/[\w./~-]{1,100})")
 # Also the first of two, between which a condition decides.
-_BASE_VALUE = r"""['"]?\s*:\s*(?:[^,\n?]{1,80}\?\s*)?['"`](/[\w./~-]{1,100})['"`]"""
+_BASE_VALUE = r"""['"]?\s*+:\s*+(?:[^,\n?]{1,80}\?\s*+)?['"`](/[\w./~-]{1,100})['"`]"""
 _ORIGIN = re.compile(r"https?://[^/]*")
 _WITH_SERVERS = (
     *("nuxt", "@sveltejs/kit", "@react-router/dev", "@remix-run/dev", TANSTACK_START),
