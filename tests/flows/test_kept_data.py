@@ -115,6 +115,22 @@ async def test_pages_that_the_app_does_not_serve_are_told_before_they_are_paid_f
     assert codes((await wallet.status(paid)).body) == []  # it is not stored
 
 
+async def test_quote_tells_what_keeps_the_app_from_starting_until_it_is_sent(
+    wallet: Wallet,
+) -> None:
+    files = {"index.js": f"if (!process.env.API_KEY) throw new Error('no API_KEY')\n{NOTHING}"}
+    quote = await quoted(wallet, fresh_name(), files)
+    assert quote.body["confidence"] == "low"
+    (risk,) = quote.body["risks"]
+    assert (risk["code"], risk["stops"], risk["variables"]) == (
+        *("variable_unset", "start"),
+        ["API_KEY"],
+    )
+    given = await quoted(wallet, fresh_name(), files, settings={"runEnvs": {"API_KEY": "x"}})
+    assert given.body["confidence"] == "high"
+    assert "risks" not in given.body
+
+
 async def test_volume_is_not_taken_away_by_a_deploy(wallet: Wallet) -> None:
     name, files = fresh_name(), {"index.js": KEEPER}
     deployed = await wallet.deploy_paid(name, files, settings={"volume": True})

@@ -1,4 +1,4 @@
-"""Golden plans: what is made of each small app beside this file, and of those of tests/corpus."""
+"""Golden plans: of each small app beside this file, and of those of tests/corpus and tests/fresh."""
 
 import os
 from pathlib import Path

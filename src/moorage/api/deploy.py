@@ -41,7 +41,7 @@ from moorage.payments.taking.payment_required import (
     sharing_warning,
 )
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
-from moorage.planning.plan import Plan, Settings
+from moorage.planning.plan import Plan, Settings, confidence
 from moorage.planning.static import said
 from moorage.records.project import Project
 from moorage.storage.apps import projects
@@ -304,6 +304,8 @@ async def _quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
             buys=purchase_body(dry_run.buys),
             understood=_understood(attempt, dry_run),
             warnings=list(dry_run.warnings) or UNSET,
+            confidence=confidence(dry_run.risks),
+            risks=list(dry_run.risks) or UNSET,
             plan=attempt.plan,
         )
     )

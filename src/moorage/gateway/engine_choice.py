@@ -7,6 +7,8 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
+import msgspec
+
 from moorage.clock import Clock
 from moorage.content.opening import open_content
 from moorage.content.store import ContentStore
@@ -233,7 +235,9 @@ def offered(settings: Settings) -> Callable[[Toolbox], Toolbox]:
     """Returns what makes of the machine's toolbox the one of the gateway's apps."""
     kind = engine_kind(settings.isolation)
     options = _options(settings, kind)
-    return lambda found: kind.offered(found, options)
+    return lambda found: msgspec.structs.replace(
+        kind.offered(found, options), disk_mib=settings.app_disk_mib
+    )
 
 
 def missing(settings: Settings) -> tuple[str, ...]:

@@ -66,12 +66,16 @@ class Known(NamedTuple):
         )
 
 
-def known(folder: Folder) -> Known:
-    """Returns what a file says of the upload: one right inside goes before others."""
+def known(folder: Folder, *, follows_any: bool = True) -> Known:
+    """Returns what a file says of the upload: one right inside goes before others.
+
+    Unless any Dockerfile can be followed, one of a language that is not here says less than that.
+    """
     for names in (folder.files(), islice(folder.names(), _NAMES_READ)):
-        rows = [(row, name) for name in names if (row := _row(name)) is not None]
+        rows = sorted((row, name) for name in names if (row := _row(name)) is not None)
+        foreign = [it for it in rows if _KINDS[it[0]].kind and not _KINDS[it[0]].step]
         if rows:
-            row, name = min(rows)
+            row, name = rows[0] if follows_any or not foreign else foreign[0]
             return Known(name, _KINDS[row].kind, _KINDS[row].step)
     return Known()
 

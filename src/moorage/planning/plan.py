@@ -1,6 +1,7 @@
 """A build plan: the commands that turn an upload into a running app."""
 
 import hashlib
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -85,6 +86,55 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     ] = None
 
 
+class Stops(StrEnum):
+    """What a risk would keep from happening."""
+
+    BUILD = "build"
+    START = "start"  # or every request
+    REQUESTS = "requests"  # some of them
+
+
+class RiskCode(StrEnum):
+    """What may go wrong with an app here."""
+
+    VARIABLE_UNSET = "variable_unset"  # the app insists on a variable that nothing sets
+    SERVICE_ABSENT = "service_absent"  # a database or another service that nothing here runs
+    PROGRAM_ABSENT = "program_absent"  # a program that the app runs, and no package brings
+    LIBRARY_ABSENT = "library_absent"  # a package that needs libraries of the system
+    PACKAGE_UNKNOWN = "package_unknown"  # an import that nothing installs
+    FILE_ABSENT = "file_absent"  # an import of a file that the upload lacks
+    NO_WHEEL = "no_wheel"  # a package that is not made for any Python here
+    DISK_SHORT = "disk_short"  # packages larger than an app's disk
+    HOST_REFUSED = "host_refused"  # the app refuses requests to the names that it has here
+    PROCESS_LEFT_OUT = "process_left_out"  # a process beside the server that is not started
+
+
+class Risk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What may go wrong, and the one step that prevents it."""
+
+    code: RiskCode
+    stops: Stops
+    message: str
+    path: str = ""  # the file of the upload that tells
+    variables: tuple[str, ...] = ()  # there is no risk once these are set
+
+
+class Confidence(StrEnum):
+    """How likely it is that an app is built and answers."""
+
+    HIGH = "high"  # no risk is known
+    MEDIUM = "medium"  # it starts, and some requests may fail
+    LOW = "low"  # something must change first
+
+
+def confidence(risks: Iterable[Risk]) -> Confidence:
+    """Returns the confidence that risks leave."""
+    stops = {risk.stops for risk in risks}
+    if stops - {Stops.REQUESTS}:
+        return Confidence.LOW
+    return Confidence.MEDIUM if stops else Confidence.HIGH
+
+
 class Plan(msgspec.Struct, frozen=True):
     """How to build and start an app. Commands are lines for `sh -c`, run in `directory`.
 
@@ -112,6 +162,8 @@ class Plan(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     # The planned install, which failed: `install` was tried in its place.
     instead_of: str | msgspec.UnsetType = msgspec.UNSET
+    # What may keep it from being built, started or answering; unset for nothing.
+    risks: tuple[Risk, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def digest(self) -> str:
@@ -143,6 +195,7 @@ class Recipe(NamedTuple):
     older_python: str = ""  # the next older one of the machine's, if any will do
     directory: str | None = None  # the app's, from the upload's root, if not the given folder
     secrets: tuple[str, ...] = ()  # see `Plan`
+    risks: tuple[Risk, ...] = ()
 
 
 def beside(recipe: Recipe, page: Recipe, *, builds: bool) -> Recipe:
@@ -159,6 +212,7 @@ def beside(recipe: Recipe, page: Recipe, *, builds: bool) -> Recipe:
         install=_both(recipe.install, page.install),
         build=_both(page.build, recipe.build) if builds else recipe.build,
         because=(*recipe.because, *page.because),
+        risks=(*recipe.risks, *page.risks),
         build_env=(*page.build_env, *recipe.build_env),
         tools=(*recipe.tools, *(tool for tool in page.tools if tool.program not in has)),
         install_inputs=inputs if page.install_inputs or not page.install else (),
@@ -169,6 +223,13 @@ def _both(first: str | None, second: str | None) -> str | None:
     if first and second:
         return f"(\n{first}\n) && (\n{second}\n)"
     return first or second
+
+
+NO_PORT = (
+    ", which listens on no port, and what is deployed here must answer HTTP on PORT: let it do so "
+    "beside its work, or deploy the web app that it belongs to"
+)
+"""Follows what an app is that nobody can visit."""
 
 
 def quoted(command: str) -> str:

@@ -90,7 +90,7 @@ from collections.abc import Callable
 import msgspec
 
 from moorage.errors import PlanNotFound, UploadInvalid
-from moorage.planning import hosts, kinds, pages, roots, static
+from moorage.planning import hosts, kinds, pages, risks, roots, static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.dockerfile import image
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
@@ -98,7 +98,7 @@ from moorage.planning.interpreters import interpreters, refuse_unmade
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
 from moorage.planning.node.builds import unset_variables
-from moorage.planning.plan import Plan, Recipe, Settings, Stack, beside, quoted
+from moorage.planning.plan import Plan, Recipe, Risk, Settings, Stack, beside, quoted
 from moorage.planning.python import app as python
 from moorage.planning.reading.folder import Folder, SourceTree
 from moorage.planning.reading.formats import in_place
@@ -129,10 +129,13 @@ def not_found(
         apps = roots.apps_below(folder)
         if apps and wanted.directory == "":
             said += f" {roots.several(apps)}."
+        beside = kinds.known(folder)
+        if beside.file.endswith(".ipynb"):
+            said += f"{beside.sentence} {beside.step}"
         if folder.has("Dockerfile"):
             said += " Or set settings.hasDockerfile: true to follow the Dockerfile."
         return PlanNotFound(said, looked_for=looked_for)
-    known = kinds.known(folder)
+    known = kinds.known(folder, follows_any=toolbox.dockerfiles is not Dockerfiles.STEPS)
     entries = [name for name in (known.file, *folder.files()) if name]
     entries += [f"{name}/" for name in folder.directories()]
     said = f"No app was found{where}: the upload has {kinds.listed([*dict.fromkeys(entries)])}."
@@ -208,7 +211,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
-    because.extend(_because_missed(folder, settings, recipe, wish.ignored))
+    because.extend(_because_missed(folder, recipe, wish.ignored))
     if wish.variables:
         named = ", ".join(name for name, _ in wish.variables[:_NAMES])
         because.append(f"files of other hosts set {len(wish.variables)} variables: {named}")
@@ -222,7 +225,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         )
     dummies = dict.fromkeys(secrets, _NO_SECRET) if recipe.stack is Stack.PYTHON else {}
     tools = (*recipe.tools, *_shared_tools(recipe, toolbox))
-    return Plan(
+    plan = Plan(
         stack=recipe.stack,
         directory=where,
         install=_in_folder(recipe.install, wanted.install, where),
@@ -238,6 +241,19 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         older_python=(recipe.older_python if recipe.install else "") or msgspec.UNSET,
         secrets=secrets or msgspec.UNSET,
     )
+    return msgspec.structs.replace(plan, risks=_risks(folder, plan, settings, recipe, toolbox))
+
+
+def _risks(
+    folder: Folder, plan: Plan, settings: Settings, recipe: Recipe, toolbox: Toolbox
+) -> tuple[Risk, ...] | msgspec.UnsetType:
+    found = list(recipe.risks)
+    if recipe.build and recipe.stack is Stack.NODE and not settings.has_dockerfile:
+        found += unset_variables(folder, settings.build_vars)
+    if not static.is_site(plan.start):
+        given = {*settings.run_envs, *settings.build_vars}
+        found += risks.of_sources(folder, plan, toolbox, given)
+    return tuple(found) or msgspec.UNSET
 
 
 def _with_interpreters(folder: Folder, wanted: Asked, recipe: Recipe, toolbox: Toolbox) -> Recipe:
@@ -444,15 +460,11 @@ def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[st
     return said
 
 
-def _because_missed(
-    folder: Folder, settings: Settings, recipe: Recipe, ignored: tuple[str, ...]
-) -> list[str]:
-    """Says what of the upload has no effect here, and what its build would need."""
+def _because_missed(folder: Folder, recipe: Recipe, ignored: tuple[str, ...]) -> list[str]:
+    """Says what of the upload has no effect here."""
     said = [hosts.services_beside(folder)]
     if static.is_site(recipe.start or ""):
         said += [static.dropped(folder), *ignored]
-    if recipe.build and recipe.stack is Stack.NODE and not settings.has_dockerfile:
-        said.append(unset_variables(folder, settings.build_vars))
     return [sentence for sentence in said if sentence]
 
 

@@ -48,6 +48,7 @@ class Toolbox(msgspec.Struct, frozen=True):
     dockerfiles: Dockerfiles = Dockerfiles.STEPS
     # The machine's, of those that system packages bring; and PHP's extensions, as `ext-mbstring`.
     programs: tuple[str, ...] = ()
+    disk_mib: int = 0  # of an app; 0 where that is not known
 
     @property
     def otherwise(self) -> str:

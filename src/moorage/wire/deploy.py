@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from moorage.planning.plan import Plan, Settings
+from moorage.planning.plan import Confidence, Plan, Risk, Settings
 from moorage.wire.credits import BuildAllowance
 from moorage.wire.problems import Bought, PaymentTold
 from moorage.wire.projects import VariableNames
@@ -139,4 +139,14 @@ class Quoted(Body, frozen=True, kw_only=True):
     ]
     understood: Annotated[Understood | None, Absent(None)]
     warnings: list[WarningItem] | UnsetType = UNSET
+    confidence: Annotated[
+        Confidence, Meta(description="that it is built and answers"), Absent(Confidence.HIGH)
+    ]
+    risks: (
+        Annotated[
+            list[Risk],
+            Meta(description="what may keep it from being built, started or answering"),
+        ]
+        | UnsetType
+    ) = UNSET
     plan: Plan

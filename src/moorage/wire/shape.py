@@ -6,6 +6,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from moorage.planning.plan import RiskCode
+
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
     """A body whose field names are written as they are."""
@@ -39,7 +41,7 @@ class WarningCode(StrEnum):
 class WarningItem(Body, frozen=True, kw_only=True):
     """What may go wrong, and how to prevent it; nothing was refused."""
 
-    code: Annotated[str, Meta(extra_json_schema={"enum": [*WarningCode]})]
+    code: Annotated[str, Meta(extra_json_schema={"enum": [*WarningCode, *RiskCode]})]
     message: str
     path: Annotated[str, Meta(description="the file of the upload")] | UnsetType = UNSET
     field: Annotated[str, Meta(description="the field of the body")] | UnsetType = UNSET

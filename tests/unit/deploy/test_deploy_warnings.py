@@ -17,6 +17,7 @@ from moorage.deploy.entrance.written import (
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import FilesWouldBeLost, UploadInvalid
 from moorage.payments.taking.payment_required import PaymentRequired
+from moorage.planning.plan import Risk, RiskCode, Settings, Stops
 from moorage.records.deployment import Finding, FindingKind, kept
 from moorage.storage.apps import deployments
 from support.books.records_fixture import PLAN
@@ -216,3 +217,36 @@ async def test_demand_quote_deploy_and_its_row_have_them(gate: Gate) -> None:
     assert view is not None
     assert msgspec.json.decode(view.findings, type=tuple[Finding, ...]) == tried.findings
     assert view.volume is False
+
+
+async def test_risks_of_the_plan_are_in_the_quote_and_warned_of_until_their_variables_are_set(
+    gate: Gate,
+) -> None:
+    key = Risk(RiskCode.VARIABLE_UNSET, Stops.START, "Send KEY.", path="a.py", variables=("KEY",))
+    tool = Risk(RiskCode.PROGRAM_ABSENT, Stops.REQUESTS, "No ffmpeg.")
+    plan = msgspec.structs.replace(PLAN, risks=(key, tool))
+    tried = msgspec.structs.replace(attempt(), plan=plan, findings=(KEY,))
+
+    quoted = await gate.admission.quote(tried)
+    assert (quoted.risks, [each.code for each in quoted.warnings]) == (
+        (key, tool),
+        ["secret_in_upload"],
+    )
+
+    with pytest.raises(PaymentRequired) as demanded:
+        await gate.admission.admit(tried, gate.upload())
+    warned = demanded.value.demand.warnings
+    assert [each.code for each in warned] == [
+        "variable_unset",
+        "program_absent",
+        "secret_in_upload",
+    ]
+    assert (warned[0].message, warned[0].path) == ("Send KEY.", "a.py")
+
+    given = msgspec.structs.replace(tried.request, settings=Settings(run_envs={"KEY": "x"}))
+    paid = msgspec.structs.replace(attempt(tx=gate.pay()), plan=plan, request=given)
+    admitted = await gate.admission.admit(paid, gate.upload())
+    assert [each.code for each in admitted.warnings] == ["program_absent"]
+
+    redeploy = msgspec.structs.replace(attempt(body="two"), plan=plan)  # the project has KEY now
+    assert (await gate.admission.quote(redeploy)).risks == (tool,)

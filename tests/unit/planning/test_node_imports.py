@@ -208,9 +208,10 @@ def test_package_json_without_dependencies_gets_what_its_program_imports() -> No
 def test_file_that_a_program_imports_and_the_upload_lacks_is_told(manifest: dict[str, str]) -> None:
     text = "const db = require('./config/db'); require('./routes'); require('http').createServer()"
     files = {"server.js": text, "routes/index.js": "", **manifest}
-    said = "server.js imports ./config/db, which is not in the upload"
-    assert said in plan(files).because
-    assert said not in plan({**files, "config/db.json": "{}"}).because
+    (risk,) = plan(files).risks or ()
+    assert (risk.code, risk.stops) == ("file_absent", "start")
+    assert risk.message == "server.js imports ./config/db, which is not in the upload."
+    assert not plan({**files, "config/db.json": "{}"}).risks
 
 
 def test_given_install_command_is_followed_alone() -> None:

@@ -112,7 +112,7 @@ PROJECT = "[project]\nname = 'a'\nversion = '1'\ndependencies = ['flask', %r]\n"
             {"pyproject.toml": PROJECT % "psycopg2-binary==2.9.9", "app.py": FLASK},
             "psycopg2-binary",
         ),
-        ({"pyproject.toml": f'{POETRY}scipy = "^0.19"\n', "app.py": FLASK}, "scipy"),
+        ({"pyproject.toml": f'{POETRY}scipy = "~1.10"\n', "app.py": FLASK}, "scipy"),
         ({"Pipfile": '[packages]\nflask = "*"\nlxml = "==4.9.3"\n', "app.py": FLASK}, "lxml"),
         (
             {

@@ -53,6 +53,8 @@ def plan(directory: Path, /, *, app: AppFlags = NO_FLAGS, json: Switch = False) 
     for finding in left_out(tree, made):
         screen.warn(in_cli_words(said_left_out(finding)))
     screen.document(made)
+    for risk in made.risks or ():
+        screen.warn(in_cli_words(risk.message))
     for reason in made.because:
         screen.result(f"- {in_cli_words(reason)}")
     used = {**made.host_tools, **made.toolchains}

@@ -13,8 +13,8 @@ from moorage.deploy.entrance.attempt import (
     DeployAttempt,
     DryRun,
     Situation,
-    of_attempt,
     read_situation,
+    with_risks,
 )
 from moorage.deploy.entrance.capacity import Capacity, HouseRules
 from moorage.deploy.entrance.configuration import configured, refuse_blocked
@@ -105,7 +105,7 @@ async def enter(
         months=attempt.request.months,
         by_choice=attempt.use_existing_credits and attempt.evidence is None,
         receipt=accepted.receipt,
-        warnings=of_attempt(attempt, situation),
+        warnings=with_risks(attempt, situation),
     )
     await _use_up(tx, admitted, attempt.wallet)
     await idempotency.carried_out(tx, attempt.claim, admitted)

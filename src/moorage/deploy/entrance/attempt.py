@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import msgspec
+from msgspec import UNSET
 
 from moorage.deploy.entrance.change import NOT_REMOVED
 from moorage.deploy.entrance.configuration import (
@@ -29,7 +30,7 @@ from moorage.payments.price.quotes import Quotes
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
 from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.payment_required import Purchase
-from moorage.planning.plan import Plan
+from moorage.planning.plan import Plan, Risk
 from moorage.records.deployment import Finding, FindingKind, said_left_out
 from moorage.records.payments import Quote
 from moorage.records.project import Project, Variables
@@ -136,6 +137,8 @@ class DryRun(msgspec.Struct, frozen=True):
     shares: bool
     """Whether a payment is required only because the existing credits would be shared."""
     warnings: tuple[WarningItem, ...]
+    risks: tuple[Risk, ...]
+    """What may keep the app from being built, started or answering."""
     variables: Variables
     """The project's, with those of the request."""
     volume: bool
@@ -274,6 +277,26 @@ def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningIte
     if situation.own is None:
         return told
     return (*written_warnings(attempt.written, by), *told)
+
+
+def open_risks(attempt: DeployAttempt, situation: Situation) -> tuple[Risk, ...]:
+    """Returns the plan's risks without those that the project's variables prevent."""
+    variables = situation.now.with_settings(attempt.request.settings)
+    given = {*variables.run, *variables.build}
+    return tuple(
+        risk
+        for risk in attempt.plan.risks or ()
+        if not risk.variables or not given.issuperset(risk.variables)
+    )
+
+
+def with_risks(attempt: DeployAttempt, situation: Situation) -> tuple[WarningItem, ...]:
+    """Returns the risks, as warnings, and what else to know before the deploy is made."""
+    risks = (
+        WarningItem(code=risk.code, message=risk.message, path=risk.path or UNSET)
+        for risk in open_risks(attempt, situation)
+    )
+    return (*risks, *of_attempt(attempt, situation))
 
 
 def of_request(attempt: DeployAttempt) -> tuple[WarningItem, ...]:

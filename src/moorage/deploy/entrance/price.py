@@ -2,7 +2,15 @@
 
 import msgspec
 
-from moorage.deploy.entrance.attempt import DeployAttempt, DryRun, Situation, of_attempt, of_request
+from moorage.deploy.entrance.attempt import (
+    DeployAttempt,
+    DryRun,
+    Situation,
+    of_attempt,
+    of_request,
+    open_risks,
+    with_risks,
+)
 from moorage.errors import (
     DatabaseUnavailable,
     MoorageError,
@@ -117,6 +125,7 @@ class Pricing(msgspec.Struct, frozen=True):
             payment_required=short is not None,
             shares=short is not None and short.shares,
             warnings=of_attempt(attempt, situation),
+            risks=open_risks(attempt, situation),
             variables=situation.now.with_settings(attempt.request.settings),
             volume=situation.will_have_volume(attempt),
             health_path=attempt.request.settings.health_path or situation.now.health_path,
@@ -191,7 +200,7 @@ async def demand(
         warn_of_sharing=quote is not None and short.shares,
         credited=None if receipt is None else receipt.credited,
         because=because if receipt is None else PaymentShort(),
-        warnings=of_request(attempt) if quote is None else of_attempt(attempt, situation),
+        warnings=of_request(attempt) if quote is None else with_risks(attempt, situation),
         reason=reason,
     )
 

@@ -5,14 +5,15 @@ import re
 from shlex import quote
 from typing import NamedTuple
 
-from moorage.errors import RuntimeUnsupported
+from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.explicit import Asked
 from moorage.planning.node.builds import implied_build
-from moorage.planning.node.imports import Imports, entry, imported, name_of
+from moorage.planning.node.imports import Imports, absent_file, entry, imported, name_of, portless
 from moorage.planning.node.lone_scripts import script_alone, site_alone, with_bun
 from moorage.planning.node.package_json import (
     PackageJson,
     build_script,
+    directories_entered,
     is_development_server,
     managers_called,
     package_json,
@@ -48,8 +49,16 @@ from moorage.planning.node.workspaces import (
     nx_app,
     nx_root,
 )
-from moorage.planning.plan import Recipe, Stack, quoted, with_path
+from moorage.planning.plan import (
+    NO_PORT,
+    Recipe,
+    Stack,
+    beside,
+    quoted,
+    with_path,
+)
 from moorage.planning.reading.folder import Folder
+from moorage.planning.risks import of_packages
 from moorage.planning.static import is_site
 from moorage.planning.toolbox import Tool, Toolbox
 
@@ -120,7 +129,41 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         return Recipe(Stack.NODE, None, None, None, (), missing=where)
     manager = _manager(where, asked, toolbox)
     tools = _tools(where, manager, asked, toolbox, because)
-    return _recipe(where, manager, asked, tools, because)
+    recipe = _recipe(where, manager, asked, tools, because, toolbox)
+    if asked.install is None and where.monorepo is None:
+        for name in directories_entered(manifest):
+            recipe = _with_entered(recipe, folder, name, asked, toolbox)
+    return recipe
+
+
+def _with_entered(
+    recipe: Recipe, folder: Folder, name: str, asked: Asked, toolbox: Toolbox
+) -> Recipe:
+    """Adds the install of a directory whose package the app's scripts run."""
+    inner = folder.below(name)
+    manifest = package_json(inner)
+    if manifest is None or not manifest.installs:
+        return recipe
+    where = _Site(inner, manifest)
+    because: list[str] = []
+    manager = _manager(where, asked, toolbox)
+    tools = _tools(where, manager, asked, toolbox, because)
+    install = _install(where, manager, because)
+    whole = beside(
+        recipe,
+        Recipe(
+            Stack.NODE,
+            f"(cd {quote(name)} &&\n{install}\n)",
+            None,
+            None,
+            tuple(f"{name}: {sentence}" for sentence in because),
+            build_env=manager.commands.environment,
+            tools=tools,
+        ),
+        builds=False,
+    )
+    # Of two installs by npm nobody could say which one is to be tried again otherwise.
+    return whole._replace(install_inputs=())
 
 
 def page_build(
@@ -175,7 +218,7 @@ def _worker(
     manager = bun_manager(folder, None, toolbox)
     install = asked.install
     if install is None:
-        added = _added(where, f"bun {found.main}", because)
+        added, _ = _added(where, f"bun {found.main}", because)
         if manifest is not None:
             install = _install(where, manager, because)
             install = _with_added(install, added, where, manager) if added else install
@@ -231,7 +274,12 @@ def _nx(
 
 
 def _recipe(
-    where: _Site, manager: Manager, asked: Asked, tools: tuple[Tool, ...], because: list[str]
+    where: _Site,
+    manager: Manager,
+    asked: Asked,
+    tools: tuple[Tool, ...],
+    because: list[str],
+    toolbox: Toolbox,
 ) -> Recipe:
     install = asked.install
     if install is None:
@@ -243,8 +291,10 @@ def _recipe(
     package = _package(where, manager, asked, because, tools, builds=bool(build))
     if asked.run is None:
         start = find_start(package)
+        _refuse_portless(where.folder, where.manifest, start)
+    absent = ""
     if asked.install is None:
-        added = _added(where, start.command or "", because)
+        added, absent = _added(where, start.command or "", because)
         install = _with_added(install, added, where, manager) if added else install
     if start.check:
         build = f"({build}\n) && {start.check}"
@@ -260,11 +310,34 @@ def _recipe(
         tools=tools,
         install_inputs=() if asked.install is not None else _inputs(where),
         directory=where.folder.directory,
+        risks=(
+            *absent_file(absent),
+            *of_packages(
+                where.manifest.dependencies.keys(),
+                toolbox,
+                manager="node",
+                path=where.folder.path("package.json"),
+            ),
+        ),
     )
 
 
-def _added(where: _Site, command: str, because: list[str]) -> tuple[str, ...]:
-    """Returns what the started program imports, or a script runs, and no package.json has."""
+def _refuse_portless(folder: Folder, manifest: PackageJson, start: Start) -> None:
+    """Raises PlanNotFound for a program that never listens."""
+    if start.command is not None and _RUNTIME.search(start.command):
+        found = portless(folder, manifest)
+        if found:
+            raise PlanNotFound(f"{found}{NO_PORT}.")
+
+
+_RUNTIME = re.compile(r"(?:^|\s)(?:node|bun|tsx|ts-node|electron)[ \t]")
+
+
+def _added(where: _Site, command: str, because: list[str]) -> tuple[tuple[str, ...], str]:
+    """Returns what the started program imports, or a script runs, and no package.json has.
+
+    The sentence is of a file that it imports and the upload lacks, "" for none.
+    """
     file = entry(where.folder, command)
     manifests = [where.manifest, *_around(where.folder, file)]
     if where.monorepo is not None:
@@ -281,9 +354,8 @@ def _added(where: _Site, command: str, because: list[str]) -> tuple[str, ...]:
         if names:
             named = ", ".join(name_of(it) for it in [*names][:_NAMED_LIMIT])
             because.append(f"{said} {named}, which package.json lacks: added if not there")
-    if found.absent and not build_script(where.manifest):
-        because.append(found.absent)
-    return (*added, *(it for it in run if it not in added))
+    absent = "" if build_script(where.manifest) else found.absent
+    return (*added, *(it for it in run if it not in added)), absent
 
 
 def _around(folder: Folder, file: str) -> list[PackageJson]:

@@ -16,6 +16,7 @@ from moorage.planning.node.package_json import (
     is_development_server,
     server_file,
 )
+from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
 
 _LIMIT = 65_536  # bytes read of a file
@@ -239,8 +240,8 @@ def _compiled(folder: Folder, manifest: PackageJson) -> Implied | None:
     return Implied(f"{name} is not in the upload: tsc makes it", "tsc")
 
 
-def unset_variables(folder: Folder, given: Collection[str]) -> str:
-    """Says which variables the build puts into pages, and neither a file nor `given` sets; or "".
+def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
+    """Returns the variables that the build puts into pages, and neither a file nor `given` sets.
 
     A variable with a value to fall back on is left out.
     """
@@ -259,11 +260,15 @@ def unset_variables(folder: Folder, given: Collection[str]) -> str:
         known |= {name.decode() for name in _SET.findall(text)}
     missing = sorted(set(found) - known)
     if not missing:
-        return ""
-    names = ", ".join(missing[:_NAMED_LIMIT])
+        return ()
+    names, it = missing[:_NAMED_LIMIT], "it" if len(missing) == 1 else "them"
+    message = (
+        f"The build reads {', '.join(names)} ({found[missing[0]]}), and no .env file of the upload "
+        f"sets {it}: send {it} in settings.buildVars."
+    )
+    path = folder.path(found[missing[0]])
     return (
-        f"its build reads {names} ({found[missing[0]]}), and no .env file of the upload sets "
-        f"{'it' if len(missing) == 1 else 'them'}: without settings.buildVars the pages have none"
+        Risk(RiskCode.VARIABLE_UNSET, Stops.REQUESTS, message, path=path, variables=tuple(names)),
     )
 
 

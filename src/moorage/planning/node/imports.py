@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from moorage.planning.node.builds import path_aliases, without_comments
-from moorage.planning.node.package_json import LISTENS, PACKAGES
+from moorage.planning.node.package_json import LISTENS, PACKAGES, PackageJson
+from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
 
 _FILES_LIMIT = 200
 _BYTES_LIMIT = 131_072  # read in all
+_SOURCES_LIMIT = 1_048_576  # bytes of sources in which a listener is looked for
 _NAMES_LIMIT = 500  # imported names of which the use is looked for
 ENDINGS = (".js", ".ts", ".mjs", ".mts", ".cjs", ".cts", ".jsx", ".tsx")
 
@@ -44,6 +46,11 @@ _NAMED = (
     re.compile(r"""client\s{0,20}:\s{0,20}['"](pg|mysql2|sqlite3|better-sqlite3)['"]"""),
 )
 _SCOPES = frozenset(PACKAGES["scopes"].split())
+_PORTLESS: dict[str, str] = PACKAGES["portless"]
+_SERVERS = frozenset(PACKAGES["servers"].split())
+_MAY_LISTEN = re.compile(
+    rb"\.listen\s*\(|createServer\s*\(|\bserve\s*\(|\bPORT\b|[wW]ebhook|StreamableHTTP|SSEServer"
+)
 _RUNS_FILE = re.compile(
     r"(?:^|[\s;&(])(?:node|bun|tsx|ts-node)"
     r"(?:[ \t]+(?:run|(?:--import|--require|-r)[ \t]+\S+|-[\w=/.:-]+))*+"
@@ -149,7 +156,7 @@ def imported(folder: Folder, entry: str) -> Imports:
                 exact = posixpath.normpath(posixpath.join(posixpath.dirname(file), source))
                 is_plain = is_plain and source.startswith(".") and exact == near
             elif source.startswith(("./", "../")) and _is_absent(folder, file, source):
-                absent = absent or f"{file} imports {source}, which is not in the upload"
+                absent = absent or f"{file} imports {source}, which is not in the upload."
             elif (name := _package(source, aliases)) and not _is_own(folder, name):
                 packages.setdefault(name, _version(name, text, is_required=is_required))
         for pattern in _NAMED:
@@ -163,6 +170,29 @@ def imported(folder: Folder, entry: str) -> Imports:
         is_module="import" in whole and _COMMON.search(whole) is None,
         is_plain=is_plain and bool(texts),
     )
+
+
+def absent_file(sentence: str) -> tuple[Risk, ...]:
+    """Returns the risk of a file that is imported and not in the upload, if a sentence tells it."""
+    return (Risk(RiskCode.FILE_ABSENT, Stops.START, sentence),) if sentence else ()
+
+
+def portless(folder: Folder, manifest: PackageJson) -> str:
+    """Returns what a package is that certainly listens on no port; "" for any other."""
+    known = manifest.dependencies.keys()
+    what = next((it for it in _PORTLESS if it in known), "")
+    what = what or ("electron" if "electron" in manifest.dev_dependencies else "")
+    if not what or not _SERVERS.isdisjoint(known):
+        return ""
+    left = _SOURCES_LIMIT
+    for name in folder.names():
+        if not name.endswith(ENDINGS) or "node_modules/" in name:
+            continue
+        data = folder.data(name, limit=_BYTES_LIMIT)
+        left -= len(data)
+        if left < 0 or len(data) == _BYTES_LIMIT or _MAY_LISTEN.search(data):
+            return ""
+    return f"{folder.path('package.json')} has {what}: this is {_PORTLESS[what]}"
 
 
 def _statements(text: str) -> Iterator[re.Match[str]]:

@@ -6,7 +6,7 @@ from shlex import quote
 from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.explicit import Asked, Found, find_tool
 from moorage.planning.node.builds import implied_build
-from moorage.planning.node.imports import Imports, entry, imported, name_of
+from moorage.planning.node.imports import Imports, absent_file, entry, imported, name_of
 from moorage.planning.node.package_json import (
     IN_SRC,
     LISTENS,
@@ -74,7 +74,7 @@ def script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | Non
     named = ", ".join(map(name_of, packages[:_NAMED_LIMIT]))
     what = f"installed with {named}, which it needs" if packages else "nothing to install"
     there = f"{script} is there, without a package.json: {what}"
-    said = (there, *because, found.absent, runtime.because)
+    said = (there, *because, runtime.because)
     install = f"{manager.commands.add} {' '.join(map(quote, packages))}" if packages else None
     if "tsx@latest" in packages and found.is_module:
         install = f"{install} && npm pkg set type=module"  # else tsx takes no await at the top
@@ -86,6 +86,7 @@ def script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | Non
         tuple(sentence for sentence in said if sentence),
         build_env=manager.commands.environment if install else (),
         tools=tools,
+        risks=absent_file(found.absent),
     )
 
 

@@ -1,5 +1,6 @@
 """The parts of package.json that planning reads."""
 
+import posixpath
 import re
 import tomllib
 from importlib import resources
@@ -229,6 +230,28 @@ def managers_called(manifest: PackageJson) -> tuple[str, ...]:
     """Returns the package managers besides npm that the scripts of a build or a start run."""
     words = (word for command in _commands(manifest) for word in _MANAGERS.findall(command))
     return tuple(sorted({_NAMES.get(word, word) for word in words}))
+
+
+def directories_entered(manifest: PackageJson) -> tuple[str, ...]:
+    """Returns the directories whose packages these scripts run, and in which none installs."""
+    found: dict[str, bool] = {}
+    for command in _commands(manifest):
+        directory = ""
+        for step in _LIST.split(command):
+            entered = _CD.match(step)
+            if entered is not None:
+                directory = posixpath.normpath(posixpath.join(directory, entered[1]))
+            elif directory or _CALLS.search(step) is not None:
+                option = _IN.search(step)
+                at = posixpath.normpath(posixpath.join(directory, option[1] if option else ""))
+                found[at] = found.get(at, False) or _INSTALLED.search(step) is not None
+    return tuple(at for at, installs in found.items() if not installs and at[0] not in "./")
+
+
+_CD = re.compile(r"[\s({]*cd[ \t]+[\"']?([\w./-]{1,100})[\"']?\s*\Z")
+_IN = re.compile(r"[ \t](?:--(?:prefix|cwd|dir)[ \t=]+|-C[ \t]+)[\"']?([\w./-]{1,100})")
+_CALLS = re.compile(r"(?:^|[\s({\"'])(?:npm|yarn|pnpm|bun)(?=\s|\Z)")
+_INSTALLED = re.compile(r"[ \t](?:install|ci|i)(?=[\s)\"']|\Z)|(?:^|[\s(])yarn[\s)]*\Z")
 
 
 def tools_called(manifest: PackageJson) -> tuple[str, ...]:

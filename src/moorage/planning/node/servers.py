@@ -77,7 +77,8 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
             "Nuxt without a start script: its build leaves .output/server/index.mjs",
         )
     if has("@sveltejs/adapter-node"):
-        return Server("node build", "SvelteKit's adapter-node leaves a server in build/")
+        out = configured_directory(folder, "svelte.config", "out") or "build"
+        return Server(f"node {quote(out)}", f"SvelteKit's adapter-node leaves a server in {out}/")
     if has("@sveltejs/adapter-auto") and not has("@sveltejs/adapter-static"):
         return Server(
             "node build",

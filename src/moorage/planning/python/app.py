@@ -1,26 +1,29 @@
 """Plans a Python app, run by uvicorn, gunicorn, Streamlit or Gradio, or as a script."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from shlex import quote
 from typing import NamedTuple
 
 from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning.explicit import Asked, find_tool
-from moorage.planning.plan import Recipe, Stack
-from moorage.planning.python.imports import Imports, django_entries
-from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
+from moorage.planning.plan import NO_PORT, Recipe, Risk, RiskCode, Stack, Stops
+from moorage.planning.python.imports import Import, Imports, django_entries
 from moorage.planning.python.requirements import (
+    KNOWN_PACKAGES,
     Requirements,
     bare,
     normal,
     of_script,
     project_document,
     requirements,
+    with_brought,
 )
+from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
 from moorage.planning.python.starts import SCRIPTS, Start, find_start
 from moorage.planning.python.versions import Found, locked_names, python_for, wheels
 from moorage.planning.reading.folder import Folder
+from moorage.planning.risks import of_packages
 from moorage.planning.toolbox import Tool, Toolbox
 
 # Compiled once at the install, so that starts are faster.
@@ -149,7 +152,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     python = python_for(folder, asked, toolbox, document=document, fitting=fitting)
     programs = start.programs if start is not None else ()
     others = tuple(find_tool(toolbox, name, None, file=file).tool for name, file in programs)
-    return _recipe(_Project(folder, asked, document, needed, python, imports, others), start)
+    project = _Project(folder, asked, document, needed, python, imports, others)
+    return _recipe(project, start, toolbox)
 
 
 def _imports(folder: Folder, start: Start | None) -> Imports:
@@ -197,17 +201,15 @@ def _refusal(folder: Folder, asked: Asked, start: Start | None, imports: Imports
         portless = f"The given command starts a worker ({worker[1]})"
     if not portless:
         return ""
-    return (
-        f"{portless}, which listens on no port, and what is deployed here must answer HTTP on "
-        "PORT: let it do so beside its work, or deploy the web app that it belongs to"
-    )
+    return f"{portless}{NO_PORT}"
 
 
-def _recipe(project: _Project, start: Start | None) -> Recipe:
+def _recipe(project: _Project, start: Start | None, toolbox: Toolbox) -> Recipe:
     asked, needed, python = project.asked, project.needed, project.python
     because: list[str] = [python.because] if python.because else []
     install = install_with(needed, project.document, python=python.command)
-    command = _install(project, install, start, because)
+    unknown, imported = _imported(project, start)
+    command = _install(project, install, start, imported, because)
     missing = ""
     if start is None:
         missing = f"{needed.file} is there, but no app object and no script to run"
@@ -229,7 +231,39 @@ def _recipe(project: _Project, start: Start | None) -> Recipe:
         tools=(python.tool, *project.others),
         install_inputs=_inputs(project, install) if is_decided else (),
         older_python=python.older if is_decided else "",
+        risks=tuple(_risks(project, start, imported, unknown, toolbox)),
     )
+
+
+def _risks(
+    project: _Project,
+    start: Start | None,
+    imported: list[str],
+    unknown: list[Import],
+    toolbox: Toolbox,
+) -> Iterator[Risk]:
+    """Yields what may keep the packages from being installed, imported or used."""
+    needed, folder = project.needed, project.folder
+    if start is not None and start.refuses:
+        yield Risk(RiskCode.HOST_REFUSED, Stops.START, start.refuses)
+    path = folder.path(needed.file) if needed.file else start.file if start else ""
+    if project.python.lacking:
+        message = f"{project.python.lacking}, nor for another one here: ask for a newer version."
+        yield Risk(RiskCode.NO_WHEEL, Stops.BUILD, message, path=path)
+    direct = {*needed.names, *imported, *(start.needs if start else ())}
+    names = with_brought(direct)
+    if any(b"/whl/cpu" in folder.data(it, limit=_LISTED) for it in needed.files if folder.has(it)):
+        names.discard("torch")
+        direct.discard("torch")
+    yield from of_packages(direct, toolbox, manager="python", path=path, brought=names)
+    if unknown and needed.names <= KNOWN_PACKAGES:
+        first = unknown[0]
+        file = folder.path(first.file)
+        message = f"{file} imports {first.top}, which nothing in {path} brings: add its package."
+        yield Risk(RiskCode.PACKAGE_UNKNOWN, Stops.START, message, path=file)
+
+
+_LISTED = 262_144  # bytes read of a list of packages
 
 
 def _inputs(project: _Project, install: Install) -> tuple[str, ...]:
@@ -280,7 +314,7 @@ def _asked_start(folder: Folder, asked: Asked, found: Start | None, needed: Requ
     servers = tuple(_SERVER_COMMAND.findall(run)[:1])
     start = Start(run, servers, asked.run_because, file=file, root=root)
     if found is not None and found.package and _DJANGO.search(run):
-        start = start._replace(package=found.package, root=found.root)
+        start = start._replace(package=found.package, root=found.root, refuses=found.refuses)
     if (
         found is None
         or found.is_files
@@ -302,7 +336,11 @@ def _begins_with(folder: Folder, run: str) -> tuple[str, str]:
 
 
 def _install(
-    project: _Project, install: Install, start: Start | None, because: list[str]
+    project: _Project,
+    install: Install,
+    start: Start | None,
+    imported: list[str],
+    because: list[str],
 ) -> str | None:
     """Returns the command that makes the virtual environment, or None if nothing is needed."""
     asked, needed = project.asked, project.needed
@@ -313,7 +351,6 @@ def _install(
     if asked.install is not None:
         return f"{venv} || exit 1\n{asked.install}"
     added = [it for it in (start.needs if start else ()) if bare(it) not in needed.names]
-    imported = _imported(project, start)
     if not install.command and not added and not imported:
         because.append("no requirements: nothing to install")
         return venv if asked.run is not None else None
@@ -331,7 +368,7 @@ def _install(
         because.append(
             f"{names} imported, or needed by what is, and not among the requirements: installed too"
         )
-    added += imported
+    added = [*added, *imported]
     if not added:
         return f"{venv} && {install.command}"
     if needed.listed or install.command.endswith(f" -r {needed.file}"):
@@ -339,14 +376,14 @@ def _install(
     return " && ".join(step for step in (venv, install.command, install_also(added)) if step)
 
 
-def _imported(project: _Project, start: Start | None) -> list[str]:
-    """Returns packages that the app imports and that nothing else installs.
+def _imported(project: _Project, start: Start | None) -> tuple[list[Import], list[str]]:
+    """Returns imports that nothing brings, and packages that are imported and not listed.
 
     Raises UploadInvalid for an import of a package that nothing names, if the app lists none.
     """
     needed = project.needed
-    if start is None or start.is_files:
-        return []
+    if start is None or start.is_files or project.asked.install is not None:
+        return [], []
     locked = locked_names(project.folder, needed.file)
     names = needed.names.union(needed.located, map(bare, start.needs), locked)
     unknown, packages = project.imports.missing(names, is_listed=needed.file is not None)
@@ -357,7 +394,7 @@ def _imported(project: _Project, start: Start | None) -> list[str]:
             f"a requirements.txt with the line {normal(first.top)}, or with the package it is of",
             path=project.folder.path(first.file),
         )
-    return packages
+    return unknown, packages
 
 
 def _command(start: Start, project: _Project, install: str | None) -> str:

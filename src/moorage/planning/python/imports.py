@@ -6,13 +6,14 @@ never run. As in `objects`, patterns read the sources, for the same reasons.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from enum import IntEnum
 from typing import NamedTuple
 
 from moorage.planning.python.objects import is_aside, plain_text
 from moorage.planning.python.requirements import (
     ALSO,
+    COMMANDS,
     LISTENING,
     PORTLESS,
     STANDARD_MODULES,
@@ -47,6 +48,7 @@ _LISTENS = re.compile(
     rb"^[ \t]*(?:import|from)[ \t]+(?:%b)\b|\bhttp[ \t]+import[^\n]*\bserver\b|\bhttp\.server\b"
     rb"|\baiohttp[ \t]+import[^\n]*\bweb\b|\baiohttp\.web\b|\bserve\(|start_server\("
     rb"|create_server\(|\.listen\(|\.bind\(|run_webhook|start_webhook|HTTPServer|\bPORT\b"
+    rb"|streamable|\bsse\b|\btransport[ \t]*=[ \t]*['\"]http|\bhttp_app\("
     % "|".join(LISTENING).encode(),
     re.MULTILINE,
 )
@@ -142,16 +144,22 @@ class Imports:
 
     def kind(self) -> str:
         """Returns what needs no port, and its file, such as "bot.py is a Discord bot", or ""."""
-        for each in self.found:
-            what = next((n for n in _prefixes(each.module) if n in PORTLESS), "")
-            if each.need is Need.SURE and what:
-                return f"{self._folder.path(each.file)} is {PORTLESS[what]} ({what})"
-        return ""
+        return self._kind(PORTLESS)
 
     def portless(self) -> str:
-        """Returns `kind`, if it is certain that nothing in the upload listens on a port."""
-        kind = self.kind()
+        """Returns what this is, if it is certain that nothing in the upload listens on a port."""
+        kind = self.kind() or (self._kind(COMMANDS) if self._is_known() else "")
         return kind if kind and self.is_whole and not _listens(self._folder) else ""
+
+    def _kind(self, table: Mapping[str, str]) -> str:
+        for each in self.found:
+            what = next((n for n in _prefixes(each.module) if n in table), "")
+            if each.need is Need.SURE and what:
+                return f"{self._folder.path(each.file)} is {table[what]} ({what})"
+        return ""
+
+    def _is_known(self) -> bool:
+        return all(e.top in STANDARD_MODULES or package_of(e.module) for e in self.found)
 
     def is_aside(self) -> bool:
         """Whether this is no server: nothing listens, and nothing is imported that may."""

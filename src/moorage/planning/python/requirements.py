@@ -16,7 +16,7 @@ from packaging.version import Version as Release
 from moorage.errors import UploadInvalid
 from moorage.planning.python.lockpins import specifiers as pep440
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import toml_document
+from moorage.planning.reading.formats import toml_document, yaml_document
 
 _SPAN = re.compile(r"(?:>=(?P<low>[\d.]+),[ ]?)?<(?P<high>[\d.]+)\Z")
 _SEPARATORS = re.compile(r"[-_.]+")
@@ -132,8 +132,14 @@ LISTENING = tuple(map(re.escape, _TABLE["listening"]["names"].split()))
 """Patterns of the names of modules that listen on a port for an app."""
 PORTLESS: dict[str, str] = _TABLE["portless"]
 """By module, what an app is that imports it and listens on no port."""
+COMMANDS: dict[str, str] = _TABLE["commands"]
+"""By module, what a script is that imports it, and nothing that may listen."""
 
 
+_CONDA = re.compile(r"(?:[\w./-]{1,60}::)?([A-Za-z0-9][\w.-]{0,100})[ ]?([=<>][^#\[]{0,60})?\Z")
+_CONDA_NAMES: dict[str, str] = _TABLE["conda"]
+KNOWN_PACKAGES = _SAME | _BRINGS.keys() | {name for names in _IMPORTS.values() for name in names}
+"""Packages of which it is known by what name they are imported."""
 FILES_LIMIT = 8  # requirements files read, counting those that others include
 LISTED_LIMIT = 100  # requirements in a file of Python
 LINES_LIMIT = 20_000  # of all of them
@@ -143,7 +149,7 @@ _SCRIPT = re.compile(r"^# /// script[ \t]*\r?\n((?:#[^\n]*\n){1,200}?)# ///", re
 _DEPENDENCIES = re.compile(rf"^dependencies[ \t]*{_WITHIN}", re.MULTILINE)
 _STRING = re.compile(r"""#[^\n]*|"([^"\n]*)"|'([^'\n]*)'""")
 _SOURCE_LIMIT = 65_536  # bytes read of a file of Python
-LOOKED_FOR = ("requirements.txt, pyproject.toml with dependencies, Pipfile",)
+LOOKED_FOR = ("requirements.txt, pyproject.toml with dependencies, Pipfile, environment.yml",)
 
 _VERSION_LIMIT = 100  # characters that are read of one
 _PRODUCTION = ("production", "prod", "base", "requirements")
@@ -193,7 +199,61 @@ def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements
             tuple(sorted({"Pipfile", file})),
             specifiers=tuple(packages.items()),
         )
+    conda = conda_packages(folder)
+    if conda is not None:
+        return _of_conda(folder, *conda)
     return _of_directory(folder)
+
+
+def conda_packages(folder: Folder) -> tuple[str, dict[str, str], tuple[str, ...]] | None:
+    """Returns Conda's file, its packages with what it asks of each, and those that pip installs.
+
+    None without such a file. What is asked is as Conda writes it, such as `=3.11`.
+    """
+    file = folder.first("environment.yml", "environment.yaml")
+    if file is None:
+        return None
+    document = yaml_document(folder.data(file, limit=_SOURCE_LIMIT).decode(errors="replace"))
+    listed = document.get("dependencies") if isinstance(document, dict) else None
+    packages: dict[str, str] = {}
+    by_pip: tuple[str, ...] = ()
+    for each in listed if isinstance(listed, list) else ():
+        inner = each.get("pip") if isinstance(each, dict) else None
+        if isinstance(inner, list):
+            by_pip = tuple(it for it in inner if isinstance(it, str) and it[:1].isalnum())
+        match = _CONDA.match(each) if isinstance(each, str) else None
+        if match is not None:
+            packages[match[1].lower()] = (match[2] or "").replace(" ", "")
+    return file, packages, by_pip
+
+
+def _of_conda(
+    folder: Folder, file: str, packages: Mapping[str, str], by_pip: tuple[str, ...]
+) -> Requirements:
+    """Returns what pip has of them: Conda's other packages are no Python's, or not known here."""
+    listed = [
+        f"{name}{_pip_version(version)}"
+        for conda, version in packages.items()
+        if (name := _CONDA_NAMES.get(conda, normal(conda))) in KNOWN_PACKAGES
+    ]
+    names: dict[str, str] = {}
+    for dependency in (*listed, *by_pip):
+        names.update(_project_names(dependency, folder.path(file)))
+    return Requirements(
+        file,
+        frozenset(names),
+        (file,),
+        specifiers=tuple(names.items()),
+        listed=(*listed, *by_pip)[:LISTED_LIMIT],
+    )
+
+
+def _pip_version(written: str) -> str:
+    """Returns what pip would be asked: Conda's `=2.2` is any 2.2, and `=2.2=build` as well."""
+    match = re.fullmatch(r"=?=?(\d[\w.]{0,40})(?:=\w{1,60})?", written)
+    if match is None:
+        return written if re.fullmatch(r"(?:[<>]=?\d[\w.]{0,40},?)+", written) else ""
+    return f"=={match[1]}" if written.startswith("==") else f"=={match[1].removesuffix('.')}.*"
 
 
 def _of_file(folder: Folder, file: str) -> Requirements:

@@ -155,6 +155,7 @@ class Start(NamedTuple):
     root: str = ""  # the directory that the imports there are relative to
     package: str = ""  # Django's, with the settings
     programs: tuple[tuple[str, str], ...] = ()  # other languages', each with the file that needs it
+    refuses: str = ""  # a sentence on the hosts that it refuses
 
     @property
     def bin(self) -> str:
@@ -252,7 +253,8 @@ def _django(folder: Folder) -> Start | None:
         f"python manage.py migrate --noinput{option}\n"
         f"exec {'../' if directory else ''}{BIN}gunicorn --bind 0.0.0.0:$PORT --threads 4 {target}",
         ("django", "gunicorn"),
-        _django_because(project, module, file, settings),
+        _django_because(project, module, settings),
+        refuses=_refused_hosts(project, module, file),
         build=(
             f"python manage.py collectstatic --noinput{option} || echo "
             "'Static files were not collected: set buildVars as collectstatic needs them.'"
@@ -287,15 +289,11 @@ def _settings_option(project: Folder, wsgi: str) -> str:
     return f" --settings ${{DJANGO_SETTINGS_MODULE:-{served[1].decode()}}}"
 
 
-def _django_because(project: Folder, module: str, file: str, settings: bytes) -> str:
+def _django_because(project: Folder, module: str, settings: bytes) -> str:
     files = f"{project.path('manage.py')} and {project.path(module)}"
     said = f"{files} are Django's: migrated, then run by gunicorn"
     if _STATIC_ROOT.search(settings):
         said += "; static files are collected, as STATIC_ROOT is set"
-    for name in dict.fromkeys((_served_settings(project, module), file)):
-        text = project.data(name, limit=READ) if name else b""
-        if b"ALLOWED_HOSTS" in text:
-            return said + _refused_hosts(project.path(name), text)
     return said
 
 
@@ -305,11 +303,19 @@ def _served_settings(project: Folder, wsgi: str) -> str:
     return project.first(f"{named[1].decode().replace('.', '/')}.py") or "" if named else ""
 
 
-def _refused_hosts(path: str, settings: bytes) -> str:
-    """Returns the end of a sentence on hosts that Django refuses; "" where that can't be told.
+def _refused_hosts(project: Folder, module: str, file: str) -> str:
+    """Returns a sentence on the hosts that Django refuses; "" where that can't be told.
 
     What is changed further down, or for another environment, can't.
     """
+    for name in dict.fromkeys((_served_settings(project, module), file)):
+        text = project.data(name, limit=READ) if name else b""
+        if b"ALLOWED_HOSTS" in text:
+            return _said_hosts(project.path(name), text)
+    return ""
+
+
+def _said_hosts(path: str, settings: bytes) -> str:
     hosts = _HOSTS.search(settings)
     if hosts is None or b"ALLOWED_HOSTS" in settings[hosts.end() :]:
         return ""
@@ -317,8 +323,8 @@ def _refused_hosts(path: str, settings: bytes) -> str:
     has = f"has only {named}" if named else "is empty"
     line = settings.count(b"\n", 0, settings.index(b"ALLOWED_HOSTS", hosts.start())) + 1
     return (
-        f"; ALLOWED_HOSTS, in line {line} of {path}, {has}, so Django will refuse visitors with "
-        "400: add the host, or '*', as only the app's own get to it"
+        f"ALLOWED_HOSTS, in line {line} of {path}, {has}, so Django will refuse visitors with "
+        "400: add the host, or '*', as only the app's own get to it."
     )
 
 

@@ -11,7 +11,13 @@ from packaging.version import Version as Release
 
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked, pinned, pinned_tool
-from moorage.planning.python.requirements import REMOVED_MODULES, UNFIT, UNFIT_NAMES, normal
+from moorage.planning.python.requirements import (
+    REMOVED_MODULES,
+    UNFIT,
+    UNFIT_NAMES,
+    conda_packages,
+    normal,
+)
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import front_matter
@@ -181,12 +187,14 @@ class _Wanted(NamedTuple):
 class Found(NamedTuple):
     """The Python chosen: its command, which is on the PATH, and why.
 
-    `older` is the machine's next older one, where the app asks for none.
+    `older` is the machine's next older one, where the app asks for none. `lacking` says which
+    package is not made for it, nor for any other that will do.
     """
 
     tool: Tool
     because: str
     older: str = ""
+    lacking: str = ""
 
     @property
     def command(self) -> str:
@@ -210,15 +218,16 @@ def python_for(
     """
     required = _required(document)
     wanted = _asked(asked) or _pinned(folder) or required
-    tool, wheel = _newest(toolbox, wanted, fitting)
+    tool, wheel, lacking = _newest(toolbox, wanted, fitting)
     if tool is not None:
         asks = f"{wanted.source} asks for Python {wanted.text}" if wanted else ""
         said = "; ".join(part for part in (asks, wheel) if part)
         older = _older(toolbox, tool) if wanted is None else ""
-        return Found(tool, f"{said}: {tool}" if said else "", older)
+        return Found(tool, f"{said}: {tool}" if said else "", older, lacking)
     if wanted is None:
         raise RuntimeUnsupported("upload", "this gateway has no Python")
-    nearest = None if wanted.is_strict else _nearest(toolbox, wanted, required, fitting)
+    limits = required if required is not None and required.is_strict else None
+    nearest = None if wanted.is_strict else _nearest(toolbox, wanted, limits, fitting)
     if nearest is None:
         raise RuntimeUnsupported(
             wanted.source,
@@ -253,6 +262,10 @@ def _pinned(folder: Folder) -> _Wanted | None:
         found = _from_numbers(text, place.path(file), is_strict=False)
         if found is not None:
             return found
+    conda = conda_packages(folder)
+    if conda is not None and not folder.first("requirements.txt", "pyproject.toml", "Pipfile"):
+        text = conda[1].get("python", "").lstrip("=")
+        return _from_numbers(text, folder.path(conda[0]), is_strict=False)
     space = str(front_matter(folder, "README.md").get("python_version", ""))
     return _from_numbers(space, folder.path("README.md"), is_strict=False)
 
@@ -285,7 +298,7 @@ def _required(document: Mapping[str, object]) -> _Wanted | None:
     if isinstance(pipenv, dict):
         text = pipenv.get("python_full_version", pipenv.get("python_version"))
         if isinstance(text, str):
-            return _from_numbers(text, "the Pipfile's [requires]", is_strict=True)
+            return _from_numbers(text, "the Pipfile's [requires]", is_strict=False)
     return None
 
 
@@ -323,19 +336,25 @@ class _Both(NamedTuple):
         return self.one.allows(version) and self.other.allows(version)
 
 
-def _newest(toolbox: Toolbox, wanted: _Wanted | None, having: Wheels) -> tuple[Tool | None, str]:
+def _newest(
+    toolbox: Toolbox, wanted: _Wanted | None, having: Wheels
+) -> tuple[Tool | None, str, str]:
     """Returns the newest that is wanted; an older one if the packages have wheels for that alone.
 
-    The sentence says which package decided.
+    The oldest if they have wheels for none, as it may build them. The first sentence says which
+    package decided, the second which one fits none.
     """
-    newest = toolbox.choose("python", wanted or semver.ANY)
-    fitting = toolbox.choose("python", _Both(wanted or semver.ANY, having))
+    asked = wanted or semver.ANY
+    newest = toolbox.choose("python", asked)
+    fitting = toolbox.choose("python", _Both(asked, having))
     lacking = "" if newest is None else having.lacking(newest.version)
     if newest is None or not lacking:
-        return newest, ""
+        return newest, "", ""
     if fitting is None:
-        return newest, f"{lacking} {newest}, and no other Python that will do is here"
-    return fitting, f"{lacking} {newest}"
+        oldest = next(tool for tool in toolbox.tools("python") if asked.allows(tool.version))
+        said = f"{lacking} {oldest}"
+        return oldest, f"{said}, and no other Python that will do is here", said
+    return fitting, f"{lacking} {newest}", ""
 
 
 def _nearest(

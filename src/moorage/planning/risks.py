@@ -1,0 +1,389 @@
+"""Finds what may keep an app from being built, started or answering, without running anything.
+
+Each risk is plain from the files: a variable that the app insists on and nothing sets, a service
+that nothing here runs, a program that no package brings. What merely might be is left out. Sources
+are searched by pattern, up to a limit.
+"""
+
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Iterator
+from importlib import resources
+from typing import Any, NamedTuple
+
+from moorage.planning.plan import Plan, Risk, RiskCode, Stops
+from moorage.planning.reading.folder import Folder
+from moorage.planning.toolbox import Toolbox
+
+_TABLE: dict[str, Any] = tomllib.loads(
+    resources.files("moorage.planning").joinpath("risks.toml").read_text("utf-8")
+)
+_FILES_LIMIT = 300
+_FILE_LIMIT = 65_536  # bytes of each
+_TOTAL_LIMIT = 524_288  # of all
+_NAMED_LIMIT = 6  # variables in one risk
+
+
+def of_packages(
+    names: Collection[str],
+    toolbox: Toolbox,
+    *,
+    manager: str,
+    path: str,
+    brought: Collection[str] = (),
+) -> Iterator[Risk]:
+    """Yields what packages need besides; `manager` is `python` or `node`, `path` lists them.
+
+    `brought` are those that they bring along.
+    """
+    table = _TABLE[manager]
+    for package, program in table["programs"].items():
+        if package in names and program not in toolbox.programs:
+            yield _program(package, program, path)
+    for package, instead in table["replaced"].items():
+        if package in names and instead not in names:
+            yield Risk(
+                RiskCode.LIBRARY_ABSENT,
+                Stops.BUILD,
+                f"{package} needs libraries of the system that are not here: take {instead}.",
+                path=path,
+            )
+    for package, mib in table["mib"].items():
+        if (package in names or package in brought) and 0 < toolbox.disk_mib < mib:
+            yield Risk(
+                RiskCode.DISK_SHORT,
+                Stops.BUILD,
+                f"{package} takes about {mib:,} MiB, and an app here has {toolbox.disk_mib:,} MiB "
+                "of disk: take its build without CUDA, or call a model's API instead.",
+                path=path,
+            )
+
+
+def of_sources(folder: Folder, plan: Plan, toolbox: Toolbox, given: Collection[str]) -> list[Risk]:
+    """Returns what the app's own sources insist on; `given` are the variables that are set."""
+    sources = list(_sources(folder))
+    known = {*given, *plan.run_env, *(plan.secrets or ()), *_OURS, *_of_env_files(folder)}
+    return [
+        *_variables(sources, known),
+        *_services(folder, sources, known),
+        *_commands(sources, toolbox),
+        *_left_out(folder),
+        *_refusing(sources),
+    ]
+
+
+def _program(package: str, program: str, path: str) -> Risk:
+    return Risk(
+        RiskCode.PROGRAM_ABSENT,
+        Stops.REQUESTS,
+        f"{package} runs {program}, which is not here: do without it, or deploy a Dockerfile that "
+        "installs it to a gateway with Docker.",
+        path=path,
+    )
+
+
+class _Source(NamedTuple):
+    path: str
+    text: bytes
+
+
+_ENDINGS = (
+    *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".jsx", ".prisma", ".rb", ".go", ".rs"),
+    *(".php", ".java", ".kt", "application.properties", "application.yml", ".vue", ".svelte"),
+)
+_ASIDE = re.compile(
+    r"(?:^|/)(?:tests?|__tests__|specs?|e2e|examples?|docs?|scripts?|node_modules|\.venv|vendor|dist"
+    r"|build|alembic|migrations|public|static)/|\.(?:test|spec|d|config)\.|(?:^|/)(?:test_|conftest)"
+)
+_HINTS = (b"env", b"ENV", b"config(", b"localhost", b"127.0.0.1", b"://", b"host", b"OpenAI(",
+          b"Groq(", b"BaseSettings", b"Redis(", b"subprocess", b"spawn", b"exec", b"system(",
+          b"${", b"FastMCP(", b"mysqli", b"sql.Open")  # fmt: skip
+
+
+def _sources(folder: Folder) -> Iterator[_Source]:
+    left, count = _TOTAL_LIMIT, 0
+    for name in folder.names():
+        if not name.endswith(_ENDINGS) or _ASIDE.search(name):
+            continue
+        count += 1
+        if count > _FILES_LIMIT or left <= 0:
+            return
+        data = folder.data(name, limit=_FILE_LIMIT)
+        left -= len(data)
+        if any(hint in data for hint in _HINTS):
+            yield _Source(name, data)
+
+
+# Variables
+
+_OURS = frozenset(
+    (
+        *("PORT", "HOST", "HOSTNAME", "HOME", "USER", "PATH", "PWD", "LANG", "TMPDIR", "TZ"),
+        *("NODE_ENV", "DATA_DIR", "CI", "SHELL", "LOGNAME", "APP_ENV", "RAILS_ENV", "RACK_ENV"),
+    )
+)
+_SET = re.compile(rb"^[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]{0,100})[ \t]*=", re.MULTILINE)
+_NAME = rb"([A-Z][A-Z0-9_]{2,80})"
+
+
+class _Read(NamedTuple):
+    """How a language reads a variable that must be there."""
+
+    endings: tuple[str, ...]
+    hint: bytes
+    pattern: re.Pattern[bytes]
+    stops: Stops | None = None  # None: at the start if it is not indented
+
+
+_JS = (".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".jsx", ".vue", ".svelte")
+_ENV_OF_JS = rb"process\.env(?:\.|\[['\"])%b\b(?:['\"]\])?" % _NAME
+_READS = (
+    _Read(
+        (".py",),
+        b"environ[",
+        re.compile(rb"^([^#\n]*)\benviron\[[ ]?['\"]%b['\"][ ]?\](?![ \t]*=[^=])" % _NAME, re.M),
+    ),
+    _Read(
+        (".py",),
+        b"decouple",
+        re.compile(
+            rb"^([^#\n]{0,100})\bconfig\([ ]?['\"]%b['\"](?![^)\n]{0,200}default)[^)\n]{0,200}\)"
+            % _NAME,
+            re.M,
+        ),
+    ),
+    _Read(
+        (".py",),
+        b"environ",
+        re.compile(rb"^([^#\n]*)\benv(?:\.[a-z_]+)?\([ ]?['\"]%b['\"][ ]?\)" % _NAME, re.M),
+    ),
+    _Read(
+        (".py",),
+        b"getenv(",
+        re.compile(rb"^([ \t]*(?:raise\b|sys\.exit\(|exit\()[^\n]{0,200}?)\b%b\b" % _NAME, re.M),
+        Stops.START,
+    ),
+    _Read(
+        _JS,
+        b"process.env",
+        re.compile(rb"(\bthrow new \w{0,40}Error\([^)\n]{0,200}?)\b%b\b" % _NAME),
+        Stops.START,
+    ),
+    _Read(_JS, b"process.env", re.compile(rb"()%b!" % _ENV_OF_JS), Stops.REQUESTS),
+    _Read(
+        _JS,
+        b"createEnv",
+        re.compile(rb"^([ \t]*)%b:[ \t]*z\.(?![^\n]{0,200}(?:optional|default))" % _NAME, re.M),
+        Stops.BUILD,
+    ),
+    _Read(
+        (".prisma",),
+        b"env(",
+        re.compile(rb"(\burl[ \t]*=[ \t]*env\(['\"])%b['\"]" % _NAME),
+        Stops.REQUESTS,
+    ),
+    _Read(
+        (".rb",),
+        b"ENV.fetch",
+        re.compile(rb"^([^#\n]*)\bENV\.fetch\(['\"]%b['\"]\)(?![ \t]*[{d])" % _NAME, re.M),
+        Stops.START,
+    ),
+    _Read(
+        (".rs",),
+        b"env::var",
+        re.compile(rb"(env::var\(\")%b\"\)\s{0,40}\.(?:unwrap\(|expect\()" % _NAME),
+        Stops.START,
+    ),
+    _Read(
+        (".go",),
+        b"Getenv(",
+        re.compile(rb"((?:log\.Fatal\w{0,8}|panic)\([^\n]{0,200}?)\b%b\b" % _NAME),
+        Stops.START,
+    ),
+    _Read((".properties", ".yml"), b"${", re.compile(rb"()\$\{%b\}" % _NAME), Stops.START),
+)
+_CLIENTS = (
+    (b"OpenAI(", re.compile(rb"^(?:\w+[ ]?=|const \w+[ ]?=[ ]?new)[ ]?(?:Async)?OpenAI\(\)", re.M),
+     "OPENAI_API_KEY"),
+    (b"Groq(", re.compile(rb"^(?:\w+[ ]?=|const \w+[ ]?=[ ]?new)[ ]?(?:Async)?Groq\(\)", re.M),
+     "GROQ_API_KEY"),
+)  # fmt: skip
+_SETTINGS = re.compile(
+    rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t]+[^\n]*|[ \t]*)\n){1,200})", re.MULTILINE
+)
+_FIELD = re.compile(rb"^    ([a-z][a-z0-9_]{1,60})[ ]?:[ ]?(?![^\n]*(?:=|None|ClassVar))", re.M)
+
+
+def _of_env_files(folder: Folder) -> set[str]:
+    names: set[str] = set()
+    for file in (".env", ".env.production", ".env.local", ".env.production.local"):
+        if folder.has(file):
+            data = folder.data(file, limit=_FILE_LIMIT)
+            names |= {name.decode() for name in _SET.findall(data)}
+    return names
+
+
+def _variables(sources: Iterable[_Source], known: Collection[str]) -> Iterator[Risk]:
+    """Yields one risk for each stage that variables stop."""
+    found: dict[Stops, dict[str, str]] = {}
+    optional: set[str] = set(known)
+    for path, text in sources:
+        optional |= {b"".join(names).decode() for names in _OPTIONAL.findall(text)}
+        for stops, name in _read(path, text):
+            found.setdefault(stops, {}).setdefault(name, path)
+    told: set[str] = set()
+    for stops in Stops:
+        missing = {n: p for n, p in found.get(stops, {}).items() if n not in optional | told}
+        if not missing:
+            continue
+        told |= missing.keys()
+        names = (*missing,)[:_NAMED_LIMIT]
+        setting = "buildVars" if stops is Stops.BUILD else "runEnvs"
+        first = missing[names[0]]
+        it = "it" if len(names) == 1 else "them"
+        yield Risk(
+            RiskCode.VARIABLE_UNSET,
+            stops,
+            f"{first} insists on {', '.join(names)}: send {it} in settings.{setting}.",
+            path=first,
+            variables=names,
+        )
+
+
+_OPTIONAL = re.compile(
+    rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]%b['\"][ ]?,"
+    rb"|process\.env\.%b[ \t]*(?:\|\||\?\?)|['\"]%b['\"] in os\.environ" % (_NAME, _NAME, _NAME)
+)
+
+
+def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
+    for read in _READS:
+        if not path.endswith(read.endings) or read.hint not in text:
+            continue
+        for before, name in read.pattern.findall(text):
+            is_inner = before[:1].isspace() and read.stops is None
+            yield read.stops or (Stops.REQUESTS if is_inner else Stops.START), name.decode()
+    for hint, pattern, name in _CLIENTS:
+        if hint in text and pattern.search(text):
+            yield Stops.START, name
+    if b"BaseSettings" in text and b"env_prefix" not in text:
+        for block in _SETTINGS.findall(text):
+            yield from ((Stops.START, field.decode().upper()) for field in _FIELD.findall(block))
+
+
+# Services
+
+_SERVICES: dict[str, str] = _TABLE["services"]
+_HOSTS = b"|".join(re.escape(name).encode() for name in _TABLE["hosts"]["names"].split())
+_ADDRESS = re.compile(
+    rb"(?<![\w+])(%b)(?:\+\w{1,20})?://(?:[^\s\"'`@/]{0,100}@)?(%b)(?=[:/\"'`?\s]|\Z)"
+    % ("|".join(_SERVICES).encode(), _HOSTS)
+)
+_AT = rb"['\"](?:%b)['\"]" % _HOSTS
+_CALLS = tuple(
+    (name, re.compile(pattern))
+    for name, pattern in (
+        ("Redis", rb"\bRedis\((?:\)|[^)\n]{0,80}?host[ ]?[=:][ ]?%b)" % _AT),
+        ("MySQL", rb"(?:mysqli_connect|new mysqli)\([ ]?%b" % _AT),
+        ("MySQL", rb"mysql:host=(?:%b)\b" % _HOSTS),
+        ("PostgreSQL", rb"pgsql:host=(?:%b)\b" % _HOSTS),
+        ("PostgreSQL", rb"psycopg2?\.connect\([^)\n]{0,120}host[ ]?=[ ]?%b" % _AT),
+        ("MySQL", rb"pymysql\.connect\([^)\n]{0,120}host[ ]?=[ ]?%b" % _AT),
+        ("MongoDB", rb"MongoClient\([ ]?(?:\)|%b)" % _AT),
+    )
+)
+_FALLBACK = re.compile(
+    rb"([A-Z][A-Z0-9_]{2,80})['\"]?[ ]?\)?\]?[ ]?(?:,|\|\||\?\?|or\b)[ ]?['\"`]?\Z"
+)
+_WORDPRESS = "wp-includes/version.php"
+
+
+def _services(folder: Folder, sources: Iterable[_Source], known: Collection[str]) -> Iterator[Risk]:
+    """Yields services that the app looks for on machines that are not here, each once."""
+    told: set[str] = set()
+    if folder.has(_WORDPRESS) and not folder.has("wp-content/db.php"):
+        yield _service("MySQL", _WORDPRESS, "")
+        told.add("MySQL")
+    for path, text in sources:
+        for match in _ADDRESS.finditer(text):
+            line = text[text.rfind(b"\n", 0, match.start()) + 1 : match.start()]
+            if line.lstrip()[:1] in (b"#", b"/", b"*"):
+                continue
+            name = _SERVICES[match[1].decode()]
+            variable = _FALLBACK.search(line)
+            by = variable[1].decode() if variable is not None else ""
+            if name not in told and by not in known:
+                told.add(name)
+                yield _service(name, path, by)
+        for name, pattern in _CALLS:
+            if name not in told and pattern.search(text):
+                told.add(name)
+                yield _service(name, path, "")
+
+
+def _service(name: str, path: str, variable: str) -> Risk:
+    how = f"in settings.runEnvs.{variable}" if variable else "by a variable that the app reads"
+    return Risk(
+        RiskCode.SERVICE_ABSENT,
+        Stops.START,
+        f"{path} looks for {name} beside the app, where there is none: send the address of one "
+        f"that the internet reaches {how}.",
+        path=path,
+        variables=(variable,) if variable else (),
+    )
+
+
+# Programs, processes, hosts
+
+_CALLED = re.compile(
+    rb"(?:subprocess\.\w{2,12}|Popen|os\.system|spawn(?:Sync)?|exec(?:Sync|File|FileSync)?|shell_exec"
+    rb"|exec\.Command|Command::new)\([ \n]{0,20}\[?[ ]?f?['\"`](%b)(?=[ '\"`])"
+    % "|".join(_TABLE["commands"]["names"].split()).encode()
+)
+
+
+def _commands(sources: Iterable[_Source], toolbox: Toolbox) -> Iterator[Risk]:
+    told: set[str] = set()
+    for path, text in sources:
+        for match in _CALLED.finditer(text):
+            program = match[1].decode()
+            if program not in told and program not in toolbox.programs:
+                told.add(program)
+                yield _program(path, program, path)
+
+
+_PROCESS = re.compile(r"^([A-Za-z0-9_-]{1,40}):[ \t]*\S", re.MULTILINE)
+
+
+def _left_out(folder: Folder) -> Iterator[Risk]:
+    """Yields a Procfile's processes that nobody starts."""
+    if not folder.has("Procfile"):
+        return
+    text = folder.data("Procfile", limit=_FILE_LIMIT).decode(errors="replace")
+    others = [name for name in _PROCESS.findall(text) if name not in ("web", "release")]
+    if others:
+        yield Risk(
+            RiskCode.PROCESS_LEFT_OUT,
+            Stops.REQUESTS,
+            f"The Procfile's {others[0]} is not started, as a project runs one process: let web "
+            "start it beside its work, or deploy it by itself.",
+            path=folder.path("Procfile"),
+        )
+
+
+_MCP = re.compile(rb"\bFastMCP\(((?:[^()\n]|\([^()\n]{0,200}\)|\n){0,600})\)")
+_LOCAL = re.compile(rb"from mcp\.server\b")
+
+
+def _refusing(sources: Iterable[_Source]) -> Iterator[Risk]:
+    """Yields a server that refuses the names of all machines but its own."""
+    for path, text in sources:
+        match = _MCP.search(text) if b"FastMCP(" in text and _LOCAL.search(text) else None
+        if match is not None and not re.search(rb"\bhost[ ]?=|transport_security|\*\*", match[1]):
+            yield Risk(
+                RiskCode.HOST_REFUSED,
+                Stops.START,
+                f'{path}\'s FastMCP answers requests to localhost alone: give it host="0.0.0.0".',
+                path=path,
+            )
+            return

@@ -1,0 +1,197 @@
+"""What a plan says may keep an app from being built, started or answering."""
+
+import json
+
+import msgspec
+import pytest
+
+from moorage.planning.plan import Confidence, Plan, Settings, confidence
+from moorage.planning.planner import make_plan
+from moorage.planning.toolbox import Toolbox
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import EVERYTHING
+
+FLASK = "from flask import Flask\napp = Flask(__name__)\n"
+SMALL = msgspec.structs.replace(EVERYTHING, disk_mib=1024)
+WITH_FFMPEG = msgspec.structs.replace(EVERYTHING, programs=("ffmpeg", "tesseract"))
+
+
+def plan(
+    files: dict[str, str], toolbox: Toolbox = EVERYTHING, run_envs: dict[str, str] | None = None
+) -> Plan:
+    return make_plan(MemoryTree(files), Settings(run_envs=run_envs or {}), toolbox)
+
+
+def codes(
+    files: dict[str, str], toolbox: Toolbox = EVERYTHING, run_envs: dict[str, str] | None = None
+) -> list[str]:
+    return [risk.code.value for risk in plan(files, toolbox, run_envs).risks or ()]
+
+
+def express(text: str, **fields: object) -> dict[str, str]:
+    manifest = {"scripts": {"start": "node server.js"}, "dependencies": {"express": "^4"}, **fields}
+    return {"package.json": json.dumps(manifest), "server.js": f"const PORT = 1\n{text}\n"}
+
+
+def python(text: str, requirements: str = "flask") -> dict[str, str]:
+    return {"app.py": f"{FLASK}{text}\n", "requirements.txt": requirements}
+
+
+SPRING = {
+    "src/Main.java": "public class Main { public static void main(String[] a) {} }",
+    "src/application.properties": "spring.datasource.url=${DATABASE_URL}\n",
+}
+NEEDS = [
+    (python("import os\nKEY = os.environ['STRIPE_KEY']"), "STRIPE_KEY", "start"),
+    (python("import os\ndef pay():\n    os.environ['STRIPE_KEY']"), "STRIPE_KEY", "requests"),
+    (python("from decouple import config\nKEY = config('API_KEY')", "flask\npython-decouple"),
+     "API_KEY", "start"),
+    (python("import os\nKEY = os.getenv('TOKEN')\nif not KEY:\n    raise ValueError('no TOKEN')"),
+     "TOKEN", "start"),
+    (python("from openai import OpenAI\nclient = OpenAI()", "flask\nopenai"),
+     "OPENAI_API_KEY", "start"),
+    (python("from pydantic_settings import BaseSettings\nclass Settings(BaseSettings):\n"
+            "    billing_code: str\n    debug: bool = False\n\ns = Settings()",
+            "flask\npydantic-settings"), "BILLING_CODE", "start"),
+    (express("if (!process.env.BILLING_CODE) throw new Error('BILLING_CODE is missing')"),
+     "BILLING_CODE", "start"),
+    (express("const url = process.env.API_BASE!"), "API_BASE", "requests"),
+    (express("", dependencies={"express": "4", "@prisma/client": "6"})
+     | {"prisma/schema.prisma": 'datasource db {\n  url = env("DATABASE_URL")\n}\n'},
+     "DATABASE_URL", "requests"),
+    (SPRING, "DATABASE_URL", "start"),
+    ({"go.mod": "module x\n\ngo 1.22\n",
+      "main.go": 'package main\nfunc main() {\n\tk := os.Getenv("KEY_ID")\n\tif k == "" {\n'
+                 '\t\tlog.Fatal("KEY_ID is not set")\n\t}\n}\n'}, "KEY_ID", "start"),
+    ({"app.rb": "require 'sinatra'\nCODE = ENV.fetch('CODE')\n", "Gemfile": "gem 'sinatra'\n"},
+     "CODE", "start"),
+    ({"Cargo.toml": '[package]\nname = "a"\nversion = "0.1.0"\n',
+      "src/main.rs": 'fn main() { std::env::var("DB_URL").expect("DB_URL"); }'}, "DB_URL", "start"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "name", "stops"), NEEDS)
+def test_variable_that_the_code_insists_on_is_a_risk_until_it_is_set(
+    files: dict[str, str], name: str, stops: str
+) -> None:
+    (risk,) = plan(files).risks or ()
+    assert (risk.code, risk.stops, risk.variables) == ("variable_unset", stops, (name,))
+    assert f"{name}: send it in settings.runEnvs" in risk.message
+    assert codes(files, run_envs={name: "x"}) == []
+    assert codes({**files, ".env": f"{name}=x\n"}) == []
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        python("import os\nKEY = os.environ.get('STRIPE_KEY')"),
+        python("import os\nos.environ['TZ_NAME'] = 'UTC'"),
+        python("import os\nos.environ.setdefault('MODE', 'x')\nMODE = os.environ['MODE']"),
+        python("import os\nif 'KEY' in os.environ:\n    print(os.environ['KEY'])"),
+        python("import os\n# KEY = os.environ['KEY']"),
+        python("import os\nPORT = os.environ['PORT']"),
+        python("from decouple import config\nD = config('D_B', default='x')"),
+        express("const key = process.env.API_KEY || 'x'"),
+        express("") | {"tests/a.test.js": "throw new Error(process.env.API_KEY)"},
+    ],
+)  # fmt: skip
+def test_variable_that_has_a_default_or_may_be_left_out_is_none(files: dict[str, str]) -> None:
+    assert codes(files) == []
+
+
+SERVICES = [
+    (python("import redis\nr = redis.Redis(host='redis', port=6379)", "flask\nredis"), "Redis"),
+    (python("import redis\nr = redis.Redis()", "flask\nredis"), "Redis"),
+    (python("DB = 'postgresql://user:pw@localhost:5432/shop'"), "PostgreSQL"),
+    (python("DB = 'mysql+pymysql://root@db/shop'", "flask\npymysql"), "MySQL"),
+    (express("mongoose.connect('mongodb://127.0.0.1:27017/app')"), "MongoDB"),
+    (express("const q = 'amqp://rabbitmq'"), "RabbitMQ"),
+    ({"index.php": "<?php $db = new PDO('mysql:host=localhost;dbname=a', 'u', 'p');"}, "MySQL"),
+    ({"index.php": "<?php $db = mysqli_connect('localhost', 'u', 'p');"}, "MySQL"),
+    ({"index.php": "<?php", "wp-includes/version.php": "<?php $wp_version = '6';"}, "MySQL"),
+]
+
+
+@pytest.mark.parametrize(("files", "name"), SERVICES)
+def test_service_beside_the_app_is_a_risk(files: dict[str, str], name: str) -> None:
+    (risk,) = plan(files).risks or ()
+    assert (risk.code, risk.stops) == ("service_absent", "start")
+    assert f"looks for {name} beside the app" in risk.message
+
+
+def test_address_that_a_variable_replaces_is_no_risk_once_that_is_set() -> None:
+    text = "import os\nDB = os.environ.get('DATABASE_URL', 'postgresql://localhost/shop')"
+    (risk,) = plan(python(text)).risks or ()
+    assert risk.variables == ("DATABASE_URL",)
+    assert "in settings.runEnvs.DATABASE_URL" in risk.message
+    assert codes(python(text), run_envs={"DATABASE_URL": "postgresql://db.example.com/shop"}) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["DB = 'postgresql://db.example.com/shop'", "# redis://localhost", "URL = 'http://localhost'"],
+)
+def test_service_of_the_internet_is_no_risk(text: str) -> None:
+    assert codes(python(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "toolbox", "code", "says"),
+    [
+        (python("", "flask\npydub"), EVERYTHING, "program_absent", "ffmpeg"),
+        (python("import subprocess\nsubprocess.run(['ffmpeg', '-i', x])"), EVERYTHING,
+         "program_absent", "ffmpeg"),
+        (express("", dependencies={"express": "4", "puppeteer": "23"}), EVERYTHING,
+         "program_absent", "chromium"),
+        (python("", "flask\nopencv-python"), EVERYTHING, "library_absent", "headless"),
+        (python("", "flask\nmysqlclient"), EVERYTHING, "library_absent", "pymysql"),
+        (express("", dependencies={"express": "4", "node-sass": "9"}), EVERYTHING,
+         "library_absent", "sass"),
+        (python("", "flask\ntorch"), SMALL, "disk_short", "1,024 MiB"),
+        (python("", "flask\nsentence-transformers"), SMALL, "disk_short", "torch"),
+        (python("import acme_billing"), EVERYTHING, "package_unknown", "acme_billing"),
+        (python("", "flask\ntensorflow==2.10.0"), EVERYTHING, "no_wheel", "tensorflow"),
+        (python("") | {"Procfile": "web: gunicorn app:app\nworker: python work.py\n"}, EVERYTHING,
+         "process_left_out", "worker"),
+        ({"server.py": "from mcp.server.fastmcp import FastMCP\nm = FastMCP('a')\n"
+          "m.run(transport='streamable-http')\n", "requirements.txt": "mcp"}, EVERYTHING,
+         "host_refused", "0.0.0.0"),
+    ],
+)  # fmt: skip
+def test_what_the_app_lacks_here_is_a_risk(
+    files: dict[str, str], toolbox: Toolbox, code: str, says: str
+) -> None:
+    (risk,) = plan(files, toolbox).risks or ()
+    assert risk.code == code
+    assert says in risk.message
+
+
+@pytest.mark.parametrize(
+    ("files", "toolbox"),
+    [
+        (python("", "flask\npydub"), WITH_FFMPEG),
+        (python("", "--extra-index-url https://download.pytorch.org/whl/cpu\nflask\ntorch"), SMALL),
+        (python("", "flask\ntorch"), EVERYTHING),  # how large the disk is, is not known
+        (python("import acme_billing", "flask\nacme"), EVERYTHING),  # which may bring it
+        (python("import acme_billing") | {"acme_billing.py": ""}, EVERYTHING),
+        (python("") | {"Procfile": "release: flask up\nweb: gunicorn app:app\n"}, EVERYTHING),
+        ({"server.py": "from mcp.server.fastmcp import FastMCP\nm = FastMCP('a', host='0.0.0.0')\n"
+          "m.run(transport='streamable-http')\n", "requirements.txt": "mcp"}, EVERYTHING),
+        ({"index.html": "", "app.js": "fetch(process.env.X!); 'redis://localhost'"}, EVERYTHING),
+    ],
+)  # fmt: skip
+def test_what_the_app_has_is_no_risk(files: dict[str, str], toolbox: Toolbox) -> None:
+    assert codes(files, toolbox) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "level"),
+    [
+        (python(""), Confidence.HIGH),
+        (python("", "flask\npydub"), Confidence.MEDIUM),
+        (python("import os\nK = os.environ['KEY']", "flask\npydub"), Confidence.LOW),
+        (python("", "flask\nopencv-python"), Confidence.LOW),
+    ],
+)
+def test_confidence_is_as_low_as_the_worst_risk(files: dict[str, str], level: Confidence) -> None:
+    assert confidence(plan(files).risks or ()) is level
