@@ -1,4 +1,4 @@
-"""Golden plans: of each small app beside this file, and of those of tests/corpus and tests/fresh."""
+"""Golden plans: of each small app beside this file, of tests/corpus and of tests/fresh."""
 
 import os
 from pathlib import Path

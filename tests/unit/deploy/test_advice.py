@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counted import Counter, hostile, tree
 
 from moorage.deploy.work.failure import KNOWN_FAILURES, explain
 from moorage.uploads.request import deploy_settings
@@ -149,6 +150,21 @@ def test_long_log_is_read_from_its_end() -> None:
     """In bounded time: dependencies choose what a log says."""
     assert explain("crashed", "", "KeyError: 'EARLY_KEY'\n" + "\n" * 60_000).name == ""
     assert explain("crashed", "", "\n" * 60_000 + "KeyError: 'LATE_KEY'").name != ""
+
+
+@pytest.mark.parametrize("known", KNOWN_FAILURES, ids=lambda known: known.name)
+def test_pattern_takes_steps_in_proportion_to_a_hostile_log(known: Any) -> None:
+    """Twice the text takes about twice the steps: dependencies choose what a log says."""
+    nodes = tree(known.pattern)
+    steps = Counter(nodes)
+    for half, whole in zip(hostile(nodes, 700), hostile(nodes, 1_400), strict=True):
+        assert steps.search(whole) <= 2.5 * steps.search(half)
+
+
+def test_steps_of_a_pattern_that_backtracks_are_counted() -> None:
+    nodes = tree("x[^y]*[^z]*q")
+    half, whole = (max(map(Counter(nodes).search, hostile(nodes, n))) for n in (100, 200))
+    assert whole > 3.5 * half
 
 
 def test_latest_failure_is_the_one_that_is_told() -> None:
