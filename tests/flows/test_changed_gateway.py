@@ -1,6 +1,5 @@
 """An operator changes what a gateway was started with: addresses that were given out go on."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from support.clients.visitor import fetch
 from support.clients.wallet import Wallet, fresh_name
 from support.gateway.gateway_fixture import DevGateway, running
-from support.gateway.waiting import until, until_read
+from support.gateway.waiting import until_read
 
 pytestmark = pytest.mark.root
 
@@ -63,25 +62,3 @@ async def test_apps_keep_their_addresses_below_a_former_domain_until_it_is_retir
         gateway.start(base_domain=NEW)
         await serves(gateway, new)
         assert await answered_at(gateway, old) == 404
-
-
-async def test_log_tells_of_credits_deploys_and_acts_in_json(dev_gateway: DevGateway) -> None:
-    gateway, name = dev_gateway, fresh_name()
-    wallet = await Wallet(gateway).fund()
-    deployed = await wallet.deploy_paid(name, {"index.html": "hello"})
-    assert (await wallet.settled(deployed))["status"] == "ready"
-    await moorage(gateway, "operator", "suspend", name, "--reason", "a test of the log")
-
-    def lines() -> list[dict[str, Any]]:
-        found = [line for line in gateway.log.splitlines() if line.startswith("{")]
-        return [
-            json.loads(line) for line in found if name in line or wallet.address.lower() in line
-        ]
-
-    def events() -> set[str]:
-        return {line["event"] for line in lines()}
-
-    wanted = {"payment.credited", "deployment.ready", "project.suspended", "operator acted"}
-    await until(lambda: wanted <= events())
-    (act,) = [line for line in lines() if line["event"] == "operator acted"]
-    assert (act["act"], act["subject"], act["reason"]) == ("suspend", name, "a test of the log")

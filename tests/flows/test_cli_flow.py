@@ -154,71 +154,6 @@ async def test_readmes_job_from_deploy_to_delete(person: Person) -> None:
     assert (gone.code, gone.document["exit_code"]) == (5, 5)
 
 
-@pytest.mark.parametrize("example", ["static", "fastapi"])
-async def test_examples_come_up_and_print_their_address(person: Person, example: str) -> None:
-    name = fresh_name()
-
-    deployed = person.run("deploy", f"examples/{example}", "--name", name, "-y")
-
-    assert deployed.code == 0, deployed.err
-    address = f"http://{name}.localhost:{person.gateway.proxy_port}"
-    assert f"{name} is live after" in deployed.out
-    assert address in deployed.out
-    assert (await visit(person.gateway, name))[0] == 200
-    assert person.run("delete", name, "--yes").code == 0
-
-
-async def test_failing_app_exits_with_1_and_says_why(person: Person, tmp_path: Path) -> None:
-    (tmp_path / "app").mkdir()
-    (tmp_path / "app" / "index.js").write_text("console.error('no config'); process.exit(3)")
-    name = fresh_name()
-
-    deployed = person.run("deploy", str(tmp_path / "app"), "--name", name, "--yes", "--json")
-
-    assert deployed.code == 1
-    shown = deployed.document
-    assert (shown["status"], shown["reason_code"]) == ("failed", "crashed")
-    assert "no config" in shown["log_tail"]
-    assert person.run("status", name, "--json").code == 1
-    assert person.run("delete", name, "--yes", "--json").code == 0
-
-
-async def test_what_cannot_be_planned_is_refused_before_it_is_paid(
-    person: Person, tmp_path: Path
-) -> None:
-    (tmp_path / "app").mkdir()
-    (tmp_path / "app" / "notes.txt").write_text("nothing to run")
-    before = person.held()
-
-    refused = person.run("deploy", str(tmp_path / "app"), "--name", fresh_name(), "--yes", "--json")
-
-    assert (refused.code, refused.document["code"]) == (2, "plan_not_found")
-    assert person.held() == before
-
-
-async def test_price_that_nobody_approved_or_is_too_small_is_not_paid(person: Person) -> None:
-    before = person.held()
-
-    asked = person.run("deploy", "examples/hello-node", "--name", fresh_name(), "--json")
-    small = person.run("topup", "0.000001", "--yes", "--json")
-
-    assert (asked.code, asked.document["code"]) == (3, "payment_refused")
-    assert (small.code, small.document["body"]["field"]) == (2, "amount_usd")
-    assert person.held() == before
-
-
-async def test_large_topup_is_credited_though_nobody_else_makes_a_block(
-    dev_gateway: DevGateway, tmp_path: Path
-) -> None:
-    """One of more than safe_above_micro_usd, $100, counts once another block lies on its own."""
-    wallet = await Wallet(dev_gateway).fund(amount=200_000_000)
-    bought = Person(dev_gateway, tmp_path / "state", key=wallet.key).run(
-        "topup", "200", "--yes", "--json"
-    )
-    assert bought.code == 0, bought.err
-    assert bought.document["credited_usd"] == 200
-
-
 def test_topup_moves_the_dollars_it_names_credits_them_once_and_is_told_of(person: Person) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -362,22 +297,4 @@ async def test_app_in_a_directory_is_deployed_and_configured_by_flags(
     assert (changed.code, changed.document["outcome"]["status"]) == (0, "ready"), changed.err
     shown = newcomer.run("show", name, "--json").document
     assert (shown["healthPath"], shown["volume"]) == ("/", True)
-    assert newcomer.run("delete", name, "--yes").code == 0
-
-
-async def test_redeploy_keeps_the_title_unless_it_names_one(
-    newcomer: Person, tmp_path: Path
-) -> None:
-    name, app = fresh_name(), tmp_path / "app"
-    app_in(app)
-    deploy = ("deploy", str(app), "--name", name, "--yes")
-
-    def title() -> str:
-        return str(newcomer.run("show", name, "--json").document["displayName"])
-
-    assert newcomer.run(*deploy).code == 0
-    assert title() == name
-    assert newcomer.run(*deploy, "--display-name", "A shop").code == 0
-    assert newcomer.run(*deploy).code == 0
-    assert title() == "A shop"
     assert newcomer.run("delete", name, "--yes").code == 0

@@ -1,6 +1,5 @@
 """Configuration of running apps: variables, health paths, restarts, over real HTTP."""
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -14,7 +13,6 @@ import pytest
 
 from support.clients.wallet import Answer, Wallet, fresh_name
 from support.gateway.gateway_fixture import DevGateway
-from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -143,53 +141,6 @@ async def test_change_is_served_after_a_deployment_of_its_own(wallet: Wallet) ->
     assert (again.status, again.body["status"]) == (200, "changed")
 
 
-async def test_change_that_fails_leaves_what_serves_and_is_given_up(wallet: Wallet) -> None:
-    name = fresh_name()
-    first = await deployed_app(wallet, name, runEnvs={"KEPT": "1"})
-    before = await served(wallet, name)
-
-    broken = await patch(wallet, first, runEnvs={"BROKEN": SECRET}, healthPath="/up")
-    failed = await wallet.settled(broken)
-
-    assert (failed["status"], failed["reason_code"]) == ("failed", "crashed")
-    assert await served(wallet, name) == before
-    project = await shown(wallet, first)
-    assert project["servingDeploymentId"] == first.body["deploymentId"]
-    assert (project["runEnvNames"], project["healthPath"]) == (["KEPT"], "/")
-    mended = await patch(wallet, first, runEnvs={"OTHER": "2"})
-    assert (await wallet.settled(mended))["status"] == "ready"
-    assert {"KEPT", "OTHER"} <= (await served(wallet, name))["run"].keys()
-
-
-async def test_changes_at_once_lose_nothing(wallet: Wallet) -> None:
-    name = fresh_name()
-    first = await deployed_app(wallet, name)
-
-    answers = await asyncio.gather(
-        *(patch(wallet, first, runEnvs={f"V{number}": str(number)}) for number in range(8))
-    )
-
-    assert {answer.status for answer in answers} == {200}
-    for answer in answers:
-        assert (await wallet.settled(answer))["status"] == "ready"
-    saw = (await served(wallet, name))["run"]
-    assert {f"V{n}": digest(str(n)) for n in range(8)}.items() <= saw.items()
-
-
-async def test_change_while_an_upload_is_under_way_is_taken_in(wallet: Wallet) -> None:
-    name = fresh_name()
-    slow = ECHO | {"build.js": ECHO["build.js"] + ";setTimeout(() => 0, 4000)"}
-    first = await deployed_app(wallet, name)
-    upload = await wallet.deploy(name, slow, settings={"runEnvs": {"FROM": "upload"}})
-
-    changed = await patch(wallet, first, runEnvs={"AND": "patch"})
-
-    assert changed.body["deploymentId"] == upload.body["deploymentId"]
-    assert (await wallet.settled(upload))["status"] == "ready"
-    saw = (await served(wallet, name))["run"]
-    assert (saw["FROM"], saw["AND"]) == (digest("upload"), digest("patch"))
-
-
 async def test_redeploy_keeps_what_was_set_and_gets_build_variables(wallet: Wallet) -> None:
     name = fresh_name()
     first = await deployed_app(wallet, name, runEnvs={"A": "1"})
@@ -206,22 +157,6 @@ async def test_redeploy_keeps_what_was_set_and_gets_build_variables(wallet: Wall
     assert "TOKEN" not in saw["run"]
 
 
-async def test_health_path_decides_what_is_served(wallet: Wallet) -> None:
-    name = fresh_name()
-    first = await deployed_app(wallet, name)
-
-    sick = await patch(wallet, first, healthPath="/up")
-    assert sick.body["status"] == "deploying"
-    # it answers 503 there until it is told otherwise, which starts it once more
-    well = await patch(wallet, first, runEnvs={"HEALTH": "/up"})
-
-    assert well.body["deploymentId"] == sick.body["deploymentId"]
-    assert (await wallet.settled(well))["status"] == "ready"
-    assert (await shown(wallet, first))["healthPath"] == "/up"
-    refused = await patch(wallet, first, healthPath="/a b")
-    assert (refused.status, refused.body["field"]) == (400, "healthPath")
-
-
 async def test_names_change_without_a_restart_and_restart_without_a_change(wallet: Wallet) -> None:
     name = fresh_name()
     first = await deployed_app(wallet, name)
@@ -236,33 +171,6 @@ async def test_names_change_without_a_restart_and_restart_without_a_change(walle
     restarted = await patch(wallet, first, restart=True)
     assert (await wallet.settled(restarted))["status"] == "ready"
     assert (await served(wallet, name))["started"] != before["started"]
-
-
-async def test_nothing_serves_yet_so_it_waits_for_the_next_upload(wallet: Wallet) -> None:
-    name = fresh_name()
-    first = await wallet.deploy_paid(name, {"index.js": "process.exit(1)"})
-    assert (await wallet.settled(first))["status"] == "failed"
-
-    told = await patch(wallet, first, runEnvs={"A": "1"}, healthPath="/up")
-    assert (told.status, told.body["status"]) == (200, "changed")
-    assert "next upload" in told.body["message"]
-
-    again = await wallet.deploy(name, ECHO, settings={"runEnvs": {"HEALTH": "/up"}})
-    assert (await wallet.settled(again))["status"] == "ready"
-    assert (await served(wallet, name))["run"]["A"] == digest("1")
-
-
-async def test_only_its_owner_sees_and_changes_it(dev_gateway: DevGateway, wallet: Wallet) -> None:
-    name = fresh_name()
-    first = await deployed_app(wallet, name)
-    stranger = Wallet(dev_gateway)
-    for method, json_body in (("GET", None), ("PATCH", {"displayName": "mine"})):
-        answer = await stranger.call(method, path_of(first), json=json_body)
-        assert (answer.status, answer.body["code"]) == (403, "wrong_wallet")
-        gone = await wallet.call(method, "/agent/projects/nothing", json=json_body)
-        assert (gone.status, gone.body["code"]) == (404, "project_not_found")
-    unknown = await patch(wallet, first, uniqueName="other")
-    assert (unknown.status, unknown.body["field"]) == (400, "uniqueName")
 
 
 async def test_no_answer_log_or_row_holds_a_value(dev_gateway: DevGateway, wallet: Wallet) -> None:
@@ -315,31 +223,3 @@ async def test_a_crash_of_the_gateway_dumps_no_memory(dev_gateway: DevGateway) -
     limits = Path(f"/proc/{dev_gateway.pid}/limits").read_text()
     (line,) = [each for each in limits.splitlines() if each.startswith("Max core file size")]
     assert line.split()[4] == "1"
-
-
-async def test_no_process_list_holds_a_value(wallet: Wallet) -> None:
-    name = fresh_name()
-    await deployed_app(wallet, name, runEnvs={"A": SECRET}, buildVars={"B": SECRET})
-    commands = existing(path / "cmdline" for path in Path("/proc").glob("[0-9]*"))
-    assert not [command for _, command in commands if SECRET.encode() in command]
-
-
-async def test_variables_survive_a_restart_of_the_app(wallet: Wallet) -> None:
-    name = fresh_name()
-    dying = ECHO | {
-        "index.js": ECHO["index.js"].replace(
-            "const up =", "if (request.url === '/die') process.exit(1);\n  const up ="
-        )
-    }
-    first = await wallet.deploy_paid(name, dying, settings={"runEnvs": {"A": "1"}})
-    assert (await wallet.settled(first))["status"] == "ready"
-    before = await served(wallet, name)
-
-    await wallet.visit(name, "/die")
-
-    async def is_back() -> bool:
-        status, text = await wallet.visit(name)
-        return status == 200 and json.loads(text)["started"] != before["started"]
-
-    await until(is_back)
-    assert (await served(wallet, name))["run"]["A"] == digest("1")

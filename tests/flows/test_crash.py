@@ -6,11 +6,9 @@ That the money is right after a death at any step is shown by `tests/faults`.
 import asyncio
 from collections.abc import Container, Iterator
 
-import aiohttp
 import pytest
 
-from support.clients.protocols import demanded, payment_signature
-from support.clients.wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.clients.wallet import Wallet, call, fresh_name
 from support.engines.remains import of_gateway
 from support.gateway.gateway_fixture import DevGateway, running
 
@@ -80,33 +78,6 @@ async def test_deploy_that_kills_the_gateway_each_time_fails_with_a_reason(
     await until_remains(gateway, idle)
 
 
-async def test_open_deploy_that_dies_between_credit_and_answer_is_done_by_the_same_request(
-    gateway: DevGateway,
-) -> None:
-    gateway.stop()
-    gateway.start(crash_at="credited")
-    wallet, name = await Wallet(gateway).fund(), fresh_name()
-    body = deploy_body(name, HELLO)
-    asked = await call(gateway, "POST", "/deploy", json=body)
-    payment = payment_signature(wallet, demanded(asked)["accepts"][0])
-    with pytest.raises(aiohttp.ClientError):
-        await call(gateway, "POST", "/deploy", json=body, headers=payment)
-    gateway.wait_for_crash()
-    gateway.start()
-
-    again = await call(gateway, "POST", "/deploy", json=body, headers=payment)
-
-    assert again.status == 200, again.body
-    assert "manage_token" not in again.body  # the payment is public by now
-    project = f"/agent/projects/{again.body['projectId']}"
-    assert f"POST {project}/tokens" in again.body["message"]
-    assert "manage_token" in (await wallet.call("POST", f"{project}/tokens")).body
-    left = (await wallet.call("GET", "/agent/credits")).body
-    assert left["balance_usd"] == 0  # the project lives from what was paid, alone
-    await wallet.call("DELETE", project)
-    assert (await wallet.call("GET", "/agent/credits")).body["balance_usd"] == 0.5
-
-
 async def test_running_apps_survive_a_killed_gateway(gateway: DevGateway) -> None:
     gateway.stop()
     gateway.start()
@@ -147,18 +118,6 @@ async def test_stop_and_start_finds_the_state_again(gateway: DevGateway) -> None
     assert (await wallet.settled(deployed))["status"] == "ready"
     held = await call(gateway, "GET", f"/agent/balance/{wallet.address}")
     assert held.body["balances"][0]["balance_raw"] == "99500000"
-
-
-async def test_consumed_nonce_never_passes_again_after_a_crash(gateway: DevGateway) -> None:
-    wallet = Wallet(gateway)
-    headers = wallet.signed()
-    assert (await call(gateway, "GET", "/agent/projects", headers=headers)).status == 200
-
-    gateway.kill()
-    gateway.start()
-
-    replayed = await call(gateway, "GET", "/agent/projects", headers=headers)
-    assert (replayed.status, replayed.body["code"]) == (401, "nonce_reused")
 
 
 Remains = dict[str, set[str]]

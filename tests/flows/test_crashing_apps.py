@@ -1,62 +1,42 @@
 """Real apps that crash: visitors are held and answered, and nothing is delivered twice."""
 
 import asyncio
-import hashlib
-import io
-import json
 import os
-import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import aiohttp
 import pytest
 
 from support.clients.visitor import Page, address, fetch, host
-from support.clients.wallet import Answer, Wallet, fresh_name
-from support.gateway.gateway_fixture import DevGateway, running
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 
-MIB = 1024 * 1024
 VISITORS, SENDERS = 6, 3
 BOUND_SECONDS = 120  # far beyond what anything here takes
 
 APP = r"""
-const http = require('http'), crypto = require('crypto'), fs = require('fs');
-const kept = process.env.HOME + '/deliveries', slow = process.env.HOME + '/slow';
-const doomed = process.env.HOME + '/doomed';
+const http = require('http'), fs = require('fs');
+const kept = process.env.HOME + '/deliveries';
 const born = String(Date.now());
-if (fs.existsSync(doomed)) process.exit(4);
-const server = http.createServer(async (q, s) => {
+http.createServer(async (q, s) => {
   const [, what, id] = q.url.split('/');
   if (what === 'deliveries') return s.end(fs.existsSync(kept) ? fs.readFileSync(kept) : '');
   if (q.method === 'POST') fs.appendFileSync(kept, `${id}\n`);  // as soon as its head is there
-  if (what === 'slow') fs.writeFileSync(slow, '');
-  if (what === 'doom') { fs.writeFileSync(doomed, ''); process.exit(4); }
   if (what === 'before') process.exit(3);
   if (q.method === 'POST') {
-    const hash = crypto.createHash('sha256');
-    for await (const piece of q) hash.update(piece);
+    for await (const piece of q);
     if (what === 'exit') process.exit(3);
     if (what === 'kill') process.kill(process.pid, 'SIGKILL');
     if (what === 'throw') setImmediate(() => { throw new Error('unforeseen'); });
     if (['kill', 'throw'].includes(what)) return;
-    return s.end(hash.digest('hex'));
   }
   s.end(born);
-}).on('upgrade', (q, socket) => {
-  const key = q.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
-  const accept = crypto.createHash('sha1').update(key).digest('base64');
-  socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n' +
-    `Connection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
-  socket.write(Buffer.concat([Buffer.from([129, 5]), Buffer.from('alive')]));
-  socket.on('error', () => {}).on('data', () => socket.end());
-});
-setTimeout(() => server.listen(process.env.PORT), fs.existsSync(slow) ? 3000 : 0);
+}).listen(process.env.PORT);
 """
 
 
@@ -65,9 +45,7 @@ class Mortal:
     """A deployed app that crashes when told to."""
 
     gateway: DevGateway
-    wallet: Wallet
     name: str
-    deployed: Answer
 
     async def fetch(self, path: str = "/", method: str = "GET", data: object = None) -> Page:
         return await fetch(self.gateway, self.name, path, method=method, data=data)
@@ -80,28 +58,14 @@ class Mortal:
     async def deliveries(self) -> Counter[str]:
         return Counter((await self.fetch("/deliveries")).text.split())
 
-    async def is_restarting(self) -> bool:
-        status = await self.wallet.status(self.deployed)
-        return (
-            bool(status.body["deployment_status"] == "restarting")
-            if ("deployment_status" in status.body)
-            else False
-        )
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
-    with running(tmp_path_factory.mktemp("crashing"), requests_per_minute="100000") as started:
-        yield started
-
 
 @pytest.fixture
-async def mortal(gateway: DevGateway) -> Mortal:
-    wallet, name = await Wallet(gateway).fund(), fresh_name()
+async def mortal(dev_gateway: DevGateway) -> Mortal:
+    wallet, name = await Wallet(dev_gateway).fund(), fresh_name()
     deploying = await wallet.deploy_paid(name, {"index.js": APP})
     status = await wallet.settled(deploying)
     assert status["status"] == "ready", status
-    return Mortal(gateway, wallet, name, deploying)
+    return Mortal(dev_gateway, name)
 
 
 class Load:
@@ -168,24 +132,6 @@ async def test_no_get_fails_and_no_post_is_delivered_twice_while_the_app_crashes
     assert load.answered <= deliveries.keys()
 
 
-async def test_what_comes_while_the_app_is_started_again_is_held_whole(mortal: Mortal) -> None:
-    body = os.urandom(MIB) * 20
-    await mortal.post("slow")
-    await mortal.post("exit")
-    await until(mortal.is_restarting)
-    upload = asyncio.create_task(mortal.fetch("/upload/once", "POST", io.BytesIO(body)))
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(
-            address(mortal.gateway), headers=host(mortal.gateway, mortal.name)
-        ) as opened,
-    ):
-        assert await opened.receive_str() == "alive"
-    page = await upload
-    assert (page.status, page.text) == (200, hashlib.sha256(body).hexdigest())
-    assert (await mortal.deliveries())["once"] == 1
-
-
 async def test_visitor_who_comes_after_a_request_crashed_the_app_twice_is_answered(
     mortal: Mortal,
 ) -> None:
@@ -193,22 +139,3 @@ async def test_visitor_who_comes_after_a_request_crashed_the_app_twice_is_answer
     assert (page.status, "X-Moorage-Fallback" in page.headers) == (502, True)
     page = await mortal.fetch("/")  # before the next try is due
     assert (page.status, "X-Moorage-Fallback" in page.headers) == (200, False)
-
-
-async def test_app_that_does_not_come_up_again_has_its_page_with_the_time_of_the_next_try(
-    mortal: Mortal,
-) -> None:
-    await mortal.post("doom")
-
-    async def backs_off() -> bool:
-        page = await mortal.fetch("/", "POST", b"x")
-        assert page.status == 502
-        return int(page.headers["Retry-After"]) > 10  # farther off than a request waits
-
-    await until(backs_off, seconds=BOUND_SECONDS)
-    asked = time.monotonic()
-    first = await mortal.fetch("/")
-    assert json.loads(first.text)["code"] in {"app_stopped", "app_crash_looping"}
-    again = await mortal.fetch("/")  # at once: sooner than the next try
-    less = int(first.headers["Retry-After"]) - int(again.headers["Retry-After"])
-    assert 0 <= less <= time.monotonic() - asked + 1

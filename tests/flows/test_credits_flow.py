@@ -40,30 +40,6 @@ async def test_paid_app_shows_what_it_burns_and_when_credits_run_out(wallet: Wal
     await wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
 
 
-async def test_forty_deploys_at_once_with_one_key_are_one(wallet: Wallet) -> None:
-    name, key = fresh_name(), {"Idempotency-Key": "one-for-all"}
-    assert (await wallet.deploy(name, headers=key)).status == 402  # a demand is not kept
-    tx = await wallet.pay(PRICE)
-
-    answers = await asyncio.gather(*(wallet.deploy(name, tx=tx, headers=key) for _ in range(40)))
-
-    assert {answer.status for answer in answers} == {200}
-    assert len({str(answer.body) for answer in answers}) == 1
-    await wallet.settled(answers[0])
-    again = await wallet.deploy(name, headers=key)  # once it is ready, too, and unpaid
-    assert (again.status, again.body) == (200, answers[0].body)
-    other = await wallet.deploy(fresh_name(), headers=key)
-    assert (other.status, other.body["code"]) == (409, "idempotency_key_reused")
-    another_tx = await wallet.pay(PRICE)
-    paid_twice = await wallet.deploy(name, tx=another_tx, headers=key)
-    assert (
-        paid_twice.body.pop("payment")["tx"] == another_tx
-    )  # of its own payment it says what is so
-    assert paid_twice.body == {k: v for k, v in again.body.items() if k != "payment"}
-    assert (await wallet.call("GET", "/agent/credits")).body["balance_usd"] == 1.0
-    await wallet.call("DELETE", f"/agent/projects/{again.body['projectId']}")
-
-
 async def test_suspended_app_wakes_when_a_transfer_is_claimed(wallet: Wallet) -> None:
     name = fresh_name()
     deployed = await wallet.deploy(name, tx=await wallet.pay(PRICE))

@@ -1,43 +1,22 @@
 """The main job over real HTTP: 402, pay, 200, ready, answering, deleted."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from support.clients.wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
 from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.root
+
+PRICE = 500_000
+SLOW = HELLO | {"package.json": '{"scripts": {"build": "sleep 300", "start": "node index.js"}}'}
 
 
 @pytest.fixture
 async def wallet(dev_gateway: DevGateway) -> Wallet:
     return await Wallet(dev_gateway).fund()
-
-
-async def test_first_answer_is_a_402_that_says_how_to_pay(wallet: Wallet) -> None:
-    answer = await wallet.deploy(fresh_name())
-
-    assert answer.status == 402
-    expected = {
-        "error": "Payment required",
-        "amount_usd": 0.5,
-        "amount_token": "500000",
-        "current_credit_balance_usd": 0,
-        "active_projects": 0,
-        "pay_to": wallet.gateway.info["pay_to"],
-        "payment_chain": "arbitrum",
-        "token": "usdc",
-        "decimals": 6,
-        "supported_chains": [
-            {"chain": "arbitrum", "chain_id": 42161, "tokens": ["usdc", "usdt"]},
-            {"chain": "base", "chain_id": 8453, "tokens": ["usdc", "usdt"]},
-        ],
-        "code": "payment_required",
-        "retryable": False,
-    }
-    assert expected.items() <= answer.body.items()
-    assert "warning" not in answer.body
 
 
 async def test_paid_deploy_becomes_ready_and_answers(wallet: Wallet) -> None:
@@ -87,35 +66,6 @@ async def test_payment_deploys_whatever_chain_and_token_the_headers_name(wallet:
     assert again.body["payment"] == deployed.body["payment"]
 
 
-async def test_forty_requests_with_one_hash_credit_once_and_deploy_once(wallet: Wallet) -> None:
-    tx = await wallet.pay(500_000)
-    name = fresh_name()
-
-    answers = await asyncio.gather(*(wallet.deploy(name, tx=tx) for _ in range(40)))
-
-    assert sorted(answer.status for answer in answers) == [200] + [409] * 39
-    won = next(answer.body for answer in answers if answer.status == 200)
-    for answer in answers:
-        assert answer.body["deploymentId"] == won["deploymentId"]
-        assert answer.body["projectId"] == won["projectId"]
-    listed = await wallet.call("GET", "/agent/projects")
-    assert listed.body["count"] == 1
-    again = await wallet.deploy(fresh_name())
-    assert again.body["current_credit_balance_usd"] == 0.5
-
-
-async def test_hash_spelled_otherwise_is_the_same_hash(wallet: Wallet) -> None:
-    tx = await wallet.pay(500_000)
-    name = fresh_name()
-    first = await wallet.deploy(name, tx=tx.removeprefix("0x").upper())
-    assert first.status == 200
-
-    again = await wallet.deploy(name, tx=tx)
-
-    assert (again.status, again.body["code"]) == (409, "payment_already_used")
-    assert again.body["deploymentId"] == first.body["deploymentId"]
-
-
 async def test_another_wallets_payment_is_credited_to_who_paid(wallet: Wallet) -> None:
     thief = await Wallet(wallet.gateway).fund()
     tx = await wallet.pay(500_000)
@@ -128,48 +78,6 @@ async def test_another_wallets_payment_is_credited_to_who_paid(wallet: Wallet) -
     assert own.status == 200
 
 
-async def test_used_hash_shown_by_another_wallet_is_a_409_without_ids(wallet: Wallet) -> None:
-    tx = await wallet.pay(500_000)
-    await wallet.deploy(fresh_name(), tx=tx)
-
-    answer = await Wallet(wallet.gateway).deploy(fresh_name(), tx=tx)
-
-    assert answer.status == 409
-    assert "deploymentId" not in answer.body
-
-
-async def test_short_payment_is_credited_and_the_remainder_asked_for(wallet: Wallet) -> None:
-    name = fresh_name()
-    short = await wallet.deploy(name, tx=await wallet.pay(200_000))
-
-    assert (short.status, short.body["code"]) == (402, "payment_short")
-    assert (short.body["amount_token"], short.body["credited_usd"]) == ("300000", 0.2)
-
-    asked_again = await wallet.deploy(name)
-    assert asked_again.body["amount_token"] == "300000"
-
-    rest = await wallet.deploy(name, tx=await wallet.pay(300_000))
-    assert rest.status == 200
-
-
-async def test_overpayment_stays_as_credits(wallet: Wallet) -> None:
-    first = await wallet.deploy(fresh_name(), tx=await wallet.pay(1_700_000))
-    assert first.status == 200
-
-    answer = await wallet.deploy(fresh_name())
-
-    assert answer.status == 402
-    assert answer.body["current_credit_balance_usd"] == 1.7
-    assert answer.body["active_projects"] == 1
-    warning = (
-        "You have 1 active project(s) sharing credits. Paying extends total runtime. "
-        "To deploy using existing credits (will reduce other projects' runtime), retry with "
-        "header X-Use-Existing-Credits: true"
-    )
-    assert answer.body["warning"] == warning
-    assert answer.headers["X-CreateOS-Credit-Warning"] == warning
-
-
 async def test_existing_credits_deploy_on_request(wallet: Wallet) -> None:
     await wallet.deploy(fresh_name(), tx=await wallet.pay(1_000_000))
 
@@ -179,36 +87,16 @@ async def test_existing_credits_deploy_on_request(wallet: Wallet) -> None:
     assert "reduce" in answer.body["message"]
 
 
-async def test_credits_of_a_deleted_project_deploy_the_next_without_paying(
-    wallet: Wallet,
-) -> None:
-    first = await wallet.deploy_paid(fresh_name())
-    await wallet.settled(first)
-    await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
-
-    asked = await wallet.deploy(fresh_name())
-
-    # It ran, so it burned; what is left is below the price.
-    assert asked.status == 402
-    assert 0.49 < asked.body["current_credit_balance_usd"] < 0.5
-
-
-async def test_unknown_hash_is_pending_and_never_asks_to_pay(wallet: Wallet) -> None:
-    answer = await wallet.deploy(fresh_name(), tx="0x" + "ab" * 32)
-
-    assert (answer.status, answer.body["code"]) == (402, "payment_pending")
-    assert answer.body["retryable"] is True
-    assert int(answer.headers["Retry-After"]) > 0
-    assert "amount_token" not in answer.body
-
-
 @pytest.mark.parametrize(
     ("headers", "field"),
     [
         ({"X-Payment-Tx": "0x12"}, "X-Payment-Tx"),
-        ({"X-Payment-Tx": "0x" + "ab" * 32, "X-Payment-Chain": "doge"}, "X-Payment-Chain"),
+        ({"X-Payment-Chain": "doge"}, "X-Payment-Chain"),
         ({"X-Payment-Token": "dai"}, "X-Payment-Token"),
         ({"X-Use-Existing-Credits": "maybe"}, "X-Use-Existing-Credits"),
+        ({"X-Use-Credits": "true"}, "X-Use-Credits"),
+        ({"X-Dry-Run": "yes"}, "X-Dry-Run"),
+        ({"X-Dryrun": "true"}, "X-Dryrun"),  # it would deploy
     ],
 )
 async def test_malformed_headers_are_refused_by_name(
@@ -217,32 +105,6 @@ async def test_malformed_headers_are_refused_by_name(
     answer = await wallet.deploy(fresh_name(), headers=headers)
 
     assert (answer.status, answer.body["field"]) == (400, field)
-
-
-async def test_name_is_held_while_a_quote_lives(wallet: Wallet) -> None:
-    name = fresh_name()
-    assert (await wallet.deploy(name)).status == 402
-    rival = await Wallet(wallet.gateway).fund()
-
-    refused = await rival.deploy(name.upper())
-    assert (refused.status, refused.body["field"]) == (400, "uniqueName")
-
-    assert (await wallet.deploy_paid(name)).status == 200
-    still = await rival.deploy(name)
-    assert (still.status, still.body["code"]) == (400, "name_unavailable")
-
-
-async def test_only_the_deployer_sees_and_deletes(wallet: Wallet) -> None:
-    deployed = await wallet.deploy_paid(fresh_name())
-    stranger = Wallet(wallet.gateway)
-    project = deployed.body["projectId"]
-
-    assert (await stranger.status(deployed)).status == 403
-    assert (await stranger.call("DELETE", f"/agent/projects/{project}")).status == 403
-    unknown = await stranger.call("DELETE", "/agent/projects/none")
-    assert (unknown.status, unknown.body["code"]) == (404, "project_not_found")
-    missing = await wallet.call("GET", f"/agent/deploy/{project}/none/status")
-    assert (missing.status, missing.body["code"]) == (404, "deployment_not_found")
 
 
 async def test_deleted_project_is_gone_and_its_name_is_free(wallet: Wallet) -> None:
@@ -296,32 +158,6 @@ async def test_projects_list_what_the_contract_says(wallet: Wallet) -> None:
     assert project["createdAt"].endswith("Z")
 
 
-async def test_failing_app_says_why_and_keeps_the_credits(wallet: Wallet) -> None:
-    files = {"index.js": "console.error('no config file'); process.exit(3)"}
-    deployed = await wallet.deploy_paid(fresh_name(), files)
-
-    status = await wallet.settled(deployed)
-
-    assert (status["status"], status["reason_code"]) == ("failed", "crashed")
-    assert "3" in status["reason"]
-    assert "no config file" in status["log_tail"]
-    listed = await wallet.call("GET", "/agent/projects")
-    assert listed.body["projects"][0]["status"] == "failed"
-    assert listed.body["projects"][0]["url"] is None
-    assert (await wallet.deploy(fresh_name())).status == 200  # the credits were enough
-
-
-async def test_app_on_another_port_is_found_and_said(wallet: Wallet) -> None:
-    files = {"index.js": HELLO["index.js"].replace("process.env.PORT", "4567")}
-    name = fresh_name()
-
-    status = await wallet.settled(await wallet.deploy_paid(name, files))
-
-    assert status["status"] == "ready"
-    assert "4567" in status["message"]
-    assert (await wallet.visit(name))[0] == 200
-
-
 async def test_redeploy_of_ones_own_name_replaces_the_app_for_free(wallet: Wallet) -> None:
     name = fresh_name()
     first = await wallet.deploy_paid(name)
@@ -338,18 +174,6 @@ async def test_redeploy_of_ones_own_name_replaces_the_app_for_free(wallet: Walle
     assert await wallet.visit(name) == (200, "hello two")
 
 
-async def test_same_body_again_while_deploying_returns_the_same_ids(wallet: Wallet) -> None:
-    slow = {"package.json": '{"scripts": {"build": "sleep 30", "start": "node index.js"}}'}
-    name = fresh_name()
-    first = await wallet.deploy_paid(name, HELLO | slow)
-
-    again = await wallet.deploy(name, HELLO | slow)
-
-    assert again.status == 200
-    assert again.body["deploymentId"] == first.body["deploymentId"]
-    await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
-
-
 async def test_dry_run_changes_nothing(wallet: Wallet) -> None:
     name = fresh_name()
     answer = await wallet.deploy(name, headers={"X-Dry-Run": "true"})
@@ -358,20 +182,6 @@ async def test_dry_run_changes_nothing(wallet: Wallet) -> None:
     assert answer.body["plan"]["start"] == "exec node index.js"
     rival = Wallet(wallet.gateway)
     assert (await rival.deploy(name)).status == 402  # the name was not held
-
-
-async def test_unplannable_upload_is_refused_before_any_payment(wallet: Wallet) -> None:
-    answer = await wallet.deploy(fresh_name(), {"notes.txt": "nothing to run"})
-
-    assert (answer.status, answer.body["code"]) == (400, "plan_not_found")
-    assert answer.body["looked_for"]
-
-
-async def test_dockerfile_is_refused_before_any_payment(wallet: Wallet) -> None:
-    answer = await wallet.deploy(fresh_name(), settings={"hasDockerfile": True})
-
-    assert (answer.status, answer.body["code"]) == (400, "runtime_unsupported")
-    assert answer.body["field"] == "settings.hasDockerfile"
 
 
 CLIENTS_DOCKERFILE = """\
@@ -426,33 +236,6 @@ async def test_balances_are_the_chains(wallet: Wallet) -> None:
     }
 
 
-async def test_public_endpoints_answer(dev_gateway: DevGateway) -> None:
-    assert (await call(dev_gateway, "GET", "/health")).body == {"status": "ok"}
-    chains = await call(dev_gateway, "GET", "/agent/chains")
-    assert chains.body["chains"][1] == {
-        "chain": "base",
-        "chain_id": 8453,
-        "tokens": ["usdc", "usdt"],
-        "payment_protocols": ["tx", "mpp", "x402"],
-    }
-    unknown = await call(dev_gateway, "GET", "/agent/nothing")
-    assert (unknown.status, unknown.body["code"]) == (404, "not_found")
-    wrong = await call(dev_gateway, "PUT", "/health")
-    assert (wrong.status, wrong.body["code"]) == (405, "method_not_allowed")
-
-
-async def test_every_signed_endpoint_refuses_the_unsigned(dev_gateway: DevGateway) -> None:
-    for method, path in (
-        ("POST", "/agent/deploy"),
-        ("POST", "/agent/quote"),
-        ("GET", "/agent/projects"),
-        ("GET", "/agent/deploy/a/b/status"),
-        ("DELETE", "/agent/projects/a"),
-    ):
-        answer = await call(dev_gateway, method, path, json={})
-        assert (answer.status, answer.body["code"]) == (401, "auth_missing"), path
-
-
 async def test_nonce_passes_once_of_two_at_once(wallet: Wallet) -> None:
     headers = wallet.signed()
 
@@ -480,3 +263,85 @@ async def test_bodies_out_of_bounds_name_the_field(wallet: Wallet) -> None:
         body = deploy_body(fresh_name(), HELLO) | change
         answer = await wallet.call("POST", "/agent/deploy", json=body)
         assert (answer.status, answer.body.get("field")) == (400, field), answer.body
+
+
+# A payment beside what is refused, over, or under way
+
+
+async def balance_of(wallet: Wallet) -> float:
+    """The wallet's credits, in dollars."""
+    answer = await wallet.deploy(fresh_name(), headers={"X-Dry-Run": "true"})
+    assert answer.status == 200, answer.body
+    return float(answer.body["current_credit_balance_usd"])
+
+
+async def delete(wallet: Wallet, deployed: Answer) -> None:
+    answer = await wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
+    assert answer.status == 200, answer.body
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"months": 99}, "invalid_field"),
+        ({"settings": {"nonsense": 1}}, "invalid_field"),
+        ({"upload": {"type": "zip", "data": "AAAA", "filename": "a.zip"}}, "upload_invalid"),
+        (
+            {"upload": {"type": "files", "files": [{"path": "a.txt", "content": ""}]}},
+            "plan_not_found",
+        ),
+    ],
+)
+async def test_payment_that_comes_with_a_refused_request_is_credited_and_told(
+    wallet: Wallet, wrong: dict[str, Any], told: str
+) -> None:
+    """Contract 1.5: what is wrong with the request is told beside what became of the money."""
+    name = fresh_name()
+    tx = await wallet.pay(PRICE)
+
+    refused = await wallet.deploy(name, tx=tx, **wrong)
+
+    assert (refused.status, refused.body["code"]) == (400, told)
+    assert refused.body["payment"] == {
+        "tx": tx,
+        "chain": "arbitrum",
+        "token": "usdc",
+        "state": "credited",
+        "credited_usd": 0.5,
+        "do_not_pay_again": True,
+    }
+    assert "do not pay again" in refused.body["error"]
+    assert await balance_of(wallet) == 0.5
+    assert (await wallet.deploy(name, tx=tx)).status == 200
+
+
+async def test_second_payment_for_a_deploy_under_way_is_credited_and_starts_nothing(
+    wallet: Wallet,
+) -> None:
+    name = fresh_name()
+    first = await wallet.deploy(name, SLOW, tx=await wallet.pay(PRICE))
+    second_tx = await wallet.pay(PRICE)
+
+    second = await wallet.deploy(name, SLOW, tx=second_tx)
+
+    assert second.status == 200
+    assert second.body["deploymentId"] == first.body["deploymentId"]
+    assert await balance_of(wallet) == 1.0
+    again = await wallet.deploy(name, SLOW, tx=second_tx)
+    assert (again.status, again.body["deploymentId"]) == (409, first.body["deploymentId"])
+    await delete(wallet, first)
+
+
+async def test_used_hash_stays_used_after_its_project_is_deleted(wallet: Wallet) -> None:
+    name, tx = fresh_name(), await wallet.pay(PRICE)
+    deployed = await wallet.deploy(name, SLOW, tx=tx)
+    await delete(wallet, deployed)
+
+    replayed = await wallet.deploy(name, SLOW, tx=tx)
+
+    assert (replayed.status, replayed.body["code"]) == (409, "payment_already_used")
+    assert replayed.body["deploymentId"] == deployed.body["deploymentId"]
+    # Nothing ran, so nothing burned: the credits deploy again without any payment.
+    again = await wallet.deploy(name, SLOW)
+    assert again.status == 200
+    await delete(wallet, again)

@@ -148,30 +148,3 @@ async def redirected(host: str) -> str:
         session.get(f"http://{APART}/", headers={"Host": host}, allow_redirects=False) as response,
     ):
         return response.headers.get("Location", "")
-
-
-@pytest.mark.parametrize(
-    "domain", ["127.0.0.1", "localhost", "*.example.com", "x.localhost", 5, "a" * 92 + ".example"]
-)
-async def test_what_is_no_domain_of_anybodys_is_refused(
-    dev_gateway: DevGateway, domain: object
-) -> None:
-    wallet = await Wallet(dev_gateway).fund()
-    deployed = await wallet.deploy_paid(fresh_name())
-    path = f"/agent/projects/{deployed.body['projectId']}/domains"
-    refused = await wallet.call("POST", path, json={"domain": domain})
-    assert (refused.status, refused.body["code"]) == (400, "invalid_field")
-
-
-async def test_domains_are_their_owners_business(dev_gateway: DevGateway) -> None:
-    owner, other = await Wallet(dev_gateway).fund(), Wallet(dev_gateway)
-    deployed = await owner.deploy_paid(fresh_name())
-    path = f"/agent/projects/{deployed.body['projectId']}/domains"
-    for method, below in [("GET", ""), ("POST", "/a.example/verify"), ("DELETE", "/a.example")]:
-        assert (await other.call(method, path + below)).body["code"] == "wrong_wallet"
-        assert (await owner.call(method, path + below)).body.get("code") in (
-            None,
-            "domain_not_found",
-        )
-    refused = await other.call("POST", path, json={"domain": "a.example"})
-    assert refused.body["code"] == "wrong_wallet"

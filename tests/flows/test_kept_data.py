@@ -1,6 +1,5 @@
 """Nobody loses data without having been told: warnings, and what a quote says it understood."""
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -90,29 +89,10 @@ async def test_app_that_writes_without_a_volume_is_warned_until_it_has_one(walle
 @pytest.mark.parametrize("directory", ["", "shop/"])
 async def test_dockerfile_that_is_not_asked_for_is_told(wallet: Wallet, directory: str) -> None:
     files = {f"{directory}index.js": NOTHING, f"{directory}Dockerfile": "FROM node:20\nCMD node ."}
-    expected = [("dockerfile_ignored", f"{directory}Dockerfile")]
-    name = fresh_name()
-    quote = await quoted(wallet, name, files)
-    demand = await wallet.deploy(name, files)
-    paid = await wallet.deploy_paid(name, files)
-    statuses = [(200, expected), (402, expected), (200, expected)]
-    assert [(it.status, codes(it.body)) for it in (quote, demand, paid)] == statuses
+    quote = await quoted(wallet, fresh_name(), files)
+    assert codes(quote.body) == [("dockerfile_ignored", f"{directory}Dockerfile")]
     asked = await quoted(wallet, fresh_name(), files, settings={"hasDockerfile": True})
     assert codes(asked.body) == []
-
-
-async def test_pages_that_the_app_does_not_serve_are_told_before_they_are_paid_for(
-    wallet: Wallet,
-) -> None:
-    files = {"backend/package.json": "{}", "backend/index.js": NOTHING, "frontend/index.html": "hi"}
-    expected = [("part_left_out", "frontend")]
-    name = fresh_name()
-    quote = await quoted(wallet, name, files)
-    demand = await wallet.deploy(name, files)
-    paid = await wallet.deploy_paid(name, files)
-    statuses = [(200, expected), (402, expected), (200, expected)]
-    assert [(it.status, codes(it.body)) for it in (quote, demand, paid)] == statuses
-    assert codes((await wallet.status(paid)).body) == []  # it is not stored
 
 
 async def test_quote_tells_what_keeps_the_app_from_starting_until_it_is_sent(
@@ -129,18 +109,6 @@ async def test_quote_tells_what_keeps_the_app_from_starting_until_it_is_sent(
     given = await quoted(wallet, fresh_name(), files, settings={"runEnvs": {"API_KEY": "x"}})
     assert given.body["confidence"] == "high"
     assert "risks" not in given.body
-
-
-async def test_volume_is_not_taken_away_by_a_deploy(wallet: Wallet) -> None:
-    name, files = fresh_name(), {"index.js": KEEPER}
-    deployed = await wallet.deploy_paid(name, files, settings={"volume": True})
-    assert (await wallet.settled(deployed))["status"] == "ready"
-    for ask in (wallet.deploy, partial(quoted, wallet)):
-        refused = await ask(name, files, settings={"volume": False})
-        assert (refused.status, refused.body["field"]) == (400, "settings.volume")
-        assert "it is deleted with the project." in refused.body["error"]
-    nothing_said = await quoted(wallet, name, files, settings={"volume": None})
-    assert nothing_said.body["understood"]["volume"] is True
 
 
 async def test_site_serves_no_secret_of_the_upload(wallet: Wallet) -> None:

@@ -15,7 +15,6 @@ import pytest
 
 from support.clients.wallet import Answer, Wallet, fresh_name
 from support.gateway.gateway_fixture import REPOSITORY, DevGateway, running
-from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -55,10 +54,6 @@ async def page(wallet: Wallet, deployed: Answer, **query: str | int) -> dict[str
     answer = await wallet.call("GET", path(deployed, **query))
     assert answer.status == 200, answer.body
     return answer.body
-
-
-def texts(body: dict[str, Any]) -> list[str]:
-    return [line["text"] for line in body["lines"]]
 
 
 class Event(dict[str, str]):
@@ -125,61 +120,6 @@ async def test_page_tells_time_stream_and_text(wallet: Wallet) -> None:
     assert by_text["begun"]["time"] <= by_text["finished"]["time"]
 
 
-async def test_pages_go_on_behind_each_other(wallet: Wallet) -> None:
-    name = fresh_name()
-    deployed = await wallet.deploy_paid(name, TALKER)
-    await wallet.settled(deployed)
-    await until(lambda: _says(wallet, deployed, "up"))
-    first = await page(wallet, deployed)
-    assert (first["kind"], first["ended"]) == ("runtime", False)
-    assert texts(first)[0] == "up"
-    _, number = await wallet.visit(name)
-    await until(lambda: _says(wallet, deployed, f"asked {number}"))
-    second = await page(wallet, deployed, after=first["next"])
-    assert texts(second)[-1] == f"asked {number}"
-    assert texts(await page(wallet, deployed, tail=1)) == texts(second)[-1:]
-    since = second["lines"][0]["time"]
-    assert texts(await page(wallet, deployed, since=since))[0] == texts(second)[0]
-    assert texts(await page(wallet, deployed, since=2**42)) == []
-
-
-async def _says(wallet: Wallet, deployed: Answer, text: str) -> bool:
-    """Whether a line is there yet: what an app has written comes into its log a bit later."""
-    return text in texts(await page(wallet, deployed))
-
-
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ({"kind": "both"}, "kind"),
-        ({"follow": "yes"}, "follow"),
-        ({"tail": 0}, "tail"),
-        ({"tail": 10_001}, "tail"),
-        ({"after": "x"}, "after"),
-        ({"since": "yesterday"}, "since"),
-        ({"since": "2026-04-07T10:00:00"}, "since"),
-    ],
-)
-async def test_bad_query_is_refused_by_name(
-    wallet: Wallet, query: dict[str, Any], field: str
-) -> None:
-    deployed = await wallet.deploy_paid(fresh_name())
-    answer = await wallet.call("GET", path(deployed, **query))
-    assert (answer.status, answer.body["code"]) == (400, "invalid_field")
-    assert answer.body["field"] == field
-
-
-async def test_logs_are_the_owners_alone(wallet: Wallet) -> None:
-    deployed = await wallet.deploy_paid(fresh_name())
-    other = Wallet(wallet.gateway)
-    for follow in ("false", "true"):
-        answer = await other.call("GET", path(deployed, follow=follow))
-        assert (answer.status, answer.body["code"]) == (403, "wrong_wallet")
-    unknown = {**deployed.body, "deploymentId": deployed.body["projectId"]}
-    answer = await wallet.call("GET", path(Answer(200, unknown, {})))
-    assert (answer.status, answer.body["code"]) == (404, "deployment_not_found")
-
-
 async def test_build_is_followed_live_to_its_end(wallet: Wallet) -> None:
     slow = {"build.js": TALKER["build.js"].replace("1400", "5000")}
     deployed = await wallet.deploy_paid(fresh_name(), TALKER | slow)
@@ -198,24 +138,6 @@ async def test_build_is_followed_live_to_its_end(wallet: Wallet) -> None:
     assert end["event"] == "end"
 
 
-async def test_stream_goes_on_behind_the_last_event_without_gap_or_repetition(
-    wallet: Wallet,
-) -> None:
-    name = fresh_name()
-    deployed = await wallet.deploy_paid(name, TALKER)
-    await wallet.settled(deployed)
-    for _ in range(3):
-        await wallet.visit(name)
-    async with followed(wallet, deployed) as events:
-        first = await take(events, 2)
-    for _ in range(3):
-        await wallet.visit(name)
-    async with followed(wallet, deployed, last=first[-1]["id"]) as events:
-        second = await take(events, 4)
-    everything = texts(await page(wallet, deployed))
-    assert [event.text for event in first + second] == everything[:6]
-
-
 async def test_stream_goes_on_over_a_crash_and_restart_of_the_app(wallet: Wallet) -> None:
     name = fresh_name()
     deployed = await wallet.deploy_paid(name, TALKER)
@@ -228,46 +150,6 @@ async def test_stream_goes_on_over_a_crash_and_restart_of_the_app(wallet: Wallet
                 seen.append(await anext(events))
     said = [event.text for event in seen]
     assert said.index("crashing") < len(said) - 1 == len(said) - 1 - said[::-1].index("up")
-
-
-async def test_stream_of_a_replaced_version_ends_when_it_is_stopped(wallet: Wallet) -> None:
-    name = fresh_name()
-    deployed = await wallet.deploy_paid(name, TALKER)
-    await wallet.settled(deployed)
-    async with followed(wallet, deployed) as events:
-        await take(events, 1)
-        again = await wallet.deploy(name, TALKER | {"new.txt": "new"})
-        assert again.status == 200, again.body
-        await wallet.settled(again)
-        assert (await rest(events))[-1]["event"] == "end"
-    assert (await page(wallet, deployed))["ended"]
-    assert texts(await page(wallet, deployed))[0] == "up"
-
-
-async def test_one_wallet_follows_only_so_many_and_a_page_is_still_to_be_had(
-    wallet: Wallet,
-) -> None:
-    name = fresh_name()
-    deployed = await wallet.deploy_paid(name)
-    await wallet.settled(deployed)
-    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
-        url = wallet.gateway.url + path(deployed, follow="true")
-        streams = [await session.get(url, headers=wallet.signed()) for _ in range(10)]
-        assert {stream.status for stream in streams} == {200}
-        refused = await wallet.call("GET", path(deployed, follow="true"))
-        assert (refused.status, refused.body["code"]) == (429, "too_many_streams")
-        assert "10" in refused.body["error"]
-        await page(wallet, deployed)
-        for stream in streams:
-            stream.close()
-        await until(lambda: _may_follow(wallet, deployed))
-
-
-async def _may_follow(wallet: Wallet, deployed: Answer) -> bool:
-    async with aiohttp.ClientSession() as session:
-        url = wallet.gateway.url + path(deployed, follow="true")
-        async with session.get(url, headers=wallet.signed()) as answer:
-            return answer.status == 200
 
 
 @pytest.fixture
@@ -287,23 +169,6 @@ def run_cli(gateway: DevGateway, key: str, *arguments: str) -> "subprocess.Popen
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-async def test_command_shows_logs_without_their_escapes(wallet: Wallet) -> None:
-    name = fresh_name()
-    loud = TALKER["index.js"].replace("'up'", r"'up \x1b[2J\x1b]0;owned\x07'")
-    deployed = await wallet.deploy_paid(name, {"index.js": loud})
-    await wallet.settled(deployed)
-    await until(lambda: _says(wallet, deployed, "up \x1b[2J\x1b]0;owned\x07"))
-    shown = run_cli(wallet.gateway, wallet.key, "logs", name, "--times")
-    out, err = await asyncio.to_thread(shown.communicate)
-    assert shown.returncode == 0, err
-    first = out.splitlines()[0]
-    assert first.endswith("Z up ")
-    assert "\x1b" not in out
-    as_json = run_cli(wallet.gateway, wallet.key, "logs", name, "--json")
-    document = json.loads((await asyncio.to_thread(as_json.communicate))[0])
-    assert document["lines"][0]["text"] == "up \x1b[2J\x1b]0;owned\x07"
 
 
 async def test_command_follows_a_build_to_its_end(wallet: Wallet) -> None:

@@ -1,6 +1,5 @@
 """The operator's commands beside a running gateway: hold, release, refund, and account for it."""
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -57,31 +56,6 @@ async def tokens(wallet: Wallet) -> int:
 async def make_safe(gateway: DevGateway) -> None:
     for _ in range(2):
         await mine(gateway.info["chains"]["arbitrum"]["rpc_url"])
-
-
-async def test_refused_payment_is_held_and_released_to_deploy_with_the_same_hash(
-    screened: DevGateway, wallet: Wallet
-) -> None:
-    tx, name = await wallet.pay(REFUSED), fresh_name()
-    for _ in range(2):
-        answer = await wallet.deploy(name, tx=tx)
-        assert (answer.status, answer.body["code"]) == (402, "payment_held")
-        assert "amount_token" not in answer.body
-        assert not {"www-authenticate", "payment-required"} & {
-            header.lower() for header in answer.headers
-        }
-        assert "looks wrong" not in json.dumps(answer.body)
-
-    _, listed = await screened.command("operator", "payments", "held")
-    assert [item["held_reason"] for item in listed["payments"] if item["tx_hash"] == tx] == [
-        "looks wrong"
-    ]
-    await check_audit(screened)
-
-    code, _ = await screened.command("operator", "payments", "release", tx)
-    assert code == 0
-    assert (await wallet.deploy(name, tx=tx)).status == 200
-    await check_audit(screened)
 
 
 async def test_held_payment_is_sent_back_while_the_gateway_runs(

@@ -42,28 +42,6 @@ async def test_later_deployment_takes_the_place_of_one_that_builds(wallet: Walle
     await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
 
 
-async def test_of_redeploys_at_once_one_serves_and_the_others_say_which(wallet: Wallet) -> None:
-    name = fresh_name()
-    await wallet.settled(await wallet.deploy_paid(name))
-    words = [f"version {number}" for number in range(6)]
-
-    redeployed = await asyncio.gather(
-        *(wallet.deploy(name, HELLO, settings=greeting(word)) for word in words)
-    )
-
-    assert {answer.status for answer in redeployed} == {200}
-    ends = [await wallet.settled(answer) for answer in redeployed]
-    served = {
-        word
-        for word, end in zip(words, ends, strict=True)
-        if end["status"] == "ready" and "deployment_status" not in end
-    }
-    assert len(served) == 1
-    for end in ends:
-        assert end["status"] == "ready" or end["reason_code"] == "superseded"
-    assert await wallet.visit(name) == (200, f"hello {served.pop()}")
-
-
 async def test_visitors_see_no_gap_while_versions_are_given_up(wallet: Wallet) -> None:
     name = fresh_name()
     await wallet.settled(await wallet.deploy_paid(name))
@@ -83,20 +61,3 @@ async def test_visitors_see_no_gap_while_versions_are_given_up(wallet: Wallet) -
     done.set()
     await visiting
     assert seen == {200}
-
-
-async def test_deleted_name_deploys_again_at_once(wallet: Wallet) -> None:
-    name = fresh_name()
-    first = await wallet.deploy_paid(name, LINGERING)
-    project = first.body["projectId"]
-
-    deleted = await asyncio.gather(
-        *(wallet.call("DELETE", f"/agent/projects/{project}") for _ in range(2))
-    )
-
-    assert sorted(answer.status for answer in deleted) in ([200, 200], [200, 404])
-    again = await wallet.deploy(name, HELLO, settings=greeting("again"))
-    assert again.status == 200  # the credits of the first were never burned
-    assert again.body["projectId"] != project
-    assert (await wallet.settled(again))["status"] == "ready"
-    assert await wallet.visit(name) == (200, "hello again")

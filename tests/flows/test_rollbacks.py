@@ -107,29 +107,6 @@ async def test_list_comes_in_pages(wallet: Wallet) -> None:
     await wallet.call("DELETE", f"/agent/projects/{project}")
 
 
-async def test_rollback_is_its_owners_and_counts_once_for_a_key(
-    wallet: Wallet, gateway: DevGateway
-) -> None:
-    name = fresh_name()
-    answers = await deployed(wallet, name, 2)
-    project = answers[0].body["projectId"]
-    stranger = await roll_back(Wallet(gateway), project)
-    assert (stranger.status, stranger.body["code"]) == (403, "wrong_wallet")
-    nowhere = await roll_back(wallet, "nobodys")
-    assert (nowhere.status, nowhere.body["code"]) == (404, "project_not_found")
-    unknown = await roll_back(wallet, project, {"deploymentId": "nobodys"})
-    assert (unknown.status, unknown.body["code"]) == (404, "deployment_not_found")
-    mistyped = await roll_back(wallet, project, {"deployment": "x"})
-    assert (mistyped.status, mistyped.body["code"]) == (400, "invalid_field")
-
-    key = {"Idempotency-Key": fresh_name()}
-    once, twice = [await roll_back(wallet, project, **key) for _ in range(2)]
-    assert once.body == twice.body
-    assert (await wallet.settled(once))["status"] == "ready"
-    assert await wallet.visit(name) == (200, "hello 0 world")
-    await wallet.call("DELETE", f"/agent/projects/{project}")
-
-
 async def test_cancelled_build_leaves_no_process_and_the_old_version_serving(
     wallet: Wallet, gateway: DevGateway
 ) -> None:
@@ -153,21 +130,6 @@ async def test_cancelled_build_leaves_no_process_and_the_old_version_serving(
     over = await wallet.call("POST", path)
     assert (over.status, over.body["code"]) == (409, "deployment_over")
     await wallet.call("DELETE", f"/agent/projects/{project}")
-
-
-async def test_second_build_of_a_wallet_waits_and_tells_its_place(wallet: Wallet) -> None:
-    building = await wallet.deploy_paid(fresh_name(), LINGERING)
-    async with asyncio.timeout(60):
-        while (await wallet.status(building)).body["deployment_status"] != "building":
-            await asyncio.sleep(0.02)
-    waiting = await wallet.deploy_paid(fresh_name(), LINGERING)
-    told = (await wallet.status(waiting)).body
-    assert (told["deployment_status"], told["position"]) == ("queued", 1)
-    other = await Wallet(wallet.gateway).fund()
-    theirs = await other.deploy_paid(fresh_name(), HELLO)  # in nobody's way
-    assert (await other.settled(theirs))["status"] == "ready"
-    for owner, answer in ((wallet, building), (wallet, waiting), (other, theirs)):
-        await owner.call("DELETE", f"/agent/projects/{answer.body['projectId']}")
 
 
 async def test_app_that_does_not_last_is_seen_to_be_in_a_crash_loop(wallet: Wallet) -> None:

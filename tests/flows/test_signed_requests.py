@@ -15,20 +15,16 @@ from eth_account.messages import SignableMessage, encode_defunct
 
 from moorage.sdk.client import Client
 from moorage.sdk.signer import Signer
-from support.chains.contract_wallet import Counterfactual, deployed_wallet, put_code, wrapped
+from support.chains.contract_wallet import Counterfactual, deployed_wallet
 from support.chains.paying import calldata, rpc, send_transaction
 from support.clients.typed_request import content_digest_of, typed_data
 from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name, new_key
 from support.gateway.gateway_fixture import DevGateway, running
-from support.gateway.standing_still import standing_still
 
 pytestmark = pytest.mark.root
 
 PER_MINUTE = 8
 """Requests that the strict gateway lets a wallet make."""
-
-QUICK_SECONDS = 15
-"""On a machine that others share: half of what the gateway gives a node."""
 
 
 @dataclass(eq=False)
@@ -165,64 +161,6 @@ async def test_wallet_lists_its_projects_before_it_is_deployed(
     assert answer.body["wallet"].lower() == signing.address.lower()
 
 
-async def test_strangers_signature_inside_the_wrapper_is_invalid_and_burns_no_nonce(
-    dev_gateway: DevGateway,
-) -> None:
-    signing = await undeployed(dev_gateway)
-    headers = signing.headers()
-    stranger = Signing(dev_gateway, new_key(), signing.address, signing.wallet)
-    forged = headers | {"X-Signature": stranger.headers()["X-Signature"]}
-
-    assert refusal(await send(dev_gateway, "GET", "/agent/projects", None, forged)) == (
-        (401, "signature_invalid")
-    )
-    for expected in (200, 401):
-        answer = await send(dev_gateway, "GET", "/agent/projects", None, headers)
-        assert answer.status == expected
-    assert refusal(answer) == (401, "nonce_reused")
-
-
-async def test_wallet_of_another_chain_says_which(dev_gateway: DevGateway) -> None:
-    signing = await deployed(dev_gateway, "base")
-
-    assert refusal(await signing.ask()) == (401, "signature_invalid")
-    assert (await signing.ask(headers={"X-Wallet-Chain": "base"})).status == 200
-    unknown = await signing.ask(headers={"X-Wallet-Chain": "solana"})
-    assert refusal(unknown) == (400, "invalid_field")
-    assert unknown.body["field"] == "X-Wallet-Chain"
-
-
-@pytest.mark.parametrize("runtime", ["0x5b5f56", "0xfe", "0x62030d405ff3"])
-async def test_bombs_in_place_of_wallet_and_factory_are_a_quick_no(
-    dev_gateway: DevGateway, runtime: str
-) -> None:
-    bomb = await put_code(rpc_url(dev_gateway), runtime)
-    headers = Signing(dev_gateway, new_key(), bomb).headers()
-    signature = "0x" + wrapped(bomb, b"", b"\x01").hex()
-    started = time.monotonic()
-
-    answer = await send(
-        dev_gateway, "GET", "/agent/projects", None, headers | {"X-Signature": signature}
-    )
-
-    assert refusal(answer) == (401, "signature_invalid")
-    assert time.monotonic() - started < QUICK_SECONDS
-
-
-async def test_longest_signature_fits_into_the_headers(dev_gateway: DevGateway) -> None:
-    headers = by_key(dev_gateway).headers()
-    for length, sentence in ((8192, "is not this wallet's"), (8193, "up to 8192")):
-        answer = await send(
-            dev_gateway,
-            "GET",
-            "/agent/projects",
-            None,
-            headers | {"X-Signature": "0x" + "5a" * length},
-        )
-        assert refusal(answer) == (401, "signature_invalid")
-        assert sentence in answer.body["error"]
-
-
 # Bound signatures
 
 
@@ -234,41 +172,6 @@ async def test_bound_request_with_a_body_passes_once(dev_gateway: DevGateway) ->
     assert answer.status == 200, answer.body
     again = await send(dev_gateway, "POST", "/agent/quote", body, headers)
     assert refusal(again) == (401, "nonce_reused")
-
-
-async def test_relayed_bound_signature_is_good_for_no_other_request(
-    dev_gateway: DevGateway,
-) -> None:
-    signing = by_key(dev_gateway)
-    elsewhere = signing.headers(bound=True, host="gateway.example")
-    here = signing.headers(bound=True)
-
-    for method, path, headers in (
-        ("GET", "/agent/projects", elsewhere),
-        ("DELETE", f"/agent/projects/{uuid.uuid4()}", here),
-        ("GET", "/agent/credits?limit=2", here),
-        ("GET", "/agent/projects", {k: v for k, v in here.items() if "Version" not in k}),
-        ("GET", "/agent/projects", here | {"X-Signature-Version": "3"}),
-        ("GET", "/agent/projects", here | {"Content-Digest": content_digest_of(b"x")}),
-    ):
-        answer = await send(dev_gateway, method, path, None, headers)
-        assert refusal(answer) == (401, "signature_invalid"), (method, path)
-    assert (await send(dev_gateway, "GET", "/agent/projects", None, here)).status == 200
-
-
-@pytest.mark.parametrize("path", ["/agent/deploy", "/agent/quote"])
-async def test_other_body_under_a_bound_signature_changes_nothing(
-    dev_gateway: DevGateway, path: str
-) -> None:
-    signing, name = by_key(dev_gateway), fresh_name()
-    headers = signing.headers("POST", path, body_of(name), bound=True)
-
-    for other in (body_of(fresh_name()), body_of(name) + b" ", b""):
-        answer = await send(dev_gateway, "POST", path, other, headers)
-        assert answer.status == 401, answer.body
-        headers = signing.headers("POST", path, body_of(name), bound=True)
-    held = await Wallet(dev_gateway).deploy(name)
-    assert refusal(held) == (402, "payment_required")  # nobody holds the name
 
 
 # Where signatures must be bound
@@ -309,64 +212,3 @@ def answered(gateway: DevGateway) -> list[int]:
     """The statuses of all requests for a list of projects, from the log."""
     lines = [json.loads(line) for line in gateway.log.splitlines() if line[:1] == "{"]
     return [line["status"] for line in lines if line.get("route") == "/agent/projects"]
-
-
-async def test_client_may_sign_bound_from_the_start(dev_gateway: DevGateway) -> None:
-    async with Client(dev_gateway.url, Signer(new_key()), bound=True) as client:
-        assert (await client.projects()).count == 0
-
-
-async def test_chain_that_cannot_be_asked_is_unavailable_and_the_nonce_still_good(
-    strict_gateway: DevGateway,
-) -> None:
-    signing = await deployed(strict_gateway, "base")
-    headers = signing.headers(bound=True) | {"X-Wallet-Chain": "base"}
-    node = json.loads((strict_gateway.data_dir / "chains/base/node.json").read_text())["pid"]
-    async with standing_still(node):
-        refused = await send(strict_gateway, "GET", "/agent/projects", None, headers)
-        by_a_key = await by_key(strict_gateway).ask(bound=True)
-
-    assert refusal(refused) == (502, "chain_unavailable")
-    assert refused.headers["Retry-After"]
-    assert by_a_key.status == 200
-    again = await send(strict_gateway, "GET", "/agent/projects", None, headers)
-    assert again.status == 200
-
-
-# Limits
-
-
-async def test_chains_are_asked_so_often_for_an_address_and_keys_go_on(
-    strict_gateway: DevGateway,
-) -> None:
-    """Four times as often as a wallet may make requests."""
-    here, elsewhere = ({"X-Forwarded-For": f"203.0.113.{last}"} for last in (7, 8))
-    # All are made first: what is counted must be asked within a minute.
-    *wallets, signing = [await deployed(strict_gateway) for _ in range(5)]
-    for wallet in wallets:
-        answers = [await wallet.ask(headers=here, bound=True) for _ in range(PER_MINUTE)]
-        assert [answer.status for answer in answers] == [200] * PER_MINUTE
-
-    refused = await signing.ask(headers=here, bound=True)
-
-    assert refusal(refused) == (429, "rate_limited")
-    assert 1 <= int(refused.headers["Retry-After"]) <= 60
-    assert (await signing.ask(headers=elsewhere, bound=True)).status == 200
-    assert (await by_key(strict_gateway).ask(headers=here, bound=True)).status == 200
-    assert (await call(strict_gateway, "GET", "/agent/chains", headers=here)).status == 200
-
-
-async def test_made_up_proofs_count_in_a_bucket_of_their_own(strict_gateway: DevGateway) -> None:
-    """Four times as many as other requests; and where nothing is paid they are no proofs."""
-    signing, proof = by_key(strict_gateway), {"X-Payment-Tx": "0x" + "ab" * 32}
-    listed = [await signing.ask(headers=proof, bound=True) for _ in range(PER_MINUTE + 1)]
-    assert [answer.status for answer in listed] == [200] * PER_MINUTE + [429]
-
-    offered = [
-        await signing.ask("POST", "/agent/deploy", b"{}", proof, bound=True)
-        for _ in range(4 * PER_MINUTE + 1)
-    ]
-
-    assert [answer.status for answer in offered] == [400] * 4 * PER_MINUTE + [402]
-    assert refusal(offered[-1]) == (402, "payment_pending")  # it may be none that is made up
-    assert 1 <= int(offered[-1].headers["Retry-After"]) <= 60

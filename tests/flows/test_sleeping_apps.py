@@ -1,10 +1,6 @@
 """Real apps that sleep: nothing is left running, and whatever comes first wakes them, whole."""
 
-import asyncio
 import contextlib
-import hashlib
-import io
-import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +16,6 @@ from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 
-MIB = 1024 * 1024
 SLEEPER = r"""
 const http = require('http'), crypto = require('crypto');
 const born = String(Date.now());
@@ -135,24 +130,6 @@ async def test_unused_app_leaves_nothing_but_files_and_is_ready_all_the_same(
     assert int(again.text) > int(page.text)
 
 
-async def test_50_requests_at_once_wake_one_app(sleeper: Sleeper) -> None:
-    await sleeper.falls_asleep()
-    asking = [
-        asyncio.create_task(fetch(sleeper.wallet.gateway, sleeper.name, f"/{n}")) for n in range(50)
-    ]
-    async with events(sleeper):  # it can't fall asleep before the last is answered
-        pages = await asyncio.gather(*asking)
-    assert {page.status for page in pages} == {200}
-    assert len({page.text for page in pages}) == 1
-
-
-async def test_100_mb_upload_wakes(sleeper: Sleeper) -> None:
-    await sleeper.falls_asleep()
-    body = os.urandom(MIB) * 100
-    page = await fetch(sleeper.wallet.gateway, sleeper.name, method="POST", data=io.BytesIO(body))
-    assert (page.status, page.text) == (200, hashlib.sha256(body).hexdigest())
-
-
 async def test_websocket_wakes_and_keeps_awake(sleeper: Sleeper) -> None:
     gateway = sleeper.wallet.gateway
     await sleeper.falls_asleep()
@@ -166,12 +143,6 @@ async def test_websocket_wakes_and_keeps_awake(sleeper: Sleeper) -> None:
         assert not await sleeper.is_asleep()
 
 
-async def test_stream_of_events_wakes(sleeper: Sleeper) -> None:
-    await sleeper.falls_asleep()
-    async with events(sleeper) as first:
-        assert first == b"data: awake\n"
-
-
 async def test_sleeping_app_sleeps_on_over_a_crash_of_the_gateway(sleeper: Sleeper) -> None:
     gateway = sleeper.wallet.gateway
     await sleeper.falls_asleep()
@@ -180,16 +151,6 @@ async def test_sleeping_app_sleeps_on_over_a_crash_of_the_gateway(sleeper: Sleep
     assert await sleeper.is_asleep()
     assert sleeper.is_gone()
     assert (await fetch(gateway, sleeper.name)).status == 200
-
-
-async def test_new_version_of_a_sleeping_app_serves(sleeper: Sleeper) -> None:
-    await sleeper.falls_asleep()
-    newer_files = {"index.js": SLEEPER.replace("s.end(born)", "s.end('newer')")}
-    newer = await sleeper.wallet.deploy(sleeper.name, newer_files)
-    assert newer.status == 200, newer.body
-    assert (await sleeper.wallet.settled(newer))["status"] == "ready"
-    page = await fetch(sleeper.wallet.gateway, sleeper.name)
-    assert (page.status, page.text) == (200, "newer")
 
 
 async def test_usage_tells_what_visitors_asked_and_nothing_else(sleeper: Sleeper) -> None:

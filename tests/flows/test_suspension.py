@@ -4,16 +4,13 @@ import json
 
 import pytest
 
-from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
 from support.gateway.gateway_fixture import DevGateway
 from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 
 REASON = "phishing, see ticket 7"
-LINGERING = HELLO | {
-    "package.json": '{"scripts": {"build": "sleep 300", "start": "node index.js"}}'
-}
 
 
 @pytest.fixture
@@ -86,54 +83,6 @@ async def test_suspended_name_is_held_until_it_is_resumed_and_runs_as_before(
     await until(lambda: is_answered(wallet, name, 200))
     assert await wallet.visit(name) == (200, "hello again")
     await until(lambda: burns(wallet))  # from a moment after its address answers
-
-
-async def test_first_deployment_under_way_is_given_up_and_deploys_again_afterwards(
-    dev_gateway: DevGateway, wallet: Wallet
-) -> None:
-    name = fresh_name()
-    first = await wallet.deploy_paid(name, LINGERING)
-
-    async def builds() -> bool:
-        stage: str = (await wallet.status(first)).body["deployment_status"]
-        return stage == "building"
-
-    await until(builds)
-    await dev_gateway.command("operator", "suspend", name, "--reason", REASON)
-
-    given_up = await wallet.settled(first)
-    assert (given_up["reason_code"], REASON in given_up["reason"]) == ("project_blocked", True)
-    await until(lambda: is_answered(wallet, name, 403))
-    await dev_gateway.command("operator", "resume", name)
-    again = await wallet.deploy(name)
-    assert (await wallet.settled(again))["status"] == "ready"
-
-
-async def test_suspended_wallet_deploys_nothing_and_keeps_its_credits(
-    dev_gateway: DevGateway, wallet: Wallet
-) -> None:
-    names = [fresh_name(), fresh_name()]
-    for name in names:
-        await wallet.settled(await wallet.deploy_paid(name))
-    balance = (await wallet.call("GET", "/agent/credits")).body["balance_micro_usd"]
-
-    _, document = await dev_gateway.command(
-        "operator", "suspend", "--wallet", wallet.address, "--reason", REASON
-    )
-
-    assert sorted(each["name"] for each in document["suspended"]) == sorted(names)
-    for name in names:
-        await until(lambda name=name: is_answered(wallet, name, 403))
-    refused = await wallet.deploy(fresh_name())
-    assert (refused.status, refused.body["code"]) == (403, "project_blocked")
-    left = (await wallet.call("GET", "/agent/credits")).body["balance_micro_usd"]
-    assert balance - left < 1_000
-    single, _ = await dev_gateway.command("operator", "resume", names[0])
-    assert single == 2  # the wallet is what is suspended
-
-    await dev_gateway.command("operator", "resume", "--wallet", wallet.address)
-    for name in names:
-        await until(lambda name=name: is_answered(wallet, name, 200))
 
 
 async def test_owner_may_delete_what_is_suspended(dev_gateway: DevGateway, wallet: Wallet) -> None:

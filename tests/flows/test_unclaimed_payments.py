@@ -45,57 +45,6 @@ async def test_client_that_died_after_paying_finds_its_credits(wallet: Wallet) -
     assert deployed.status == 200, deployed.body
 
 
-async def test_payment_in_the_other_token_on_the_other_chain_is_found_too(wallet: Wallet) -> None:
-    await wallet.fund(chain="base")
-    await wallet.pay(300_000, chain="base", token="usdt")
-    await wallet.pay(200_000)
-    await until_credited(wallet, 0.5)
-
-
-async def test_payment_found_before_it_is_presented_deploys_once(wallet: Wallet) -> None:
-    name = fresh_name()
-    await wallet.deploy(name)
-    tx = await wallet.pay(500_000)
-    await until_credited(wallet, 0.5)
-    deployed = await wallet.deploy(name, tx=tx)
-    assert deployed.status == 200, deployed.body
-    again = await wallet.deploy(name, tx=tx)
-    assert again.status == 409
-    assert again.body["deploymentId"] == deployed.body["deploymentId"]
-    assert await balance_of(wallet) == 0.5
-
-
-async def test_part_that_was_found_first_is_not_asked_for_again(wallet: Wallet) -> None:
-    name = fresh_name()
-    await wallet.deploy(name)
-    tx = await wallet.pay(200_000)
-    await until_credited(wallet, 0.2)
-    short = await wallet.deploy(name, tx=tx)
-    assert (short.status, short.body["code"]) == (402, "payment_short")
-    assert int(short.body["amount_token"]) == 300_000
-    rest = await wallet.pay(300_000)
-    assert (await wallet.deploy(name, tx=rest)).status == 200
-
-
-async def test_large_payment_waits_until_it_is_safe(wallet: Wallet) -> None:
-    """The local chain calls a block safe once another lies on it."""
-    await wallet.fund(amount=200_000_000)
-    name, url = fresh_name(), rpc_url(wallet)
-    await rpc(url, "evm_setAutomine", False)  # no block but those of this test
-    try:
-        tx = await wallet.pay(100_000_001, mined=False)
-        await rpc(url, "anvil_mine", "0x1")
-        waiting = await wallet.deploy(name, tx=tx)
-        assert (waiting.status, waiting.body["code"]) == (402, "payment_pending")
-        assert "safe" in waiting.body["error"]
-        assert "amount_token" not in waiting.body
-        assert await balance_of(wallet) == 0
-        await rpc(url, "anvil_mine", "0x1")
-        assert (await wallet.deploy(name, tx=tx)).status == 200
-    finally:
-        await rpc(url, "evm_setAutomine", True)
-
-
 async def test_app_paid_for_by_a_dropped_payment_is_suspended_until_it_is_mined_again(
     wallet: Wallet,
 ) -> None:

@@ -11,8 +11,8 @@ import pytest
 from starlette.requests import Request
 
 from moorage.api.http.caller import Caller
-from moorage.api.http.payment import accounted, read_payment
-from moorage.api.http.problems import PROBLEMS, error_response
+from moorage.api.http.payment import accounted, read_payment, repeated
+from moorage.api.http.problems import PROBLEMS, error_response, json_response
 from moorage.api.http.request_context import CALLER, PAID
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import (
@@ -20,6 +20,8 @@ from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
     MoorageError,
+    NameUnavailable,
+    NonceReused,
     PaymentAlreadyUsed,
     PaymentError,
     PaymentMalformed,
@@ -30,13 +32,28 @@ from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.payments.protocols.authorization import encode_base64, encode_base64url
-from moorage.payments.protocols.evidence import AuthorizationEvidence
+from moorage.payments.protocols.evidence import (
+    AuthorizationEvidence,
+    PaymentMeans,
+    TransactionEvidence,
+)
+from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.payment_required import PaymentRequired
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.database import Database
-from moorage.storage.money import payments
-from support.books.records_fixture import ALICE, ARBITRUM, BOB, USDT, fresh_hash, fund, transfer
+from moorage.storage.money import accounts, payments
+from moorage.wire.problems import PaymentState
+from support.books.records_fixture import (
+    ALICE,
+    ARBITRUM,
+    BOB,
+    USDC,
+    USDT,
+    fresh_hash,
+    fund,
+    transfer,
+)
 from support.gateway.clock import MovableClock
 from support.gateway.fakes import (
     FakeSettlements,
@@ -470,3 +487,74 @@ def test_near_miss_beside_a_payment_is_no_matter() -> None:
     paid = fresh_hash()
     both = request_with({"X-Payment-Tx": paid, "X-Payment-Hash": paid})
     assert read_payment(both, CHAINS).evidence is not None
+
+
+# What no row of the table is
+
+
+def outcome(error: MoorageError) -> PaymentOutcome:
+    assert isinstance(error.payment, PaymentOutcome)
+    return error.payment
+
+
+async def test_authorization_stays_unspent_until_it_was_settled(world: World) -> None:
+    evidence, refusal = authorizes(), NameUnavailable()
+    told = await world.outcomes.after_refusal(evidence, wallet=ALICE, refusal=refusal)
+    assert (told.state, told.do_not_pay_again) == (PaymentState.UNUSED, False)
+    settled = await world.settlements.settle(
+        chain=ARBITRUM, token=USDC, authorization=evidence.authorization, unique_name=None
+    )
+    told = await world.outcomes.after_refusal(evidence, wallet=ALICE, refusal=refusal)
+    assert (told.tx_hash, told.state) == (settled, PaymentState.PENDING)  # not in the books yet
+
+
+async def test_refusal_of_the_payment_itself_asks_no_chain_again(world: World) -> None:
+    refusal = PaymentNotFound("nothing", looked_for={})
+    _, body = await world.answer(refusal, world.shown(transfer(ALICE, 5)))
+    check(body, "not_found", 0)
+    assert await accounts.balance(world.db, ALICE) == 0
+
+
+async def test_refused_signature_tells_what_the_books_know_and_asks_no_chain(world: World) -> None:
+    states = []
+    for shown in (await world.credited_before(), world.shown(transfer(ALICE, 7))):
+        scope = request_with(shown | {"X-Wallet-Address": ALICE}).scope
+        del scope[CALLER]  # nobody has authenticated
+        refused = await accounted(world.outcomes, CHAINS, Request(scope), NonceReused())
+        states.append(outcome(refused).state)
+    assert states == [PaymentState.CREDITED, PaymentState.PENDING]
+    assert world.chain.asked == 0
+    assert await accounts.balance(world.db, ALICE) == 5
+
+
+@pytest.mark.parametrize(
+    ("headers", "state"),
+    [
+        ({"X-Payment-Tx": "0x12"}, PaymentState.PENDING),
+        ({"PAYMENT-SIGNATURE": "e30="}, PaymentState.UNUSED),
+        ({"Authorization": "Payment e30"}, PaymentState.UNUSED),
+    ],
+)
+async def test_payment_that_cannot_be_read_is_never_told_as_missing(
+    world: World, headers: Headers, state: PaymentState
+) -> None:
+    refusal = PaymentMalformed("it", "is wrong")
+    told = outcome(await accounted(world.outcomes, CHAINS, request_with(headers), refusal))
+    assert (told.tx_hash, told.state) == (None, state)
+
+
+async def test_repeated_request_tells_of_its_own_payment(world: World) -> None:
+    first = json_response({"projectId": "p", "payment": None}, headers=[("Payment-Receipt", "r")])
+    for shown in (World.credited_now, World.pending):
+        paid = (await shown(world))["X-Payment-Tx"]
+        evidence = TransactionEvidence(PaymentMeans(ARBITRUM, USDC), paid)
+        again = await repeated(world.outcomes, first, evidence, wallet=ALICE)
+        body = msgspec.json.decode(bytes(again.body))
+        assert (body["projectId"], body["payment"]["tx"]) == ("p", paid)
+        assert body["payment"]["state"] == STATES[shown][0]
+        assert again.headers["payment-receipt"] == "r"
+    assert await repeated(world.outcomes, first, None, wallet=ALICE) is first
+
+
+def test_without_a_payment_nothing_is_told_of_one() -> None:
+    assert b"payment" not in error_response(NameUnavailable(), challenges=CHALLENGES, url=URL).body
