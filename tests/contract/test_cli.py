@@ -263,16 +263,6 @@ async def test_copy_of_a_release_is_told_to_start_and_never_to_build(terminal: T
     assert outcome.err.split() == ["queued", "starting", "ready"]
 
 
-async def test_other_wallet_signs_with_its_own_key(terminal: Terminal) -> None:
-    listed = {"wallet": "0x", "count": 0, "projects": []}
-    terminal.gateway.other["GET", "/agent/projects"] = [JSONResponse(listed)]
-    outcome = await terminal.run("projects", "--wallet", "1")
-    assert (outcome.code, outcome.out) == (
-        0,
-        "No projects yet. Next: moorage deploy DIR --name NAME\n",
-    )
-
-
 @pytest.fixture
 def broken_pipe() -> Iterator[int]:
     """A pipe's end to write to, whose reader has left."""
@@ -451,16 +441,6 @@ async def test_topup_shows_the_price_pays_and_prints_the_balance(terminal: Termi
     }
 
 
-async def test_topup_nobody_approved_is_not_paid(terminal: Terminal) -> None:
-    outcome = await terminal.run("topup", "0.50", "--json")
-    assert (outcome.code, outcome.document["code"]) == (3, "payment_refused")
-    assert terminal.node.sent == []
-
-
-async def test_topup_of_no_amount_is_wrong_usage(terminal: Terminal) -> None:
-    assert (await terminal.run("topup", "much", "--yes")).code == 2
-
-
 async def test_webhook_is_set_shown_and_removed(terminal: Terminal) -> None:
     shown = {
         "url": "https://hooks.example/",
@@ -489,19 +469,6 @@ async def test_webhook_is_set_shown_and_removed(terminal: Terminal) -> None:
     assert (await terminal.run("webhook", "show", "--json")).document == shown
 
     assert (await terminal.run("webhook", "remove", "--json")).document == {"status": "deleted"}
-
-
-@pytest.mark.parametrize("arguments", [["set"], ["show", "https://hooks.example/"], ["look"]])
-async def test_webhook_of_wrong_usage_asks_nothing(
-    terminal: Terminal, arguments: list[str]
-) -> None:
-    assert (await terminal.run("webhook", *arguments)).code == 2
-    assert terminal.gateway.nonces == set()
-
-
-async def test_no_webhook_is_said_with_the_code_of_what_is_not_there(terminal: Terminal) -> None:
-    terminal.gateway.other["GET", "/agent/webhook"] = [problem(404, "webhook_not_found")]
-    assert (await terminal.run("webhook", "show")).code == 5
 
 
 def log_page(*texts: str, **changes: Any) -> dict[str, Any]:
@@ -635,14 +602,6 @@ async def test_domain_is_added_looked_at_and_removed(terminal: Terminal) -> None
     )
     removed = await terminal.run("domains", project_id, "remove", "shop.example")
     assert removed.out == "shop.example is removed.\n"
-
-
-@pytest.mark.parametrize("arguments", [["add"], ["list", "shop.example"], ["look", "a.example"]])
-async def test_domains_of_wrong_usage_asks_nothing(
-    terminal: Terminal, arguments: list[str]
-) -> None:
-    assert (await terminal.run("domains", "shop", *arguments)).code == 2
-    assert terminal.gateway.nonces == set()
 
 
 async def test_refused_times_of_usage_are_told_by_their_flags(terminal: Terminal) -> None:

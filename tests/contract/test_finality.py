@@ -253,13 +253,6 @@ async def test_what_was_spent_of_a_payment_taken_back_is_owed(chain: Watched) ->
 # Who can't be believed reverses nothing.
 
 
-async def dropped(chain: Watched) -> str:
-    tx_hash = await paid(chain)
-    await chain.reorganise(1)
-    await chain.mine(2)
-    return tx_hash
-
-
 async def checked(chain: Watched, *urls: str, times: int = 4) -> None:
     look = chain.finality_check(*urls)
     for _ in range(times):
@@ -267,42 +260,6 @@ async def checked(chain: Watched, *urls: str, times: int = 4) -> None:
             await look.check()
         except ChainUnavailable:
             continue
-
-
-async def test_node_that_cannot_be_reached_reverses_nothing(
-    chain: Watched, arbitrum_proxy: RpcProxy
-) -> None:
-    tx_hash = await dropped(chain)
-
-    async def fail(_: web.Request) -> web.StreamResponse:
-        return web.Response(status=503)
-
-    arbitrum_proxy.respond = fail
-    await checked(chain, arbitrum_proxy.url)
-    assert await standing(chain, tx_hash) == [PROVISIONAL]
-
-
-async def test_payment_that_another_node_still_has_is_not_taken_back(
-    chain: Watched, arbitrum_proxy: RpcProxy
-) -> None:
-    """One of two nodes is on another branch, or says so."""
-    tx_hash = await paid(chain)
-    await chain.mine(2)
-    (payment,) = await chain.payments(tx_hash)
-
-    def other_branch(method: str, result: Any) -> Any:
-        if method == "eth_getTransactionReceipt":
-            return None
-        if method == "eth_getBlockByNumber" and int(result["number"], 16) == payment.block_number:
-            return {**result, "hash": "0x" + "0f" * 32}
-        return result
-
-    arbitrum_proxy.alter = other_branch
-    await checked(chain, arbitrum_proxy.url, chain.url)
-    await checked(chain, chain.url, arbitrum_proxy.url)
-    (after,) = await chain.payments(tx_hash)
-    assert after.status is PaymentStatus.CREDITED
-    assert await chain.balance() == 500_000
 
 
 @pytest.mark.parametrize(

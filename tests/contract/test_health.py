@@ -140,17 +140,6 @@ async def test_answers_of_500_and_above_are_waited_out_and_told(
     assert asked > 1
 
 
-async def test_body_is_not_waited_for(tmp_path: Path) -> None:
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await asyncio.Event().wait()
-        return response
-
-    async with serving(handler, tmp_path / "app.sock"):
-        await healthy(tmp_path / "app.sock")
-
-
 async def test_silence_is_told(tmp_path: Path) -> None:
     async def handler(_: web.BaseRequest) -> web.StreamResponse:
         await asyncio.Event().wait()

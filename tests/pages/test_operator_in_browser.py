@@ -2,10 +2,8 @@
 
 import asyncio
 import re
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
 
 import aiohttp
 import pytest
@@ -42,12 +40,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
         screening=",".join((sys.executable, "-I", str(program))),
     ) as gateway:
         yield gateway
-
-
-@pytest.fixture
-def home(gateway: DevGateway) -> str:
-    """The operator's port."""
-    return str(gateway.info["operator"])
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -124,44 +116,6 @@ async def test_a_refund_sends_tokens_back_once(
     await expect(report.get_by_role("table")).to_contain_text("0.250000", timeout=60_000)
 
 
-async def test_a_held_payment_is_released(
-    operator: Visitor, gateway: DevGateway, wallet: Wallet
-) -> None:
-    tx_hash = await wallet.pay(REFUSED)
-
-    async def is_held() -> bool:
-        page = await operator.open("/operator/refunds")
-        held = await page.get_by_role("link", name="Decide").count()
-        await page.close()
-        return held == 1
-
-    await until(is_held, pause_seconds=0.5)
-    page = await operator.open("/operator/refunds")
-    await expect(page.get_by_text("on a list")).to_be_visible()
-    await page.get_by_role("link", name="Decide").click()
-    await expect(page.get_by_text(tx_hash).first).to_be_visible()
-    await fill(page, "Release the payment", "I asked them")
-    await expect(page.get_by_text("The payment is credited to who paid")).to_be_visible()
-    account = await wallet.call("GET", "/agent/credits")
-    assert account.body["balance_micro_usd"] == REFUSED
-
-
-async def test_a_suspended_app_answers_403_until_it_is_resumed(
-    operator: Visitor, wallet: Wallet
-) -> None:
-    name = fresh_name()
-    await wallet.settled(await wallet.deploy_paid(name))
-    page = await operator.open(f"/operator/projects/{name}")
-    await fill(page, "Suspend the project", "phishing")
-
-    async def answers(status: int) -> bool:
-        return (await wallet.visit(name))[0] == status
-
-    await until(lambda: answers(403))
-    await fill(page, "Lift the suspension", "it was not")
-    await until(lambda: answers(200))
-
-
 async def test_a_project_is_deleted_once_its_name_is_typed_and_kept_until_then(
     operator: Visitor, gateway: DevGateway, wallet: Wallet
 ) -> None:
@@ -216,34 +170,6 @@ async def test_a_project_is_deleted_once_its_name_is_typed_and_kept_until_then(
         return "project.deleted" in await told()
 
     await until(is_gone, seconds=180, pause_seconds=0.2)
-
-
-async def test_an_audit_names_a_forged_row(
-    operator: Visitor, gateway: DevGateway, wallet: Wallet
-) -> None:
-    await wallet.settled(await wallet.deploy_paid(fresh_name()))
-    page = await operator.open("/operator/books")
-
-    async def audit() -> None:
-        await page.get_by_role("button", name="Run an audit").click()
-        await expect(page.get_by_role("heading", name="What it found")).to_be_visible(
-            timeout=60_000
-        )
-
-    await audit()
-    await expect(page.get_by_text("was credited with")).to_have_count(0)
-    forge(gateway, +1)
-    try:
-        await audit()
-        await expect(page.get_by_text("was credited with").first).to_be_visible()
-    finally:
-        forge(gateway, -1)
-
-
-def forge(gateway: DevGateway, more: int) -> None:
-    """Change a row as nobody may."""
-    with closing(sqlite3.connect(gateway.data_dir / "moorage.db", timeout=30)) as books, books:
-        books.execute("UPDATE payments SET credited_micro_usd = credited_micro_usd + ?", (more,))
 
 
 async def test_the_public_host_has_no_operators_pages(gateway: DevGateway) -> None:

@@ -148,24 +148,6 @@ async def test_link_is_opened_by_a_button_once_and_a_preview_uses_up_nothing(
     assert path.rpartition("/")[2] not in dev_gateway.log
 
 
-async def test_revoked_link_signs_out_whoever_has_opened_it(
-    new_visitor: NewVisitor, dev_gateway: DevGateway
-) -> None:
-    wallet = Wallet(dev_gateway)
-    made = await link_of(wallet, label="for the designer")
-    guest = await new_visitor(scripts=False)
-    page = await guest.open(path_of(made, dev_gateway))
-    await page.get_by_role("button", name="Open").click()
-    await page.wait_for_url(re.compile("/wallet$"))
-    await expect(page.locator("header")).to_contain_text("Read-only")
-    links = (await wallet.call("GET", "/agent/links")).body["links"]
-    assert [(each["label"], each["usedAt"] is not None) for each in links] == [
-        ("for the designer", True)
-    ]
-    await wallet.call("DELETE", f"/agent/links/{made['id']}")
-    assert not await is_signed_in(guest)
-
-
 SIGN_OUT_ALL = """
 async () => {
   const form = document.querySelector("form[action='/sign-out']");
@@ -329,25 +311,6 @@ async def test_contract_wallet_signs_in_by_its_code_on_the_chain(dev_gateway: De
         elsewhere = dev_gateway.info["chains"]["arbitrum"]["chain_id"]
         fields = await hand.signed(address, owner.key.hex(), elsewhere)
         assert await hand.sign_in(fields) == 401
-
-
-async def test_signed_text_counts_once_and_only_as_it_was_issued(dev_gateway: DevGateway) -> None:
-    owner = Account.create()
-    chain_id = dev_gateway.info["chains"]["base"]["chain_id"]
-    async with aiohttp.ClientSession() as session:
-        hand = Hand(dev_gateway, session)
-        fields = await hand.signed(owner.address, owner.key.hex(), chain_id)
-        for changed in (
-            {"nonce": "a" * 48},
-            {"issued_at": str(int(fields["issued_at"]) + 1)},
-            {"address": Account.create().address},
-            {"chain": "1"},
-        ):
-            assert await hand.sign_in({**fields, **changed}) == 401
-        hand.headers = {"Origin": "http://app.example"}
-        assert await hand.sign_in(fields) == 400
-        hand.headers = {"Origin": dev_gateway.url}
-        assert [await hand.sign_in(fields), await hand.sign_in(fields)] == [303, 401]
 
 
 async def test_address_in_a_mail_leads_whoever_is_signed_in_to_the_page(

@@ -13,7 +13,6 @@ from support.gateway.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-PROJECT_PAGES = ["deployments", "logs", "metrics", "variables", "domains", "settings", "delete"]
 SLOW_MS = 120_000  # only to end a hung test
 TALKER = HELLO | {
     "package.json": '{"name": "talker", "version": "1.0.0", "scripts": '
