@@ -3,11 +3,13 @@
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Awaitable, Collection
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
+from moorage.errors import MoorageError
 from support.books.yielding import YieldingDatabase
 from support.gateway.clock import MovableClock
 
@@ -24,13 +26,36 @@ class BookModel(RuleBasedStateMachine):
         self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
         self.clock = MovableClock()
 
+    def let(self, act: Awaitable[object]) -> None:
+        """Do it; what it refuses, or puts off, is for the next time."""
+        self.clock.advance(1)
+
+        async def done() -> None:
+            try:
+                await act
+            except MoorageError:
+                return
+
+        self.runner.run(done())
+
     def teardown(self) -> None:
         self.db.close()
         self.runner.close()
         shutil.rmtree(self.directory)
 
 
-def run_histories(model: type[BookModel], template: Path, *, histories: int, steps: int) -> None:
+AS_FOUND = (Phase.explicit, Phase.reuse, Phase.generate)
+"""The phases without those that look for a shorter history, which may take minutes."""
+
+
+def run_histories(
+    model: type[BookModel],
+    template: Path,
+    *,
+    histories: int,
+    steps: int,
+    phases: Collection[Phase] = tuple(Phase),
+) -> None:
     """Tries so many histories of at most so many steps."""
     model.template = template
     run_state_machine_as_test(
@@ -38,6 +63,7 @@ def run_histories(model: type[BookModel], template: Path, *, histories: int, ste
         settings=settings(
             max_examples=histories,
             stateful_step_count=steps,
+            phases=phases,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

@@ -95,18 +95,6 @@ class Client:
 
 
 @movable
-async def test_slow_body_within_the_least_rate_arrives_however_long_it_takes() -> None:
-    client = Client(arrivals())
-    reading = await client.reading()
-    for _ in range(400):  # more than an hour
-        await passes(10)
-        client.send(SECOND * 10)
-        await turns()
-    client.send(b"", more=False)
-    assert await reading == 4000 * MIN_BYTES_PER_SECOND
-
-
-@movable
 async def test_body_slower_than_that_ends_when_the_grace_is_used_up() -> None:
     client = Client(arrivals())
     reading = await client.reading()
@@ -117,20 +105,6 @@ async def test_body_slower_than_that_ends_when_the_grace_is_used_up() -> None:
     await passes(2.9)
     assert not reading.done()
     await passes(0.2)
-    with pytest.raises(BodyStalled):
-        await reading
-
-
-@movable
-async def test_much_at_first_is_no_excuse_for_a_trickle() -> None:
-    client = Client(arrivals())
-    client.send(SECOND * 2000)
-    reading = await client.reading()
-    for _ in range(2):
-        await passes(GRACE_SECONDS / 2 - 0.1)
-        client.send(b"x")
-        await turns()
-    await passes(1)
     with pytest.raises(BodyStalled):
         await reading
 
@@ -190,23 +164,6 @@ async def test_newcomer_takes_the_place_of_the_slowest() -> None:
     for client, task in ((fast, readings[1]), (newcomer, reading)):
         client.send(b"", more=False)
         await task
-
-
-@movable
-async def test_wallet_that_paid_has_a_place_of_its_own() -> None:
-    bodies = arrivals(PlaceLimits(strangers=1, paid=1))
-    paying = Client(bodies, wallet=PAYING)
-    reading = await paying.reading()
-    await passes(GRACE_SECONDS - 1)
-    others = [await Client(bodies, wallet=f"0x{number}").reading() for number in range(3)]
-    await turns()
-    assert [task.done() for task in others] == [True, True, False]
-    paying.send(b"", more=False)
-    assert await reading == 0
-    for task in others[:2]:
-        with pytest.raises(UploadDisplaced):
-            await task
-    others[2].cancel()
 
 
 @movable

@@ -7,16 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
-from moorage.errors import MoorageError, PaymentPending
+from moorage.errors import PaymentPending
 from moorage.ledger.ledger import held_account
 from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer
@@ -28,7 +26,7 @@ from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.payments import PaymentStatus
 from moorage.storage.money import accounts, payments
-from support.books.book_model import BookModel
+from support.books.book_model import AS_FOUND, BookModel, run_histories
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT
 from support.chains.chain_in_memory import TAGS, ChainInMemory, Sent
 from support.gateway.fakes import paywall_of
@@ -142,12 +140,12 @@ class Moves(BookModel):
 
     @rule()
     def watch(self) -> None:
-        self._let(self.watcher.look())
+        self.let(self.watcher.look())
 
     @rule(after_ms=st.sampled_from((1, 5_000, 1_000_000)))
     def ask_again(self, after_ms: int) -> None:
         self.clock.advance(after_ms)
-        self._let(self.watcher.ask_again())
+        self.let(self.watcher.ask_again())
 
     @rule()
     def restart(self) -> None:
@@ -155,14 +153,14 @@ class Moves(BookModel):
 
     @rule()
     def look_again(self) -> None:
-        self._let(self.finality_check.check())
+        self.let(self.finality_check.check())
 
     @precondition(lambda self: self.sent)
     @rule(wallet=st.sampled_from(PAYERS), token=st.sampled_from((USDC, USDT)), data=st.data())
     def present(self, wallet: str, token: object, data: st.DataObject) -> None:
         means = PaymentMeans(chain=ARBITRUM, token=token)  # type: ignore[arg-type]
         evidence = TransactionEvidence(means, data.draw(st.sampled_from(self.sent)))
-        self._let(self.paywall.take(evidence, wallet=wallet, body_digest="00" * 32))
+        self.let(self.paywall.take(evidence, wallet=wallet, body_digest="00" * 32))
 
     @rule(silent=st.booleans())
     def have_screening_fail_or_answer(self, silent: bool) -> None:
@@ -243,31 +241,9 @@ class Moves(BookModel):
         chain_id = ARBITRUM.chain_id
         return self.runner.run(payments.of_transaction(self.db, chain_id=chain_id, tx_hash=tx_hash))
 
-    def _let(self, act: object) -> None:
-        """Do it; what it refuses, or puts off, is for the next time."""
-        self.clock.advance(1)
-
-        async def done() -> None:
-            try:
-                await act  # type: ignore[misc]
-            except MoorageError:
-                return
-
-        self.runner.run(done())
-
 
 def test_verdicts_survive_every_move_and_nobody_loses_money(migrated: Path) -> None:
-    Moves.template = migrated
-    run_state_machine_as_test(
-        Moves,
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=30,
-            phases=[Phase.explicit, Phase.reuse, Phase.generate],
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(Moves, migrated, histories=60, steps=30, phases=AS_FOUND)
 
 
 @pytest.mark.parametrize("shift", [0, 1])

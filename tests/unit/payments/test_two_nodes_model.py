@@ -10,9 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, cast
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, precondition, rule
 
 from moorage.errors import MoorageError
 from moorage.ledger.metering import Metering
@@ -24,7 +23,7 @@ from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.payments import Finality, Payment, PaymentStatus
 from moorage.storage.money import accounts, payments
-from support.books.book_model import BookModel
+from support.books.book_model import AS_FOUND, BookModel, run_histories
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC
 from support.chains.chain_in_memory import TAGS, ChainInMemory, Sent
 from support.chains.nodes_in_memory import HONEST, LIAR, NodesInMemory, Refused, Silent
@@ -198,16 +197,16 @@ class TwoNodes(BookModel):
         tx_hash = self.chain.fresh_hash()
         self.liar.fakes[tx_hash] = (self.chain.blocks[-1].hash, Sent(payer, USDC, amount))
         self.liar.share = max(self.liar.share, 0.01)
-        self._let(self.watcher.look())
+        self.let(self.watcher.look())
 
     # What the gateway and its operator do
 
     @rule()
     def tick(self) -> None:
-        self._let(self.watcher.look())
+        self.let(self.watcher.look())
         self.clock.advance(1_000_000)
-        self._let(self.watcher.ask_again())
-        self._let(self.finality.check())
+        self.let(self.watcher.ask_again())
+        self.let(self.finality.check())
 
     @rule()
     def grow_old(self) -> None:
@@ -226,7 +225,7 @@ class TwoNodes(BookModel):
     def present(self, wallet: str, data: st.DataObject) -> None:
         tx_hash = data.draw(st.sampled_from([*self.sent, *self.liar.fakes]))
         evidence = TransactionEvidence(PaymentMeans(chain=ARBITRUM, token=USDC), tx_hash)
-        self._let(self.paywall.take(evidence, wallet=wallet, body_digest="00" * 32))
+        self.let(self.paywall.take(evidence, wallet=wallet, body_digest="00" * 32))
 
     @precondition(lambda self: self.sent or self.liar.fakes)
     @rule(data=st.data())
@@ -294,28 +293,6 @@ class TwoNodes(BookModel):
         chain_id = ARBITRUM.chain_id
         return self.runner.run(payments.of_transaction(self.db, chain_id=chain_id, tx_hash=tx_hash))
 
-    def _let(self, act: object) -> None:
-        """Do it; what it refuses, or puts off, is for the next time."""
-        self.clock.advance(1)
-
-        async def done() -> None:
-            try:
-                await act  # type: ignore[misc]
-            except MoorageError:
-                return
-
-        self.runner.run(done())
-
 
 def test_no_single_node_makes_money_or_unmakes_it(migrated: Path) -> None:
-    TwoNodes.template = migrated
-    run_state_machine_as_test(
-        TwoNodes,
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=30,
-            phases=[Phase.explicit, Phase.reuse, Phase.generate],
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(TwoNodes, migrated, histories=60, steps=30, phases=AS_FOUND)

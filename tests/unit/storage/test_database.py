@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import bindparam, func, insert, literal, select, update
 
-from moorage.errors import CommitUnknown, DatabaseUnavailable, UniqueViolation
+from moorage.errors import CommitUnknown, DatabaseUnavailable
 from moorage.storage import sqlite as module
 from moorage.storage.database import Statement, Transaction
 from moorage.storage.schema import postings, wallets
@@ -85,30 +85,6 @@ class Held:
 
     def release(self) -> None:
         self._gate.set()
-
-
-@pytest.mark.parametrize("durable", [True, False])
-async def test_what_is_written_is_read_once_the_block_ends(
-    db: FaultyDatabase, durable: bool
-) -> None:
-    async with db.transaction(durable=durable) as tx:
-        await tx.execute(ADD, wallet=ALICE, amount=5)
-        assert await tx.one(BALANCE, wallet=ALICE) == (5,)
-        assert await db.one(BALANCE, wallet=ALICE) is None
-    assert await db.one(BALANCE, wallet=ALICE) == (5,)
-
-
-async def test_error_in_the_block_rolls_back_and_goes_through(db: FaultyDatabase) -> None:
-    async def fail(_: Transaction) -> None:
-        raise RuntimeError("mine")
-
-    with pytest.raises(RuntimeError, match="mine"):
-        await write(db, fail)
-    assert not db.is_writing  # nobody else has to wait for it
-    assert not db.is_writing  # nobody else has to wait for it
-
-    assert await db.one(BALANCE, wallet=ALICE) is None
-    assert await usable(db)
 
 
 async def test_cancellation_in_the_block_rolls_back(db: FaultyDatabase) -> None:
@@ -307,13 +283,6 @@ async def test_error_in_the_middle_of_the_rows_is_unavailable(db: FaultyDatabase
 
     db.allow_reads()
     assert len(await db.all(MANY_ROWS)) == 100_000
-
-
-async def test_same_key_twice_is_a_unique_violation(db: FaultyDatabase) -> None:
-    await add(db, ALICE)
-    with pytest.raises(UniqueViolation):
-        await add(db, ALICE)
-    assert await usable(db)
 
 
 async def test_broken_rule_of_the_schema_is_our_own_fault(db: FaultyDatabase) -> None:
