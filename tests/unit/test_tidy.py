@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from moorage.settings import Settings
 
@@ -156,29 +155,26 @@ def test_every_module_is_imported_by_another() -> None:
     assert lonely - ENTRIES == set()
 
 
-@pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(Settings)])
-def test_every_setting_is_read(field: str) -> None:
-    reading = re.compile(rf"(?:settings|self)\.{field}\b")
-    assert any(reading.search(text) for text in SOURCES.values())
+def test_every_setting_is_read() -> None:
+    read = {
+        name
+        for text in SOURCES.values()
+        for reading in (r"settings\.(\w+)", r"self\.(\w+)")
+        for name in re.findall(reading, text)
+    }
+    assert {field.name for field in msgspec.structs.fields(Settings)} - read == set()
 
 
-def error_names() -> list[str]:
-    return [
-        node.name
+def test_every_error_is_used() -> None:
+    errors = PACKAGE / "errors.py"
+    words = {
+        word
         for path, text in SOURCES.items()
-        if path == PACKAGE / "errors.py"
-        for node in nodes_of(text)
-        if isinstance(node, ast.ClassDef)
-    ]
-
-
-@pytest.mark.parametrize("name", error_names())
-def test_every_error_is_used(name: str) -> None:
-    assert any(
-        re.search(rf"\b{name}\b", text)
-        for path, text in SOURCES.items()
-        if path != PACKAGE / "errors.py"
-    )
+        if path != errors
+        for word in re.findall(r"\w+", text)
+    }
+    declared = {n.name for n in nodes_of(SOURCES[errors]) if isinstance(n, ast.ClassDef)}
+    assert declared - words == set()
 
 
 def test_module_names_are_nouns_of_the_field() -> None:

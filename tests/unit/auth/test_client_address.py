@@ -1,5 +1,3 @@
-import tracemalloc
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,7 +99,7 @@ def test_any_text_gives_an_address_without_an_error(peer: str, fields: list[str]
 
 def test_network_with_thousands_of_64s_gets_a_few_keys_whoever_else_asks() -> None:
     proxies = TrustedProxies(clock=MovableClock())
-    crowd = {proxies.limit_key(f"2001:db8:1:{number:x}::1") for number in range(5_000)}
+    crowd = {proxies.limit_key(f"2001:db8:1:{number:x}::1") for number in range(2_000)}
 
     assert len(crowd) == 17
     assert "2001:db8:1::/48" in crowd
@@ -142,12 +140,10 @@ def test_step_of_the_wall_clock_forgets_no_crowd() -> None:
 
 def test_networks_without_number_are_not_all_remembered() -> None:
     proxies = TrustedProxies(clock=MovableClock())
-    tracemalloc.start()
-    try:
-        for number in range(60_000):
-            proxies.limit_key(f"2001:{number:x}:1:2::1")
-        kept, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    for number in range(17):
+        proxies.limit_key(f"2001:db8:1:{number:x}::1")
+    assert proxies.limit_key("2001:db8:1:ffff::1") == "2001:db8:1::/48"
 
-    assert kept < 8 * 1024 * 1024
+    for number in range(10_000):
+        proxies.limit_key(f"2002:{number:x}:1:2::1")
+    assert proxies.limit_key("2001:db8:1:ffff::1") == "2001:db8:1:ffff::/64"

@@ -32,9 +32,8 @@ async def serving_app(yard: Yard, project: Project) -> Deployment:
 async def crash_and_restart(yard: Yard, app: Deployment, times: int) -> None:
     for _ in range(times):
         yard.runtime.die(app.id)
-        while app.id not in yard.runtime.apps:
-            await yard.reconcile()
-            yard.clock.advance(1_000)
+        await yard.until_restarted(app.id)
+        yard.clock.advance(1_000)
 
 
 async def test_request_that_finds_the_app_gone_has_it_started_and_waits(

@@ -1,5 +1,4 @@
 import asyncio
-import itertools
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +8,6 @@ import pytest
 from yard import APP_LIMITS, HOST, Yard, socket_of
 
 from moorage.engines.engine import Instance, InstanceSpec, Limits
-from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
@@ -111,33 +109,13 @@ async def test_lost_route_is_made_again(yard: Yard, project: Project, app: Deplo
     assert yard.routes.table == {HOST: socket_of(app)}
 
 
-async def test_app_that_does_not_come_back_is_tried_less_and_less_often(
-    yard: Yard, project: Project, app: Deployment
-) -> None:
-    yard.runtime.die(app.id)
-    crash = DeployFailed(FailureCause.CRASHED, "no")
-    yard.runtime.faults["start"] = [crash] * 1000
-    began = yard.clock.now_ms()
-    tries = []
-    for _ in range(1_200):
-        before = len(yard.runtime.called("start"))
-        await yard.reconcile()
-        if len(yard.runtime.called("start")) > before:
-            tries.append((yard.clock.now_ms() - began) // 1000)
-        yard.clock.advance(1_000)
-    pauses = [after - before for before, after in itertools.pairwise(tries)]
-    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
-    assert await yard.down() == {app.id}
-
-
 async def test_app_that_died_after_a_calm_while_is_started_at_once(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     for _ in range(8):
         yard.runtime.die(app.id)
-        while app.id not in yard.runtime.apps:
-            await yard.reconcile()
-            yard.clock.advance(1_000)
+        await yard.until_restarted(app.id)
+        yard.clock.advance(1_000)
     await yard.reconcile()
     yard.clock.advance(660_001)
     for expected in (1, 2):

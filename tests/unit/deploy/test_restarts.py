@@ -26,12 +26,7 @@ async def crash(yard: Yard, app: Deployment, *, exit_code: int = 1, oom: bool = 
     """The app ends, and is started again as soon as that is due."""
     yard.runtime.die(app.id, exit_code=exit_code)
     yard.runtime.exits[app.id] = AppExit(exit_code=exit_code, out_of_memory=oom)
-    for _ in range(700):
-        await yard.reconcile()
-        if app.id in yard.runtime.apps:
-            return
-        yard.clock.advance(1_000)
-    raise AssertionError("it was not started again")
+    await yard.until_restarted(app.id)
 
 
 async def loop_of(yard: Yard, app: Deployment) -> CrashLoop | None:
@@ -74,22 +69,6 @@ async def test_every_restart_is_noted_in_the_apps_log_with_how_it_ended(
     first, second = yard.runtime.notes[app.id]
     assert "exit code 7" in first
     assert "memory limit" in second
-
-
-async def test_crash_loop_waits_up_to_five_minutes(
-    yard: Yard, project: Project, app: Deployment
-) -> None:
-    yard.runtime.die(app.id)
-    yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")] * 1000
-    waits = set()
-    for _ in range(600):
-        await yard.reconcile()
-        loop = await loop_of(yard, app)
-        if loop is not None:
-            waits.add(loop.next_try_ms - yard.clock.now_ms())
-        yard.clock.advance(5_000)
-    assert max(waits) == 300_000
-    assert await yard.down() == {app.id}
 
 
 async def test_run_that_lasts_ends_the_crash_loop_and_the_next_end_is_no_loop(

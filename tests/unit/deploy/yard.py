@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, select
 
 from moorage.address import Address
 from moorage.certificates.certificates import Certificates
@@ -68,9 +68,6 @@ INTERVALS = Statement(
     select(run_intervals.c.id, run_intervals.c.started_at_ms, run_intervals.c.ended_at_ms)
     .where(run_intervals.c.project_id == bindparam("project_id"))
     .order_by(run_intervals.c.started_at_ms)
-)
-OPEN_INTERVALS = Statement(
-    select(func.count()).select_from(run_intervals).where(run_intervals.c.ended_at_ms.is_(None))
 )
 
 
@@ -336,6 +333,15 @@ class Yard:
         """One comparison, and what it begins aside."""
         await self.reconciler.reconcile()
         await self.tasks_done()
+
+    async def until_restarted(self, app_id: str) -> None:
+        """Reconcile as often as the next try is due, until the app runs."""
+        while True:
+            await self.reconcile()
+            if app_id in self.runtime.apps:
+                return
+            wait_seconds = self.reconciler.restarts.wait_seconds(app_id)
+            self.clock.advance(max(1_000, round(wait_seconds * 1_000)))
 
     async def tasks_done(self) -> None:
         """Wait until the reconciler does nothing aside."""
