@@ -121,10 +121,9 @@ def _beside_cluster() -> Iterator[tuple[DevGateway, Cluster]]:
             "kubernetes_namespace": _PREFIX,
             "kubernetes_registry": f"{registry.host}/apps",
             "kubernetes_own_image": _OWN,
-            "kubernetes_gateway_namespace": "",
             "kubernetes_gateway_networks": f"{cluster.host}/32",
             "kubernetes_builder": dockerd.host,
             "base_images": json.dumps(dict.fromkeys(DEFAULTS, SMALL)),
-            "local_images": "true",
+            "dockerfile_registries": "*,local",
         }
         yield stack.enter_context(gateway(pinned=False, **settings)), cluster

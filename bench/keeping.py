@@ -91,7 +91,7 @@ def rows(few: Fleet, many: Fleet) -> list[Row]:
     fleet = f"{PROJECTS:,} projects, {RUNNING:,} running"
     return [
         Row(
-            f"{fleet}: the keeper's comparisons",
+            f"{fleet}: the leader's comparisons",
             f"{compares:.2f} % of a core",
             "< 2 %",
             compares < 2,
@@ -136,14 +136,14 @@ async def _opened(
     stack: AsyncExitStack, postgres: PostgresServer, *, running: int, asleep: int
 ) -> Fleet:
     url = postgres.url(postgres.create())
-    keeper, other = open_database(url), open_database(url)
-    for db in (keeper, other):
+    leader, other = open_database(url), open_database(url)
+    for db in (leader, other):
         stack.callback(db.close)
     sources = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "sources"
     sources.mkdir()
-    yard = Yard(cast("Any", keeper), MovableClock(), sources)
-    await _put(yard, keeper, running=running, asleep=asleep)
-    return Fleet(yard, other, await add_project(keeper, status=ProjectStatus.QUEUED))
+    yard = Yard(cast("Any", leader), MovableClock(), sources)
+    await _put(yard, leader, running=running, asleep=asleep)
+    return Fleet(yard, other, await add_project(leader, status=ProjectStatus.QUEUED))
 
 
 async def _shares(tick: Callable[[], Awaitable[object]], *, every_seconds: float) -> list[float]:

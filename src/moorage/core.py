@@ -45,7 +45,7 @@ class Core:
         return self.data_dir / "spool" / self.name
 
     @property
-    def keeper(self) -> str:
+    def leader(self) -> str:
         """The id under which apps are kept and billed, whichever gateway does it."""
         return (self.machine or self.leases.holder) if self.machine_bound else LEADER
 

@@ -30,7 +30,7 @@
     ├── BooksWrong                  a report can't be made, as the ledger breaks its own rules
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity  PlannersBusy  UploadDisplaced     there is no room for the request now
-    ├── KeeperAway  ClusterUnavailable  ContentUnavailable      apps or files are out of reach now
+    ├── LeaderAway  ClusterUnavailable  ContentUnavailable      apps or files are out of reach now
     ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now; nothing changed
     │   ├── WriteConflict  UniqueViolation      a row changed, or its key exists; nothing written
@@ -483,7 +483,7 @@ class SchemaUnknown(DatabaseUnavailable):
     """The database is of a version of Moorage that this one does not know."""
 
 
-class KeeperAway(MoorageError):
+class LeaderAway(MoorageError):
     """The gateway that keeps the apps is being replaced by another. Send the request again."""
 
 

@@ -47,7 +47,7 @@ class Scope(StrEnum):
 
     CLUSTER = "cluster"  # one of those on one database
     NODE = "node"  # each, for what is in its memory
-    KEEPER = "keeper"  # the one of each machine that keeps its apps
+    LEADER = "leader"  # the one of each machine that runs its apps
 
 
 class Ticks:

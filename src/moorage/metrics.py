@@ -208,8 +208,8 @@ _ended_for_space = Counter(
     "Apps and builds that were ended as the disk was nearly full.",
     registry=registry,
 )
-_keeper_failures = Counter(
-    "moorage_keeper_failures_total",
+_leader_failures = Counter(
+    "moorage_leader_failures_total",
     "How often this gateway had the turn to keep the apps and could not.",
     registry=registry,
 )
@@ -410,9 +410,9 @@ def watch_app_memory(memory_bytes: Callable[[], int]) -> None:
     _app_memory.set_function(memory_bytes)
 
 
-def record_keeper_failure() -> None:
+def record_leader_failure() -> None:
     """Counts that this gateway could not keep the apps when it was its turn."""
-    _keeper_failures.inc()
+    _leader_failures.inc()
 
 
 def exposition() -> tuple[bytes, str]:

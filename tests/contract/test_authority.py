@@ -55,23 +55,23 @@ async def test_readiness_follows_the_authority_and_the_log_tells_of_it_once() ->
         clock = MovableClock()
         authority = Availability([server.url], root_file="", clock=clock)
         with capture_logs() as logs:
-            await authority.look()
+            await authority.poll()
             await authority.check()
             server.answer = {"error": "moved"}
             for _ in range(2):
                 clock.advance(FIVE_MINUTES_MS)
-                await authority.look()
+                await authority.poll()
         assert [line["event"] for line in logs] == ["no certificates can be had"]
         with pytest.raises(ProxyFailed, match="not as an authority does"):
             await authority.check()
         server.answer = DIRECTORY
         clock.advance(FIVE_MINUTES_MS)
         with capture_logs() as logs:
-            assert await authority.look()
+            assert await authority.poll()
         assert [line["event"] for line in logs] == ["certificates can be had again"]
         await authority.check()
     clock.advance(FIVE_MINUTES_MS)
-    assert not await authority.look()
+    assert not await authority.poll()
     with pytest.raises(ProxyFailed, match="cannot be asked"):
         await authority.check()
 
@@ -84,7 +84,7 @@ async def test_authority_that_is_away_is_asked_soon_and_then_less_often() -> Non
         asked = []
         for second in range(0, 700, 10):
             before = server.asked
-            assert not await authority.look()
+            assert not await authority.poll()
             asked += [second] if server.asked > before else []
             clock.advance(10_000)
     assert asked == [0, 10, 30, 70, 150, 310, 610]
@@ -117,10 +117,10 @@ async def test_one_of_two_authorities_is_enough() -> None:
         away = "http://127.0.0.1:1/directory"
         for directories in ([away, server.url], [server.url, away]):
             authority = Availability(directories, root_file="", clock=MovableClock())
-            await authority.look()
+            await authority.poll()
             await authority.check()
     authority = Availability([away, server.url], root_file="", clock=MovableClock())
-    await authority.look()
+    await authority.poll()
     with pytest.raises(ProxyFailed, match=r"cannot be asked.*cannot be asked"):
         await authority.check()
 

@@ -10,7 +10,7 @@ from moorage.gateway.data_directory import KEY_FILE
 from moorage.operate.backup import Saved, back_up
 from moorage.records.project import Variables
 from moorage.settings import load_settings
-from moorage.storage.apps import configuration
+from moorage.storage.apps import projects
 from moorage.storage.opening import open_database
 from moorage.storage.vault import Vault
 from support.books.records_fixture import ALICE, add_project
@@ -26,7 +26,7 @@ async def seal(path: Path) -> None:
     project = await add_project(db, ALICE, "hello")
     text = Vault([bytes.fromhex(RIGHT)]).seal(Variables(build={}, run={"A": "b"}), project.id)
     async with db.transaction(durable=False) as tx:
-        await configuration.configure(tx, project.id, variables=text, health_path="/")
+        await projects.configure(tx, project.id, variables=text, health_path="/")
     db.close()
 
 

@@ -396,6 +396,6 @@ async def test_no_link_is_made_to_an_operators_port_that_nobody_knows(
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Path(config).open("a") as file:
-        file.write("\n[api]\noperator_port = 0\n")
+        file.write('\n[api]\noperator_listen = "127.0.0.1:0"\n')
     assert await moorage("operator", "link", "--config", config) == 2
-    assert "operator_port" in capsys.readouterr().err
+    assert "operator_listen" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.operate.check.machine import check_cluster, judge_cluster, look_at_machine
+from moorage.operate.check.machine import check_cluster, inspect_machine, judge_cluster
 from moorage.settings import Settings, load_settings
 from support.engines.base_image import push_base
 from support.engines.fake_kubernetes.cluster import Cluster
@@ -49,7 +49,7 @@ async def test_cluster_that_allows_all_is_found_good_with_the_registry_and_the_o
     *_, registry, own = await check_cluster(settings)  # it has ended
     assert (registry.ok, own.ok) == (False, False)
     assert (registry.blocks, own.blocks) == (False, False)  # apps do without, and so they run
-    assert "kubernetes_registry_credentials" in registry.remedy
+    assert "registry.json in kubernetes_credentials" in registry.remedy
     assert found[0].detail.startswith("Kubernetes v1.")
 
 
@@ -147,6 +147,6 @@ def test_cluster_is_as_new_as_the_engine_needs(version: str, ok: bool) -> None:
 
 
 def test_gateway_in_an_image_needs_no_programs_of_this_machine() -> None:
-    assert look_at_machine(configured("")).missing_app_programs is None
+    assert inspect_machine(configured("")).missing_app_programs is None
     sandbox = load_settings(file=None, environ={}, isolation="root")
-    assert look_at_machine(sandbox).missing_app_programs is not None
+    assert inspect_machine(sandbox).missing_app_programs is not None

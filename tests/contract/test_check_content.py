@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.content import opening
-from moorage.content.directory import DirectoryStore
+from moorage.content.store import DirectoryStore, open_content
 from moorage.errors import ContentUnavailable
 from moorage.operate.check import configuration
 from moorage.operate.check.configuration import check_content
@@ -41,7 +40,7 @@ async def test_store_that_takes_all_is_good_and_nothing_stays_in_it(
     ):
         (found,) = await check_content(settings)
         assert (found.name, found.ok, found.remedy) == ("content store", True, "")
-        store = opening.open_content(settings.content_url, settings.content_credentials_file)
+        store = open_content(settings.content_url, settings.content_credentials_file)
         assert store is not None
         assert await store.items("checks") == []
 

@@ -170,7 +170,7 @@ def test_configuration_that_serve_would_refuse_is_told(tmp_path: Path) -> None:
     assert lacking(pay_to="0x7ea5") == {"pay_to": True}
     assert lacking(chains={"other": {"rpc_urls": ["https://node.example"]}}) == {"chains": True}
     assert lacking(base_domain="Apps.Example") == {"domain Apps.Example": True}
-    assert lacking(former_domains=("a_b",)) == {"domain a_b": True}
+    assert lacking(base_domain="a_b") == {"domain a_b": True}
     assert lacking(secrets_key_file=nowhere) == {"secrets key": True}
     assert lacking(secrets_key_file=str(key)) == {"secrets key": True}
     assert lacking(relayer_key_file=nowhere) == {"relayer key": True}

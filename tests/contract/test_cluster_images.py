@@ -428,7 +428,7 @@ async def test_builders_are_found_by_the_check(place: Place) -> None:
         environ={},
         isolation="kubernetes",
         kubernetes_builder=place.address,
-        kubernetes_builder_certificates=place.certificates,
+        kubernetes_credentials=place.certificates,
     )
     (found,) = await check_docker(settings)
     is_held = place.address == place.dockerd.host
@@ -436,7 +436,7 @@ async def test_builders_are_found_by_the_check(place: Place) -> None:
     assert ("does not hold it" in found.detail) != is_held
     for wrong in (
         {"kubernetes_builder": ""},
-        {"kubernetes_builder": "tcp://127.0.0.1:1", "kubernetes_builder_certificates": "/nowhere"},
+        {"kubernetes_builder": "tcp://127.0.0.1:1", "kubernetes_credentials": "/nowhere"},
         {"kubernetes_builder": "buildkit+tcp://127.0.0.1:1"},
         {"kubernetes_builder": "buildkit+unix:///nowhere"},
         {"kubernetes_builder": "unix:///nowhere"},

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.content.directory import DirectoryStore
 from moorage.content.s3 import S3Store
-from moorage.content.store import ContentStore
+from moorage.content.store import ContentStore, DirectoryStore
 from moorage.errors import ContentUnavailable
 from support.gateway.content_fixture import KEYS, S3Server, answering
 

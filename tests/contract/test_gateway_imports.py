@@ -26,7 +26,7 @@ def imported_by(program: str, *arguments: str) -> set[str]:
 
 
 def test_what_is_seldom_needed_is_not_imported_at_the_start() -> None:
-    modules = "moorage.logs, moorage.gateway.dev, moorage.gateway.serve, moorage.operate.check"
+    modules = "moorage.logs, moorage.gateway.dev, moorage.gateway.running, moorage.operate.check"
     imported = imported_by(f"import {modules}")
     assert "moorage.gateway.running" in imported
     assert not SELDOM_NEEDED & imported

@@ -132,8 +132,6 @@ def test_configuration_is_one_that_a_gateway_serves_with(overlay: str, tmp_path:
     assert serving_chains(settings)
     assert receiving_address(settings)
     assert settings.isolation == "kubernetes"
-    namespace = only(overlay, "Namespace")["metadata"]["name"]
-    assert settings.kubernetes_gateway_namespace == namespace
     assert settings.kubernetes_own_image == gateway(overlay)["image"]
 
 

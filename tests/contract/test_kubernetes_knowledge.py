@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from moorage.content.directory import DirectoryStore
+from moorage.content.store import DirectoryStore
 from moorage.engines.engine import InstanceSpec
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.engine import KubernetesEngine
@@ -112,19 +112,19 @@ async def test_gateway_that_only_asks_reads_all_logs_and_writes_on_when_its_turn
     (source / "index.js").write_text(COUNTING)
     (tmp_path / "content").mkdir()
     shared: dict[str, Any] = {"options": options, "content": DirectoryStore(tmp_path / "content")}
-    keeper = make_engine(fake_cluster, tmp_path / "one", **shared)
-    await keeper.open()
-    await run_first(keeper, source)
+    leader = make_engine(fake_cluster, tmp_path / "one", **shared)
+    await leader.open()
+    await run_first(leader, source)
     view = make_engine(fake_cluster, tmp_path / "two", keeps=None, **shared)
     await view.open()
     assert await view.log_tail("first", LogKind.BUILD) == "copied first\n"
     await logged(view, "line 50\n")
-    await keeper.note("first", "said by the keeper")
-    await logged(view, "said by the keeper\n")
+    await leader.note("first", "said by the leader")
+    await logged(view, "said by the leader\n")
     seen = await view.read_log("first", LogKind.RUNTIME)
-    assert seen.lines == (await keeper.read_log("first", LogKind.RUNTIME)).lines[: len(seen.lines)]
+    assert seen.lines == (await leader.read_log("first", LogKind.RUNTIME)).lines[: len(seen.lines)]
     await view.close(stop_apps=False)
-    await keeper.close(stop_apps=False)
+    await leader.close(stop_apps=False)
 
     taken_over = make_engine(fake_cluster, tmp_path / "two", **shared)
     async with opened_engine(taken_over):
@@ -132,9 +132,9 @@ async def test_gateway_that_only_asks_reads_all_logs_and_writes_on_when_its_turn
         log = await logged(taken_over, "line 900\n")
         lines = [it for it in log.splitlines() if it.startswith("line ")]
         assert lines == [f"line {number + 1}" for number in range(len(lines))]
-        assert "said by the keeper" in log
+        assert "said by the leader" in log
         after = await taken_over.read_log("first", LogKind.RUNTIME, after=seen.next, limit=1)
-        assert f"line {len(seen.lines)}" == after.lines[0].text  # one of them was the keeper's
+        assert f"line {len(seen.lines)}" == after.lines[0].text  # one of them was the leader's
         await taken_over.stop("first")
         last = await taken_over.log_tail("first", LogKind.RUNTIME)
         other = make_engine(fake_cluster, tmp_path / "one", keeps=None, **shared)
@@ -148,20 +148,20 @@ async def test_gateway_that_only_asks_reads_all_logs_and_writes_on_when_its_turn
 async def test_gateway_that_only_asks_sees_the_same_and_makes_nothing(
     fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
 ) -> None:
-    keeper = make_engine(fake_cluster, tmp_path / "one", options=options)
+    leader = make_engine(fake_cluster, tmp_path / "one", options=options)
     view = make_engine(fake_cluster, tmp_path / "two", options=options, keeps=None)
-    async with opened_engine(keeper):
+    async with opened_engine(leader):
         await view.open()
-        await run_first(keeper, source)
-        await until(lambda: same(keeper, view))
-        assert await view.instance("first") == await keeper.instance("first")
-        await keeper.remove("first")
-        await until(lambda: same(keeper, view))
+        await run_first(leader, source)
+        await until(lambda: same(leader, view))
+        assert await view.instance("first") == await leader.instance("first")
+        await leader.remove("first")
+        await until(lambda: same(leader, view))
         await view.close(stop_apps=False)
 
 
-async def same(keeper: KubernetesEngine, view: KubernetesEngine) -> bool:
-    return (await keeper.running(), await keeper.known()) == (
+async def same(leader: KubernetesEngine, view: KubernetesEngine) -> bool:
+    return (await leader.running(), await leader.known()) == (
         await view.running(),
         await view.known(),
     )

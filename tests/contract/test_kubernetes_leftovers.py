@@ -79,12 +79,12 @@ async def test_image_without_a_record_is_removed_and_no_other(
     """Also where another gateway has built it a moment ago, and no watch has told so."""
     images = copying_builder(fake_cluster)
     former = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
-    keeper = make_engine(
+    leader = make_engine(
         fake_cluster, tmp_path / "two", options=options, builder=images, tend_seconds=0.05
     )
     async with opened_engine(former):
         await build(former, source, plan(), owner=OWNER)
-        async with opened_engine(keeper):
+        async with opened_engine(leader):
             fake_cluster.freeze_watches()
             await former.copy("first", "second")
             images.images.add((WALLET, "third"))  # it is looked at after the second
@@ -109,11 +109,11 @@ async def test_leftovers_are_removed_after_whatever_went_wrong_before(
     fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
 ) -> None:
     images = Unreadable(fake_cluster, fake_cluster.directory / "built")
-    keeper = make_engine(
+    leader = make_engine(
         fake_cluster, tmp_path / "one", options=options, builder=images, tend_seconds=0.05
     )
-    async with opened_engine(keeper):
-        await build(keeper, source, plan(), owner=OWNER)
+    async with opened_engine(leader):
+        await build(leader, source, plan(), owner=OWNER)
         images.images.add((WALLET, "left"))
         await until(lambda: images.images == {(WALLET, "first")})
         assert not images.fails
@@ -125,13 +125,13 @@ async def test_image_of_a_lost_gateway_goes_with_its_deployment(
 ) -> None:
     images = CutOff(fake_cluster, fake_cluster.directory / "built")
     lost = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
-    keeper = make_engine(fake_cluster, tmp_path / "two", options=options, builder=images)
+    leader = make_engine(fake_cluster, tmp_path / "two", options=options, builder=images)
     async with opened_engine(lost):
         building = asyncio.create_task(build(lost, source, plan(), owner=OWNER))
         await images.begun.wait()
-        async with opened_engine(keeper):
+        async with opened_engine(leader):
             assert images.images == {(WALLET, "first")}
-            await getattr(keeper, ending)("first")
+            await getattr(leader, ending)("first")
             assert images.images == set()
         building.cancel()
         with suppress(asyncio.CancelledError, Refused):  # what it would write to may be gone
@@ -143,17 +143,17 @@ async def test_build_that_another_gateway_began_anew_is_not_failed_by_the_one_be
 ) -> None:
     images = CutOff(fake_cluster, fake_cluster.directory / "built")
     former = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
-    keeper = make_engine(fake_cluster, tmp_path / "two", options=options)
+    leader = make_engine(fake_cluster, tmp_path / "two", options=options)
     async with opened_engine(former):
         building = asyncio.create_task(build(former, source, plan(), owner=OWNER))
         await images.begun.wait()
-        async with opened_engine(keeper):
-            await build(keeper, source, plan(), owner=OWNER)
+        async with opened_engine(leader):
+            await build(leader, source, plan(), owner=OWNER)
             building.cancel()
             with suppress(asyncio.CancelledError):
                 await building
-            await keeper.copy("first", "second")
-            await keeper.remove("second")
+            await leader.copy("first", "second")
+            await leader.remove("second")
 
 
 @dataclass
@@ -163,7 +163,7 @@ class Turn:
     is_ours: bool = True
 
 
-async def test_keeper_that_lost_its_turn_changes_nothing_more(
+async def test_leader_that_lost_its_turn_changes_nothing_more(
     fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
 ) -> None:
     turn, images = Turn(), copying_builder(fake_cluster)
@@ -175,8 +175,8 @@ async def test_keeper_that_lost_its_turn_changes_nothing_more(
         keeps=lambda: turn.is_ours,
         tend_seconds=0.05,
     )
-    keeper = make_engine(fake_cluster, tmp_path / "two", options=options, builder=images)
-    async with opened_engine(keeper):
+    leader = make_engine(fake_cluster, tmp_path / "two", options=options, builder=images)
+    async with opened_engine(leader):
         await former.open()
         await build_and_start(former, source, plan())
         turn.is_ours = False
@@ -190,23 +190,23 @@ async def test_keeper_that_lost_its_turn_changes_nothing_more(
             await former.copy("first", "late")
         await former.close(stop_apps=False)
         assert images.images == {(NOBODYS, "first"), (NOBODYS, "of-the-next")}
-        assert await keeper.known() == {"first"}
-        assert await keeper.instance("first") is not None
+        assert await leader.known() == {"first"}
+        assert await leader.instance("first") is not None
 
 
-async def test_late_scaling_leaves_what_the_next_keeper_has_started_alone(
+async def test_late_scaling_leaves_what_the_next_leader_has_started_alone(
     fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
 ) -> None:
     namespace = wallet_namespace(options.prefix, "")
-    keeper = make_engine(fake_cluster, tmp_path / "one", options=options)
-    async with opened_engine(keeper), connected(options) as late:
-        await build_and_start(keeper, source, plan())
+    leader = make_engine(fake_cluster, tmp_path / "one", options=options)
+    async with opened_engine(leader), connected(options) as late:
+        await build_and_start(leader, source, plan())
         seen = await late.get(client.DEPLOYMENTS, app_name("first"), namespace=namespace)
-        await keeper.stop("first")
-        await start(keeper, plan())
+        await leader.stop("first")
+        await start(leader, plan())
         with pytest.raises(Refused):
             await late.scale(seen, replicas=0)
-        assert await keeper.instance("first") is not None
+        assert await leader.instance("first") is not None
 
 
 async def test_namespace_that_has_changed_since_it_was_seen_stays(

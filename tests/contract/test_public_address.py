@@ -8,19 +8,19 @@ import pytest
 from aiohttp import web
 
 from moorage.gateway import duplicate_gateway_check
-from moorage.gateway.duplicate_gateway_check import Presence, ask
+from moorage.gateway.duplicate_gateway_check import InstanceToken, ask
 from moorage.operate.check import configuration
 from moorage.operate.check.configuration import Finding
 from moorage.settings import load_settings
 
-HERE = Presence(run="here", books="ours", takes=frozenset({"a"}))
-SIBLING = Presence(run="sibling", books="ours", takes=frozenset({"a"}))
-COPY = Presence(run="copy", books="theirs", takes=frozenset({"a", "b"}))
-OTHER = Presence(run="other", books="theirs", takes=frozenset({"b"}))
+HERE = InstanceToken(run="here", books="ours", takes=frozenset({"a"}))
+SIBLING = InstanceToken(run="sibling", books="ours", takes=frozenset({"a"}))
+COPY = InstanceToken(run="copy", books="theirs", takes=frozenset({"a", "b"}))
+OTHER = InstanceToken(run="other", books="theirs", takes=frozenset({"b"}))
 
 
 @asynccontextmanager
-async def answering(shown: Presence | None) -> AsyncIterator[str]:
+async def answering(shown: InstanceToken | None) -> AsyncIterator[str]:
     """A gateway, or any other site, and its URL."""
 
     async def health(request: web.Request) -> web.Response:
@@ -39,11 +39,11 @@ async def answering(shown: Presence | None) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def found(there: Presence | None, here: Presence | None, **given: str) -> Finding:
+async def found(there: InstanceToken | None, here: InstanceToken | None, **given: str) -> Finding:
     """What `check` finds where these answer; a loopback address counts as public."""
     async with answering(there) as url, answering(here) as local:
         port = int(local.rpartition(":")[2])
-        settings = load_settings(file=None, environ={}, public_url=url, port=port, **given)
+        settings = load_settings(file=None, environ={}, public_url=url, listen=port, **given)
         (finding,) = await configuration.check_address(settings)
     return finding
 
@@ -95,7 +95,7 @@ async def test_gateway_is_told_from_another_site_and_from_nobody(
 )
 @pytest.mark.usefixtures("public")
 async def test_check_names_a_gateway_that_must_not_answer(
-    there: Presence | None, here: Presence | None, ok: bool
+    there: InstanceToken | None, here: InstanceToken | None, ok: bool
 ) -> None:
     finding = await found(there, here)
     assert (finding.ok, finding.ok or finding.blocks) == (ok, ok)

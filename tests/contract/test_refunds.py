@@ -73,7 +73,7 @@ PAID = Payment(
     round=1,
     posting_id="",
     held_reason=None,
-    recipient=None,
+    recipient="0x",
 )
 
 

@@ -530,7 +530,7 @@ async def test_proxy_that_can_not_take_over_leaves_the_one_that_serves(
     program.write_text("#!/bin/sh\necho unknown keyword >&2\nexit 1\n")
     program.chmod(0o755)
     for _ in range(2):
-        with pytest.raises(ProxyFailed, match=r"ended at once\. It said: unknown keyword"):
+        with pytest.raises(ProxyFailed, match=r"ended at once\. It printed: unknown keyword"):
             await HAProxy(program, harbour.settings).start()
         assert running_proxies(harbour.settings) == running_before
         assert await get(client, harbour, "my-app.localhost") == (200, "one")
@@ -612,7 +612,7 @@ async def test_proxy_that_does_not_start_says_why(directory: Path) -> None:
     program = directory / "haproxy"
     program.write_text("#!/bin/sh\necho unknown flag >&2\nexit 1\n")
     program.chmod(0o755)
-    with pytest.raises(ProxyFailed, match=r"ended at once\. It said: unknown flag"):
+    with pytest.raises(ProxyFailed, match=r"ended at once\. It printed: unknown flag"):
         await HAProxy(program, settings).start()
     program.chmod(0o644)
     with pytest.raises(ProxyFailed, match="does not start: no such program"):

@@ -13,8 +13,8 @@ from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, SchemaUnkn
 from moorage.gateway.data_directory import open_data_directory
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
 from moorage.storage.opening import Purpose, purpose_of, set_purpose
+from moorage.storage.postgres import Server, server_facts
 from moorage.storage.schema import metadata
-from moorage.storage.server import Server, look
 from support.books.postgres_fixture import PostgresServer
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
@@ -159,17 +159,17 @@ def test_server_that_is_not_there_is_told(postgres_server: PostgresServer) -> No
 def test_server_says_what_a_gateway_needs_to_know(
     postgres_server: PostgresServer, empty: str
 ) -> None:
-    owned = look(empty)
+    owned = server_facts(empty)
     assert owned.version >= 15
     assert owned == Server(
         version=owned.version, encoding="UTF8", standby=False, may_create=True, pooled=False
     )
     run(empty, "DROP ROLE IF EXISTS stranger", "CREATE ROLE stranger LOGIN")
     with pytest.raises(DatabaseUnavailable, match="permission denied"):
-        look(empty.replace("moorage@", "stranger@"))
+        server_facts(empty.replace("moorage@", "stranger@"))
     name = empty.partition("@/")[2].partition("?")[0]
     run(empty, f"GRANT CONNECT ON DATABASE {name} TO stranger")
-    assert not look(empty.replace("moorage@", "stranger@")).may_create
+    assert not server_facts(empty.replace("moorage@", "stranger@")).may_create
     run(empty, f"REVOKE CONNECT ON DATABASE {name} FROM stranger", "DROP ROLE stranger")
 
 
@@ -184,11 +184,11 @@ def test_database_that_every_role_may_connect_to_is_refused_with_what_closes_it(
     run(intruder, "SELECT pg_advisory_lock(1)")  # as it stands, anybody may
     tmp_path.chmod(0o700)
     closing = f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;"
-    assert look(url).closing_sql == closing
+    assert server_facts(url).closing_sql == closing
     with pytest.raises(ConfigurationInvalid, match=closing):
         open_data_directory(tmp_path / "data", Purpose.SERVE, url)
     run(url, closing)
-    assert look(url).closing_sql == ""
+    assert server_facts(url).closing_sql == ""
     open_data_directory(tmp_path / "data", Purpose.SERVE, url)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         run(intruder, "SELECT pg_advisory_lock(1)")
@@ -202,10 +202,10 @@ def test_user_who_does_not_own_the_database_stays_able_to_connect_to_it(
     name = postgres_server.create(template="template0", is_open=True)
     url = postgres_server.url(name)
     run(url, "DROP ROLE IF EXISTS guest", "CREATE ROLE guest LOGIN")
-    closing = look(url.replace("moorage@", "guest@")).closing_sql
+    closing = server_facts(url.replace("moorage@", "guest@")).closing_sql
     for each in closing.removesuffix(";").split(";"):
         run(url, each)
-    assert look(url.replace("moorage@", "guest@")).closing_sql == ""
+    assert server_facts(url.replace("moorage@", "guest@")).closing_sql == ""
     postgres_server.drop(name)
     run(postgres_server.url("template"), "DROP ROLE guest")
 

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, func, select
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import DeployAttempt
-from moorage.deploy.entrance.capacity import HouseRules
+from moorage.deploy.entrance.capacity import Quotas
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.sources import Sources
 from moorage.errors import MoorageError, RateLimited
@@ -165,7 +165,7 @@ def admission_of(db: Database, clock: MovableClock, directory: Path) -> Admissio
         pricing=Pricing(PriceList(), Size()),
         sources=Sources(directory),
         capacity=roomy(db),
-        house_rules=HouseRules(),
+        quotas=Quotas(),
         metering=Metering(db=db, clock=clock),
         vault=Vault([bytes(32)]),
         clock=clock,

@@ -19,7 +19,7 @@ from moorage.engines.engine import Capabilities
 from moorage.errors import (
     AuthUnavailable,
     DatabaseUnavailable,
-    KeeperAway,
+    LeaderAway,
     NoCapacity,
     NonceReused,
     RateLimited,
@@ -277,7 +277,7 @@ async def test_gateway_knows_what_the_leader_of_its_machine_reports_and_when_it_
     await view.refresh()
     with pytest.raises(NoCapacity):
         await view.disks()
-    with pytest.raises(KeeperAway):
+    with pytest.raises(LeaderAway):
         await view.check()
 
     await report(engine, in_tables.tables[0])
@@ -286,5 +286,5 @@ async def test_gateway_knows_what_the_leader_of_its_machine_reports_and_when_it_
     assert view.memory_bytes() == engine.memory_bytes()
     await view.check()
     clock.advance(round(1000 * SILENT_SECONDS) + 1)
-    with pytest.raises(KeeperAway, match="end it"):
+    with pytest.raises(LeaderAway, match="end it"):
         await view.check()

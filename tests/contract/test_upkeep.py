@@ -54,21 +54,21 @@ async def test_books_are_audited_when_the_last_audit_is_a_day_old(
     audit = DailyAudit(core, ("sh", "-c", f"echo x >> {tmp_path}/runs; echo ok"))
     runs = tmp_path / "runs"
     with capture_logs() as logs:
-        await audit.look()  # none was ever made
+        await audit.run_if_due()  # none was ever made
     assert [(line["event"], line["verdict"]) for line in logs] == [("audited", "ok")]
     assert runs.read_text() == "x\n"
     await note(core, Upkeep.AUDIT)
     clock.advance(23 * HOUR_MS)
-    await audit.look()
+    await audit.run_if_due()
     assert runs.read_text() == "x\n"
     clock.advance(2 * HOUR_MS)
-    await audit.look()
+    await audit.run_if_due()
     assert runs.read_text() == "x\nx\n"
 
 
 async def test_audit_that_finds_something_is_an_error_of_the_log(core: Core) -> None:
     with capture_logs() as logs:
-        await DailyAudit(core, ("sh", "-c", "echo WRONG payment 7; exit 1")).look()
+        await DailyAudit(core, ("sh", "-c", "echo WRONG payment 7; exit 1")).run_if_due()
     (line,) = logs
     assert (line["log_level"], line["exit_code"], line["found"]) == (
         *("error", 1, ["WRONG payment 7"]),
@@ -127,7 +127,8 @@ async def test_certificate_that_nobody_wants_any_more_ends_unnoticed(
     parsed = parse_certificate(chain, made)
     row = issued(parsed, host, vault=core.vault, authority="https://authority.example")
     async with core.db.transaction(durable=False) as tx:
-        await certificates.import_one(tx, host, row, now_ms=clock.now_ms())
+        await certificates.add(tx, host, wallet="", now_ms=clock.now_ms())
+        await certificates.issue(tx, host, row, fence=0)
     await note_certificates(core, None)
     assert shown("moorage_certificates") == 1
     assert shown(end) == parsed.not_after_ms / 1000

@@ -396,7 +396,7 @@ async def test_any_other_answer_is_tried_again_before_the_next_event(
 
 async def look(office: PostOffice) -> None:
     """One look, whose attempts are seen to their end."""
-    await seen_through(office.worker.look())
+    await seen_through(office.worker.begin_due())
 
 
 async def test_gone_removes_the_webhook(receiver: Receiver, office: PostOffice) -> None:

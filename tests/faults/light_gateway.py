@@ -21,7 +21,7 @@ from aiohttp import web
 from moorage.clock import Clock
 from moorage.failpoints import armed
 from moorage.gateway.platform import (
-    AppKeeper,
+    AppRunner,
     Opening,
     Platform,
     Proxy,
@@ -29,7 +29,7 @@ from moorage.gateway.platform import (
     hosts_of,
     url_of,
 )
-from moorage.gateway.platform_beside import RoutesOfKeeper
+from moorage.gateway.platform_beside import RoutesOfLeader
 from moorage.gateway.running import run_gateway, stop_on_signals
 from moorage.planning.toolbox import Toolbox
 from moorage.routing.access_log import AccessLog
@@ -107,7 +107,7 @@ async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Open
     wanted = settings.proxy_port if settings.gateway_name else 0
     port = await proxy.open(stack, apps_socket, port=wanted)
     return Platform(
-        keeper=AppKeeper(runtime=runtime),
+        runner=AppRunner(runtime=runtime),
         proxy=Proxy(
             process=cast("Any", proxy),
             address=LOOPBACK,
@@ -132,13 +132,13 @@ async def open_beside(stack: AsyncExitStack, settings: Settings, opening: Openin
     view = FileEngine(run_dir / "apps", run_dir / "apps.sock")
     await view.open()
     return Platform(
-        keeper=None,
+        runner=None,
         proxy=None,
         view=view,
         isolation="none",
         proxy_port=settings.proxy_port,
         proxy_dir=run_dir / "proxy",
-        router=RoutesOfKeeper(Router(run_dir / "proxy", settings.base_domain)),
+        router=RoutesOfLeader(Router(run_dir / "proxy", settings.base_domain)),
         hosts=hosts_of(settings, settings.proxy_port),
         toolchains=open_toolchains(stack, Path(settings.data_dir), opening.clock),
         api_listener=opening.listener,

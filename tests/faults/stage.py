@@ -235,8 +235,9 @@ class Stage(LightGateway):
             "pay_to": self.recipients[-1],
             "chains": json.dumps({CHAIN: {"rpc_urls": [self.rpc.url]}}),
             "relayer_key_file": str(self._relayer_key),
-            "port": str(self.port),
-            **dict.fromkeys(("operator_port", "disk_reserve_mib"), "0"),
+            "listen": f"127.0.0.1:{self.port}",
+            "operator_listen": "127.0.0.1:0",
+            "disk_reserve_mib": "0",
             "requests_per_minute": "1000000",
             "rpc_timeout_seconds": "1",
             "payment_wait_seconds": "1",
@@ -245,7 +246,7 @@ class Stage(LightGateway):
             given |= {
                 "gateway_name": self._name,
                 "public_url": self.url,
-                "proxy_port": str(self._proxy_port),
+                "proxy_listen": f"127.0.0.1:{self._proxy_port}",
             }
         return {f"MOORAGE_{name.upper()}": value for name, value in given.items()}
 
@@ -260,7 +261,7 @@ class Second(LightGateway):
 
     def variables(self) -> dict[str, str]:
         """As that of the stage, but for its own name and address."""
-        own = {"MOORAGE_GATEWAY_NAME": "second", "MOORAGE_PORT": str(self.port)}
+        own = {"MOORAGE_GATEWAY_NAME": "second", "MOORAGE_LISTEN": f"127.0.0.1:{self.port}"}
         return self._stage.variables() | own
 
 

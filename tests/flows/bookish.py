@@ -30,7 +30,7 @@ class InstalledGateway(ServedGateway):
     def addresses(self) -> dict[str, Any] | None:
         """As its log says."""
         started = self._serving()[self._before :]
-        proxy = {"proxy": f"http://127.0.0.1:{self.written['proxy_port']}"}
+        proxy = {"proxy": f"http://{self.written['proxy_listen']}"}
         return {**started[-1], "gateway": started[-1]["url"], **proxy} if started else None
 
     def _serving(self) -> list[dict[str, Any]]:

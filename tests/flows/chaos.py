@@ -69,7 +69,7 @@ class Chaos:
     async def _kill(self) -> None:
         ready = [member for member in self.pair.members if member.runs and not member.starts]
         member = self.chance.choice(ready or self.pair.members)
-        what = "starting one" if member.starts else "keeper" if member.keeps else "other"
+        what = "starting one" if member.starts else "leader" if member.keeps else "other"
         self._note(f"{what} killed")
         await asyncio.to_thread(member.kill)
 

@@ -59,8 +59,6 @@ def pair(
         chains=local_chains,
         app_memory_mib="128",
         app_disk_mib="64",
-        drain_seconds="1",
-        releases_kept="1",
     ) as pair:
         yield pair
 

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.root
 WALLETS = itertools.count()
 """Of dev.json: each test has one of its own, without credits from another; by-hand.py the last."""
 
-FREE_PORTS = {"MOORAGE_PORT": "0", "MOORAGE_PROXY_PORT": "0", "MOORAGE_OPERATOR_PORT": "0"}
+FREE_PORTS = dict.fromkeys(
+    ("MOORAGE_LISTEN", "MOORAGE_PROXY_LISTEN", "MOORAGE_OPERATOR_LISTEN"), "127.0.0.1:0"
+)
 
 
 TELLS_WORD = (

@@ -105,7 +105,7 @@ async def test_app_and_domain_have_their_certificates_before_anybody_visits(
             local_chains,
             dns_servers=[names.address],
             tls=True,
-            proxy_host=APART,
+            proxy_listen=f"{APART}:80",
             acme_directories=[authority.url],
             acme_root_file=str(authority.root_file),
         )

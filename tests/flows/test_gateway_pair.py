@@ -118,7 +118,7 @@ async def test_other_gateway_deploys_reads_logs_cancels_and_deletes(pair: Pair) 
     assert (await wallet.visit(name))[0] == 404
 
 
-async def test_killed_keepers_build_is_finished_by_the_other_gateway(pair: Pair) -> None:
+async def test_killed_leaders_build_is_finished_by_the_other_gateway(pair: Pair) -> None:
     wallet = await Wallet(pair.second).fund()
     kept, built = fresh_name(), fresh_name()
     await wallet.settled(await wallet.deploy_paid(kept))
@@ -189,19 +189,19 @@ async def credits_of(wallet: Wallet) -> float:
 async def test_gateway_that_stood_still_for_a_lease_holds_up_nothing_and_doubles_nothing(
     pair: Pair,
 ) -> None:
-    keeper, other = sorted(pair.members, key=lambda member: not member.keeps)
+    leader, other = sorted(pair.members, key=lambda member: not member.keeps)
     wallet, name = await Wallet(other).fund(), fresh_name()
     assert (await top_up(wallet, await wallet.pay(2_000_000))).status == 200
     deployed = await wallet.deploy(name, SLOW_BUILD)
     assert deployed.status == 200, deployed.body
-    keeper.signal(signal.SIGSTOP)
+    leader.signal(signal.SIGSTOP)
     try:
         assert (await top_up(wallet, await wallet.pay(1_000_000))).status == 200
         await wallet.pay(1_000_000)  # which nobody presents
         await until(lambda: credited(wallet, 4.0), seconds=120)
         await asyncio.sleep(LEASE_MS / 1000)
     finally:
-        keeper.signal(signal.SIGCONT)
+        leader.signal(signal.SIGCONT)
     assert (await wallet.settled(deployed))["status"] == "ready"
     assert await wallet.visit(name) == (200, "hello world")
     assert await credits_of(wallet) <= 4.0
@@ -268,8 +268,8 @@ async def test_both_go_on_while_a_later_version_upgrades_the_schema_and_neither_
             await wallet.settled(await wallet.deploy_paid(name))
             assert await wallet.visit(name) == (200, "hello world")
 
-        keeper, other = sorted(pair.members, key=lambda member: not member.keeps)
-        keeper.stop()
+        leader, other = sorted(pair.members, key=lambda member: not member.keeps)
+        leader.stop()
         wallet.gateway = other
         await until(lambda: is_unwell(other), seconds=60)
         assert not other.keeps
@@ -277,13 +277,13 @@ async def test_both_go_on_while_a_later_version_upgrades_the_schema_and_neither_
         waits = await wallet.deploy_paid(fresh_name())
         assert await wallet.visit(name) == (200, "hello world")
         with pytest.raises(AssertionError, match="newer version of Moorage"):
-            keeper.start()
+            leader.start()
     finally:
         await server.execute("UPDATE alembic_version SET version_num = $1", revision)
         await server.close()
     await other.until_keeps()
     assert (await wallet.settled(waits))["status"] == "ready"
-    keeper.start()
+    leader.start()
     assert await pair.audit() == []
 
 
@@ -292,4 +292,4 @@ async def is_unwell(member: Member) -> bool:
     told = DevGateway(member.data_dir)
     told.info = {"gateway": member.operator}
     parts = (await call(told, "GET", "/ready")).body["parts"]
-    return "newer version" in parts["keeper"]
+    return "newer version" in parts["leader"]

@@ -68,13 +68,11 @@ def settings_for(
         "kubernetes_registry": f"{registry.host}/apps",
         "kubernetes_own_image": OWN,
         "kubernetes_builder": dockerd.host,
-        "kubernetes_gateway_namespace": "",
         "kubernetes_gateway_networks": f"{fake_cluster.host}/32",
         "base_images": json.dumps(dict.fromkeys(DEFAULTS, SMALL)),
-        "local_images": "true",
+        "dockerfile_registries": "*,local",
         "requests_per_minute": "100000",
         "sleep_after_seconds": "3",
-        "drain_seconds": "1",
     }
 
 

@@ -19,7 +19,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
     settings = {
         "rpc_timeout_seconds": "4",
         "payment_wait_seconds": "4",
-        "operator_host": "0.0.0.0",
+        "operator_listen": "0.0.0.0:0",
     }
     with running(directory, trusted_proxies="127.0.0.0/8", **settings) as started:
         yield started

@@ -108,7 +108,7 @@ async def test_switch_of_versions_turns_no_visitor_of_any_machine_away(machines:
     await until(lambda: are_seen(machines, {name: "1"}), pause_seconds=0.2)
 
 
-async def test_killed_keepers_build_is_finished_on_the_other_machine(machines: Machines) -> None:
+async def test_killed_leaders_build_is_finished_on_the_other_machine(machines: Machines) -> None:
     wallet = await Wallet(machines.second).fund()
     kept, built = fresh_name(), fresh_name()
     await wallet.settled(await wallet.deploy_paid(kept, page("kept")))

@@ -71,7 +71,7 @@ async def gateway(tmp_path: Path, local_chains: LocalChains) -> AsyncIterator[In
             local_chains,
             pay_to=key.address,
             screening=[str(screen)],
-            operator_port=quiet_port(),
+            operator_listen=f"127.0.0.1:{quiet_port()}",
         )
         gateway.write(chains=chains)
         (settings / "pay-to.key").touch(mode=0o600)
@@ -179,9 +179,9 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     wallets, listed, *_ = await operator.types("customers", "Customers", given=its)
     assert alice.address.lower() in wallets
     assert shop in listed
-    await operator.types("customers", "House rules", next_lines=1)
+    await operator.types("customers", "Quotas", next_lines=1)
     assert (await bob.deploy(fresh_name())).body["code"] == "maintenance"
-    await operator.types("customers", "House rules", given=its)
+    await operator.types("customers", "Quotas", given=its)
     assert "1 May" in str((await bob.call("GET", "/agent/credits")).body)
     abuse = {"NAME": shop, "0x…": bob.address}
     *_, suspended = await operator.types("customers", "Abuse", next_lines=3, given=abuse)
@@ -235,13 +235,13 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     assert (tmp_path / f"backups/{shop}.tar").exists()
     operator.environment |= {"PGHOST": str(postgres_server.directory), "PGUSER": "moorage"}
     names = {
-        "--pwprompt moorage": "--pwprompt keeper",
-        "--owner=moorage": "--owner=keeper",
+        "--pwprompt moorage": "--pwprompt leader",
+        "--owner=moorage": "--owner=leader",
         "template0 moorage": "template0 books",
         "DATABASE moorage": "DATABASE books",
     }
     await operator.types("gateways", "PostgreSQL", next_lines=3, given=names)
-    url = f"postgresql://keeper@/books?host={postgres_server.directory}"
+    url = f"postgresql://leader@/books?host={postgres_server.directory}"
     operator.places["/etc/moorage"] = elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     moved = gateway.config.read_text().replace(str(gateway.data_dir), str(restored))

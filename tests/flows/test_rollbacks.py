@@ -13,7 +13,6 @@ from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 
-KEPT = 2
 LINGERING = {
     "package.json": '{"scripts": {"build": "sleep 300", "start": "node index.js"}}',
     **HELLO,
@@ -26,7 +25,7 @@ FRAIL = {
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
-    settings = {"requests_per_minute": "100000", "releases_kept": str(KEPT)}
+    settings = {"requests_per_minute": "100000"}
     with running(tmp_path_factory.mktemp("releases"), **settings) as started:
         yield started
 

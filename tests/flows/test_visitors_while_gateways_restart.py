@@ -43,7 +43,7 @@ def pair(
         tmp_path / "data",
         url=postgres_server.url(name),
         chains=local_chains,
-        proxy_host=APART,
+        proxy_listen=f"{APART}:80",
         tls="true",
         acme_directories="internal",
     ) as pair:

@@ -25,7 +25,9 @@ NEW_DOMAIN = "apps.localhost"
 
 @pytest.fixture
 async def gateway(tmp_path: Path, local_chains: LocalChains) -> AsyncIterator[ServedGateway]:
-    with served(tmp_path / "year", local_chains, operator_port=quiet_port()) as started:
+    with served(
+        tmp_path / "year", local_chains, operator_listen=f"127.0.0.1:{quiet_port()}"
+    ) as started:
         yield started
 
 

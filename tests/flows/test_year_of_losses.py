@@ -64,11 +64,12 @@ async def gateway(
         app_disk_mib=64,
         disk_reserve_mib=RESERVE_MIB,
         disk_overcommit=100,
-        operator_port=quiet_port(),
+        operator_listen=f"127.0.0.1:{quiet_port()}",
     )
-    url = f"http://{elsewhere.ours}:{made.written['port']}"
+    _, _, port = made.written["listen"].rpartition(":")
+    listen = f"{elsewhere.ours}:{port}"
     base = {"base": {"rpc_urls": [node.url]}}
-    made.write(chains=base, offer_first=None, host=elsewhere.ours, public_url=url)
+    made.write(chains=base, offer_first=None, listen=listen, public_url=f"http://{listen}")
     with ended(made):
         yield made
 
@@ -204,7 +205,8 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     with authority.running({}):
         await authority.until_ready()
     by = {"acme_directories": [authority.url], "acme_root_file": str(authority.root_file)}
-    await asyncio.to_thread(gateway.restart, tls=True, proxy_host=APART, **by)
+    proxy_listen = gateway.written["proxy_listen"]
+    await asyncio.to_thread(gateway.restart, tls=True, proxy_listen=f"{APART}:80", **by)
     await until_read(lambda: states(gateway), lambda parts: parts["certificates"] != "ok")
     stall = fresh_name()
     await deployed(alice, stall)
@@ -218,7 +220,7 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
         )
         assert await over_tls(stall, scheme="https") == "hello again"
     await audited(gateway)
-    without = dict.fromkeys(("tls", "proxy_host", *by))
+    without = {**dict.fromkeys(("tls", *by)), "proxy_listen": proxy_listen}
     await asyncio.to_thread(gateway.restart, **without)
 
     # The machine is lost. What was put back from its backup does not serve beside it,
@@ -226,17 +228,18 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     code, _ = await gateway.command("operator", "backup", str(saved))
     assert code == 0
     second = ServedGateway(tmp_path / "second", local_chains)
-    places = ("data_dir", "port", "proxy_port")
+    places = ("data_dir", "listen", "proxy_listen")
     second.write(**{name: gateway.written[name] for name in gateway.written if name not in places})
-    second.write(operator_port=quiet_port(), offer_first=None)
+    second.write(operator_listen=f"127.0.0.1:{quiet_port()}", offer_first=None)
     await put_back(saved, second.data_dir)
     assert "on this machine" in await asyncio.to_thread(second.refused)
+    its_address = f"{elsewhere.address}:{quiet_port()}"
     async with RpcProxy(local_chains.base.rpc_urls[0], host=elsewhere.ours) as there:
         second.write(
             chains={"base": {"rpc_urls": [there.url]}},
-            host=elsewhere.address,
-            public_url=f"http://{elsewhere.address}:{second.written['port']}",
-            proxy_host=elsewhere.address,
+            listen=its_address,
+            public_url=f"http://{its_address}",
+            proxy_listen=f"{elsewhere.address}:{quiet_port()}",
             base_domain="elsewhere.localhost",
         )
         # nor on another machine while the old one answers where it did;

@@ -37,8 +37,6 @@ def gateway(tmp_path: Path) -> Iterator[DevGateway]:
         requests_per_minute="1000000",
         app_memory_mib="128",
         app_disk_mib="64",
-        releases_kept="1",
-        drain_seconds="2",
     ) as started:
         yield started
 

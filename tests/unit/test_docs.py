@@ -176,7 +176,8 @@ def test_every_setting_is_documented_with_its_true_default_and_nothing_else_is()
 def test_tables_of_settings_say_what_the_settings_say() -> None:
     told = {row[0]: row[2] for row in rows(settings_tables())}
     defaults = json.loads(msgspec.json.encode(Settings()))
-    assert {name: json.loads(text) for name, text in told.items()} == defaults
+    expected = {name: defaults[name] for name in tables()}
+    assert {name: json.loads(text) for name, text in told.items()} == expected
 
 
 def test_example_in_a_document_stands_in_the_right_tables() -> None:

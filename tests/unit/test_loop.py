@@ -58,7 +58,7 @@ async def test_duty_is_done_by_who_holds_it_alone() -> None:
     assert set(asked) == {"duty"}
 
 
-async def test_keepers_work_stops_when_another_may_keep_the_apps() -> None:
+async def test_leaders_work_stops_when_another_may_run_the_apps() -> None:
     done = refusals = 0
     begun, keeps = asyncio.Event(), True
 
@@ -72,7 +72,7 @@ async def test_keepers_work_stops_when_another_may_keep_the_apps() -> None:
         refusals += not keeps
         return keeps
 
-    loop = Loop("apps", every_seconds=0.001, tick=act, scope=Scope.KEEPER, at_once=True)
+    loop = Loop("apps", every_seconds=0.001, tick=act, scope=Scope.LEADER, at_once=True)
     working = asyncio.create_task(loop.run(held, keeps=asked))
     async with asyncio.timeout(60):
         await begun.wait()

@@ -9,9 +9,9 @@ from moorage.cli.operator.serve import check
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.configuration import serving_chains
 from moorage.payments.price.quotes import PriceList, Size, app_size, price_list
-from moorage.settings import Settings, load_settings, needed_first
+from moorage.settings import Settings, described, load_settings, needed_first, tables
 
-FIELDS = msgspec.structs.fields(Settings)
+FIELDS = [each for each in msgspec.structs.fields(Settings) if each.name in tables()]
 DAI = {"name": "dai", "symbol": "DAI", "address": "0x" + "d1" * 20, "decimals": 18}
 
 
@@ -45,8 +45,28 @@ def test_defaults_need_no_file_and_no_environment() -> None:
 def test_operator_port_is_on_loopback_unless_it_is_for_everybody() -> None:
     """The proxy asks it on loopback, so it can't be on another address alone."""
     assert load().operator_host == "127.0.0.1"
-    assert load(operator_host="0.0.0.0").operator_host == "0.0.0.0"
-    assert "operator_host" in str(refused(operator_host="192.0.2.1"))
+    assert load(operator_listen="0.0.0.0:1").operator_host == "0.0.0.0"
+    assert "operator_listen" in str(refused(operator_listen="192.0.2.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("0.0.0.0:0", ("0.0.0.0", 0)),
+        ("[::1]:65535", ("::1", 65_535)),
+        ("gateway.internal:8402", ("gateway.internal", 8402)),
+    ],
+)
+def test_address_has_a_host_and_a_port(address: str, parts: tuple[str, int]) -> None:
+    settings = load(listen=address, proxy_listen=address)
+    assert (settings.host, settings.port) == (settings.proxy_host, settings.proxy_port) == parts
+
+
+def test_authoritys_account_stands_in_its_directory_and_is_not_shown() -> None:
+    url = "https://acme.example/directory"
+    settings = load(acme_directories=("https://my%40name:k-_y@acme.example/directory", "internal"))
+    assert settings.authorities == {url: ("my@name", "k-_y"), "internal": None}
+    assert "k-_y" not in str(described(settings))
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -85,10 +105,13 @@ def test_data_dir_is_made_absolute() -> None:
 
 def test_command_line_wins_over_environment_over_file(tmp_path: Path) -> None:
     file = tmp_path / "moorage.toml"
-    file.write_text("[api]\nport = 1\noperator_port = 1\n[proxy]\nproxy_port = 1\n")
-    environ = {"MOORAGE_PROXY_PORT": "2", "MOORAGE_OPERATOR_PORT": "2"}
-    settings = load_settings(file=file, environ=environ, operator_port=3, port=None)
-    assert (settings.port, settings.proxy_port, settings.operator_port) == (1, 2, 3)
+    file.write_text(
+        '[api]\nlisten = "a:1"\noperator_listen = "0.0.0.0:1"\n[proxy]\nproxy_listen = "b:1"\n'
+    )
+    environ = {"MOORAGE_PROXY_LISTEN": "c:2", "MOORAGE_OPERATOR_LISTEN": "127.0.0.1:2"}
+    settings = load_settings(file=file, environ=environ, operator_listen=3, listen=None)
+    assert (settings.listen, settings.proxy_listen) == ("a:1", "c:2")
+    assert settings.operator_listen == "127.0.0.1:3"
 
 
 def test_first_gateway_needs_eight_settings_which_the_help_of_check_names() -> None:
@@ -110,13 +133,13 @@ def test_every_setting_says_what_it_is() -> None:
         ("colour = 1", "colour"),
         ("[chains.base]\nrpc_urls = ['https://a']\ncolour = 1", "colour"),
         ("[[chains.base.tokens]]\nname='a'\nsymbol='A'\naddress='0x'\ndecimals=1\nx=1", "x"),
-        ("[api]\nport = 'eighty'", "port"),
-        ("[api]\nport = 70_000", "port"),
-        ("[api]\nport = true", "port"),
+        ("[api]\nlisten = 'a:eighty'", "listen"),
+        ("[api]\nlisten = 'a:65536'", "listen"),
+        ("[api]\nlisten = 8402", "listen"),
         ("[api]\nrequests_per_minute = 0", "requests_per_minute"),
         ("[builds]\nbuild_seconds = 541", "build_seconds"),
         ("[builds.build_env]\nA = 1", "build_env"),
-        ("[apis]\nport = 1", "apis"),
+        ("[apis]\ncolour = 1", "apis"),
         ("[api]\ncolour = 1", r"api\.colour"),
         ("api = 1", "api"),
         ("[api]\nterms_url = 'example.com/terms'", "terms_url"),
@@ -137,8 +160,8 @@ def test_unknown_keys_and_wrong_values_are_refused_with_their_path(
 @pytest.mark.parametrize(
     ("text", "path", "says"),
     [
-        ("port = 1", "port", "[api]"),
-        ("[proxy]\nport = 1", "proxy.port", "[api]"),
+        ("listen = 'a:1'", "listen", "[api]"),
+        ("[proxy]\nlisten = 'a:1'", "proxy.listen", "[api]"),
         ("[builds]\napp_memory_mib = 64", "builds.app_memory_mib", "[apps]"),
         ("[api]\ndata_dir = 'x'", "api.data_dir", "at the top"),
         ("[api.chains.base]\nrpc_urls = ['https://a']", "api.chains", "at the top"),
@@ -170,14 +193,14 @@ def test_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "field", "value"),
     [
-        ("MOORAGE_PORT", "9000", "port", 9000),
-        ("MOORAGE_HOST", "0.0.0.0", "host", "0.0.0.0"),
+        ("MOORAGE_LISTEN", "a:9000", "port", 9000),
+        ("MOORAGE_REQUESTS_PER_MINUTE", "7", "requests_per_minute", 7),
         ("MOORAGE_BASE_DOMAIN", "1234", "base_domain", "1234"),
         ("MOORAGE_TLS", "true", "tls", True),
         ("MOORAGE_TRUSTED_PROXIES", "10.0.0.0/8, ::1 ,", "trusted_proxies", ("10.0.0.0/8", "::1")),
         ("MOORAGE_TRUSTED_PROXIES", "", "trusted_proxies", ()),
         ("MOORAGE_BUILD_ENV", '{"A": "b"}', "build_env", {"A": "b"}),
-        ("MOORAGE_port", "9000", "port", 9000),
+        ("MOORAGE_listen", "a:9000", "port", 9000),
     ],
 )
 def test_variables_are_read_by_the_type_of_their_setting(
@@ -200,8 +223,8 @@ def test_chains_may_come_from_a_variable() -> None:
         ("MOORAGE_GATEWAYS", "x"),
         ("MOORAGE_CONFIG_FILE", "x"),
         ("MOORAGE_RPC_URL", "x"),
-        ("MOORAGE_PORT", "eighty"),
-        ("MOORAGE_PORT", ""),
+        ("MOORAGE_REQUESTS_PER_MINUTE", "eighty"),
+        ("MOORAGE_REQUESTS_PER_MINUTE", ""),
         ("MOORAGE_TLS", "True"),
         ("MOORAGE_BUILD_ENV", "A=b"),
     ],

@@ -29,9 +29,9 @@ CALLED_BY_LIBRARIES = {
     *("on_headers_complete", "on_body", "on_response_complete"),
     *("pause_writing", "resume_writing"),
 }
-CALLED_BY_TESTS = {"Chart", "sum_of_entries", "micro_usd", "InPlace", "pids", "import_one"}
+CALLED_BY_TESTS = {"Chart", "sum_of_entries", "micro_usd", "InPlace", "pids"}
 """The ledger's invariant, money as tests write it, what parses an upload without a process, and
-which processes parse the gateway's, and a certificate that nobody ordered."""
+which processes parse the gateway's."""
 
 MOST_MODULE_LINES = 900
 MOST_MODULES_OF_A_ROOM = 20

@@ -21,7 +21,7 @@ from moorage.api.http.problems import json_response, with_body
 from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
-from moorage.deploy.entrance.capacity import HouseRules
+from moorage.deploy.entrance.capacity import Quotas
 from moorage.errors import InvalidField
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.burn import hour_of, runs_out_at
@@ -101,7 +101,7 @@ def _item(paid: PaidFor, chains: Mapping[int, Chain]) -> PaymentItem:
         token=payment.token,
         amount=decimal_text(payment.amount, decimals=decimals),
         credited_micro_usd=payment.credited_micro_usd,
-        pay_to=None if payment.recipient is None else checksum_address(payment.recipient),
+        pay_to=checksum_address(payment.recipient),
         status=payment.status,
         at=iso_utc(payment.claimed_at_ms),
         project_id=paid.project_id or UNSET,
@@ -130,7 +130,7 @@ class TopUpRoom(PaidFront):
 
     idempotency: Idempotency
     top_up: TopUp
-    house_rules: HouseRules
+    quotas: Quotas
     minimum_charge: MicroUsd
 
 
@@ -150,7 +150,7 @@ async def top_up(room: TopUpRoom, request: Request, payer: Payer) -> Response:
     )
     await payer.check_body(asked.body_digest)
     if not await room.paywall.may_have_moved(asked.evidence):  # only a signature would say whose
-        await room.house_rules.require_listed(room.db, "" if is_open else wallet)
+        await room.quotas.require_listed(room.db, "" if is_open else wallet)
     if is_open:
         return topped_up(await room.top_up.take(asked), tells=False, payer=wallet)
     async with room.idempotency.attempt(

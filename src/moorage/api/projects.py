@@ -48,7 +48,8 @@ from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.usage import Consumption, UsageHour, UsageSpan, latency_of
 from moorage.storage.apps import domains, projects, usage
-from moorage.storage.apps.projects import MAX_IDS, NEWEST, Place, ProjectQuery
+from moorage.storage.apps.projects import NEWEST, Place, ProjectQuery
+from moorage.storage.database import MAX_IDS
 from moorage.storage.money import accounts, billing
 from moorage.wire.credits import Purse
 from moorage.wire.projects import (

@@ -17,7 +17,7 @@ from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.taking.payment_required import Seller, chain_body
 from moorage.wire.public import Balances, ChainList, ChainTaken, Health, TokenBalance
 
-PRESENCE_HEADER = "Moorage-Gateway"
+INSTANCE_HEADER = "Moorage-Gateway"
 """In a request of `GET /health` it asks which gateway answers; in the answer it says so."""
 
 
@@ -28,7 +28,8 @@ class PublicRoom(Front):
     seller: Seller
     clients: Mapping[str, RpcClient]  # by the chain's name
     balance_limit: ConcurrencyLimit
-    presence: Callable[[], Awaitable[str]] | None  # tells gateways apart; None where one is alone
+    # What tells gateways apart; None where one is alone.
+    instance_token: Callable[[], Awaitable[str]] | None
 
 
 async def balance(room: PublicRoom, request: Request) -> Response:
@@ -77,7 +78,7 @@ async def chains(room: PublicRoom, request: Request) -> Response:
 
 async def health(room: PublicRoom, request: Request) -> Response:
     """`GET /health`: the process answers."""
-    if room.presence is None or PRESENCE_HEADER not in request.headers:
+    if room.instance_token is None or INSTANCE_HEADER not in request.headers:
         return json_response(Health())
-    headers = ((PRESENCE_HEADER, await room.presence()), ("Cache-Control", "no-store"))
+    headers = ((INSTANCE_HEADER, await room.instance_token()), ("Cache-Control", "no-store"))
     return json_response(Health(), headers=headers)

@@ -91,7 +91,7 @@ class ApiServices:
         prices: PriceList,
         size: Size,
         proxies: TrustedProxies,
-        presence: Callable[[], Awaitable[str]] | None,
+        instance_token: Callable[[], Awaitable[str]] | None,
     ) -> None:
         self._core = core
         self._settings = settings
@@ -100,7 +100,7 @@ class ApiServices:
         self._prices = prices
         self._size = size
         self.proxies = proxies
-        self._presence = presence
+        self._instance_token = instance_token
         self._limited: list[tuple[RateLimiter, int]] = []  # and its share of requests_per_minute
 
     @cached_property
@@ -221,7 +221,7 @@ class ApiServices:
                 paywall=services.payments.paywall,
                 idempotency=self.idempotency,
                 top_up=services.payments.top_up,
-                house_rules=services.deploy.house_rules,
+                quotas=services.deploy.quotas,
                 outcomes=services.payments.outcomes,
                 minimum_charge=self._prices.minimum_charge,
             ),
@@ -231,7 +231,7 @@ class ApiServices:
                 seller=self._services.payments.seller,
                 clients=self._payee.clients,
                 balance_limit=ConcurrencyLimit(),
-                presence=self._presence,
+                instance_token=self._instance_token,
             ),
         )
 

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moorage.backup.manifest import KEYS
+from moorage.backup.archive import KEYS
 from moorage.clock import Clock
 from moorage.engines.disks.disk import copy_image
 from moorage.engines.kind import Exports

@@ -18,14 +18,7 @@ from josepy.jwa import ES256
 from josepy.jwk import JWKEC
 
 from moorage import __version__
-from moorage.certificates.authority import (
-    Account,
-    Accounts,
-    Fault,
-    OrderFailed,
-    Proof,
-    Proofs,
-)
+from moorage.certificates.authority import Account, Accounts, Fault, OrderFailed, Proof, Proofs
 from moorage.certificates.pem import new_key
 
 T = TypeVar("T")
@@ -34,7 +27,7 @@ ANSWER_SECONDS = 10  # between two bytes of an answer
 STEP_SECONDS = 30.0
 VALIDATION_SECONDS = 90.0
 _ISSUING_SECONDS = 60.0
-_MAX_PAUSE_SECONDS = 10.0  # between two looks at an order
+_MAX_PAUSE_SECONDS = 10.0  # between two requests for an order
 
 _OF_NAME = frozenset(
     (*("caa", "connection", "dns", "incorrectResponse", "rejectedIdentifier", "tls"),
@@ -121,8 +114,7 @@ class AcmeAuthority:
                 directory=session.client.directory,
             )
         account = messages.NewRegistration.from_data(
-            terms_of_service_agreed=True,
-            external_account_binding=bound,
+            terms_of_service_agreed=True, external_account_binding=bound
         )
 
         def register() -> str:
@@ -132,7 +124,7 @@ class AcmeAuthority:
                 return str(known.location)
 
         url = await session.step(register)
-        kept = await self._accounts.keep(self.directory, Account(session.key_text, url))
+        kept = await self._accounts.store(self.directory, Account(session.key_text, url))
         session.use(kept.key)
         return kept
 
@@ -167,9 +159,9 @@ class AcmeAuthority:
                 async with asyncio.timeout(VALIDATION_SECONDS):
                     await self._validated(session, acme, authorization)
             except TimeoutError:
-                if session.refusal is not None:  # it has looked, and would look again
+                if session.refusal is not None:  # it has asked, and would ask again
                     raise session.failure(session.refusal, of_name=_OF_NAME) from None
-                reason = f"{self._host} has not looked at it within {VALIDATION_SECONDS:.0f} s."
+                reason = f"{self._host} has not asked for it within {VALIDATION_SECONDS:.0f} s."
                 raise OrderFailed(Fault.AUTHORITY, reason) from None
 
     async def _validated(
@@ -178,15 +170,15 @@ class AcmeAuthority:
         acme: client.ClientV2,
         authorization: messages.AuthorizationResource,
     ) -> None:
-        """Waits until the authority has looked. Raises OrderFailed."""
+        """Waits until the authority has asked. Raises OrderFailed."""
         while True:
             session.retry_after_seconds = 1.0
-            looked, _ = await session.step(acme.poll, authorization)
-            if looked.body.status == messages.STATUS_VALID:
+            checked, _ = await session.step(acme.poll, authorization)
+            if checked.body.status == messages.STATUS_VALID:
                 return
-            found = [each.error for each in looked.body.challenges or () if each.error]
+            found = [each.error for each in checked.body.challenges or () if each.error]
             session.refusal = next(iter(found), None)
-            if looked.body.status not in (messages.STATUS_PENDING, messages.STATUS_PROCESSING):
+            if checked.body.status not in (messages.STATUS_PENDING, messages.STATUS_PROCESSING):
                 if session.refusal is None:
                     raise OrderFailed(Fault.AUTHORITY, f"{self._host} refused it and said no more.")
                 raise session.failure(session.refusal, of_name=_OF_NAME)
@@ -250,14 +242,14 @@ class _Session:
         """Returns what an error means."""
         host = urlsplit(self._directory).hostname
         if not isinstance(error, messages.Error):
-            said = str(error) or type(error).__name__
-            return OrderFailed(Fault.AUTHORITY, f"{host} cannot be asked: {said[:300]}.")
-        said = f"{host} says: {(error.detail or error.typ)[:500]}"
+            detail = str(error) or type(error).__name__
+            return OrderFailed(Fault.AUTHORITY, f"{host} cannot be asked: {detail[:300]}.")
+        detail = f"{host} says: {(error.detail or error.typ)[:500]}"
         if error.code == "rateLimited":
             pause = self.retry_after_seconds
-            return OrderFailed(Fault.LIMIT, said, retry_after_seconds=pause)
+            return OrderFailed(Fault.LIMIT, detail, retry_after_seconds=pause)
         self.account_is_unknown = error.code == "accountDoesNotExist"
-        return OrderFailed(Fault.NAME if error.code in of_name else Fault.AUTHORITY, said)
+        return OrderFailed(Fault.NAME if error.code in of_name else Fault.AUTHORITY, detail)
 
 
 def _finished(acme: client.ClientV2, order: messages.OrderResource) -> str:

@@ -34,7 +34,7 @@ class Proof(NamedTuple):
 
 
 class Proofs(Protocol):
-    """Where proofs are put while an authority looks for them."""
+    """Where proofs are put while an authority asks for them."""
 
     def placed(self, proof: Proof) -> AbstractAsyncContextManager[None]:
         """Has a proof in its place. Raises OrderFailed when that can't be done."""
@@ -73,7 +73,7 @@ class Accounts:
         row = await certificates.authority(self._db, directory)
         return None if row is None else Account(self._vault.open_key(row[0], directory), row[1])
 
-    async def keep(self, directory: str, made: Account) -> Account:
+    async def store(self, directory: str, made: Account) -> Account:
         """Stores a new account; returns it, or the one that another gateway stored before."""
         sealed = self._vault.seal_key(made.key, directory)
         async with self._db.transaction(durable=True) as tx:

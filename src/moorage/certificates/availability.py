@@ -58,7 +58,7 @@ class Availability:
         self._pause_seconds = EVERY_SECONDS
         self._asked_at = float("-inf")
 
-    async def look(self) -> bool:
+    async def poll(self) -> bool:
         """Asks if it is time; returns whether one is back. Logs that, and when all go away."""
         now = self._clock.monotonic_seconds()
         if now < self._asked_at + self._pause_seconds:

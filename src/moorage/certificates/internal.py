@@ -41,7 +41,7 @@ class InternalAuthority:
         found = await self._accounts.of(self.directory)
         if found is None:
             now = datetime.fromtimestamp(self._clock.now_ms() // 1000, UTC)
-            found = await self._accounts.keep(self.directory, _new_root(now))
+            found = await self._accounts.store(self.directory, _new_root(now))
         return found
 
 

@@ -27,7 +27,7 @@ from moorage.storage.vault import Vault
 
 HOOK_SECONDS = 60.0
 _KEPT_MS = 3_600_000
-_SAID_BYTES = 500
+_OUTPUT_BYTES = 500
 _PASSED = ("PATH", "HOME", "LANG", "TZ")  # the rest may hold secrets of the gateway's
 
 
@@ -95,7 +95,7 @@ class PlacedProofs:
             raise _hook_failed(f"cannot be run ({error.strerror})") from error
         try:
             async with asyncio.timeout(HOOK_SECONDS):
-                said, _ = await process.communicate()
+                output, _ = await process.communicate()
         except TimeoutError:
             raise _hook_failed(f"has not ended within {HOOK_SECONDS:.0f} s") from None
         finally:
@@ -104,7 +104,7 @@ class PlacedProofs:
                     os.killpg(process.pid, 9)
                 await process.wait()
         if process.returncode != 0:
-            words = said[-_SAID_BYTES:].decode(errors="replace").strip()
+            words = output[-_OUTPUT_BYTES:].decode(errors="replace").strip()
             raise _hook_failed(f"ended with {process.returncode}: {words or 'it said nothing'}")
 
 

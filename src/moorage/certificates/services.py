@@ -104,14 +104,14 @@ class CertificateServices:
         if not self._settings.asks_elsewhere:
             return None
         return Availability(
-            self._settings.acme_directories,
+            tuple(self._settings.authorities),
             root_file=self._settings.acme_root_file,
             clock=self._core.clock,
         )
 
     async def ask(self) -> None:
         """Asks whether authorities are there, if it is time; orders what waited for one."""
-        if self.availability is not None and await self.availability.look():
+        if self.availability is not None and await self.availability.poll():
             self.orders.resume()
 
     @cached_property
@@ -131,17 +131,15 @@ class CertificateServices:
     def _authorities(self) -> Sequence[Authority]:
         if self.internal is not None:
             return (self.internal,)
-        return tuple(self._acme(directory) for directory in self._settings.acme_directories)
+        return tuple(self._acme(*each) for each in self._settings.authorities.items())
 
-    def _acme(self, directory: str) -> "AcmeAuthority":
+    def _acme(self, directory: str, account: tuple[str, str] | None) -> "AcmeAuthority":
         from moorage.certificates.acme import AcmeAuthority, Binding
 
-        settings = self._settings
-        account = settings.acme_account if directory == settings.acme_directories[-1] else ()
         return AcmeAuthority(
             directory,
             accounts=self._accounts,
-            root_file=settings.acme_root_file,
+            root_file=self._settings.acme_root_file,
             binding=Binding(*account) if account else None,
         )
 
@@ -180,11 +178,7 @@ class CertificateServices:
 
 
 async def open_certificates(
-    core: Core,
-    settings: Settings,
-    *,
-    own_host: str | None,
-    proxy: ProxyCertificates | None,
+    core: Core, settings: Settings, *, own_host: str | None, proxy: ProxyCertificates | None
 ) -> CertificateServices:
     """Opens the room, and reads the operator's files.
 

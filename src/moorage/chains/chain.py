@@ -35,6 +35,7 @@ class Chain(msgspec.Struct, frozen=True):
     finality_blocks: int = 4_800  # the depth that counts as final if nodes know no `finalized`
     watch_from_block: int | None = None  # where the first search begins; None: newest block
     closed: bool = False  # nobody is asked to pay here any more; what was paid is looked after
+    max_fee_gwei: int = 5  # that the gateway pays for a gas at most
 
     def token(self, name: str) -> Token | None:
         """The token that clients call `name` (lower case), if this chain has it."""
@@ -103,6 +104,7 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watch_from_block: Annotated[int, msgspec.Meta(ge=1)] | None = None
     tokens: tuple[Token, ...] | None = None
     closed: bool = False
+    max_fee_gwei: Annotated[int, msgspec.Meta(ge=1)] = 5
 
     def chain(self, name: str) -> Chain:
         """Returns the chain, completed from KNOWN_CHAINS. Raises InvalidField."""
@@ -131,6 +133,7 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             finality_blocks=self.finality_blocks,
             watch_from_block=self.watch_from_block,
             closed=self.closed,
+            max_fee_gwei=self.max_fee_gwei,
         )
 
 

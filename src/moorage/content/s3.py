@@ -54,11 +54,7 @@ class S3Store:
         }
         retry: RetryConfig = {"max_retries": _RETRIES, "retry_timeout": _RETRYING}
         self._bucket = Bucket(
-            bucket,
-            prefix=prefix or None,
-            config=config,
-            client_options=client,
-            retry_config=retry,
+            bucket, prefix=prefix or None, config=config, client_options=client, retry_config=retry
         )
 
     async def put(self, key: str, source: Path) -> None:

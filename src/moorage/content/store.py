@@ -1,8 +1,19 @@
-"""The interface of content stores, and the rule for keys."""
+"""Content stores: what one does, the rule for keys, one in a directory, and how one is opened."""
 
+import configparser
+import os
 import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from moorage.errors import ConfigurationInvalid, ContentUnavailable
+from moorage.threads import in_thread
 
 _PART = r"[a-z0-9][a-z0-9._-]{0,127}"
 _KEY = re.compile(rf"{_PART}(?:/{_PART}){{0,7}}")
@@ -49,3 +60,152 @@ def check_key(key: str) -> str:
     if _KEY.fullmatch(key) is None:
         raise ValueError(f"{key!r} is not a key of a content store")
     return key
+
+
+_T = TypeVar("_T")
+
+
+class DirectoryStore:
+    """A `ContentStore`: a key is the file's path below `root`; drafts begin with a dot.
+
+    `root` must be there: without it, the file system that it is on is not mounted.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def put(self, key: str, source: Path) -> None:
+        """As `ContentStore.put`; what was put is on the disk."""
+        path = self._path(key)
+
+        def put() -> None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _copy(source, path)
+            _sync(path.parent)
+
+        await self._in_store(put)
+
+    async def get(self, key: str, target: Path) -> None:
+        """As `ContentStore.get`."""
+        path = self._path(key)
+        await self._in_store(lambda: _copy(path, target))
+
+    async def exists(self, key: str) -> bool:
+        """As `ContentStore.exists`."""
+        return await self._in_store(self._path(key).is_file)
+
+    async def items(self, prefix: str) -> list[Item]:
+        """As `ContentStore.items`."""
+        directory = self._path(prefix)
+        return await self._in_store(lambda: sorted(self._below(directory)))
+
+    async def delete(self, key: str) -> None:
+        """As `ContentStore.delete`; its directory stays, as another gateway may put into it."""
+        path = self._path(key)
+        await self._in_store(lambda: path.unlink(missing_ok=True))
+
+    async def _in_store(self, work: Callable[[], _T]) -> _T:
+        def if_mounted() -> _T:
+            if not self._root.is_dir():
+                raise NotADirectoryError(f"content_url: there is no directory {self._root}")
+            return work()
+
+        try:
+            return await in_thread(if_mounted)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ContentUnavailable from error
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _below(self, directory: Path) -> list[Item]:
+        found = []
+        for parent, _, names in os.walk(directory):
+            for name in names:
+                path = Path(parent) / name
+                if name.startswith("."):
+                    continue
+                with suppress(FileNotFoundError):  # it was deleted meanwhile
+                    status = path.stat()
+                    key = path.relative_to(self._root).as_posix()
+                    found.append(Item(key, status.st_size, status.st_mtime_ns // 1_000_000))
+        return found
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a file, so that `target` is whole at any time. Raises OSError."""
+    draft = target.with_name(f".{secrets.token_hex(8)}")
+    try:
+        with source.open("rb") as reading, draft.open("xb") as writing:
+            shutil.copyfileobj(reading, writing)
+            writing.flush()
+            os.fsync(writing.fileno())
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_KEYS = {"access_key_id": "aws_access_key_id", "secret_access_key": "aws_secret_access_key"}
+_PLACE = {"region": "region", "endpoint": "endpoint_url"}
+
+
+def open_content(address: str, credentials_file: str = "") -> ContentStore | None:
+    """Returns the store of `content_url`; None where each gateway keeps its files.
+
+    Raises ConfigurationInvalid.
+    """
+    if not address:
+        return None
+    url = urlsplit(address)
+    if url.scheme == "file":
+        return DirectoryStore(Path(url.path))
+    prefix = url.path.strip("/")
+    try:
+        if prefix:
+            check_key(prefix)
+    except ValueError as error:
+        raise ConfigurationInvalid(f"content_url: {error}") from error
+    from moorage.content.s3 import S3Store  # noqa: PLC0415  (20 ms that one process does not need)
+
+    found = credentials_in(Path(credentials_file)) if credentials_file else {}
+    return S3Store(
+        url.netloc,
+        prefix=prefix,
+        endpoint=found.get("endpoint", ""),
+        region=found.get("region", ""),
+        credentials=found or None,
+    )
+
+
+def credentials_in(file: Path) -> dict[str, str]:
+    """Returns what a file as AWS's tools have it says of a bucket. Raises ConfigurationInvalid.
+
+    It is for its owner's eyes only. Its section is `[default]`, with the two keys at least.
+    """
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        mode = file.stat().st_mode
+        parser.read_string(file.read_text())
+        section = parser["default"]
+        found = {ours: section[theirs] for ours, theirs in _KEYS.items()}
+        found |= {ours: section[theirs] for ours, theirs in _PLACE.items() if theirs in section}
+    except (OSError, UnicodeDecodeError, KeyError, configparser.Error):
+        raise ConfigurationInvalid(
+            f"content_credentials_file: {file} must have a section [default] with "
+            "aws_access_key_id and aws_secret_access_key."
+        ) from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigurationInvalid(
+            f"content_credentials_file: others may read {file}; `chmod 600 {file}`."
+        )
+    return found

@@ -1,6 +1,6 @@
 """What apps, builds and jobs may use: computed from the settings, and what no operator sets."""
 
-from moorage.deploy.entrance.capacity import HouseRules, Policy
+from moorage.deploy.entrance.capacity import Policy, Quotas
 from moorage.engines.engine import Limits
 from moorage.records.deployment import JobPlaces
 from moorage.settings import Settings
@@ -23,6 +23,17 @@ EXPORT_DAYS = 30
 MAX_DOMAINS = 10
 """Domains of its own of one project; each costs certificates."""
 
+RELEASES_KEPT = 3
+"""Replaced versions of a project that can be rolled back to: each has its files on the disk. Of as
+many that failed, and of as many that were given up, the logs are kept."""
+
+DRAIN_SECONDS = 30
+"""How long a version that was replaced may end what it was asked before: as proxies wait too."""
+
+BUILD_CPU_MILLIS = 2_000
+"""CPU of a build: package managers and compilers use two cores well, and seldom more."""
+
+_BUILDS_OF_WALLET = 1  # of `builds_at_once`: so that others find a free place
 _APP_PIDS = 256  # processes and threads; a JVM or a browser has some 100
 _BUILD_PIDS = 512  # package managers and compilers work side by side
 _JOBS_AT_ONCE = 8  # deployments; most of the time they wait for an app to answer
@@ -58,7 +69,7 @@ def job_places(settings: Settings) -> JobPlaces:
     return JobPlaces(
         jobs=_JOBS_AT_ONCE,
         builds=settings.builds_at_once,
-        builds_of_wallet=settings.builds_per_wallet,
+        builds_of_wallet=_BUILDS_OF_WALLET,
     )
 
 
@@ -79,11 +90,9 @@ def ballast_bytes(settings: Settings) -> int:
     return min(_MAX_BALLAST_BYTES, settings.disk_reserve_mib * _MIB // 4)
 
 
-def house_rules(settings: Settings) -> HouseRules:
+def quotas(settings: Settings) -> Quotas:
     """Returns what the operator allows."""
-    return HouseRules(
-        listed_only=settings.listed_wallets_only, projects=settings.projects_per_wallet
-    )
+    return Quotas(listed_only=settings.listed_wallets_only, projects=settings.projects_per_wallet)
 
 
 def app_limits(settings: Settings) -> Limits:
@@ -101,7 +110,7 @@ def build_limits(settings: Settings) -> Limits:
     """Returns what a build may use; it writes to the app's own disk."""
     return Limits(
         memory_bytes=settings.build_memory_mib * _MIB,
-        cpu_millis=settings.build_cpu_millis,
+        cpu_millis=BUILD_CPU_MILLIS,
         pids=_BUILD_PIDS,
         disk_bytes=settings.app_disk_mib * _MIB,
     )

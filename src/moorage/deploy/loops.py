@@ -29,7 +29,7 @@ def loops_of(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("retention", every_seconds=600, tick=retention, scope=cluster),
         Loop("exports", every_seconds=3600, tick=sweep_exports, scope=Scope.NODE),
         *_of_proxy(deploy),
-        *(_of_keeper(deploy) if deploy.keeps else _beside(deploy)),
+        *(_of_leader(deploy) if deploy.keeps else _beside(deploy)),
     )
 
 
@@ -53,8 +53,8 @@ def _beside(deploy: DeployServices) -> tuple[Loop, ...]:
     )
 
 
-def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
-    usage, reconciler, scope = deploy.usage, deploy.reconciler, Scope.KEEPER
+def _of_leader(deploy: DeployServices) -> tuple[Loop, ...]:
+    usage, reconciler, scope = deploy.usage, deploy.reconciler, Scope.LEADER
     sources = partial(reconciler.sweep_sources, min_age_seconds=OLD_SOURCES_SECONDS)
     lost, uncertified = deploy.addresses.unroute_lost, deploy.uncertified
     look, want, often = uncertified.look, uncertified.want, UNCERTIFIED_SECONDS

@@ -10,7 +10,7 @@ from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.domains import Domains, TxtRecords, Uncertified
 from moorage.deploy.addresses.routes import SWITCH_SECONDS, FollowedRoutes, UnseenRoutes
 from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.capacity import Capacity, HouseRules
+from moorage.deploy.entrance.capacity import Capacity, Quotas
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.entrance.written import Written
@@ -22,7 +22,7 @@ from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.releases import Drain, Releases
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import MACHINES_LOG, Sleep, Visits, log_number
-from moorage.deploy.keeping.space import Space
+from moorage.deploy.keeping.space import ReservedDiskFile, Space
 from moorage.deploy.keeping.suspension import Pausing, Suspension
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.keeping.wake import Wake, WakeElsewhere
@@ -43,7 +43,6 @@ from moorage.payments.price.quotes import PriceList, Quotes, Size
 from moorage.payments.taking.paywall import Paywall
 from moorage.records.domain import DomainRules
 from moorage.settings import Settings
-from moorage.storage.reserved_disk_file import ReservedDiskFile
 
 _LOOKS_PER_MINUTE = 6  # at a domain's record, on request
 
@@ -94,7 +93,7 @@ class FollowingServices:
             db=self._core.db,
             addresses=self._addresses,
             log=self._following.access_log,
-            on_use=lambda _deployment_id: None,  # the keeper sees the sums
+            on_use=lambda _deployment_id: None,  # the leader sees the sums
             number=log_number(self._core.leases.holder),
         )
 
@@ -201,7 +200,7 @@ class DeployServices:
             pricing=Pricing(prices, size),
             sources=self._sources,
             capacity=self.capacity,
-            house_rules=self.house_rules,
+            quotas=self.quotas,
             metering=self._metering,
             vault=self._core.vault,
             clock=self._clock,
@@ -210,15 +209,15 @@ class DeployServices:
         )
 
     @cached_property
-    def house_rules(self) -> HouseRules:
-        return limits.house_rules(self._settings)
+    def quotas(self) -> Quotas:
+        return limits.quotas(self._settings)
 
     @cached_property
     def written(self) -> Written:
         return Written(
             self._view,
             self._clock,
-            releases_kept=self._settings.releases_kept,
+            releases_kept=limits.RELEASES_KEPT,
             volume_bytes=limits.app_limits(self._settings).volume_bytes,
         )
 
@@ -285,7 +284,7 @@ class DeployServices:
             db=self._db,
             carry_out=lambda job: self.workflow.run(job),  # noqa: PLW0108 (it wakes the worker)
             places=limits.job_places(self._settings),
-            holder=self._core.keeper,
+            holder=self._core.leader,
             clock=self._clock,
             speed=self._core.speed,
         )
@@ -389,7 +388,7 @@ class DeployServices:
         drain = Drain(
             runtime=self._runtime,
             apps=self.apps,
-            limit_seconds=self._settings.drain_seconds,
+            limit_seconds=limits.DRAIN_SECONDS,
             clock=self._clock,
             min_seconds=SWITCH_SECONDS if self._platform.several_proxies else 0.0,
         )
@@ -398,7 +397,7 @@ class DeployServices:
             runtime=self._runtime,
             apps=self.apps,
             drain=drain,
-            max_kept=self._settings.releases_kept,
+            max_kept=limits.RELEASES_KEPT,
         )
 
     @cached_property

@@ -220,7 +220,7 @@ class EngineView(LogSource, Protocol):
     async def check(self) -> None:
         """Checks that apps can still run isolated, as `open` found.
 
-        Raises IsolationMissing, or KeeperAway when the process that has it open says nothing.
+        Raises IsolationMissing, or LeaderAway when the process that has it open says nothing.
         """
         ...
 

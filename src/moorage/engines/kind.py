@@ -22,7 +22,6 @@ class EngineOptions:
     downloads_bytes: int  # of the disk on which one build downloads
     docker_host: str  # where the Docker daemon listens: unix:///path
     base_images: Mapping[str, str]  # by program, in place of the engine's own choice
-    image_registry: str  # where they are
     local_images: bool  # whether deployers' Dockerfiles may use this machine's images
     dockerfile_registries: tuple[str, ...]  # whose images these may name; "*" for any
     cluster: "ClusterOptions"
@@ -48,11 +47,9 @@ class ClusterOptions:
     runtime_class: str  # such as gvisor; "": the nodes' own
     user_namespaces: bool
     storage_class: str  # of volumes; "": the cluster's default
-    networks: tuple[str, ...]  # the cluster's own
     resolvers: tuple[str, ...]  # name servers of pods; empty: the cluster's own
     gateway_namespace: str  # of the gateways' pods; "": they are outside the cluster
     gateway_networks: tuple[str, ...]  # from where gateways outside the cluster connect
-    memory_bytes: int  # for all apps together; 0: what the nodes have
 
 
 class Exports(ProjectData, Protocol):

@@ -75,7 +75,7 @@ class Destinations:
     `allow` are networks that are allowed although they are not public, over plain HTTP too; `deny`
     are public networks that are refused. Both are CIDRs. `is_own` returns whether an address is
     this machine's; those are refused too unless they are in `allow`, as local services may
-    trust whoever connects from this machine.
+    trust everybody who connects from this machine.
     """
 
     def __init__(
@@ -327,14 +327,7 @@ class DeliveryWorker:
     """Sends what is due, to at most `at_once` webhooks at the same time."""
 
     def __init__(
-        self,
-        *,
-        db: Database,
-        sender: Sender,
-        vault: Vault,
-        at_once: int,
-        holder: str,
-        clock: Clock,
+        self, *, db: Database, sender: Sender, vault: Vault, at_once: int, holder: str, clock: Clock
     ) -> None:
         """`holder` is this gateway's id, as in `Leases`."""
         self._db = db
@@ -354,9 +347,9 @@ class DeliveryWorker:
             while True:
                 self._free.clear()
                 try:
-                    await self.look()
+                    await self.begin_due()
                 except Exception:  # the next round tries again
-                    log.exception("webhooks cannot be looked up")
+                    log.exception("webhooks cannot be read")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(until_tick(PERIOD_SECONDS)):
                         await self._free.wait()
@@ -367,7 +360,7 @@ class DeliveryWorker:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._sender.close()
 
-    async def look(self) -> None:
+    async def begin_due(self) -> None:
         """Begins what is due, at most `at_once`; doubtful webhooks get half of the places at most.
 
         So receivers that do not answer delay each other, but none that answers.

@@ -18,26 +18,24 @@ from moorage.auth.nonces import (
     give_up_mark,
     marked_ms,
 )
-from moorage.certificates.services import (
-    CertificateServices,
-    open_certificates,
-)
+from moorage.certificates.services import CertificateServices, open_certificates
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock, boot_id
-from moorage.content.opening import open_content
+from moorage.content.store import open_content
 from moorage.core import Core
+from moorage.deploy.limits import BUILD_CPU_MILLIS
 from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices
-from moorage.gateway.data_directory import NONCES, SPOOL, gateway_id, open_vault, seal_anew
+from moorage.gateway.data_directory import NONCES, SPOOL, gateway_id, open_vault, seal_with_newest
 from moorage.gateway.duplicate_gateway_check import DuplicateGatewayCheck
 from moorage.gateway.engine_choice import has_several_proxies
 from moorage.gateway.leadership import (
     SAY_SECONDS,
     Leadership,
-    Siblings,
+    Registration,
     challenge_secret,
     fingerprints,
     sweep_abandoned_spools,
@@ -52,10 +50,7 @@ from moorage.gateway.vital_signs import (
 )
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.loop import Loop, Run, Scope
-from moorage.metrics import (
-    declare_chain,
-    record_node,
-)
+from moorage.metrics import declare_chain, record_node
 from moorage.pages.sessions.session import Sessions
 from moorage.pages.sessions.sign_in import Signing
 from moorage.parsers.pool import ParserPool
@@ -148,17 +143,17 @@ class Rooms:
 
     @property
     def _of_machine(self) -> tuple[Loop, ...]:
-        keeper, view, shared = self.platform.keeper, self.platform.view, self.core.shared
+        runner, view, shared = self.platform.runner, self.platform.view, self.core.shared
         every = REPORT_SECONDS
-        if keeper is None:
+        if runner is None:
             if not isinstance(view, MachineView):
                 return ()
             return (Loop("machine", every_seconds=every, tick=view.refresh, scope=Scope.NODE),)
-        collect, scope = self.platform.toolchains.store.collect, Scope.KEEPER
+        collect, scope = self.platform.toolchains.store.collect, Scope.LEADER
         store = Loop("toolchains", every_seconds=600, tick=collect, scope=scope)
         if shared is None or not self.core.machine_bound:
             return (store,)
-        tick = partial(report, keeper.runtime, shared)
+        tick = partial(report, runner.runtime, shared)
         return (store, Loop("machine", every_seconds=every, tick=tick, at_once=True, scope=scope))
 
 
@@ -210,13 +205,13 @@ async def open_core(
     several_proxies = has_several_proxies(settings)
     holder = f"{machine}-{name}" if name else machine
     vault = await open_vault(settings, db)
-    siblings = None
+    registration = None
     if name:
         own = RunningGateway(holder, name, fingerprints(settings, vault=vault), boot_id())
-        siblings = Siblings(db=db, clock=clock, own=own)
-        await siblings.enter()  # before anything is sealed with a key that others may not have
-        stack.push_async_callback(siblings.leave)
-    await seal_anew(vault, db)
+        registration = Registration(db=db, clock=clock, own=own)
+        await registration.enter()  # before anything is sealed with a key that others may not have
+        stack.push_async_callback(registration.leave)
+    await seal_with_newest(vault, db)
     return Core(
         db=db,
         vault=vault,
@@ -230,7 +225,7 @@ async def open_core(
         machine_bound=not several_proxies,
         challenges=await challenge_secret(db, vault) if several_proxies else b"",
         content=open_content(settings.content_url, settings.content_credentials_file),
-        say=None if siblings is None else siblings.say,
+        say=None if registration is None else registration.say,
         shared=SharedTables(db) if name else None,
     )
 
@@ -296,7 +291,7 @@ async def open_rooms(
         prices=price_list(settings),
         size=app_size(settings),
         proxies=TrustedProxies(trusted_proxies(settings), clock=core.clock),
-        presence=None if duplicates is None else duplicates.shown,
+        instance_token=None if duplicates is None else duplicates.text,
     )
     return Rooms(
         core=core,
@@ -320,7 +315,7 @@ def _watch(
     core: Core, platform: Platform, payments: PaymentServices, deploy: DeployServices
 ) -> None:
     """Has each scrape of the metrics ask these."""
-    if platform.keeper is not None:
+    if platform.runner is not None:
         watch_running_apps(lambda: deploy.reconciler.running)
         watch_sleeping_apps(lambda: deploy.reconciler.asleep)
     watch_searches(core, payments.watchers)
@@ -347,10 +342,7 @@ def _open_clients(
     """Opens a client for each chain, by the chain's name."""
     clients = {
         name: RpcClient(
-            chain,
-            timeout_seconds=settings.rpc_timeout_seconds,
-            clock=clock,
-            on_asked=record_node,
+            chain, timeout_seconds=settings.rpc_timeout_seconds, clock=clock, on_asked=record_node
         )
         for name, chain in chains.items()
     }
@@ -371,7 +363,7 @@ async def _open_parsers(stack: AsyncExitStack) -> ParserPool:
 
 def _ledger_settings(settings: Settings) -> LedgerSettings:
     prices = price_list(settings)
-    size = Size(memory_mib=settings.build_memory_mib, cpu_millis=settings.build_cpu_millis)
+    size = Size(memory_mib=settings.build_memory_mib, cpu_millis=BUILD_CPU_MILLIS)
     return LedgerSettings(
         build_minutes_per_usd=settings.build_minutes_per_usd,
         build_month=prices.month(size),

@@ -99,14 +99,12 @@ async def take_configuration(db: Database, settings: Settings, *, clock: Clock) 
         changes = list(compare(before, recorded(settings), now_ms=now_ms))
         await _refuse_loss(tx, settings, changes)
         await configuration.add_change(tx, changes)
-        await configuration.add_base_domain(tx, settings.base_domain, since_ms=now_ms)
-        domains = await configuration.every_base_domain(tx)
+        await configuration.BASE_DOMAINS.add(tx, settings.base_domain, since_ms=now_ms)
+        former = await configuration.BASE_DOMAINS.in_use(tx)
     if before:
         _log(changes)
-    former = [each.domain for each in domains if each.retired_at_ms is None]
-    everywhere = dict.fromkeys((*settings.former_domains, *former))
-    everywhere.pop(settings.base_domain, None)
-    return msgspec.structs.replace(settings, former_domains=tuple(everywhere))
+    elsewhere = tuple(each for each in former if each != settings.base_domain)
+    return msgspec.structs.replace(settings, former_domains=elsewhere)
 
 
 async def record_changes(db: Database, settings: Settings, *, clock: Clock) -> None:
@@ -142,7 +140,7 @@ async def _refuse_loss(
     if lost:
         listed = "; ".join(f"{each.token} on chain {each.chain_id}: {each.what}" for each in lost)
         raise ConfigurationInvalid(
-            f"chains: money is still on its way there, which nobody would look after ({listed}). "
+            f"chains: money is still on its way there, which nobody would follow ({listed}). "
             "Put it back in, with `closed = true` if it shall take no more; once all of it is "
             "final, within the hour on most chains, it can go."
         )

@@ -14,13 +14,10 @@ import msgspec
 import structlog
 
 from moorage.errors import ConfigurationInvalid
-from moorage.events.signature import SECRET_PREFIX
 from moorage.settings import Settings
-from moorage.storage import events
-from moorage.storage.apps import certificates, configuration
 from moorage.storage.database import Database
 from moorage.storage.opening import DATABASE, MOVED, Purpose, purpose_of, refusal, set_purpose
-from moorage.storage.vault import KEY_BYTES, MARK_LENGTH, Vault
+from moorage.storage.vault import KEY_BYTES, Vault, marks, reseal_all
 from moorage.whole_file import create_file
 
 log = structlog.get_logger()
@@ -35,12 +32,12 @@ async def open_vault(settings: Settings, db: Database) -> Vault:
 
     Raises ConfigurationInvalid when a key is missing: no app is run without its variables.
     """
-    marks = await _marks(db)
+    found = await marks(db)
     path = Path(settings.secrets_key_file or Path(settings.data_dir) / KEY_FILE)
-    if not (settings.secrets_key_file or marks):
+    if not (settings.secrets_key_file or found):
         create_file(path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
     vault = Vault(keys_in(path))
-    missing = [mark.partition(".")[2] for mark in sorted(marks) if not vault.knows(mark)]
+    missing = [mark.partition(".")[2] for mark in sorted(found) if not vault.knows(mark)]
     if missing:
         raise ConfigurationInvalid(
             f"{path} is not the key that the variables of this database were sealed with "
@@ -55,47 +52,23 @@ async def missing_keys(db: Database, path: Path) -> list[str]:
 
     Raises ConfigurationInvalid for a file that can't be used.
     """
-    marks = sorted(await _marks(db))
-    if not marks:
+    found = sorted(await marks(db))
+    if not found:
         return []
     vault = Vault(keys_in(path))
-    return [mark.partition(".")[2] for mark in marks if not vault.knows(mark)]
+    return [mark.partition(".")[2] for mark in found if not vault.knows(mark)]
 
 
-async def _marks(db: Database) -> set[str]:
-    """Returns which keys sealed what is stored."""
-    of_webhooks = await events.secret_marks(db, length=MARK_LENGTH)
-    return {
-        *await configuration.marks(db, length=MARK_LENGTH),
-        *(mark for mark in of_webhooks if not mark.startswith(SECRET_PREFIX)),
-        *await certificates.key_marks(db, length=MARK_LENGTH),
-    }
-
-
-async def seal_anew(vault: Vault, db: Database) -> None:
+async def seal_with_newest(vault: Vault, db: Database) -> None:
     """Seals all stored secrets with the vault's first key, unless it sealed them all.
 
     A gateway that runs and has not that key can't open them any more.
     """
-    of_webhooks = await events.secret_marks(db, length=MARK_LENGTH)
-    if all(mark == vault.mark for mark in (*await _marks(db), *of_webhooks)):
+    if all(mark == vault.mark for mark in await marks(db)):
         return
-
-    def variables(text: str, project_id: str) -> str:
-        return vault.seal(vault.open(text, project_id), project_id)
-
-    def secret(text: str, wallet: str) -> str:
-        plain = text if text.startswith(SECRET_PREFIX) else vault.open_secret(text, wallet)
-        return vault.seal_secret(plain, wallet)
-
-    def key(text: str, owner: str) -> str:
-        return vault.seal_key(vault.open_key(text, owner), owner)
-
     async with db.transaction(durable=True) as tx:
-        rows = await configuration.reseal(tx, mark=vault.mark, anew=variables)
-        rows += await events.reseal_secrets(tx, mark=vault.mark, anew=secret)
-        rows += await certificates.reseal_keys(tx, mark=vault.mark, anew=key)
-    log.info("secrets sealed with the newest key", rows=rows)
+        count = await reseal_all(tx, vault)
+    log.info("secrets sealed with the newest key", rows=count)
 
 
 def keys_in(path: Path) -> list[bytes]:
@@ -168,7 +141,7 @@ def open_data_directory(data_dir: Path, purpose: Purpose, url: str = "") -> None
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if problem := open_to_others(data_dir):
-        raise ConfigurationInvalid(f"data_dir: {problem}; `{closing_command(data_dir)}` mends it.")
+        raise ConfigurationInvalid(f"data_dir: {problem}; `{closing_command(data_dir)}` fixes it.")
     _refuse_other(data_dir, purpose)
     if url:
         _refuse_two(data_dir, url, purpose)
@@ -233,9 +206,9 @@ def _refuse_two(data_dir: Path, url: str, purpose: Purpose) -> None:
     found = purpose_of(url)
     if found not in (None, purpose):
         raise ConfigurationInvalid(f"database_url: {refusal(found)}")
-    from moorage.storage import server  # noqa: PLC0415  (its driver, 60 ms)
+    from moorage.storage import postgres  # noqa: PLC0415  (its driver, 60 ms)
 
-    server.require_closed(url)
+    postgres.require_closed(url)
 
 
 def _refuse_other(data_dir: Path, purpose: Purpose) -> None:

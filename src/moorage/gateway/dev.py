@@ -106,10 +106,7 @@ async def _start_chains(
     bury_above = settings.safe_above_micro_usd  # micro-USD are the tokens' atomic units here
     locals_ = [
         DevChain(
-            KNOWN_CHAINS[name],
-            directory=data_dir / "chains" / name,
-            anvil=anvil,
-            wallets=wallets,
+            KNOWN_CHAINS[name], directory=data_dir / "chains" / name, anvil=anvil, wallets=wallets
         )
         for name in DEV_CHAINS
     ]

@@ -34,7 +34,7 @@ import structlog
 from prometheus_client import Gauge
 
 from moorage.address import parse_address
-from moorage.api.public import PRESENCE_HEADER
+from moorage.api.public import INSTANCE_HEADER
 from moorage.clock import Clock
 from moorage.errors import AlreadyRunning, DatabaseUnavailable
 from moorage.gateway.configuration import in_force
@@ -48,14 +48,14 @@ from moorage.storage.several import cluster
 from moorage.storage.several.cluster import identity
 
 STALE_SECONDS = 1.0
-"""How old what is shown of the database may be: strangers can't have it read more often."""
+"""How old a token's part from the database may be: strangers can't have it read more often."""
 
 _READ_SECONDS = 1.0
 _BOOKS = "books"  # the name of the value in the database
 _MARK_BYTES = 8
 
 
-class Presence(msgspec.Struct, frozen=True, kw_only=True):
+class InstanceToken(msgspec.Struct, frozen=True, kw_only=True):
     """Which gateway answers."""
 
     run: str
@@ -87,7 +87,7 @@ class Answered(StrEnum):
     NOBODY = "nobody"  # no gateway, or none that could be asked
 
 
-def judge(answers: Iterable[Presence], own: Presence) -> Answered:
+def judge(answers: Iterable[InstanceToken], own: InstanceToken) -> Answered:
     """Returns who answers, the worst of them."""
     found = list(answers)
     others = [each for each in found if each.run != own.run and each.books != own.books]
@@ -101,7 +101,7 @@ def judge(answers: Iterable[Presence], own: Presence) -> Answered:
     return Answered.THIS if is_this else Answered.SIBLING
 
 
-class OwnPresence:
+class OwnInstanceToken:
     """What this gateway shows."""
 
     def __init__(self, db: Database, *, run: str, addresses: Iterable[str], clock: Clock) -> None:
@@ -116,13 +116,13 @@ class OwnPresence:
         """Writes another value into the database. Raises DatabaseUnavailable."""
         await cluster.replace(self._db, _BOOKS, secrets.token_hex(16))
 
-    async def read(self) -> Presence:
+    async def read(self) -> InstanceToken:
         """Returns it as it is now. Raises DatabaseUnavailable."""
         self._read_at = self._clock.monotonic_seconds()
         self._books = await cluster.agreed(self._db, _BOOKS)
-        return Presence(run=self._run, books=self._books, takes=self._takes)
+        return InstanceToken(run=self._run, books=self._books, takes=self._takes)
 
-    async def shown(self) -> str:
+    async def text(self) -> str:
         """Returns the header's value, which may be a little old.
 
         While the database does not answer it is that of no gateway that is known.
@@ -133,7 +133,7 @@ class OwnPresence:
                     await self.read()
             except (DatabaseUnavailable, TimeoutError):
                 self._books = ""  # so it is not known: a sibling that starts has written another
-        return Presence(run=self._run, books=self._books, takes=self._takes).text
+        return InstanceToken(run=self._run, books=self._books, takes=self._takes).text
 
 
 def _mark(address: str) -> str:
@@ -149,7 +149,7 @@ _WEB_PORTS = {"http": 80, "https": 443}
 class Asked(NamedTuple):
     """What was found at an address: gateways, or why there is none."""
 
-    gateways: tuple[Presence, ...]
+    gateways: tuple[InstanceToken, ...]
     problem: str = ""
 
 
@@ -212,12 +212,10 @@ async def _ask(url: str, family: int, address: str, tls: ssl.SSLContext | None) 
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
             session.get(
-                f"{url.rstrip('/')}/health",
-                headers={PRESENCE_HEADER: "?"},
-                allow_redirects=False,
+                f"{url.rstrip('/')}/health", headers={INSTANCE_HEADER: "?"}, allow_redirects=False
             ) as response,
         ):
-            found = Presence.parse(response.headers.get(PRESENCE_HEADER, ""))
+            found = InstanceToken.parse(response.headers.get(INSTANCE_HEADER, ""))
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         return Asked((), f"{address}: {str(error) or 'no answer'}")
     return Asked((found,)) if found else Asked((), f"{address}: what answers is no gateway")
@@ -254,7 +252,7 @@ async def taken_addresses(settings: Settings, db: Database, *, pay_to: str) -> l
 
     Raises ConfigurationInvalid for a relayer key that can't be read.
     """
-    addresses = {*await configuration.watched_recipients(db), parse_address(pay_to)}
+    addresses = {*await configuration.RECIPIENTS.in_use(db), parse_address(pay_to)}
     if settings.relayer_key_file:
         relayer = key_in(Path(settings.relayer_key_file), option="relayer_key_file")
         addresses.add(parse_address(relayer.address))
@@ -383,7 +381,7 @@ class DuplicateGatewayCheck:
         self._ask = ask
         self._again_seconds = again_seconds
         self._run = secrets.token_hex(16)
-        self._own: OwnPresence | None = None
+        self._own: OwnInstanceToken | None = None
         self._answered: Answered | None = None
 
     async def enter(self, db: Database, addresses: Iterable[str]) -> None:
@@ -394,7 +392,7 @@ class DuplicateGatewayCheck:
         of one. Raises AlreadyRunning where another gateway answers that takes the same payments.
         """
         is_start = self._own is None
-        own = OwnPresence(db, run=self._run, addresses=addresses, clock=self._clock)
+        own = OwnInstanceToken(db, run=self._run, addresses=addresses, clock=self._clock)
         await own.enter()
         self._own = own
         if is_start:
@@ -403,9 +401,9 @@ class DuplicateGatewayCheck:
                 if outcome is not None:
                     raise outcome
 
-    async def shown(self) -> str:
+    async def text(self) -> str:
         """Returns the header that tells this gateway from others; "" before it has entered."""
-        return "" if self._own is None else await self._own.shown()
+        return "" if self._own is None else await self._own.text()
 
     async def poll(self) -> None:
         """Asks who answers at the public address; logs when that changes."""
@@ -435,7 +433,7 @@ class DuplicateGatewayCheck:
         urls = (self._url, msgspec.json.decode(before, type=str))
         return [url for url in dict.fromkeys(urls) if is_public(url)]
 
-    async def _give_way(self, own: OwnPresence, url: str) -> None:
+    async def _give_way(self, own: OwnInstanceToken, url: str) -> None:
         """Asks other machines: this gateway listens already, but does not answer yet."""
         answered, problem = await self._who(own, url, elsewhere=True)
         if answered is Answered.NOBODY and problem:
@@ -450,7 +448,9 @@ class DuplicateGatewayCheck:
                 error=_SAID[answered].format(url=url),
             )
 
-    async def _who(self, own: OwnPresence, url: str, *, elsewhere: bool) -> tuple[Answered, str]:
+    async def _who(
+        self, own: OwnInstanceToken, url: str, *, elsewhere: bool
+    ) -> tuple[Answered, str]:
         """Returns who answers, and why nobody does.
 
         Another is asked twice: a sibling may not have read yet what a start has just written.
@@ -461,7 +461,9 @@ class DuplicateGatewayCheck:
         await asyncio.sleep(self._again_seconds)
         return await self._judged(own, url, elsewhere=elsewhere)
 
-    async def _judged(self, own: OwnPresence, url: str, *, elsewhere: bool) -> tuple[Answered, str]:
+    async def _judged(
+        self, own: OwnInstanceToken, url: str, *, elsewhere: bool
+    ) -> tuple[Answered, str]:
         roots = self._settings.roots
         asked = await self._ask(url, roots, elsewhere=elsewhere)
         return judge(asked.gateways, await own.read()), asked.problem

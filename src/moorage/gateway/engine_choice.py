@@ -1,6 +1,7 @@
 """The engine that builds and runs apps, made from settings; which deployments each one has."""
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,8 +11,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.clock import Clock
-from moorage.content.opening import open_content
-from moorage.content.store import ContentStore
+from moorage.content.store import ContentStore, open_content
 from moorage.deploy.limits import STOP_SECONDS, app_limits, build_limits
 from moorage.engines.engine import Engine
 from moorage.engines.host.cgroup import Division
@@ -28,17 +28,11 @@ from moorage.storage.apps import deployments
 from moorage.storage.database import Database
 
 
-async def settle_engines(db: Database, opened: Mapping[str, Engine]) -> None:
-    """Notes the engine of deployments for which none is noted, by what the open ones know.
+async def require_open_engines(db: Database, opened: Mapping[str, Engine]) -> None:
+    """Raises ConfigurationInvalid if projects serve from an engine that is not open.
 
-    Raises ConfigurationInvalid if projects serve from an engine that is not open, as their apps
-    would not be started.
+    Their apps would not be started.
     """
-    if unnoted := await deployments.unnoted(db):
-        found = {name: unnoted & await engine.known() for name, engine in opened.items()}
-        async with db.transaction(durable=False) as tx:
-            for name, deployment_ids in found.items():
-                await deployments.note_engine(tx, deployment_ids, name)
     elsewhere = Counter(placed.engine for placed in await deployments.placed(db))
     for name, projects in elsewhere.items():
         if name and name not in opened:
@@ -64,6 +58,14 @@ _MIB = 1024 * 1024
 
 _WALLET_CACHE_BYTES = 1024 * _MIB
 """What builds of a wallet keep for later ones: a large app's packages fit in."""
+
+_MAX_CACHE_BYTES = 10 * 1024 * _MIB
+"""The same for all wallets together: ten that build often."""
+
+_LOCAL = "local"
+"""Among `dockerfile_registries`: any image that is on this machine."""
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 _DOWNLOADS_BYTES = 4096 * _MIB
 """The disk on which one build downloads; it takes room only as it is written."""
@@ -187,13 +189,14 @@ def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
     return EngineOptions(
         subnet=lower if kind.folder == DEPLOYMENTS else upper,
         wallet_cache_bytes=_WALLET_CACHE_BYTES,
-        total_cache_bytes=settings.build_cache_total_mib * _MIB,
+        total_cache_bytes=_total_cache_bytes(settings),
         downloads_bytes=_DOWNLOADS_BYTES,
         docker_host=settings.docker_host,
         base_images=settings.base_images,
-        image_registry=settings.image_registry,
-        local_images=settings.local_images,
-        dockerfile_registries=settings.dockerfile_registries,
+        local_images=_LOCAL in settings.dockerfile_registries,
+        dockerfile_registries=tuple(
+            each for each in settings.dockerfile_registries if each != _LOCAL
+        ),
         cluster=_cluster(settings),
     )
 
@@ -215,20 +218,32 @@ def _cluster(settings: Settings) -> ClusterOptions:
         config=settings.kubernetes_config,
         prefix=settings.kubernetes_namespace,
         registry=settings.kubernetes_registry,
-        registry_credentials=settings.kubernetes_registry_credentials,
-        pull_credentials=settings.kubernetes_pull_credentials,
+        registry_credentials=settings.kubernetes_credential("registry.json"),
+        pull_credentials=settings.kubernetes_credential("pull.json"),
         builder=settings.kubernetes_builder,
-        builder_certificates=settings.kubernetes_builder_certificates,
+        builder_certificates=settings.kubernetes_credentials,
         own_image=settings.kubernetes_own_image,
         runtime_class=settings.kubernetes_runtime_class,
         user_namespaces=settings.kubernetes_user_namespaces,
         storage_class=settings.kubernetes_storage_class,
-        networks=settings.kubernetes_networks,
         resolvers=settings.kubernetes_resolvers,
-        gateway_namespace=settings.kubernetes_gateway_namespace,
+        gateway_namespace=_own_namespace(settings),
         gateway_networks=settings.kubernetes_gateway_networks,
-        memory_bytes=0,
     )
+
+
+def _total_cache_bytes(settings: Settings) -> int:
+    """Returns what builds of all wallets may keep: no more than a quarter of the disk."""
+    data_dir = Path(settings.data_dir)
+    place = next(each for each in (data_dir, *data_dir.parents) if each.exists())
+    return min(_MAX_CACHE_BYTES, shutil.disk_usage(place).total // 4)
+
+
+def _own_namespace(settings: Settings) -> str:
+    """Returns the namespace of the gateway's own pod; "" where it is outside the cluster."""
+    if settings.kubernetes_config or not _NAMESPACE_FILE.exists():
+        return ""
+    return _NAMESPACE_FILE.read_text().strip()
 
 
 def offered(settings: Settings) -> Callable[[Toolbox], Toolbox]:
@@ -258,6 +273,5 @@ def memory_division(settings: Settings) -> Division:
 
 def _traffic(settings: Settings) -> ConnectionLimits:
     return ConnectionLimits(
-        app_new_connections=_NEW_CONNECTIONS,
-        app_bandwidth_mbit=settings.app_bandwidth_mbit,
+        app_new_connections=_NEW_CONNECTIONS, app_bandwidth_mbit=settings.app_bandwidth_mbit
     )

@@ -28,7 +28,7 @@ from moorage.errors import (
 from moorage.file_lock import FileLock
 from moorage.gateway.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
 from moorage.gateway.engine_choice import is_machine_bound
-from moorage.metrics import record_keeper_failure
+from moorage.metrics import record_leader_failure
 from moorage.payments.relay.relayer import key_in
 from moorage.settings import Settings
 from moorage.storage.database import Database
@@ -54,8 +54,8 @@ _SETTINGS = {"variables": "secrets_key_file", "relayer": "relayer_key_file"}
 """By what a key is for: the setting that names its file."""
 
 
-class Siblings:
-    """This gateway among those that run on the database."""
+class Registration:
+    """Registers this gateway among those that run on the database."""
 
     def __init__(self, *, db: Database, clock: Clock, own: RunningGateway) -> None:
         self._db = db
@@ -83,10 +83,7 @@ class Siblings:
     async def leave(self) -> None:
         """Says that this gateway runs no more: the next may have other keys at once."""
         try:
-            async with (
-                asyncio.timeout(_LEAVE_SECONDS),
-                self._db.transaction(durable=False) as tx,
-            ):
+            async with asyncio.timeout(_LEAVE_SECONDS), self._db.transaction(durable=False) as tx:
                 await cluster.leave(tx, self._own.id)
         except (DatabaseUnavailable, TimeoutError):
             log.warning("others on the database take this gateway for running, for a minute")
@@ -162,7 +159,7 @@ AGAIN_SECONDS = 5.0
 
 FIRST_PAUSE_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 300.0
-_FENCE = ".keeper.lock"
+_FENCE = ".leader.lock"
 _POLL_SECONDS = 0.25
 
 Serve = Callable[[asyncio.Event], Awaitable[None]]
@@ -268,7 +265,7 @@ class Leadership:
                 log.error(
                     "this gateway cannot run the apps", error=str(failure), again=pause_seconds
                 )
-                record_keeper_failure()
+                record_leader_failure()
                 await self._lease.give_back()
 
     async def _why_not(self) -> str:

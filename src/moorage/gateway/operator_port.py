@@ -41,9 +41,9 @@ class OperatorPages(Protocol):
         ...
 
     def app(self, gate: Gate, doors: tuple[Route, ...], *, count: Count) -> ASGIApp:
-        """Returns the pages for whoever passes `gate`; `doors` lead to it.
+        """Returns the pages for a browser that passes `gate`; `doors` lead to it.
 
-        `count` counts forms of whoever does not.
+        `count` counts forms of one that does not.
         """
         ...
 
@@ -57,27 +57,18 @@ def guarded(pages: OperatorPages, gate: Gate, rooms: Rooms, *, wallets: Collecti
     http = rooms.api.http
     count = partial(limit_address, http.front)
     doors = operator_doors(
-        gate,
-        count=count,
-        signing=rooms.signing,
-        facts=http.facts,
-        wallets=frozenset(wallets),
+        gate, count=count, signing=rooms.signing, facts=http.facts, wallets=frozenset(wallets)
     )
     return pages.app(gate, doors, count=count)
 
 
-def operator_app(
-    checks: Mapping[str, Check],
-    *,
-    names: Collection[str] = (),
-    pages: ASGIApp | None = None,
-) -> ASGIApp:
+def operator_app(checks: Mapping[str, Check], *, pages: ASGIApp | None = None) -> ASGIApp:
     """Returns the app with the operator's endpoints.
 
     `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what does not work. `pages`
-    answer at all other paths. All of it answers at addresses, `localhost` and `names` alone: a page
-    of another site, whose name its owner leads to this machine, could read it in an operator's
-    browser otherwise.
+    answer at all other paths. All of it answers at addresses, and at names that nobody can
+    register: a page of another site, whose owner has its name resolve to this machine, could read
+    it in an operator's browser otherwise.
     """
 
     async def ready(_request: Request) -> Response:
@@ -96,28 +87,32 @@ def operator_app(
         *(() if pages is None else (Mount("/", pages),)),
     ]
     answers = SlashRefused(Router(routes))
-    own_names = frozenset(("localhost", *names))
 
     async def at_own_names(scope: Scope, receive: Receive, send: Send) -> None:
         host = Headers(scope=scope).get("host") if scope["type"] == "http" else None
-        own = host is None or _is_own(host, own_names)  # no browser leaves it out; probes do
+        own = host is None or _is_own(host)  # no browser leaves it out; probes do
         await (answers if own else _MISDIRECTED)(scope, receive, send)
 
     return at_own_names
 
 
+_PRIVATE_NAMES = (".localhost", ".internal", ".svc", ".cluster.local")
+"""The ends of names that no stranger can register: RFC 6761, ICANN's SAC113, and clusters' own."""
+
 _MISDIRECTED = problem_response(
-    MISDIRECTED, "The operator's port does not answer at this name: see operator_names."
+    MISDIRECTED,
+    "The operator's port answers at addresses, at localhost, and at names that end with "
+    f"{', '.join(_PRIVATE_NAMES)}.",
 )
 
 
-def _is_own(host: str, names: Collection[str]) -> bool:
-    """Whether a request's `Host` is an address, which nobody can move, or one of `names`."""
+def _is_own(host: str) -> bool:
+    """Whether a request's `Host` is an address, which nobody can move, or a private name."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    if name in names:
+    if f".{name}".endswith(_PRIVATE_NAMES):
         return True
     try:
         ip_address(name)
@@ -150,7 +145,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         **_checks_of_certificates(rooms.certificates),
         "disk": rooms.deploy.capacity.check,
         "loops": rooms.core.ticks.check,
-        **({} if rooms.leadership is None else {"keeper": rooms.leadership.check}),
+        **({} if rooms.leadership is None else {"leader": rooms.leadership.check}),
         **({} if rooms.duplicates is None else {"address": rooms.duplicates.check}),
         **chains,
         **{

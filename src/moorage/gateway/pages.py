@@ -17,7 +17,7 @@ from moorage.routing.waking import Visitor, Waking
 from moorage.storage.apps import jobs
 
 CHALLENGES = "/.well-known/acme-challenge/"
-"""Where certificate authorities look, at any host and over plain HTTP (RFC 8555, 8.3)."""
+"""Where certificate authorities ask, at any host and over plain HTTP (RFC 8555, 8.3)."""
 
 
 def pages_app(rooms: Rooms) -> Any:

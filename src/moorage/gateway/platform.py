@@ -169,7 +169,7 @@ async def open_proxy(
 ) -> tuple[Proxy, int]:
     """Opens the proxy, whose routes are in `directory`; returns it and its HTTP port.
 
-    Raises ProxyFailed, ConfigurationInvalid. It goes on after the gateway, unless `stop_apps`.
+    Raises ProxyFailed, ConfigurationInvalid. It outlives the gateway, unless `stop_apps`.
     """
     state_dir, probe_token = Path(settings.data_dir) / "proxy", secrets.token_hex(16)
     process = HAProxy(
@@ -294,7 +294,7 @@ _TOOLCHAINS_BYTES = 8192 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
-class AppKeeper:
+class AppRunner:
     """The parts that build and run apps; one gateway has them."""
 
     runtime: Engine
@@ -303,14 +303,14 @@ class AppKeeper:
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """What a gateway knows of the apps' machine, and the parts that keep apps, if it has them."""
+    """What a gateway knows of the apps' machine, and the parts that run apps, if it has them."""
 
-    keeper: AppKeeper | None
+    runner: AppRunner | None
     proxy: Proxy | None  # None where another gateway of the machine has it
     view: EngineView
     isolation: str  # how the engine isolates apps, as a sentence
     proxy_port: int  # where apps are served
-    proxy_dir: Path  # where the proxy looks for routes and for the fallback socket
+    proxy_dir: Path  # where the proxy reads routes and for the fallback socket
     router: Routes
     hosts: Hosts
     toolchains: Toolchains
@@ -337,15 +337,15 @@ class Platform:
 
     @property
     def _keeping(self) -> Keeping | None:
-        if self.keeper is None or self.proxy is None:
+        if self.runner is None or self.proxy is None:
             return None
         https = self.hosts.scheme == "https"
         return Keeping(
-            runtime=self.keeper.runtime,
+            runtime=self.runner.runtime,
             answers=answers_at(self.proxy, port=self.proxy_port, https=https),
             access_log=self.proxy.access_log,
             answers_plain=answers_plain(self.proxy),
-            engine=next(iter(self.keeper.engines), ""),
+            engine=next(iter(self.runner.engines), ""),
             discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),
         )
 
@@ -404,10 +404,7 @@ async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Open
         stop_apps=opening.stop_apps,
     )
     return Platform(
-        keeper=AppKeeper(
-            runtime=runtime,
-            engines=engines_of(settings, runtime),
-        ),
+        runner=AppRunner(runtime=runtime, engines=engines_of(settings, runtime)),
         proxy=proxy,
         view=runtime,
         isolation=isolation,
@@ -473,7 +470,7 @@ def listen(host: str, port: int, setting: str, *, shared: bool = False) -> socke
     except OSError as error:
         raise ConfigurationInvalid(
             f"{setting}: cannot listen on {host}:{port} ({error.strerror}). "
-            f"Stop what uses it, or set another {setting} (0 takes a free one)."
+            f"Stop what uses it, or set another {setting} (port 0 takes a free one)."
         ) from error
 
 

@@ -15,7 +15,7 @@ from moorage.engines.engine import Capabilities, Cursor, Disks, Engine, LogPage
 from moorage.engines.host.configuration import FOLDERS
 from moorage.engines.logs import logs
 from moorage.engines.table import engine_kind
-from moorage.errors import KeeperAway, NoCapacity, ProxyFailed
+from moorage.errors import LeaderAway, NoCapacity, ProxyFailed
 from moorage.gateway.engine_choice import make_engine, run_directory
 from moorage.gateway.platform import (
     APPS,
@@ -85,12 +85,12 @@ class MachineView:
             self._written_at = self._clock.monotonic_seconds() - age_seconds
 
     async def check(self) -> None:
-        """Raises KeeperAway when the gateway that runs the apps has reported nothing for long."""
+        """Raises LeaderAway when the gateway that runs the apps has reported nothing for long."""
         if self._machine is None:
-            raise KeeperAway("No gateway of this machine has run its apps yet.")
+            raise LeaderAway("No gateway of this machine has run its apps yet.")
         silent_seconds = self._clock.monotonic_seconds() - self._written_at
         if silent_seconds > SILENT_SECONDS:
-            raise KeeperAway(
+            raise LeaderAway(
                 "The gateway that runs the apps has reported nothing for "
                 f"{silent_seconds:.0f} s: end it if it stands still, so that another takes over."
             )
@@ -153,7 +153,7 @@ class MachineView:
         return self._machine
 
 
-class RoutesOfKeeper:
+class RoutesOfLeader:
     """The routes, which only the gateway that keeps the apps changes: it follows the rows."""
 
     def __init__(self, routes: Routes) -> None:
@@ -193,13 +193,13 @@ async def open_beside(stack: AsyncExitStack, settings: Settings, opening: Openin
     )
     await view.refresh()
     return Platform(
-        keeper=None,
+        runner=None,
         proxy=None,
         view=view,
         isolation="another gateway of this machine runs the apps",
         proxy_port=served_at(settings, proxy_port),
         proxy_dir=run_dir / PROXY,
-        router=RoutesOfKeeper(Router(run_dir / PROXY, settings.base_domain)),
+        router=RoutesOfLeader(Router(run_dir / PROXY, settings.base_domain)),
         hosts=hosts_of(settings, proxy_port),
         toolchains=await open_store(
             stack, settings, clock=opening.clock, needed=opening.needed_toolchains, sweeps=False
@@ -217,7 +217,7 @@ async def _proxy_port(settings: Settings, data_dir: Path) -> int:
         if port is not None:
             return port
         await asyncio.sleep(_POLL_SECONDS)
-    raise ProxyFailed("No gateway of this machine has started the proxy. Set proxy_port.")
+    raise ProxyFailed("No gateway of this machine has started the proxy. Set proxy_listen.")
 
 
 async def open_following(stack: AsyncExitStack, settings: Settings, opening: Opening) -> Platform:
@@ -249,22 +249,18 @@ async def open_following(stack: AsyncExitStack, settings: Settings, opening: Ope
         stop_apps=opening.stop_apps,
     )
     return Platform(
-        keeper=None,
+        runner=None,
         proxy=proxy,
         view=engine,
         isolation=f"{isolation}; another gateway keeps the apps",
         proxy_port=served_at(settings, port),
         proxy_dir=run_dir / PROXY,
-        router=RoutesOfKeeper(routes),
+        router=RoutesOfLeader(routes),
         hosts=hosts_of(settings, port),
         toolchains=toolchains,
         api_listener=opening.listener,
         gateway_url=gateway_url,
         several_proxies=True,
         reuses_addresses=True,
-        following=Following(
-            instances=engine,
-            routes=routes,
-            access_log=proxy.access_log,
-        ),
+        following=Following(instances=engine, routes=routes, access_log=proxy.access_log),
     )

@@ -30,21 +30,20 @@ from moorage.clock import Clock, SystemClock
 from moorage.core import Core
 from moorage.deploy.loops import OLD_SOURCES_SECONDS
 from moorage.errors import MoorageError
-from moorage.gateway.assembly import (
-    Rooms,
-    open_core,
-    open_nonces,
-    open_rooms,
-    open_shared,
+from moorage.gateway.assembly import Rooms, open_core, open_nonces, open_rooms, open_shared
+from moorage.gateway.configuration import (
+    receiving_address,
+    record_changes,
+    serving_chains,
+    take_configuration,
 )
-from moorage.gateway.configuration import record_changes, take_configuration
 from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.duplicate_gateway_check import (
     DuplicateGatewayCheck,
     hold_addresses,
     taken_addresses,
 )
-from moorage.gateway.engine_choice import has_several_proxies, settle_engines
+from moorage.gateway.engine_choice import has_several_proxies, require_open_engines
 from moorage.gateway.leadership import (
     Leadership,
     done_before,
@@ -152,7 +151,7 @@ class Reload:
 def take(rooms: Rooms, settings: Settings) -> None:
     """Puts the settings of `AT_ONCE` in force, in a gateway that runs."""
     rooms.api.change(settings)
-    rooms.deploy.house_rules.change(
+    rooms.deploy.quotas.change(
         listed_only=settings.listed_wallets_only, projects=settings.projects_per_wallet
     )
     rooms.deploy.retention.change(suspended_days=settings.retention_days)
@@ -269,7 +268,7 @@ async def run_gateway(
 def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
     """Returns the API's listening socket, which `stack` closes."""
     shared = bool(settings.gateway_name)
-    listener = listen(settings.host, settings.port, "port", shared=shared)
+    listener = listen(settings.host, settings.port, "listen", shared=shared)
     stack.callback(listener.close)
     return listener
 
@@ -340,7 +339,7 @@ class _Run:
             )
             if not await done_before(stop, _catch_up(rooms)):
                 return
-            operator = listen(settings.operator_host, settings.operator_port, "operator_port")
+            operator = listen(settings.operator_host, settings.operator_port, "operator_listen")
             mcp = _mcp_endpoint(rooms)
             pages = await self._open_pages(rooms, settings)
             servers = _servers(rooms, settings, operator, self.bounds, mcp, pages)
@@ -387,18 +386,17 @@ def _addresses(settings: Settings, platform: Platform, operator: socket.socket) 
 async def _catch_up(rooms: Rooms) -> None:
     """Handles what happened while no gateway ran, before requests are accepted."""
     await rooms.payments.settlement_follow_up.check_balances()
-    if rooms.platform.keeper is None:
+    if rooms.platform.runner is None:
         await rooms.ledger.metering.time.resume(rooms.core.db)
         return
-    await settle_engines(rooms.core.db, rooms.platform.keeper.engines)
+    await require_open_engines(rooms.core.db, rooms.platform.runner.engines)
     deploy = rooms.deploy
     min_age_seconds = OLD_SOURCES_SECONDS if rooms.core.name else 0.0
     await deploy.reconciler.sweep(min_age_seconds=min_age_seconds)
     await deploy.reconciler.restarts.recall()
     await deploy.addresses.sweep()
-    await rooms.ledger.metering.resume(await rooms.platform.keeper.runtime.running())
+    await rooms.ledger.metering.resume(await rooms.platform.runner.runtime.running())
     await deploy.suspension.enforce()
-    await deploy.pausing.enforce()
     await deploy.reconciler.reconcile()
     await deploy.space.look()
 
@@ -435,7 +433,7 @@ def _pages(rooms: Rooms) -> Pages:
 def _public_pages(rooms: Rooms, settings: Settings, of_operator: OperatorPages | None) -> Pages:
     """Returns the pages that the public host serves: an operator's only where that is set."""
     wallets, prefix = _pages(rooms), "/operator"
-    if of_operator is None or not settings.operator_pages_on_public_host:
+    if of_operator is None or not settings.operator_wallets:
         return wallets
     gate = operator_gate(rooms.sessions, url=rooms.api.http.front.public_url)
     operators = guarded(of_operator, gate, rooms, wallets=settings.operator_wallets)
@@ -455,7 +453,7 @@ def _operator_app(
         gate = operator_gate(rooms.sessions, url=http_url(*operator.getsockname()))
         guarded_pages = guarded(pages, gate, rooms, wallets=settings.operator_wallets)
         app = RequestContext(guarded_pages, rooms.api.proxies)
-    return operator_app(checks_of(rooms), names=settings.operator_names, pages=app)
+    return operator_app(checks_of(rooms), pages=app)
 
 
 def _servers(
@@ -503,7 +501,49 @@ def _bounds(descriptors: int) -> Bounds:
 
 
 def _freeze_garbage_collector() -> None:
-    """Excludes the objects made so far from garbage collection: a full one would take 70 ms."""
+    """Excludes the objects made so far from garbage collection: a full one would take 70 ms.
+
+    Commands that start a gateway turn it off before they import: there is hardly any garbage.
+    """
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(10_000)  # of 700, as nearly all that a request makes is freed without it
+
+
+async def run_serve(
+    settings: Settings,
+    *,
+    load: Callable[[], Settings],
+    on_ready: Callable[[GatewayAddresses], None],
+    audit: Sequence[str],
+    open_pages: OpenOperatorPages | None = None,
+    beside_another: bool = False,
+) -> None:
+    """Runs until SIGINT or SIGTERM; apps and proxy run on until the next start.
+
+    `load` reads the settings again, which SIGHUP asks for; `audit` is the command that audits the
+    books, which is done each day; `open_pages` opens the operator's pages.
+    With `beside_another` it starts though another gateway that answers at its public address takes
+    the same payments.
+
+    Raises AlreadyRunning without that; ConfigurationInvalid for settings that would make it unsafe
+    or useless.
+    """
+    reload = Reload(settings, load)
+    reload.on_hangup()
+    await run_gateway(
+        settings,
+        chains=serving_chains(settings),
+        pay_to=receiving_address(settings),
+        on_ready=on_ready,
+        stop=stop_on_signals(),
+        stop_apps=False,
+        purpose=Purpose.SERVE,
+        audit=audit,
+        reload=reload,
+        open_pages=open_pages,
+        duplicates=DuplicateGatewayCheck(
+            settings, clock=SystemClock(), beside_another=beside_another
+        ),
+    )

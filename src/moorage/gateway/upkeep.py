@@ -39,7 +39,7 @@ _WORTH_A_WARNING = {
 
 
 class OperatorsLog:
-    """Logs events and acts once they are in the database, each once."""
+    """Logs events and operators' commands once they are in the database, each once."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -86,7 +86,7 @@ def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
     """Returns the loops; `audit` is the command that audits the books, or empty for none."""
     secured = rooms.certificates
 
-    async def look() -> None:
+    async def measure() -> None:
         await ask_nodes(rooms.payee.clients.values())
         states = await states_of(checks_of(rooms))
         note_parts(states)
@@ -106,7 +106,7 @@ def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
             tick=OperatorsLog(rooms.core).tick,
             scope=Scope.CLUSTER,
         ),
-        Loop("vital signs", every_seconds=every, tick=look, at_once=True, scope=scope),
+        Loop("vital signs", every_seconds=every, tick=measure, at_once=True, scope=scope),
     )
     if secured is not None and secured.availability is not None:
         ask, often = secured.ask, availability.AGAIN_SECONDS
@@ -119,7 +119,7 @@ def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
         loops = (*loops, Loop("address", every_seconds=often, tick=see, at_once=True, scope=scope))
     if not audit:
         return loops
-    daily = DailyAudit(rooms.core, audit).look
+    daily = DailyAudit(rooms.core, audit).run_if_due
     return (*loops, Loop("audit", every_seconds=3600, tick=daily, scope=Scope.CLUSTER))
 
 
@@ -130,7 +130,7 @@ class DailyAudit:
     core: Core
     command: Sequence[str]
 
-    async def look(self) -> None:
+    async def run_if_due(self) -> None:
         """Does it if it is due, and logs how it ended. Raises DatabaseUnavailable."""
         last = (await audit_log.last_upkeep(self.core.db)).get(Upkeep.AUDIT)
         if last is not None and 0 <= self.core.clock.now_ms() - last.at_ms < _AUDIT_MS:
@@ -142,11 +142,11 @@ class DailyAudit:
             stderr=asyncio.subprocess.STDOUT,
         )
         try:
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
         except asyncio.CancelledError:
             process.terminate()
             raise
-        lines = said.decode(errors="replace").splitlines()
+        lines = output.decode(errors="replace").splitlines()
         if process.returncode == 0:
             log.info("audited", verdict=lines[-1] if lines else "")
         else:

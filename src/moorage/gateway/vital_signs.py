@@ -30,7 +30,7 @@ _build_info = Gauge(
 )
 _part_ready = Gauge(
     "moorage_part_ready",
-    "Whether a part of /ready was well when last looked at, by part.",
+    "Whether a part of /ready was well when last checked, by part.",
     ("part",),
     registry=registry,
 )

@@ -173,12 +173,8 @@ def warning_hours(runs_out_ms: int | None, *, now_ms: int) -> int | None:
     return min(due, default=None)
 
 
-UNRECORDED_MONTHS = 24
-"""For a project of which it is not recorded: the most that could be paid for."""
-
-
-def promised_ms(months: int | None, *, before: MicroUsd, after: MicroUsd) -> int:
+def promised_ms(months: int, *, before: MicroUsd, after: MicroUsd) -> int:
     """Returns how long a project is billed at `before` in all, before `after` may count."""
     if after <= before:
         return 0
-    return (UNRECORDED_MONTHS if months is None else months) * MONTH_MS
+    return months * MONTH_MS

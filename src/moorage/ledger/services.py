@@ -70,7 +70,7 @@ class LedgerServices:
             db=self._core.db,
             clock=self._core.clock,
             boot_id=boot_id(),
-            gateway=self._core.keeper,
+            gateway=self._core.leader,
         )
 
     @cached_property

@@ -29,7 +29,7 @@ class AccessEnded(msgspec.Struct, frozen=True):
 
 
 async def run_operator_link(settings: Settings) -> OperatorLink:
-    """Makes a link under the name of whoever runs the command, and records that.
+    """Makes a link under the name of the user who runs the command, and records that.
 
     Raises ConfigurationInvalid.
     """
@@ -70,5 +70,5 @@ def _address(settings: Settings) -> str:
     if running is not None:
         return running.operator
     if settings.operator_port == 0:
-        raise ConfigurationInvalid("operator_port: 0 takes any port, so no link leads there.")
+        raise ConfigurationInvalid("operator_listen: 0 takes any port, so no link leads there.")
     return f"http://127.0.0.1:{settings.operator_port}"

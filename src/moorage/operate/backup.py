@@ -14,8 +14,15 @@ import msgspec
 
 from moorage import __version__
 from moorage.archive.project import Archive
-from moorage.backup.archive import digest_of, unpack, write_archive
-from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
+from moorage.backup.archive import (
+    FORMAT,
+    NAME,
+    Manifest,
+    ManifestEntry,
+    digest_of,
+    unpack,
+    write_archive,
+)
 from moorage.backup.staging import Staging
 from moorage.clock import Clock, SystemClock, iso_utc
 from moorage.core import Core
@@ -128,7 +135,7 @@ def restore(archive: Path, data_dir: Path) -> Saved:
 def restore_project(archive: Path, name: str, target: Path, *, public_key: str | None) -> str:
     """Writes an archive of one project of a backup to the new file `target`; returns its SHA-256.
 
-    Variables are sealed to `public_key` (X25519, in hex), if there is one, by whoever has the
+    Variables are sealed to `public_key` (X25519, in hex), if there is one, for who has the
     backup's key. Raises BackupInvalid, BackupFailed, DeployFailed, OSError.
     """
     if target.exists():

@@ -41,7 +41,7 @@ class OpenBooks:
     pay_to: str  # as `parse_address` spells it
     recipients: frozenset[str]  # `pay_to` and its former values, as `parse_address` spells them
     retired: frozenset[str]  # those of them to which payments are credited no more
-    operator: str  # who looks into them, as acts are recorded
+    operator: str  # who uses them, as acts are recorded
 
 
 @asynccontextmanager
@@ -77,9 +77,9 @@ async def books_of(
     pay_to: str,
     operator: str,
 ) -> OpenBooks:
-    """Returns the books in an open database, which `operator` looks into."""
-    known = {each.address for each in await configuration.every_recipient(db)}
-    recipients_now = frozenset({parse_address(pay_to), *await configuration.watched_recipients(db)})
+    """Returns the books in an open database, which `operator` uses."""
+    known = {each.value for each in await configuration.RECIPIENTS.every(db)}
+    recipients_now = frozenset({parse_address(pay_to), *await configuration.RECIPIENTS.in_use(db)})
     return OpenBooks(
         db=db,
         chains=chains,
@@ -154,7 +154,7 @@ async def run_acts(settings: Settings, *, since_ms: int) -> list[Act]:
         return await audit_log.since(books.db, since_ms)
 
 
-class Shown(msgspec.Struct, frozen=True):
+class EffectiveSetting(msgspec.Struct, frozen=True):
     """A setting, its value without secrets, and where it comes from."""
 
     setting: str
@@ -162,11 +162,11 @@ class Shown(msgspec.Struct, frozen=True):
     origin: str  # "default", the file's path, or the name of a variable
 
 
-def shown(settings: Settings, *, file: Path | None) -> list[Shown]:
+def effective_settings(settings: Settings, *, file: Path | None) -> list[EffectiveSetting]:
     """Returns every setting; chains come last. Raises InvalidField."""
     given = origins(file=file, environ=os.environ)
     return [
-        Shown(name, value, given.get(name.partition(".")[0], "default"))
+        EffectiveSetting(name, value, given.get(name.partition(".")[0], "default"))
         for name, value in described(settings).items()
     ]
 

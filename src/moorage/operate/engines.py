@@ -43,7 +43,7 @@ async def run_bases(settings: Settings) -> list[Base]:
     """Returns the images, those of most projects first. Raises ConfigurationInvalid."""
     if engine_kind(settings.isolation) is SANDBOX:
         raise ConfigurationInvalid("The sandbox builds with this machine's programs, on no image.")
-    bases = BaseImages(registry=settings.image_registry, images=settings.base_images)
+    bases = BaseImages(images=settings.base_images)
     async with open_books(settings) as books:
         plans = [
             msgspec.json.decode(each, type=Plan)
@@ -83,10 +83,9 @@ def pins(found: Iterable[Base], settings: Settings) -> Mapping[str, str]:
     What is set and not used stays.
     """
     pinned: dict[str, str] = {}
-    prefix = f"{settings.image_registry.rstrip('/')}/" if settings.image_registry else ""
     for each in found:
         if each.digest is not None and each.program not in pinned:
-            name = each.image.partition("@")[0].removeprefix(prefix)
+            name = each.image.partition("@")[0]
             pinned[each.program] = f"{name}@{each.digest}"
     return {**settings.base_images, **pinned}
 
@@ -105,7 +104,7 @@ async def _now(registry: Registry, base: Base) -> Base:
 
 def _credentials(settings: Settings) -> Credentials:
     """Returns those that builds use: Docker's own, or those for the operator's registry."""
-    named = settings.kubernetes_registry_credentials
+    named = settings.kubernetes_credential("registry.json")
     if engine_kind(settings.isolation) is DOCKER:
         own = Path.home() / ".docker" / "config.json"
         return read_credentials(own if own.exists() else None)

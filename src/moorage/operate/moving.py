@@ -96,6 +96,6 @@ def _require_books(file: Path, url: str) -> None:
     purpose, there = purpose_of(file), purpose_of(url)
     if there not in (None, purpose or Purpose.SERVE):
         raise ConfigurationInvalid("database_url: that database is of another kind of gateway.")
-    from moorage.storage.server import require_closed  # noqa: PLC0415  (its driver)
+    from moorage.storage.postgres import require_closed  # noqa: PLC0415  (its driver)
 
     require_closed(url)

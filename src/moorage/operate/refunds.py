@@ -29,13 +29,7 @@ from moorage.storage.money import payments, refunds
 
 
 async def release(
-    db: Database,
-    tx_hash: str,
-    *,
-    chain_ids: set[int],
-    clock: Clock,
-    who: str,
-    reason: str = "",
+    db: Database, tx_hash: str, *, chain_ids: set[int], clock: Clock, who: str, reason: str = ""
 ) -> list[Payment]:
     """Credits a transaction's held payments, on these chains, to their payers; returns them.
 
@@ -134,7 +128,7 @@ async def run_refund(
     Raises RefundRefused, ConfigurationInvalid and ChainUnavailable; then nothing was sent.
     """
     async with open_books(settings) as books:
-        begun = await begin_refund(settings, books, order, key=refund_key(settings, key_file))
+        begun = await begin_refund(books, order, key=refund_key(settings, key_file))
         await _follow(begun.service, begun.refund, wait_seconds)
         return RefundSeen(begun.chain, await _stored(books, begun.refund))
 
@@ -147,16 +141,14 @@ class BegunRefund(NamedTuple):
     service: Refunds
 
 
-async def begin_refund(
-    settings: Settings, books: OpenBooks, order: RefundOrder, *, key: SigningKey
-) -> BegunRefund:
+async def begin_refund(books: OpenBooks, order: RefundOrder, *, key: SigningKey) -> BegunRefund:
     """Sends a payment back from the address of `key`, and does not wait for its outcome.
 
     Raises RefundRefused and ChainUnavailable; then nothing was sent.
     """
     payment = await _ordered_payment(books, order)
     chain, client = _chain_of(books, payment.chain_id)
-    service = _refunds(settings, books, client, key)
+    service = _refunds(books, client, key)
     amount = _amount(order.amount, chain.token_at(payment.token_address))
 
     async def note(tx: Transaction) -> None:
@@ -185,7 +177,7 @@ async def run_resume(
         ]
         for refund in open_refunds:
             chain, client = _chain_of(books, refund.chain_id)
-            service = _refunds(settings, books, client, key)
+            service = _refunds(books, client, key)
             await _follow(service, refund, wait_seconds)
             followed.append(RefundSeen(chain, await _stored(books, refund)))
         return followed
@@ -213,9 +205,9 @@ def refund_key(settings: Settings, key_file: Path | None) -> SigningKey:
     return dev_key(settings) if key_file is None else key_in(key_file, option="--key-file")
 
 
-def _refunds(settings: Settings, books: OpenBooks, client: RpcClient, key: SigningKey) -> Refunds:
+def _refunds(books: OpenBooks, client: RpcClient, key: SigningKey) -> Refunds:
     clock = SystemClock()
-    limits = msgspec.structs.replace(limits_of(settings), reserve_wei=0, reverted_wei=0)
+    limits = msgspec.structs.replace(limits_of(client.chain), reserve_wei=0, reverted_wei=0)
     return Refunds(
         db=books.db,
         client=client,
@@ -245,10 +237,7 @@ async def _stored(books: OpenBooks, refund: Refund) -> Refund:
     """Reads the refund's current state; without a database its outcome is as open as it was."""
     try:
         of_payment = await refunds.of_payment(
-            books.db,
-            chain_id=refund.chain_id,
-            tx_hash=refund.tx_hash,
-            log_index=refund.log_index,
+            books.db, chain_id=refund.chain_id, tx_hash=refund.tx_hash, log_index=refund.log_index
         )
     except DatabaseUnavailable:
         return refund

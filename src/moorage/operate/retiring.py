@@ -10,7 +10,7 @@ from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.settings import Settings
 from moorage.storage.money import settlements
 from moorage.storage.operation import configuration
-from moorage.storage.operation.configuration import BaseDomain, Recipient
+from moorage.storage.operation.configuration import BASE_DOMAINS, RECIPIENTS, Former
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -24,7 +24,9 @@ class Holding(msgspec.Struct, frozen=True):
 class RecipientSeen(msgspec.Struct, frozen=True):
     """An address that is or was `pay_to`, and what it holds now."""
 
-    recipient: Recipient
+    address: str
+    since_ms: int
+    retired_at_ms: int | None
     is_pay_to: bool
     holds: list[Holding]  # without tokens of which it has nothing
 
@@ -33,8 +35,14 @@ async def run_recipients(settings: Settings) -> list[RecipientSeen]:
     """Returns every address that was ever `pay_to`. Raises ChainUnavailable."""
     async with open_books(settings) as books:
         return [
-            RecipientSeen(each, each.address == books.pay_to, await _holdings(books, each.address))
-            for each in await configuration.every_recipient(books.db)
+            RecipientSeen(
+                address=each.value,
+                since_ms=each.since_ms,
+                retired_at_ms=each.retired_at_ms,
+                is_pay_to=each.value == books.pay_to,
+                holds=await _holdings(books, each.value),
+            )
+            for each in await RECIPIENTS.every(books.db)
         ]
 
 
@@ -58,14 +66,14 @@ async def run_retire_recipient(settings: Settings, address: str, *, reason: str)
                 raise ConfigurationInvalid(
                     f"Not all is final yet ({open_[0].what}): try again within the hour."
                 )
-            if not await configuration.retire_recipient(tx, address, at_ms=SystemClock().now_ms()):
+            if not await RECIPIENTS.retire(tx, address, at_ms=SystemClock().now_ms()):
                 raise InvalidField(address, "was never pay_to here, or is retired already")
             await note_act(tx, books.operator, "recipient retire", address, reason=reason)
         try:
             await _require_empty(books, address)  # what came meanwhile is still watched
         except MoorageError:
             async with books.db.transaction(durable=True) as tx:
-                await configuration.add_recipient(tx, address, since_ms=SystemClock().now_ms())
+                await RECIPIENTS.add(tx, address, since_ms=SystemClock().now_ms())
                 await note_act(tx, books.operator, "recipient retire taken back", address)
             raise
 
@@ -78,10 +86,10 @@ async def _require_empty(books: OpenBooks, address: str) -> None:
         raise ConfigurationInvalid(f"{address} is not empty: it has {listed}. Move that first.")
 
 
-async def run_base_domains(settings: Settings) -> list[BaseDomain]:
+async def run_base_domains(settings: Settings) -> list[Former]:
     """Returns every domain that was ever `base_domain`."""
     async with open_books(settings) as books:
-        return await configuration.every_base_domain(books.db)
+        return await BASE_DOMAINS.every(books.db)
 
 
 async def run_retire_base_domain(settings: Settings, domain: str, *, reason: str) -> None:
@@ -92,12 +100,11 @@ async def run_retire_base_domain(settings: Settings, domain: str, *, reason: str
     """
     async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
         started_with = await configuration.in_force(tx)
-        told = [started_with.get(name, "null") for name in ("base_domain", "former_domains")]
-        if any(f'"{domain}"' in value for value in told):
+        if started_with.get("base_domain") == f'"{domain}"':
             raise ConfigurationInvalid(
-                f"{domain} is configured: change base_domain or former_domains, restart, try again."
+                f"{domain} is configured: change base_domain, restart, try again."
             )
-        if not await configuration.retire_base_domain(tx, domain, at_ms=SystemClock().now_ms()):
+        if not await BASE_DOMAINS.retire(tx, domain, at_ms=SystemClock().now_ms()):
             raise InvalidField(domain, "was never base_domain here, or is retired already")
         await note_act(tx, books.operator, "base-domain retire", domain, reason=reason)
 

@@ -23,14 +23,7 @@ from moorage.gateway.assembly import open_core
 from moorage.gateway.data_directory import NONCES, open_data_directory, remove_all_but_books
 from moorage.gateway.engine_choice import has_several_proxies, make_engine, run_directory
 from moorage.gateway.leadership import acquire, open_lease
-from moorage.gateway.platform import (
-    APPS,
-    PROXY,
-    find_tool,
-    instance_id,
-    open_store,
-    proxy_settings,
-)
+from moorage.gateway.platform import APPS, PROXY, find_tool, instance_id, open_store, proxy_settings
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, decimal_text
 from moorage.operate.books import note_act, operator_name, require_newest
@@ -122,7 +115,7 @@ async def open_machine(settings: Settings) -> AsyncIterator[Machine]:
         # Where nothing runs, the next start needs none of what opening the engine has made.
         closing = await stack.enter_async_context(AsyncExitStack())
         closing.push_async_callback(engine.close, stop_apps=not running)
-        metering = Metering(db=core.db, clock=clock, boot_id=boot_id(), gateway=core.keeper)
+        metering = Metering(db=core.db, clock=clock, boot_id=boot_id(), gateway=core.leader)
         await metering.resume(running)
         yield Machine(
             settings=settings,

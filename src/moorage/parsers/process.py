@@ -22,7 +22,7 @@ from moorage.threads import in_thread
 
 _START_SECONDS = 60.0  # after which a start counts as hung
 _PIECE = 256 * 1024
-_MAX_SAID_BYTES = 2_000  # of the standard error of a process that did not start
+_MAX_OUTPUT_BYTES = 2_000  # of the standard error of a process that did not start
 _OF_TIME = (signal.SIGPROF, signal.SIGXCPU)
 
 # A new environment, so that it has nothing of the gateway's.
@@ -167,15 +167,13 @@ class ParserProcess:
         elif is_late or -status == signal.SIGALRM:
             reason = "late"
         else:
-            reason = (
-                signal.Signals(-status).name if status < 0 else f"status {status}: {self._said()}"
-            )
+            reason = signal.Signals(-status).name if status < 0 else self._failure(status)
         return ParserEnded(reason, path)
 
-    def _said(self) -> str:
-        """Returns the end of what the ended process wrote to standard error."""
-        said = self._process.stderr.read() if self._process.stderr is not None else b""
-        return said[-_MAX_SAID_BYTES:].decode(errors="replace")
+    def _failure(self, status: int) -> str:
+        """Returns the ended process's status, and the end of what it wrote to standard error."""
+        output = self._process.stderr.read() if self._process.stderr is not None else b""
+        return f"status {status}: {output[-_MAX_OUTPUT_BYTES:].decode(errors='replace')}"
 
     def _on_readable(self) -> None:
         try:

@@ -43,8 +43,8 @@ async def note_recipient(db: Database, pay_to: str, *, clock: Clock) -> frozense
     """
     address = parse_address(pay_to)
     async with db.transaction(durable=True) as tx:
-        await configuration.add_recipient(tx, address, since_ms=clock.now_ms())
-        return await configuration.watched_recipients(tx) - {address}
+        await configuration.RECIPIENTS.add(tx, address, since_ms=clock.now_ms())
+        return frozenset(await configuration.RECIPIENTS.in_use(tx)) - {address}
 
 
 _SECRET_BYTES = 32
@@ -179,9 +179,14 @@ class PaymentServices:
         if not self._settings.relayer_key_file:
             return {}
         key = key_in(Path(self._settings.relayer_key_file), option="relayer_key_file")
-        limits = limits_of(self._settings)
         return {
-            name: Relayer(db=self._db, client=client, key=key, limits=limits, clock=self._clock)
+            name: Relayer(
+                db=self._db,
+                client=client,
+                key=key,
+                limits=limits_of(client.chain),
+                clock=self._clock,
+            )
             for name, client in self._clients.items()
         }
 

@@ -9,7 +9,7 @@ class Role(StrEnum):
     """Whose pages a session, or a link, opens."""
 
     WALLET = "wallet"  # the pages of one wallet
-    OPERATOR = "operator"  # the pages of whoever runs the gateway
+    OPERATOR = "operator"  # the pages of the gateway's operator
 
 
 class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +17,7 @@ class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
 
     digest: str  # SHA-256 of the secret in the browser's cookie
     role: Role
-    who: str  # a wallet; of an operator also the name of whoever made the link
+    who: str  # a wallet; of an operator also the name of who made the link
     project_id: str | None = None  # a link may be for one project alone
     may_change: bool
     link_id: str | None = None  # the link that opened it, if that can be opened again

@@ -156,7 +156,7 @@ class Payment(msgspec.Struct, frozen=True):
     round: int  # how often it was credited: once more after each reversal
     posting_id: str  # of its last credit
     held_reason: str | None
-    recipient: str | None  # an address that was `pay_to`; None for rows older than this column
+    recipient: str  # an address that is or was `pay_to`
     purse: str | None = None  # the project whose purse it filled; None: its payer's credits
 
     @property

@@ -104,7 +104,7 @@ class Project(msgspec.Struct, frozen=True):
     volume: bool = False
     volume_after: str | None = None  # the deployment that served before it, and runs without it
     uncertified_since_ms: int | None = None  # served over plain HTTP, and free, since then
-    months: int | None = None  # its first price holds for so many of running; None: not recorded
+    months: int = 1  # of running for which its first price holds
 
     @property
     def volume_begins(self) -> bool:

@@ -31,11 +31,88 @@ from moorage.process import (
 )
 from moorage.routing.access_log import open_log
 from moorage.routing.admin import ask
-from moorage.routing.certificates import Certificates
-from moorage.routing.haproxy_config import ADMIN_SOCKET, ProxySettings, answers, haproxy_config
+from moorage.routing.haproxy_config import (
+    ADMIN_SOCKET,
+    CERTIFICATES,
+    CERTIFIED,
+    ProxySettings,
+    answers,
+    haproxy_config,
+)
 from moorage.routing.probe import Answer, probe
 from moorage.routing.router import Router
 from moorage.whole_file import replace_file
+
+_LIST = "list"
+_SUFFIX = ".pem"
+
+
+class Certificates:
+    """The certificates of one proxy. A name is a host, or `*.` and a domain."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._directory = run_dir / CERTIFICATES
+
+    def installed(self) -> dict[str, str]:
+        """Returns the SHA-256, in hex, of each name's PEM."""
+        return {
+            name: hashlib.sha256((self._directory / _file(name)).read_bytes()).hexdigest()
+            for name in self._names()
+        }
+
+    async def install(self, name: str, pem: bytes) -> None:
+        """Has visitors of `name` get this certificate, from the next connection on.
+
+        `pem` is the chain, its own certificate first, and the key. Raises ProxyFailed.
+        """
+        path, file = f"{CERTIFICATES}/{_file(name)}", self._directory / _file(name)
+        is_new = not file.exists()
+        text = "\n".join(line for line in pem.decode("ascii").splitlines() if line.strip())
+        if is_new:
+            await ask(self._run_dir, f"new ssl cert {path}")
+        answer = await ask(self._run_dir, f"set ssl cert {path} <<\n{text}\n")
+        if answer is not None:
+            answer += await ask(self._run_dir, f"commit ssl cert {path}") or ""
+            if "Success" not in answer:
+                raise ProxyFailed(f"The proxy does not take the certificate of {name}: {answer}")
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        replace_file(file, pem)
+        if is_new:
+            await ask(self._run_dir, f"add ssl crt-list {CERTIFICATES}/{_LIST} {path}")
+            await ask(self._run_dir, f"add map {CERTIFIED} {name} 1")
+
+    async def remove(self, name: str) -> None:
+        """Has visitors of `name` served over plain HTTP. Raises ProxyFailed."""
+        path = f"{CERTIFICATES}/{_file(name)}"
+        (self._directory / _file(name)).unlink(missing_ok=True)
+        await ask(self._run_dir, f"del map {CERTIFIED} {name}")
+        await ask(self._run_dir, f"del ssl crt-list {CERTIFICATES}/{_LIST} {path}")
+        await ask(self._run_dir, f"del ssl cert {path}")
+
+    def write_lists(self) -> None:
+        """Writes what a proxy reads when it starts."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        names = self._names()
+        files = [f"{CERTIFICATES}/{_file(name)}\n" for name in names]
+        (self._directory / _LIST).write_text("".join(files))
+        (self._run_dir / CERTIFIED).write_text("".join(f"{name} 1\n" for name in names))
+
+    def _names(self) -> list[str]:
+        try:
+            files = os.listdir(self._directory)  # noqa: PTH208 (as in `router`)
+        except FileNotFoundError:
+            return []
+        return [
+            file.removesuffix(_SUFFIX).replace("_", "*")
+            for file in files
+            if file.endswith(_SUFFIX) and not file.startswith(".")
+        ]
+
+
+def _file(name: str) -> str:
+    return name.replace("*", "_") + _SUFFIX
+
 
 log = structlog.get_logger()
 
@@ -179,8 +256,8 @@ class HAProxy:
         is_ours = process.command[-len(self._command()) :] == self._command()
         if not is_ours or not works_in(process, self._settings.run_dir):
             return None
-        told = await ask(self._settings.run_dir, "show version")
-        return process if told else None
+        answer = await ask(self._settings.run_dir, "show version")
+        return process if answer else None
 
     async def _adopt(self, record: _Record) -> bool:
         """Takes over the recorded process if its configuration is ours; returns whether it did."""
@@ -223,7 +300,7 @@ class HAProxy:
         if not await self._becomes_free(port):
             raise ProxyFailed(
                 f"The proxy's port {port} is taken or may not be bound. "
-                f"Free it, or choose another with --proxy-port (0: any free one)."
+                f"Free it, or set another proxy_listen (port 0 takes a free one)."
             )
 
     async def _becomes_free(self, port: int) -> bool:
@@ -309,8 +386,8 @@ class HAProxy:
 
     async def _is_the_one(self) -> bool:
         """Returns whether changes reach the process that was started, not the one before it."""
-        told = await ask(self._settings.run_dir, "show info") or ""
-        return self._process is not None and f"Pid: {self._process.pid}\n" in told
+        answer = await ask(self._settings.run_dir, "show info") or ""
+        return self._process is not None and f"Pid: {self._process.pid}\n" in answer
 
     async def _answers(self, port: int) -> bool:
         """Returns whether the proxy answers at all, asked for a host that no app can have."""
@@ -321,9 +398,9 @@ class HAProxy:
         return seen.answer is not Answer.UNREACHABLE
 
     def _last_words(self) -> str:
-        said = self._output_path.read_text(errors="replace").strip().splitlines()
-        worst = [line for line in said if "ALERT" in line] or said[-1:]
-        return f"It said: {worst[0][:500]}" if worst else "It said nothing."
+        output = self._output_path.read_text(errors="replace").strip().splitlines()
+        worst = [line for line in output if "ALERT" in line] or output[-1:]
+        return f"It printed: {worst[0][:500]}" if worst else "It printed nothing."
 
     def _command(self) -> tuple[str, ...]:
         """Returns the end of the command line by which a process is found to be this proxy."""

@@ -154,7 +154,7 @@ PAGES = {
         code="app_deploying",
         title="Arriving shortly",
         text="This app is being built and started.",
-        hint="This page looks again by itself.",
+        hint="This page reloads by itself.",
         retry_after_seconds=2,
     ),
     HostState.FAILED: Page(
@@ -222,7 +222,7 @@ PAGES = {
         code="app_no_room",
         title="Waiting for room",
         text="This app was idle, and the machine has no memory left to start it just now.",
-        hint="It is tried again with each visit; this page looks again by itself.",
+        hint="It is tried again with each visit; this page reloads by itself.",
         retry_after_seconds=10,
     ),
     HostState.MOVING: Page(
@@ -230,7 +230,7 @@ PAGES = {
         code="app_moving",
         title="Moving",
         text="This app is taken to another machine with all it has stored. It is back in a moment.",
-        hint="This page looks again by itself.",
+        hint="This page reloads by itself.",
         retry_after_seconds=5,
     ),
     HostState.UNHEALTHY: Page(
@@ -265,10 +265,7 @@ def fallback_app(
 ) -> Starlette:
     """Returns the app for the proxy's fallback socket; `gateway_url` is the API's public URL."""
     pages = _Pages(
-        lookup,
-        DroppedBodies(visitor),
-        base_domain=base_domain,
-        gateway_url=gateway_url.rstrip("/"),
+        lookup, DroppedBodies(visitor), base_domain=base_domain, gateway_url=gateway_url.rstrip("/")
     )
     return Starlette(routes=[Mount("/", app=pages)])
 
@@ -318,10 +315,7 @@ class _Pages:
         host = host_of_header(request.headers.get("host", "")).lower()
         page = await self._page(host)
         return render(
-            page,
-            host=host,
-            gateway_url=self._gateway_url,
-            browser=_is_browser(request.headers),
+            page, host=host, gateway_url=self._gateway_url, browser=_is_browser(request.headers)
         )
 
     async def _page(self, host: str) -> Page:

@@ -128,8 +128,8 @@ class Router:
         A gateway may have ended within a switch, or a route have changed while the proxy started.
         """
         wanted = self._texts()
-        told = await ask(self._run_dir, f"show map {HOSTS}") or ""
-        has = dict(line.split(" ")[1:3] for line in told.splitlines() if line.count(" ") >= 2)
+        answer = await ask(self._run_dir, f"show map {HOSTS}") or ""
+        has = dict(line.split(" ")[1:3] for line in answer.splitlines() if line.count(" ") >= 2)
         changes = [f"del map {HOSTS} {host}" for host in has.keys() - wanted.keys()]
         for host, text in wanted.items():
             if has.get(host) != text and text.startswith(_SERVER):
@@ -169,12 +169,12 @@ class Router:
     async def _delete_servers(self) -> None:
         """Deletes the servers that no host leads to any more and no request needs."""
         for name in list(self._leaving):
-            told = await ask(
+            answer = await ask(
                 self._run_dir,
                 *(f"disable server {backend}/{name}" for backend in APP_BACKENDS),
                 *(f"del server {backend}/{name}" for backend in APP_BACKENDS),
             )
-            if told is None or _HELD not in told:
+            if answer is None or _HELD not in answer:
                 self._leaving.discard(name)
                 (self._sockets / name).unlink(missing_ok=True)
 

@@ -27,29 +27,14 @@ _NOT_SETTINGS = re.compile(
 )
 """Variables of the client commands, and the failpoint at which crash tests have a gateway end."""
 
-OF_ONE_GATEWAY = frozenset({"gateway_name", "operator_port"})
+OF_ONE_GATEWAY = frozenset({"gateway_name", "operator_listen"})
 """Settings that gateways of one configuration file have each for themselves."""
 
-_OF_ITS_PLACE = frozenset(
-    {
-        "data_dir",
-        "host",
-        "operator_host",
-        "port",
-        "proxy_host",
-        "proxy_port",
-        "run_dir",
-        "secrets_key_file",
-    }
-)
+_ADDRESSES = ("listen", "proxy_listen", "operator_listen")
+_OF_ITS_PLACE = frozenset({"data_dir", "listen", "proxy_listen", "run_dir", "secrets_key_file"})
 """Settings in which gateways on one database may differ: recorded under the gateway's name."""
 
-_SECRET = frozenset(
-    {
-        *("database_url", "screening", "build_env"),
-        *("acme_account", "acme_dns_hook"),
-    }
-)
+_SECRET = frozenset({"database_url", "screening", "build_env", "acme_dns_hook"})
 _CHAIN = "chains."
 _OWN = ": "
 
@@ -59,13 +44,18 @@ def load_settings(
 ) -> Settings:
     """The settings from file, environment and `given`, later ones winning; None is not given.
 
-    `data_dir` is made absolute.
+    A number is given for an address to replace its port alone. `data_dir` is made absolute.
 
     Raises InvalidField naming the wrong one.
     """
     values = {} if file is None else _from_file(file)
     values.update(_from_environment(environ))
-    values.update({key: value for key, value in given.items() if value is not None})
+    for name, value in given.items():
+        if name in _ADDRESSES and isinstance(value, int):
+            address = str(values.get(name, _fields()[name].default))
+            values[name] = f"{address.rpartition(':')[0]}:{value}"
+        elif value is not None:
+            values[name] = value
     try:
         settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
@@ -85,12 +75,17 @@ def origins(*, file: Path | None, environ: Mapping[str, str] = os.environ) -> di
 
 def tables() -> dict[str, str]:
     """Maps each setting to its table in the file; "" is the top, before all tables."""
-    return {field.name: _table(field) for field in msgspec.structs.fields(Settings)}
+    return {name: _table(field) for name, field in _fields().items()}
 
 
 def needed_first() -> list[str]:
     """Returns the names of the settings that a first gateway needs."""
-    return [field.name for field in msgspec.structs.fields(Settings) if _extra(field)[FIRST]]
+    return [name for name, field in _fields().items() if _extra(field)[FIRST]]
+
+
+def _fields() -> dict[str, msgspec.structs.FieldInfo]:
+    """Returns the settings' fields by name, without what the books add."""
+    return {each.name: each for each in msgspec.structs.fields(Settings) if _extra(each)}
 
 
 def _table(field: msgspec.structs.FieldInfo) -> str:
@@ -99,7 +94,7 @@ def _table(field: msgspec.structs.FieldInfo) -> str:
 
 def _extra(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
     metas = (item for item in get_args(field.type) if isinstance(item, msgspec.Meta))
-    return next(meta.extra for meta in metas if meta.extra)
+    return next((meta.extra for meta in metas if meta.extra), {})
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -109,28 +104,28 @@ def _from_file(file: Path) -> dict[str, Any]:
         raise InvalidField(str(file), error.strerror or str(error)) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidField(str(file), str(error)) from error
-    places = tables()
+    titles = tables()
     values: dict[str, Any] = {}
     for key, value in written.items():
-        if key in places.values() and key:
-            _add_table(values, key, value, places)
+        if key in titles.values() and key:
+            _add_table(values, key, value, titles)
         else:
-            values[_placed(key, "", places)] = value
+            values[_titled(key, "", titles)] = value
     return values
 
 
 def _add_table(
-    values: dict[str, Any], table: str, written: object, places: Mapping[str, str]
+    values: dict[str, Any], table: str, written: object, titles: Mapping[str, str]
 ) -> None:
     if not isinstance(written, dict):
         raise InvalidField(table, "must be a table")
     for key, value in written.items():
-        values[_placed(key, table, places)] = value
+        values[_titled(key, table, titles)] = value
 
 
-def _placed(key: str, table: str, places: Mapping[str, str]) -> str:
+def _titled(key: str, table: str, titles: Mapping[str, str]) -> str:
     """Returns the setting's name; raises InvalidField for one that stands in another table."""
-    where = places.get(key)
+    where = titles.get(key)
     path = f"{table}.{key}" if table else key
     if where is None:
         raise InvalidField(path, "is not a setting; see docs/operate/configure.md")
@@ -142,7 +137,7 @@ def _placed(key: str, table: str, places: Mapping[str, str]) -> str:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     """What `MOORAGE_…` variables set; lists are comma-separated, tables are JSON."""
-    fields = {field.name: field for field in msgspec.structs.fields(Settings)}
+    fields = _fields()
     values: dict[str, Any] = {}
     for variable, text in environ.items():
         rest = variable.removeprefix(ENV_PREFIX)
@@ -169,13 +164,16 @@ def _parsed(variable: str, text: str, *, default: object) -> object:
 def described(settings: Settings) -> dict[str, Any]:
     """Returns each setting's value by name, a chain as `chains.<name>`.
 
-    What is or may hold a secret is told by its fingerprint: the same for the same secret.
+    What is or may hold a secret is given as its fingerprint: the same for the same secret.
     """
     values = {
         name: _hidden(value) if name in _SECRET else value
         for name, value in msgspec.structs.asdict(settings).items()
-        if name != "chains"
+        if name in _fields() and name != "chains"
     }
+    values["acme_directories"] = [
+        _hidden(url) if "@" in url else url for url in settings.acme_directories
+    ]
     chains = {f"{_CHAIN}{name}": _chain(name, each) for name, each in settings.chains.items()}
     builtins: dict[str, Any] = msgspec.to_builtins(values | chains)
     return builtins

@@ -6,6 +6,7 @@ what they need of it: a new setting is a field here, and what reads it.
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -28,6 +29,9 @@ _WEB = r"^(https?://[^\s\"<>\\]{1,500})?\Z"
 _WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 _POSTGRES = r"^(postgres(ql)?://\S+)?\Z"
 _CONTENT = r"^(s3://[a-z0-9][a-z0-9.-]{2,62}(/[a-z0-9._/-]*)?|file:///\S+)?\Z"
+_PORT = r"([1-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+_ADDRESS = rf"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{{1,253}}):{_PORT}\Z"
+_OPERATORS_ADDRESS = rf"^(127\.0\.0\.1|0\.0\.0\.0):{_PORT}\Z"
 _NAMESPACE = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z"
 
 
@@ -36,8 +40,6 @@ def setting(table: str, text: str, *, first: bool = False, **limits: Any) -> msg
     return msgspec.Meta(description=text, extra={TABLE: table, FIRST: first}, **limits)
 
 
-Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
-_Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9.-]{1,253}\Z")]
 _Wallet = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{40}\Z")]
 _Directory = Annotated[str, msgspec.Meta(pattern=r"^(internal|https?://[^\s\"<>\\]{1,500})\Z")]
 
@@ -57,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Where sockets go; short, as their paths may have 108 bytes. Empty: below /run.")] = ""
     gateway_name: Annotated[str, setting("",
         "The name of this gateway, where several share data_dir and database_url. Each has an "
-        "operator_port of its own. Empty: it is the only one.",
+        "operator_listen of its own. Empty: it is the only one.",
         pattern=r"^[a-z0-9][a-z0-9-]{0,31}$|^$")] = ""
     secrets_key_file: Annotated[str, setting("",
         "The file with the key that variables are sealed with: 64 hex digits, for its owner's "
@@ -68,15 +70,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "The chains payments are taken on, by name.",
         first=True)] = msgspec.field(default_factory=dict)
 
-    host: Annotated[str, setting("api",
-        "The address that the gateway's API listens on.")] = "127.0.0.1"
-    port: Annotated[Port, setting("api", "The API's port; 0 takes a free one.")] = 8402
+    listen: Annotated[str, setting("api",
+        "The address and port of the gateway's API; port 0 takes a free one.",
+        pattern=_ADDRESS)] = "127.0.0.1:8402"
     public_url: Annotated[str, setting("api",
-        "The gateway's own address as clients see it. Empty: host and port.", first=True)] = ""
+        "The gateway's own address as clients see it. Empty: that of listen.", first=True)] = ""
     terms_url: Annotated[str, setting("api",
         "Where your terms stand, which every 402 names. Empty: none.", pattern=_WEB)] = ""
     contact: Annotated[str, setting("api",
-        "How customers reach you: a mail address, or a URL. Empty: not told.",
+        "How customers reach you: a mail address, or a URL. Empty: not given.",
         pattern=_WEB_OR_MAIL)] = ""
     trusted_proxies: Annotated[tuple[str, ...], setting("api",
         "Networks whose X-Forwarded-For is believed.")] = ()
@@ -92,41 +94,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     require_bound_signatures: Annotated[bool, setting("api",
         "Take only signatures of version 2, which are good for one request to this gateway."
     )] = False
-    operator_port: Annotated[Port, setting("api",
-        "The port of /metrics and /ready; 0 takes a free one.")] = 8403
-    operator_host: Annotated[str, setting("api",
-        "Where that port listens: 127.0.0.1, or 0.0.0.0 where a packet filter keeps all but your "
-        "own programs from it.", pattern=r"^(127\.0\.0\.1|0\.0\.0\.0)\Z")] = "127.0.0.1"
-    operator_names: Annotated[tuple[_Name, ...], setting("api",
-        "Names that programs ask that port by, in lower case and without the port, such as a "
-        "Service's in a cluster. It answers at addresses and localhost anyway.")] = ()
+    operator_listen: Annotated[str, setting("api",
+        "The address and port of /metrics, /ready and the operator's pages; port 0 takes a free "
+        "one. At 127.0.0.1, or 0.0.0.0 where a packet filter keeps all but your own programs from "
+        "it.", pattern=_OPERATORS_ADDRESS)] = "127.0.0.1:8403"
     operator_wallets: Annotated[tuple[_Wallet, ...], setting("api",
-        "Wallets that may sign in to the operator's pages, in lower case. Empty: only links of "
+        "Wallets that may sign in to the operator's pages, in lower case. With any they answer at "
+        "public_url as well, below /operator. Empty: at operator_listen alone, where links of "
         "`moorage operator link` open them.")] = ()
-    operator_pages_on_public_host: Annotated[bool, setting("api",
-        "Serve the operator's pages at public_url as well, below /operator. Off, they answer at "
-        "operator_port alone.")] = False
 
-    proxy_host: Annotated[str, setting("proxy",
-        "The address that apps are served on.", first=True)] = "127.0.0.1"
-    proxy_port: Annotated[Port, setting("proxy",
-        "The port that apps are served on; 0: a free one.")] = 8080
+    proxy_listen: Annotated[str, setting("proxy",
+        "The address and port that apps are served on; port 0 takes a free one. With tls, the "
+        "ports are 80 and 443.", pattern=_ADDRESS, first=True)] = "127.0.0.1:8080"
     base_domain: Annotated[str, setting("proxy",
         "Apps are served at <name>.<base_domain>.", first=True)] = "localhost"
-    former_domains: Annotated[tuple[str, ...], setting("proxy",
-        "More domains below which each app is served as well. What `base_domain` was at earlier "
-        "starts is among them by itself, until `moorage operator base-domain retire`.")] = ()
     tls: Annotated[bool, setting("proxy",
         "Serve apps over HTTPS on 443, with certificates that the gateway orders.",
         first=True)] = False
     acme_directories: Annotated[tuple[_Directory, ...], setting("proxy",
         "With tls: the ACME directories of the authorities that certificates are ordered from, a "
-        "second one for what the first can't give. `internal` alone: the gateway is its own "
+        "second one for what the first can't give. One that wants an account which it knows from "
+        "elsewhere has its name and its key (base64url) before the host: "
+        "`https://name:key@acme.example/directory`. `internal` alone: the gateway is its own "
         "authority, whose root your visitors must trust: `data_dir/certificates/root.pem`."
     )] = (LETS_ENCRYPT,)
-    acme_account: Annotated[tuple[str, ...], setting("proxy",
-        "With tls: an account that the last of these authorities knows from elsewhere: its name, "
-        "and its key as base64url (external account binding).")] = ()
     acme_dns_hook: Annotated[tuple[str, ...], setting("proxy",
         "With tls: a program and its arguments that sets a TXT record, for one certificate of "
         "`*.base_domain`. It is given `add` or `remove`, the record's name and its value, and "
@@ -152,7 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "A transaction that brings more counts once its block is `safe`, and, where `rpc_urls` "
         "names two nodes, both show it, in micro-USD.", ge=0)] = 100_000_000
     watch_seconds: Annotated[int, setting("payments",
-        "How often chains are searched for payments, and payments looked at again.", ge=1)] = 5
+        "How often chains are searched for payments, and payments checked again.", ge=1)] = 5
     rpc_timeout_seconds: Annotated[int, setting("payments",
         "How long a chain's node may take to answer.", ge=1, le=60)] = 5
     screening: Annotated[tuple[str, ...], setting("payments",
@@ -176,8 +167,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     relayer_key_file: Annotated[str, setting("relayer",
         "The file with the private key that settles signed authorizations: 64 hex digits, for its"
         " owner's eyes only. Empty: none are taken, but in dev.", first=True)] = ""
-    relayer_max_fee_gwei: Annotated[int, setting("relayer",
-        "The most that a gas may cost, in gwei.", ge=1)] = 5
 
     app_memory_mib: Annotated[int, setting("apps", "Memory of an app, in MiB.", ge=64)] = 512
     app_cpu_millis: Annotated[int, setting("apps",
@@ -188,17 +177,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     listen_seconds: Annotated[int, setting("apps",
         "How long a started app may take to listen on a port; half as long again, until it "
         "answers with less than 500.", ge=1)] = 60
-    drain_seconds: Annotated[int, setting("apps",
-        "How long a version that was replaced may end what it was asked before.", ge=0)] = 30
     sleep_after_seconds: Annotated[int, setting("apps",
         "How long an app without request and connection runs on before it sleeps until its next "
         "request, in seconds; 0: for ever.", ge=0)] = 0
     projects_per_wallet: Annotated[int, setting("apps",
         "How many projects a wallet may have, unless `moorage operator allow` sets another number; "
         "0: any number.", ge=0)] = 0
-    releases_kept: Annotated[int, setting("apps",
-        "How many replaced versions of a project can be rolled back to; of as many that failed "
-        "and of as many that were given up the logs are kept.", ge=0, le=100)] = 3
     retention_days: Annotated[int, setting("apps",
         "How long a suspended project is kept before it is deleted, in days.", ge=1)] = 30
 
@@ -208,21 +192,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "What an app itself may send into the world and fetch from it, each, in Mbit/s; 0 for "
         "any.", ge=0)] = 0
     deny_networks: Annotated[tuple[str, ...], setting("networks",
-        "More networks that apps and builds must not reach.")] = ()
+        "More networks that apps and builds must not reach: of a cluster those of its pods, "
+        "services and nodes that are not private.")] = ()
     allow_networks: Annotated[tuple[str, ...], setting("networks",
         "Networks that apps may reach although they are private.")] = ()
 
     build_memory_mib: Annotated[int, setting("builds", "Memory of a build, in MiB.", ge=128)] = 2048
-    build_cpu_millis: Annotated[int, setting("builds",
-        "CPU of a build, in thousandths of a core.", ge=100)] = 2000
     build_seconds: Annotated[int, setting("builds",
         "How long a build may take.", ge=1, le=540)] = 480
     builds_at_once: Annotated[int, setting("builds",
         "How many builds run at the same time.", ge=1)] = 2
-    builds_per_wallet: Annotated[int, setting("builds",
-        "How many builds of one wallet run at the same time.", ge=1)] = 1
-    build_cache_total_mib: Annotated[int, setting("builds",
-        "What builds of all wallets keep for later ones, in MiB.", ge=0)] = 10_240
     retry_installs: Annotated[bool, setting("builds",
         "Try an install that failed once more, in another way, where that costs nobody anything."
         )] = True
@@ -236,15 +215,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Images that planned apps are built on, in place of the official ones, by program "
         "(`node`, `python`, …; `plain` without a language); `{version}`, `{minor}`, `{major}` "
         "stand for 3.13.7, 3.13, 3. With Docker only.")] = {}
-    image_registry: Annotated[str, setting("images",
-        "Put before the names of these images, such as `registry.example/hub`. Docker's own "
-        "credentials are used for them.")] = ""
-    local_images: Annotated[bool, setting("images",
-        "Let deployers' Dockerfiles begin with any image on this machine; else theirs are pulled,"
-        " without credentials, whatever the machine has.")] = False
     dockerfile_registries: Annotated[tuple[str, ...], setting("images",
         "The registries whose images a deployer's Dockerfile may name, with the port if it has "
-        'one; `["*"]` for whatever this machine reaches.'
+        'one; `"*"` is whatever this machine reaches, `"local"` any image that is on it already.'
     )] = ("docker.io", "ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "mcr.microsoft.com",
           "public.ecr.aws")
 
@@ -288,17 +261,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kubernetes_registry: Annotated[str, setting("kubernetes",
         "Where apps' images are put, such as `registry.example/apps`; nodes fetch them there."
     )] = ""
-    kubernetes_registry_credentials: Annotated[str, setting("kubernetes",
-        "The file with the gateway's credentials for this registry, as Docker's `config.json`."
-    )] = ""
-    kubernetes_pull_credentials: Annotated[str, setting("kubernetes",
-        "The same for nodes, of an account that only pulls. Empty: nodes need none.")] = ""
+    kubernetes_credentials: Annotated[str, setting("kubernetes",
+        "The directory with the cluster's credentials, each where it is needed: `registry.json`, "
+        "by which the gateway uses this registry (as Docker's `config.json`); `pull.json`, by "
+        "which nodes do; `ca.pem`, `cert.pem` and `key.pem`, by which a builder at tcp:// and the "
+        "gateway know each other.")] = ""
     kubernetes_builder: Annotated[str, setting("kubernetes",
         "What builds the images: a Docker daemon at unix:///path on this machine or at "
         "tcp://host:port, or a buildkitd at such an address after `buildkit+`.")] = ""
-    kubernetes_builder_certificates: Annotated[str, setting("kubernetes",
-        "The directory with ca.pem, cert.pem and key.pem, by which a builder at tcp:// and the "
-        "gateway know each other.")] = ""
     kubernetes_own_image: Annotated[str, setting("kubernetes",
         "Moorage's own image, of this version, for the pods of volumes and of the self-test.")] = ""
     kubernetes_runtime_class: Annotated[str, setting("kubernetes",
@@ -308,14 +278,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Give pods user ids that are none of the node's, where nodes can do so.")] = False
     kubernetes_storage_class: Annotated[str, setting("kubernetes",
         "The storage class of volumes. Empty: the cluster's default.")] = ""
-    kubernetes_networks: Annotated[tuple[str, ...], setting("kubernetes",
-        "The cluster's own networks, of pods, services and nodes, which apps must not reach.")] = ()
     kubernetes_resolvers: Annotated[tuple[str, ...], setting("kubernetes",
         "The addresses of name servers for pods, such as public ones, which know none of the "
         "cluster's services. Empty: the cluster's own, pods of kube-system.")] = ()
-    kubernetes_gateway_namespace: Annotated[str, setting("kubernetes",
-        "The namespace of the gateways' own pods. Empty: they are outside the cluster."
-    )] = "moorage"
     kubernetes_gateway_networks: Annotated[tuple[str, ...], setting("kubernetes",
         "From where gateways connect to apps that are outside the cluster.")] = ()
 
@@ -323,6 +288,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Networks that webhooks may reach although they are private, by plain HTTP too. Loopback "
         "in dev.")] = ()
     # fmt: on
+
+    former_domains: tuple[str, ...] = ()
+    """No setting, but what the books add: earlier values of `base_domain` that are not retired."""
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={self.data_dir!r}, …)"  # the rest may be secret
@@ -333,14 +301,60 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.database_url or Path(self.data_dir) / DATABASE
 
     @property
+    def host(self) -> str:
+        """The address that the API listens on."""
+        return _split(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        """The API's port; 0: a free one."""
+        return _split(self.listen)[1]
+
+    @property
+    def proxy_host(self) -> str:
+        """The address that apps are served on."""
+        return _split(self.proxy_listen)[0]
+
+    @property
+    def proxy_port(self) -> int:
+        """The port that apps are served on, without `tls`; 0: a free one."""
+        return _split(self.proxy_listen)[1]
+
+    @property
+    def operator_host(self) -> str:
+        """The address that the operator's port listens on."""
+        return _split(self.operator_listen)[0]
+
+    @property
+    def operator_port(self) -> int:
+        """The operator's port; 0: a free one."""
+        return _split(self.operator_listen)[1]
+
+    @property
     def base_domains(self) -> tuple[str, ...]:
         """The domains below which every app is served."""
         return (self.base_domain, *self.former_domains)
+
+    def kubernetes_credential(self, name: str) -> str:
+        """Returns the path of one of the cluster's credentials; "" where there is no such file."""
+        path = Path(self.kubernetes_credentials) / name
+        return str(path) if self.kubernetes_credentials and path.exists() else ""
 
     @property
     def internal_authority(self) -> bool:
         """Whether the gateway signs certificates itself."""
         return self.acme_directories == (INTERNAL,)
+
+    @property
+    def authorities(self) -> dict[str, tuple[str, str] | None]:
+        """The URL of each ACME directory, and the account that it wants: its name and its key."""
+        found: dict[str, tuple[str, str] | None] = {}
+        for directory in self.acme_directories:
+            at = urlsplit(directory)
+            url = at._replace(netloc=at.netloc.rpartition("@")[2]).geturl()
+            wanted = at.username and at.password
+            found[url] = (unquote(at.username or ""), at.password or "") if wanted else None
+        return found
 
     @property
     def asks_elsewhere(self) -> bool:
@@ -358,3 +372,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def root_file(self) -> Path:
         """The root of the gateway's own authority, for visitors to trust."""
         return Path(self.data_dir) / "certificates/root.pem"
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

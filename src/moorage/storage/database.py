@@ -5,14 +5,26 @@ runs them. A driver's errors are raised as `DatabaseUnavailable` or a subclass; 
 own mistake can cause (a broken CHECK, a wrong statement) are raised unchanged.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Integer, Table, cast, func
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Integer,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    insert,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql import ClauseElement, visitors
@@ -22,7 +34,9 @@ from sqlalchemy.types import NullType
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
-Record = TypeVar("Record", bound=msgspec.Struct)
+Record = TypeVar("Record")
+"""A Struct, or a NamedTuple."""
+
 Value = int | str | None
 Row = tuple[Any, ...]
 
@@ -43,12 +57,12 @@ class Upsert:
 
     def clause(self, dialect: str) -> ClauseElement:
         """Returns the statement for this dialect."""
-        insert = _insert(dialect)(self.table).values(self.values)
+        adding = _insert(dialect)(self.table).values(self.values)
         if not self.replaced and not self.changed:
-            return insert.on_conflict_do_nothing()
-        return insert.on_conflict_do_update(
+            return adding.on_conflict_do_nothing()
+        return adding.on_conflict_do_update(
             index_elements=list(self.table.primary_key.columns),
-            set_={**{name: insert.excluded[name] for name in self.replaced}, **self.changed},
+            set_={**{name: adding.excluded[name] for name in self.replaced}, **self.changed},
             where=self.where,
         )
 
@@ -136,7 +150,7 @@ def _plain(value: Value) -> Value:
 def _prepare(parameter: BindParameter[Any]) -> None:
     """Lets a parameter have no value yet; every number may be as large as micro-USD are.
 
-    Constants are written into the text. SQLite would parse a statement anew each time that it runs
+    Constants are written into the text. SQLite would parse a statement again each time that it runs
     if a parameter decided whether an index with a WHERE can be used.
     """
     parameter.required = False  # expanding an IN list requires every value; ours come when it runs
@@ -146,9 +160,67 @@ def _prepare(parameter: BindParameter[Any]) -> None:
         parameter.type = BigInteger()
 
 
-def struct_of(kind: type[Record], row: Row) -> Record:
-    """Returns the record whose fields a row holds, in their order."""
-    return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind)
+def _fields_of(kind: type[Any]) -> tuple[str, ...]:
+    """Returns the names of the fields of a Struct, or of a NamedTuple."""
+    fields: tuple[str, ...] = (
+        kind._fields if issubclass(kind, tuple) else kind.__struct_fields__  # type: ignore[attr-defined]
+    )
+    return fields
+
+
+def columns_of(table: Table, kind: type[Any]) -> list[Column[Any]]:
+    """Returns the columns that are named as the fields of a record, in their order."""
+    return [table.c[name] for name in _fields_of(kind)]
+
+
+def parameters(names: Iterable[str]) -> dict[str, BindParameter[Any]]:
+    """Returns a parameter for each column, with the column's name."""
+    return {name: bindparam(name) for name in names}
+
+
+def insert_of(table: Table, kind: type[Any] | None = None) -> Statement:
+    """Returns the statement that inserts a record; its fields, or all columns, are parameters."""
+    names = table.c.keys() if kind is None else _fields_of(kind)
+    return Statement(insert(table).values(parameters(names)))
+
+
+def upsert_of(table: Table, kind: type[Any] | None = None) -> Statement:
+    """Returns the same, which replaces the row that has its key."""
+    names = table.c.keys() if kind is None else _fields_of(kind)
+    keys = table.primary_key.columns.keys()
+    replaced = [name for name in names if name not in keys]
+    return Statement(Upsert(table=table, values=parameters(names), replaced=replaced))
+
+
+def pattern_of(text: str) -> str:
+    """Returns the pattern of LIKE for a text somewhere in a column, escaped by a backslash."""
+    escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{escaped}%"
+
+
+MAX_IDS = 100
+"""How many ids one query takes."""
+
+_ID_NAMES = [f"id_{number}" for number in range(MAX_IDS)]
+
+
+def is_listed(column: ColumnElement[str]) -> ColumnElement[bool]:
+    """Returns the condition that a column is one of the ids that `listed` gives a statement."""
+    return column.in_([bindparam(name, type_=Text) for name in _ID_NAMES])
+
+
+def listed(ids: Sequence[str]) -> dict[str, str | None]:
+    """Returns the parameters of `is_listed`: the first MAX_IDS of the ids."""
+    return dict.fromkeys(_ID_NAMES) | dict(zip(_ID_NAMES, ids, strict=False))
+
+
+def record_of(kind: type[Record], row: Row) -> Record:
+    """Returns the record whose fields a row holds, in their order.
+
+    SQLite has 0 and 1 for booleans; enums are stored as their values.
+    """
+    fields = row if issubclass(kind, tuple) else dict(zip(_fields_of(kind), row, strict=True))
+    return msgspec.convert(fields, kind, strict=False)
 
 
 class Source(Protocol):
@@ -161,6 +233,32 @@ class Source(Protocol):
     async def all(self, statement: Statement, **given: Value) -> list[Row]:
         """Returns every row. Raises DatabaseUnavailable."""
         ...
+
+    async def record(
+        self, kind: type[Record], statement: Statement, /, **given: Value
+    ) -> Record | None:
+        """Returns the first row as a record; None without a row."""
+        row = await self.one(statement, **given)
+        return None if row is None else record_of(kind, row)
+
+    async def records(
+        self, kind: type[Record], statement: Statement, /, **given: Value
+    ) -> list[Record]:
+        """Returns every row as a record."""
+        return [record_of(kind, row) for row in await self.all(statement, **given)]
+
+    async def value(self, statement: Statement, /, **given: Value) -> Any | None:
+        """Returns the first column of the first row; None without a row."""
+        row = await self.one(statement, **given)
+        return None if row is None else row[0]
+
+    async def values(self, statement: Statement, /, **given: Value) -> list[Any]:
+        """Returns the first column of every row."""
+        return [row[0] for row in await self.all(statement, **given)]
+
+    async def number(self, statement: Statement, /, **given: Value) -> int:
+        """Returns a count or a sum, the first column of the first row; 0 for none."""
+        return int(await self.value(statement, **given) or 0)
 
 
 class Transaction(Source, Protocol):

@@ -1,7 +1,6 @@
 """Queries over events, webhooks, and deliveries of events to webhooks."""
 
 import uuid
-from collections.abc import Callable
 
 import msgspec
 from sqlalchemy import (
@@ -36,13 +35,14 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     Upsert,
-    substring,
+    columns_of,
+    parameters,
 )
 from moorage.storage.schema import deliveries, events, payments, webhooks
 from moorage.storage.several.leases import CLOCK_BACK_MS
 
-_EVENT = [events.c[name] for name in Event.__struct_fields__]
-_WEBHOOK = [webhooks.c[name] for name in Webhook.__struct_fields__]
+_EVENT = columns_of(events, Event)
+_WEBHOOK = columns_of(webhooks, Webhook)
 _PENDING = DeliveryStatus.PENDING.value
 _pending_of_wallet = (deliveries.c.wallet == bindparam("wallet")) & (
     deliveries.c.status == _PENDING
@@ -98,12 +98,12 @@ _ONE = Statement(
 _SET_WEBHOOK = Statement(
     Upsert(
         table=webhooks,
-        values={name: bindparam(name) for name in Webhook.__struct_fields__},
+        values=parameters(Webhook.__struct_fields__),
         replaced=("url", "secret", "created_at_ms"),
         changed={  # deliveries that wait are tried at the new URL at once
             "next_at_ms": case(
                 (webhooks.c.next_at_ms.is_(None), null()), else_=bindparam("created_at_ms")
-            ),
+            )
         },
     )
 )
@@ -115,17 +115,6 @@ _FORGET_UNPAID = Statement(
         webhooks.c.next_at_ms.is_(None),
         ~exists().where(payments.c.payer == webhooks.c.wallet),
     )
-)
-_SECRET_MARKS = Statement(select(substring(webhooks.c.secret, 1, bindparam("length"))).distinct())
-_SECRETS_OTHERWISE = Statement(
-    select(webhooks.c.wallet, webhooks.c.secret).where(
-        substring(webhooks.c.secret, 1, bindparam("length")) != bindparam("mark")
-    )
-)
-_RESEAL = Statement(
-    update(webhooks)
-    .where(webhooks.c.wallet == bindparam("of_wallet"))
-    .values(secret=bindparam("new_secret"))
 )
 _GIVE_UP_PENDING = Statement(
     update(deliveries)
@@ -276,14 +265,12 @@ async def one(source: Source, *, wallet: str, event_id: str) -> Event | None:
 
 async def set_webhook(tx: Transaction, webhook: Webhook) -> None:
     """Sets the wallet's webhook; deliveries that waited are tried at once."""
-    fields = {name: getattr(webhook, name) for name in Webhook.__struct_fields__}
-    await tx.execute(_SET_WEBHOOK, **fields)
+    await tx.execute(_SET_WEBHOOK, **msgspec.structs.asdict(webhook))
 
 
 async def webhook_of(source: Source, wallet: str) -> Webhook | None:
     """Returns the wallet's webhook, if it has one."""
-    row = await source.one(_WEBHOOK_OF, wallet=wallet)
-    return Webhook(*row) if row else None
+    return await source.record(Webhook, _WEBHOOK_OF, wallet=wallet)
 
 
 async def remove_webhook(tx: Transaction, wallet: str, *, why: str) -> bool:
@@ -298,19 +285,6 @@ async def forget_unpaid_webhooks(tx: Transaction, *, before_ms: int) -> int:
     Returns how many.
     """
     return await tx.execute(_FORGET_UNPAID, before_ms=before_ms)
-
-
-async def secret_marks(db: Database, *, length: int) -> list[str]:
-    """Returns the distinct first `length` characters of the stored secrets of webhooks."""
-    return [row[0] for row in await db.all(_SECRET_MARKS, length=length)]
-
-
-async def reseal_secrets(tx: Transaction, *, mark: str, anew: Callable[[str, str], str]) -> int:
-    """Replaces secrets that do not begin with `mark` by `anew(secret, wallet)`; counts them."""
-    stored = await tx.all(_SECRETS_OTHERWISE, mark=mark, length=len(mark))
-    for wallet, text in stored:
-        await tx.execute(_RESEAL, of_wallet=wallet, new_secret=anew(text, wallet))
-    return len(stored)
 
 
 async def due(db: Database, *, holder: str, now_ms: int, limit: int) -> list[tuple[Webhook, bool]]:
@@ -339,8 +313,7 @@ async def claim(
 
 async def fence_of(tx: Transaction, wallet: str, *, holder: str) -> int | None:
     """Returns the fence of the last claim on the wallet's webhook, if `holder` made it."""
-    row = await tx.one(_FENCE, of_wallet=wallet, of_holder=holder)
-    return int(row[0]) if row else None
+    return await tx.value(_FENCE, of_wallet=wallet, of_holder=holder)
 
 
 async def first_pending(source: Source, wallet: str) -> Delivery | None:
@@ -379,8 +352,7 @@ async def delivery_state(db: Database, wallet: str) -> DeliveryState:
 
 async def oldest_pending_ms(db: Database) -> int | None:
     """Returns when the oldest pending delivery was queued."""
-    row = await db.one(_OLDEST_PENDING)
-    return row[0] if row else None
+    return await db.value(_OLDEST_PENDING)
 
 
 async def prune(tx: Transaction, *, before_ms: int, limit: int) -> int:
@@ -402,17 +374,11 @@ async def events_since(source: Source, since_ms: int) -> list[Event]:
 
 
 async def events_about(source: Source, *, wallet: str, digits: str) -> list[Event]:
-    """Returns what a wallet was told that names these hex digits, the oldest first."""
+    """Returns a wallet's events that name these hex digits, the oldest first."""
     return [_event(row) for row in await source.all(_ABOUT, of_wallet=wallet, text=digits)]
 
 
 def _event(row: Row) -> Event:
     event_id, wallet, sequence, kind, data, created_at_ms = row
-    return Event(
-        id=event_id,
-        wallet=wallet,
-        sequence=sequence,
-        kind=EventKind(kind),
-        data=msgspec.json.decode(data),
-        created_at_ms=created_at_ms,
-    )
+    decoded = msgspec.json.decode(data)
+    return Event(event_id, wallet, sequence, EventKind(kind), decoded, created_at_ms)

@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import and_, bindparam, delete, or_, select, update
 
 from moorage.errors import IdempotencyInProgress
-from moorage.storage.database import Database, Statement, Transaction, Upsert
+from moorage.storage.database import Database, Statement, Transaction, Upsert, parameters
 from moorage.storage.schema import idempotent_answers as table
 
 _of_key = (table.c.wallet == bindparam("of_wallet"), table.c.key == bindparam("of_key"))
@@ -21,7 +21,7 @@ _FIND = Statement(
 _CLAIM = Statement(
     Upsert(
         table=table,
-        values={column.name: bindparam(column.name) for column in table.c},
+        values=parameters(table.c.keys()),
         replaced=[column.name for column in table.c if not column.primary_key],
         where=or_(
             and_(_nothing_done, table.c.lease_until_ms <= bindparam("now_ms")),
@@ -62,8 +62,7 @@ class Kept(NamedTuple):
 
 async def find(db: Database, *, wallet: str, key: str, after_ms: int) -> Kept | None:
     """Returns the wallet's request with this key, if it was first sent after `after_ms`."""
-    row = await db.one(_FIND, of_wallet=wallet, of_key=key, after_ms=after_ms)
-    return Kept(*row) if row else None
+    return await db.record(Kept, _FIND, of_wallet=wallet, of_key=key, after_ms=after_ms)
 
 
 async def claim(

@@ -49,9 +49,9 @@ def migrate(where: Path | str) -> None:
         return
     _require_known(revision)
     if not isinstance(where, Path):
-        from moorage.storage import server  # noqa: PLC0415  (its driver, 60 ms)
+        from moorage.storage import postgres  # noqa: PLC0415  (its driver, 60 ms)
 
-        server.upgrade(where, _script)
+        postgres.upgrade(where, _script)
     elif revision is None:
         _create(where)
     else:
@@ -97,9 +97,9 @@ def _require_known(revision: str | None) -> None:
 
 def _read_revision(where: Path | str) -> str | None:
     if isinstance(where, str):
-        from moorage.storage import server  # noqa: PLC0415
+        from moorage.storage import postgres  # noqa: PLC0415  (its driver, 60 ms)
 
-        return server.revision(where)
+        return postgres.revision(where)
     try:
         with closing(sqlite3.connect(where)) as connection:
             return _revision(connection)

@@ -26,9 +26,9 @@ def purpose_of(where: Path | str) -> Purpose | None:
     Raises DatabaseUnavailable for what is no database, or a server that cannot be reached.
     """
     if isinstance(where, str):
-        from moorage.storage import server  # noqa: PLC0415  (its driver, 60 ms)
+        from moorage.storage import postgres  # noqa: PLC0415  (its driver, 60 ms)
 
-        return _by_name(server.comment(where))
+        return _by_name(postgres.comment(where))
     if not where.is_file():
         return None
     try:
@@ -46,9 +46,9 @@ def set_purpose(where: Path | str, purpose: Purpose) -> None:
     ConfigurationInvalid where a server's database is for something else.
     """
     if isinstance(where, str):
-        from moorage.storage import server  # noqa: PLC0415
+        from moorage.storage import postgres  # noqa: PLC0415  (its driver, 60 ms)
 
-        found = _by_name(server.set_comment(where, _name(purpose)))
+        found = _by_name(postgres.set_comment(where, _name(purpose)))
         if found is not purpose:
             raise ConfigurationInvalid(f"database_url: {refusal(found)}")
         return

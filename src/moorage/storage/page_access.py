@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, or_, select, update
 
 from moorage.records.access import Link, Role, StoredSession
-from moorage.storage.database import Row, Source, Statement, Transaction
+from moorage.storage.database import (
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    insert_of,
+)
 from moorage.storage.schema import links, manage_tokens, projects, sessions, wallets
 
-_LINKS_COLUMNS = [links.c[name] for name in Link.__struct_fields__]
+_LINKS_COLUMNS = columns_of(links, Link)
 _links_of_who = and_(links.c.who == bindparam("of_who"), links.c.role == bindparam("of_role"))
 _of_id = links.c.id == bindparam("of_id")
 _opens = and_(
@@ -26,9 +32,7 @@ _opens = and_(
 )
 _links_lives = links.c.expires_ms > bindparam("now_ms")
 
-_LINKS_ADD = Statement(
-    insert(links).values({column.name: bindparam(column.name) for column in links.c})
-)
+_LINKS_ADD = insert_of(links)
 _LINKS_FIND = Statement(select(*_LINKS_COLUMNS).where(_opens))
 _USE = Statement(update(links).where(_opens).values(used_ms=bindparam("now_ms")))
 _LIST = Statement(
@@ -69,18 +73,16 @@ async def add_link(
     Beyond `max_rows` in all, the oldest go of wallets without an account here: keys cost nothing.
     """
     await tx.execute(_LINKS_ADD, **msgspec.structs.asdict(link), digest=digest)
-    unused = await tx.all(_UNUSED, of_who=link.who, of_role=link.role, kept=max_once)
-    row = await tx.one(_LINKS_COUNT)
-    surplus = (row[0] if row else 0) - max_rows
-    strangers = await tx.all(_LINKS_OF_STRANGERS, surplus=surplus) if surplus > 0 else []
-    for (link_id,) in (*unused, *strangers):
+    unused = await tx.values(_UNUSED, of_who=link.who, of_role=link.role, kept=max_once)
+    surplus = max(0, await tx.number(_LINKS_COUNT) - max_rows)
+    strangers = await tx.values(_LINKS_OF_STRANGERS, surplus=surplus)
+    for link_id in (*unused, *strangers):
         await tx.execute(_LINKS_DELETE, of_id=link_id)
 
 
 async def find_link(source: Source, digest: str, *, role: Role, now_ms: int) -> Link | None:
     """Returns the link, unless it has expired or is used up."""
-    row = await source.one(_LINKS_FIND, of_digest=digest, of_role=role, now_ms=now_ms)
-    return None if row is None else _link(row)
+    return await source.record(Link, _LINKS_FIND, of_digest=digest, of_role=role, now_ms=now_ms)
 
 
 async def use_link(tx: Transaction, digest: str, *, role: Role, now_ms: int) -> Link | None:
@@ -92,14 +94,12 @@ async def use_link(tx: Transaction, digest: str, *, role: Role, now_ms: int) -> 
 
 async def listed_links(source: Source, who: str, *, role: Role, now_ms: int) -> list[Link]:
     """Returns the links that can be opened again and again, the oldest first."""
-    rows = await source.all(_LIST, of_who=who, of_role=role, now_ms=now_ms)
-    return [_link(row) for row in rows]
+    return await source.records(Link, _LIST, of_who=who, of_role=role, now_ms=now_ms)
 
 
 async def count_links(source: Source, who: str, *, role: Role, now_ms: int) -> int:
     """Returns how many links there are that can be opened again and again."""
-    row = await source.one(_COUNT_OF_WHO, of_who=who, of_role=role, now_ms=now_ms)
-    return int(row[0]) if row else 0
+    return await source.number(_COUNT_OF_WHO, of_who=who, of_role=role, now_ms=now_ms)
 
 
 async def remove_link(tx: Transaction, link_id: str, *, who: str, role: Role) -> bool:
@@ -117,15 +117,7 @@ async def purge_links(tx: Transaction, *, now_ms: int) -> None:
     await tx.execute(_LINKS_PURGE, now_ms=now_ms)
 
 
-def _link(row: Row) -> Link:
-    fields = dict(zip(Link.__struct_fields__, row, strict=True))
-    truths = {name: bool(fields[name]) for name in ("may_change", "once")}  # numbers in a file
-    return msgspec.convert(fields | truths, Link)
-
-
-_MANAGE_TOKENS_ADD = Statement(
-    insert(manage_tokens).values({c.name: bindparam(c.name) for c in manage_tokens.c})
-)
+_MANAGE_TOKENS_ADD = insert_of(manage_tokens)
 _MANAGE_TOKENS_FIND = Statement(
     select(projects.c.id, projects.c.unique_name, projects.c.wallet)
     .join_from(manage_tokens, projects, manage_tokens.c.project_id == projects.c.id)
@@ -167,8 +159,7 @@ async def add_manage_token(
 
     It counts as newer than the others also if the clock went back meanwhile.
     """
-    newest = await tx.one(_NEWEST, project_id=project_id)
-    created_at_ms = now_ms if newest is None else max(now_ms, newest[0] + 1)
+    created_at_ms = max(now_ms, await tx.number(_NEWEST, project_id=project_id) + 1)
     await tx.execute(
         _MANAGE_TOKENS_ADD, digest=digest, project_id=project_id, created_at_ms=created_at_ms
     )
@@ -178,8 +169,7 @@ async def add_manage_token(
 
 async def find_manage_token(source: Source, digest: str) -> ManagedProject | None:
     """Returns the project of a token, unless it is deleted."""
-    row = await source.one(_MANAGE_TOKENS_FIND, digest=digest)
-    return None if row is None else ManagedProject(*row)
+    return await source.record(ManagedProject, _MANAGE_TOKENS_FIND, digest=digest)
 
 
 async def revoke_manage_tokens(tx: Transaction, project_id: str) -> int:
@@ -194,7 +184,7 @@ def end_access(path: Path) -> None:
             connection.execute(f"DELETE FROM {table.name}")  # noqa: S608 (names of ours)
 
 
-_COLUMNS = [sessions.c[name] for name in StoredSession.__struct_fields__]
+_COLUMNS = columns_of(sessions, StoredSession)
 _of_digest = sessions.c.digest == bindparam("of_digest")
 _of_role = sessions.c.role == bindparam("of_role")
 _of_link = sessions.c.link_id == bindparam("of_link")
@@ -203,42 +193,30 @@ _never_ended = sessions.c.ended_ms.is_(None)
 _lives = and_(_never_ended, sessions.c.expires_ms > bindparam("now_ms"))
 _newest_first = (sessions.c.created_at_ms.desc(), sessions.c.digest)
 
-_ADD = Statement(
-    insert(sessions).values({column.name: bindparam(column.name) for column in _COLUMNS})
-)
+_ADD = insert_of(sessions, StoredSession)
 _FIND = Statement(select(*_COLUMNS).where(_of_digest, _of_role, _lives))
-_END = Statement(update(sessions).where(_of_digest, _lives).values(ended_ms=bindparam("now_ms")))
+
+
+def _ended(*which: ColumnElement[bool]) -> Statement:
+    ended = update(sessions).where(*which, _lives)
+    return Statement(ended.values(ended_ms=bindparam("now_ms")))
+
+
+def _surplus(*which: ColumnElement[bool]) -> Statement:
+    newest = select(sessions.c.digest).where(*which, _lives).order_by(*_newest_first)
+    return Statement(newest.offset(bindparam("kept")).limit(100))
+
+
+_END, _END_OF_WHO, _END_OF_ROLE, _END_OF_LINK = map(
+    _ended, (_of_digest, _of_who, _of_role, _of_link)
+)
 _WHO = Statement(select(sessions.c.who, sessions.c.role).where(_of_digest))
-_END_OF_WHO = Statement(
-    update(sessions).where(_of_who, _lives).values(ended_ms=bindparam("now_ms"))
-)
-_END_OF_ROLE = Statement(
-    update(sessions).where(_of_role, _lives).values(ended_ms=bindparam("now_ms"))
-)
-_END_OF_LINK = Statement(
-    update(sessions).where(_of_link, _lives).values(ended_ms=bindparam("now_ms"))
-)
-_SURPLUS_OF_WHO = Statement(
-    select(sessions.c.digest)
-    .where(_of_who, sessions.c.link_id.is_(None), _lives)
-    .order_by(*_newest_first)
-    .offset(bindparam("kept"))
-    .limit(100)
-)
-_SURPLUS_OF_LINK = Statement(
-    select(sessions.c.digest)
-    .where(_of_link, _lives)
-    .order_by(*_newest_first)
-    .offset(bindparam("kept"))
-    .limit(100)
-)
+_SURPLUS_OF_WHO = _surplus(_of_who, sessions.c.link_id.is_(None))
+_SURPLUS_OF_LINK = _surplus(_of_link)
 _COUNT = Statement(select(func.count()).select_from(sessions))
 _OF_STRANGERS = Statement(
     select(sessions.c.digest)
-    .where(
-        sessions.c.role == Role.WALLET,
-        sessions.c.who.not_in(select(wallets.c.address)),
-    )
+    .where(sessions.c.role == Role.WALLET, sessions.c.who.not_in(select(wallets.c.address)))
     .order_by(sessions.c.created_at_ms, sessions.c.digest)
     .limit(bindparam("surplus"))
 )
@@ -275,23 +253,16 @@ async def add_session(
         )
     for (digest,) in surplus:
         await tx.execute(_END, of_digest=digest, now_ms=now_ms)
-    await _drop_strangers(tx, max_rows)
-
-
-async def _drop_strangers(tx: Transaction, max_rows: int) -> None:
-    row = await tx.one(_COUNT)
-    surplus = (row[0] if row else 0) - max_rows
-    if surplus > 0:
-        for (digest,) in await tx.all(_OF_STRANGERS, surplus=surplus):
-            await tx.execute(_DELETE, of_digest=digest)
+    too_many = max(0, await tx.number(_COUNT) - max_rows)
+    for digest in await tx.values(_OF_STRANGERS, surplus=too_many):
+        await tx.execute(_DELETE, of_digest=digest)
 
 
 async def find_session(
     source: Source, digest: str, *, role: Role, now_ms: int
 ) -> StoredSession | None:
     """Returns the session, unless it was ended or has expired."""
-    row = await source.one(_FIND, of_digest=digest, of_role=role, now_ms=now_ms)
-    return None if row is None else _session(row)
+    return await source.record(StoredSession, _FIND, of_digest=digest, of_role=role, now_ms=now_ms)
 
 
 async def end_session(tx: Transaction, digest: str, *, now_ms: int) -> None:
@@ -327,9 +298,3 @@ async def note_signature(tx: Transaction, digest: str, *, issued_ms: int) -> boo
 async def purge_sessions(tx: Transaction, *, now_ms: int) -> None:
     """Removes what has expired."""
     await tx.execute(_PURGE, now_ms=now_ms)
-
-
-def _session(row: Row) -> StoredSession:
-    fields = dict(zip(StoredSession.__struct_fields__, row, strict=True))
-    fields["may_change"] = bool(fields["may_change"])  # an SQLite file has numbers
-    return msgspec.convert(fields, StoredSession)

@@ -8,20 +8,24 @@ SQLite file: what a transaction has read stays true until its end, whichever gat
 that name whose rows they change share that lock, and take one of each name beside it: so payments
 and prices of several wallets are booked at the same time. Reads need no lock, but a connection: so
 a gateway has few that write or wait for it.
+
+The functions at the end are about a database as a whole, for moments when no gateway uses it yet:
+its schema's revision, and what it is for. They block, and each has a connection of its own.
 """
 
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import asyncpg
 import structlog
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from moorage.errors import CommitUnknown, DatabaseUnavailable, UniqueViolation
+from moorage.errors import CommitUnknown, ConfigurationInvalid, DatabaseUnavailable, UniqueViolation
 from moorage.storage.database import Database, Row, Statement, Transaction, Value
 from moorage.threads import to_its_end
 
@@ -45,7 +49,7 @@ IDLE_SECONDS = 8.0
 """How long a gateway may do nothing within a transaction, as all others wait for its end.
 
 One that is cut off from the server, or stands still, holds up the others for this time, and for
-half as long again until one of them looks who does. Together that is less than what is left of any
+half as long again until one of them checks who does. Together that is less than what is left of any
 lease when it is renewed.
 """
 
@@ -69,10 +73,10 @@ WHERE locktype = 'advisory' AND classid = 0 AND objid = {_WRITE_LOCK} AND objsub
     AND usename = current_user AND state != 'disabled' AND wait_event_type = 'Client'
     AND state_change < clock_timestamp() - make_interval(secs => {{seconds}})
 """  # noqa: S608 (constants)
-"""Ends who has the lock, and for some seconds has neither said anything nor read an answer.
+"""Ends who has the lock, and for some seconds has neither sent anything nor read an answer.
 
 The server's own timeout counts between statements only. The driver prepares a statement without
-ending it there: who is cut off before it asks for its rows would keep the lock for ever.
+ending it there: who is cut off before it asks for its rows would have the lock for ever.
 """
 
 _DURABLE = (
@@ -218,7 +222,7 @@ class PostgresDatabase(Database):
     async def _lock(self, connection: Any, begin: str) -> None:
         """Begins a transaction that has the lock, which it takes from who keeps it in silence.
 
-        It looks on its own connection, as a pooler may have no other to give.
+        It checks on its own connection, as a pooler may have no other to give.
         """
         given_up = time.monotonic() + self._seconds
         while True:
@@ -269,7 +273,7 @@ class PostgresDatabase(Database):
         """Has sums be whole numbers: PostgreSQL's type for them has a fraction, and no bound."""
         if not self._pooled and await is_pooled(connection):
             self.close()  # it came between just now
-            raise asyncpg.InterfaceError("a pooler is there that was not: connect anew")
+            raise asyncpg.InterfaceError("a pooler is there that was not: connect again")
         await connection.set_type_codec(
             "numeric", schema="pg_catalog", encoder=str, decoder=int, format="text"
         )
@@ -368,3 +372,176 @@ def _ours(error: Exception) -> Exception:
         log.warning("database refuses", error=str(error))
         return DatabaseUnavailable()
     return error
+
+
+UPGRADE_SECONDS = 10.0
+"""How long an upgrade waits for a table that others use; requests wait behind it as long."""
+
+_Answer = TypeVar("_Answer")
+_HAS_SCHEMA = "SELECT to_regclass('alembic_version') IS NOT NULL"
+_COMMENT = "SELECT obj_description('alembic_version'::regclass, 'pg_class')"
+
+
+_FACTS = """
+SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
+    pg_is_in_recovery(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)
+"""
+_CLOSING_SQL = """
+SELECT CASE WHEN has_database_privilege('public', datname, 'CONNECT') THEN
+    format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC;', datname)
+    || CASE WHEN pg_has_role(current_user, datdba, 'USAGE') THEN ''
+        ELSE format(' GRANT CONNECT ON DATABASE %I TO %I;', datname, current_user) END
+    ELSE '' END
+FROM pg_database WHERE datname = current_database()
+"""
+
+
+OPEN_TO_ALL = (
+    "every role of the server may connect to this database, and hold the gateway's locks: revoke "
+    "that"
+)
+"""What is wrong with a database whose `closing_sql` is not empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """What a server says of itself, and of the database that a URL names there."""
+
+    version: int
+    encoding: str
+    standby: bool  # it can only be read
+    may_create: bool  # tables, in the schema that is searched first
+    pooled: bool  # something between chooses a connection of its own for each transaction
+    closing_sql: str = ""  # keeps the server's other roles out; "" where PUBLIC may not connect
+
+
+def server_facts(url: str) -> Server:
+    """Returns what a server says of itself."""
+
+    async def read(connection: Any) -> Server:
+        version, encoding, standby, may_create = await connection.fetchrow(_FACTS)
+        return Server(
+            version=version,
+            encoding=encoding,
+            standby=standby,
+            may_create=may_create,
+            pooled=await is_pooled(connection),
+            closing_sql=await connection.fetchval(_CLOSING_SQL),
+        )
+
+    return _answered(url, read)
+
+
+def require_closed(url: str) -> None:
+    """Raises ConfigurationInvalid for a database that every role of its server may connect to.
+
+    Whoever is connected can take the advisory locks of a database, without a right to any row, and
+    so keep the gateway from writing for as long as it likes.
+    """
+
+    async def read(connection: Any) -> str:
+        return str(await connection.fetchval(_CLOSING_SQL))
+
+    if sql := _answered(url, read):
+        raise ConfigurationInvalid(f"database_url: {OPEN_TO_ALL}, as its owner: {sql}")
+
+
+def revision(url: str) -> str | None:
+    """Returns the schema's revision; None without a schema. Raises as all here do.
+
+    ConfigurationInvalid for a URL that cannot be read; DatabaseUnavailable for a server that
+    cannot be reached or refuses.
+    """
+    return _answered(url, _revision_in)
+
+
+def comment(url: str) -> str | None:
+    """Returns what the database says of itself, as `set_comment` stored it."""
+
+    async def read(connection: Any) -> str | None:
+        if not await connection.fetchval(_HAS_SCHEMA):
+            return None
+        text: str | None = await connection.fetchval(_COMMENT)
+        return text
+
+    return _answered(url, read)
+
+
+def set_comment(url: str, text: str) -> str:
+    """Stores what a database says of itself, unless it says something; returns what it says then.
+
+    It is the comment of a table, which copies of the database have too.
+    """
+
+    async def store(connection: Any) -> str:
+        await connection.execute(LOCK)
+        stored: str | None = await connection.fetchval(_COMMENT)
+        if stored is None:
+            quoted = text.replace("'", "''")
+            await connection.execute(f"COMMENT ON TABLE alembic_version IS '{quoted}'")
+        return stored or text
+
+    return _answered(url, store)
+
+
+def upgrade(url: str, script: Callable[[str | None], str]) -> None:
+    """Runs the SQL that `script` returns for the revision that the database has; "" for nothing.
+
+    In one transaction; gateways that start at the same time do it one after the other. Raises
+    DatabaseUnavailable as well where others use a table that is altered, for `UPGRADE_SECONDS`.
+    """
+
+    async def run(connection: Any) -> None:
+        await connection.execute(LOCK)
+        if sql := script(await _revision_in(connection)):
+            await connection.execute(f"SET LOCAL lock_timeout = {UPGRADE_SECONDS * 1000:.0f}")
+            await connection.execute(sql)
+
+    _answered(url, run)
+
+
+async def _revision_in(connection: Any) -> str | None:
+    """Returns the schema's revision; None without a schema."""
+    if not await connection.fetchval(_HAS_SCHEMA):
+        return None
+    found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return found
+
+
+def _answered(url: str, ask: Callable[[Any], Awaitable[_Answer]]) -> _Answer:
+    """Returns what `ask` does, in one transaction on a connection of its own."""
+    return asyncio.run(_ask_server(url, ask))
+
+
+async def _ask_server(url: str, ask: Callable[[Any], Awaitable[_Answer]]) -> _Answer:
+    async with _connected(url) as connection, connection.transaction(isolation="read_committed"):
+        return await ask(connection)
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[Any]:
+    """Yields a connection of its own; what the server refuses within it becomes an error of ours.
+
+    Raises ConfigurationInvalid for a URL that cannot be read; DatabaseUnavailable.
+    """
+    try:
+        connection = await asyncpg.connect(url, timeout=SECONDS, statement_cache_size=0)
+    except (asyncpg.ClientConfigurationError, ValueError):
+        # The driver's own sentence may quote a part of the password.
+        raise ConfigurationInvalid(
+            "database_url: it is not of the form postgresql://user:password@host:5432/database. "
+            "Characters such as @ / : ? # % in the password are written as %40 %2F %3A %3F %23 %25."
+        ) from None
+    except UNREACHABLE as error:
+        raise _unavailable(error) from error
+    try:
+        yield connection
+    except UNREACHABLE as error:
+        raise _unavailable(error) from error
+    finally:
+        connection.terminate()
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    problem = str(error) or "it does not answer"
+    return DatabaseUnavailable(f"database_url: the server cannot be used: {problem}.")

@@ -82,8 +82,8 @@ projects = Table(
     Column("volume_after", Text),
     # Since when it is served over plain HTTP, as no certificate could be had; null if not.
     Column("uncertified_since_ms", BigInteger),
-    # The months of running for which its first price holds; null for rows older than this column.
-    Column("months", Integer),
+    # The months of running for which its first price holds.
+    Column("months", Integer, nullable=False),
     one_of(
         "status",
         "queued",
@@ -96,21 +96,12 @@ projects = Table(
         "deleted",
     ),
     Index(None, "wallet", "created_at_ms"),
+    partial_index("ix_projects_blocked", "id", where="blocked_reason IS NOT NULL"),
     partial_index(
-        "ix_projects_blocked",
-        "id",
-        where="blocked_reason IS NOT NULL",
+        "ix_projects_awake", "status", where="deleted_at_ms IS NULL AND asleep_since_ms IS NULL"
     ),
     partial_index(
-        "ix_projects_awake",
-        "status",
-        where="deleted_at_ms IS NULL AND asleep_since_ms IS NULL",
-    ),
-    partial_index(
-        "uq_projects_living_name",
-        "unique_name",
-        unique=True,
-        where="deleted_at_ms IS NULL",
+        "uq_projects_living_name", "unique_name", unique=True, where="deleted_at_ms IS NULL"
     ),
 )
 
@@ -163,16 +154,7 @@ deployments = Table(
     # The kind of engine that has its files, or is to have them; "" for none yet, or not noted.
     Column("engine", Text, nullable=False, server_default=""),
     one_of("origin", "upload", "rollback", "configuration"),
-    one_of(
-        "status",
-        "queued",
-        "building",
-        "deploying",
-        "ready",
-        "failed",
-        "superseded",
-        "stopped",
-    ),
+    one_of("status", "queued", "building", "deploying", "ready", "failed", "superseded", "stopped"),
     Index(None, "project_id", "created_at_ms"),
     Index(None, "status"),
     partial_index(
@@ -215,12 +197,7 @@ domains = Table(
     one_of("status", "pending", "verified"),
     Index(None, "project_id"),
     Index(None, "next_check_at_ms"),
-    partial_index(
-        "uq_domains_verified",
-        "host",
-        unique=True,
-        where="status = 'verified'",
-    ),
+    partial_index("uq_domains_verified", "host", unique=True, where="status = 'verified'"),
 )
 
 certificates = Table(
@@ -370,7 +347,7 @@ meters = Table(
     "meters",
     metadata,
     # A gateway's billed time at its last tick, and when that was.
-    Column("gateway", Text, primary_key=True),  # its id; "" for rows older than ids
+    Column("gateway", Text, primary_key=True),  # its id
     Column("billed_ms", BigInteger, nullable=False),
     Column("monotonic_ms", BigInteger, nullable=False),  # since the machine was started
     Column("boot_id", Text, nullable=False),  # of that run of the machine
@@ -387,15 +364,9 @@ run_intervals = Table(
     Column("ended_at_ms", BigInteger),
     Column("charged_until_ms", BigInteger, nullable=False),
     Column("charged_micro_usd", BigInteger, nullable=False),
-    # The price it is billed at; null, as the project's, for rows older than this column.
-    Column("monthly_price_micro_usd", BigInteger),
+    Column("monthly_price_micro_usd", BigInteger, nullable=False),  # at which it is billed
     Index(None, "ended_at_ms", "charged_until_ms"),  # which are due
-    partial_index(
-        "uq_run_intervals_open",
-        "project_id",
-        unique=True,
-        where="ended_at_ms IS NULL",
-    ),
+    partial_index("uq_run_intervals_open", "project_id", unique=True, where="ended_at_ms IS NULL"),
 )
 
 # Money: wallets, ledger, payments and all that moves tokens
@@ -474,24 +445,15 @@ payments = Table(
     Column("round", Integer, nullable=False, server_default="1"),
     Column("posting_id", Text, nullable=False, server_default=""),  # of its last credit
     Column("held_reason", Text),  # why screening refused it
-    # The address of ours that it went to; null for rows older than this column.
-    Column("recipient", Text),
+    Column("recipient", Text, nullable=False),  # the address of ours that it went to
     # The project to whose purse it went; null for those of wallets.
     Column("purse", Text),
-    # The deployment that it paid for, "" for a top-up: as `payment_uses` says, which the audit
-    # compares. Null while it was used for nothing, and for what was used before this column.
-    Column("used_for", Text),
     one_of("status", "credited", "held", "reversed", "refunded"),
     one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "payer"),
     Index(None, "chain_id", "finality", "block_number"),
     Index(None, "claimed_at_ms"),
-    partial_index(
-        "ix_payments_reversed",
-        "chain_id",
-        "tx_hash",
-        where="status = 'reversed'",
-    ),
+    partial_index("ix_payments_reversed", "chain_id", "tx_hash", where="status = 'reversed'"),
 )
 
 recipients = Table(
@@ -659,7 +621,7 @@ quotes = Table(
 idempotent_answers = Table(
     "idempotent_answers",
     metadata,
-    # A request with an Idempotency-Key: the claim of whoever carries it out, and its answer.
+    # A request with an Idempotency-Key: the claim of who carries it out, and its answer.
     Column("wallet", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("request_digest", Text, nullable=False),  # of method, path and body
@@ -855,10 +817,10 @@ price_changes = Table(
     # A new price of a project that there is, as an operator ordered it.
     Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
     Column("ordered_at_ms", BigInteger, primary_key=True),
-    Column("before_micro_usd", BigInteger, nullable=False),  # a month, as it was told
+    Column("before_micro_usd", BigInteger, nullable=False),  # a month, as it was announced
     Column("after_micro_usd", BigInteger, nullable=False),
     Column("from_ms", BigInteger, nullable=False),  # it holds from then on, or once it may
-    # When it may be due, as far as is known: looked at again then. Null when it is in force.
+    # When it may be due, as far as is known: tried again then. Null when it is in force.
     Column("look_at_ms", BigInteger),
     Column("applied_at_ms", BigInteger),  # when it came into force, in billed time
     Index(None, "look_at_ms"),
@@ -869,7 +831,7 @@ evictions = Table(
     metadata,
     # A project that an operator has ordered to be deleted.
     Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
-    Column("reason", Text, nullable=False),  # told to its owner
+    Column("reason", Text, nullable=False),  # which its owner reads
     Column("at_ms", BigInteger, nullable=False),  # when it is due
     # Whether its owner gets an archive of what it has.
     Column("with_export", Boolean, nullable=False, server_default=true()),

@@ -1,4 +1,4 @@
-"""The vault: encrypts variables, webhooks' secrets and private keys with the operator's key.
+"""The vault encrypts variables, webhooks' secrets and private keys with the operator's key.
 
 AES-256-GCM (NIST SP 800-38D) with a random nonce of 96 bits. The project's id, or the webhook's
 wallet, is authenticated too, so that a sealed text can be opened for its owner only. A sealed text
@@ -12,10 +12,13 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 
 import msgspec
+from sqlalchemy import bindparam, select, union, update
 
 from moorage.errors import VariablesUnreadable
 from moorage.imports import hidden
 from moorage.records.project import Variables
+from moorage.storage.database import Database, Statement, Transaction, substring
+from moorage.storage.schema import authorities, certificates, deployments, projects, webhooks
 
 # It takes cffi where that is installed, with a parser of C, some 1.5 MiB; else ctypes.
 with hidden("cffi"):
@@ -28,6 +31,7 @@ MARK_LENGTH = 11
 _VERSION = "v1"
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
+_OF_WEBHOOK, _OF_KEY = "webhook:", "key:"
 
 
 class Vault:
@@ -59,19 +63,23 @@ class Vault:
 
     def seal_secret(self, secret: str, wallet: str) -> str:
         """Returns the secret of a wallet's webhook as sealed text."""
-        return self._seal(secret.encode(), f"webhook:{wallet}")
+        return self._seal(secret.encode(), f"{_OF_WEBHOOK}{wallet}")
 
     def open_secret(self, text: str, wallet: str) -> str:
         """Returns the secret that was sealed for this wallet's webhook. Raises as `open` does."""
-        return self._open(text, f"webhook:{wallet}").decode()
+        return self._open(text, f"{_OF_WEBHOOK}{wallet}").decode()
 
     def seal_key(self, key: str, owner: str) -> str:
         """Returns a private key as sealed text; `owner` is a certificate's name, or a directory."""
-        return self._seal(key.encode(), f"key:{owner}")
+        return self._seal(key.encode(), f"{_OF_KEY}{owner}")
 
     def open_key(self, text: str, owner: str) -> str:
         """Returns the private key that was sealed for this owner. Raises as `open` does."""
-        return self._open(text, f"key:{owner}").decode()
+        return self._open(text, f"{_OF_KEY}{owner}").decode()
+
+    def reseal(self, text: str, bound_to: str) -> str:
+        """Returns a sealed text, sealed again with the first key. Raises as `open` does."""
+        return self._seal(self._open(text, bound_to), bound_to)
 
     def _seal(self, plain: bytes, owner: str) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -103,3 +111,52 @@ def _bound_to(owner: str) -> bytes:
 def _mark(key: bytes) -> str:
     """Returns the version and 32 bits of a hash, which identify the key without revealing it."""
     return f"{_VERSION}.{hashlib.sha256(b'moorage: the name of a key: ' + key).hexdigest()[:8]}"
+
+
+_SEALED = (  # each column, what names its rows, whom its texts are sealed for
+    (projects.c.variables, projects.c.id, projects.c.id, ""),
+    (deployments.c.variables, deployments.c.id, deployments.c.project_id, ""),
+    (webhooks.c.secret, webhooks.c.wallet, webhooks.c.wallet, _OF_WEBHOOK),
+    (certificates.c.sealed_key, certificates.c.host, certificates.c.host, _OF_KEY),
+    (authorities.c.sealed_key, authorities.c.directory, authorities.c.directory, _OF_KEY),
+)
+_MARKS = Statement(
+    union(
+        *(
+            select(substring(text, 1, MARK_LENGTH)).where(text != "").distinct()
+            for text, *_ in _SEALED
+        )
+    )
+)
+_RESEALING = [
+    (
+        Statement(
+            select(key, owner, text).where(
+                text != "", substring(text, 1, MARK_LENGTH) != bindparam("mark")
+            )
+        ),
+        Statement(
+            update(text.table)
+            .where(key == bindparam("of_key"))
+            .values({text.name: bindparam("new_text")})
+        ),
+        prefix,
+    )
+    for text, key, owner, prefix in _SEALED
+]
+
+
+async def marks(db: Database) -> set[str]:
+    """Returns the marks of all that is sealed in a database."""
+    return set(await db.values(_MARKS))
+
+
+async def reseal_all(tx: Transaction, vault: Vault) -> int:
+    """Seals with the vault's first key what other keys have sealed; returns how many texts."""
+    count = 0
+    for otherwise, store, prefix in _RESEALING:
+        for key, owner, text in await tx.all(otherwise, mark=vault.mark):
+            resealed = vault.reseal(text, f"{prefix}{owner}")
+            await tx.execute(store, of_key=key, new_text=resealed)
+            count += 1
+    return count

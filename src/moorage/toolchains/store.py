@@ -35,7 +35,7 @@ from moorage.threads import in_thread
 
 BIN = (Path("/usr/local/bin"), Path("/usr/bin"))
 _SECONDS = 5.0
-_HEAD = 4096  # characters of a file in which its version is looked for
+_HEAD = 4096  # characters of a file in which its version is searched
 
 # The command that prints each program's version.
 _QUESTIONS = {
@@ -75,8 +75,8 @@ async def host_versions(
     asked += [(program, words, everywhere) for program, words in _BUNDLED.items()]
     asked = [one for one in asked if _at(one[2], one[1][0])]
     answers = await asyncio.gather(*(_ask(where, words) for _, words, where in asked))
-    for (program, *_), said in zip(asked, answers, strict=True):
-        version = _three_parts(said)
+    for (program, *_), output in zip(asked, answers, strict=True):
+        version = _three_parts(output)
         if version is not None:
             found[program] = (*found.get(program, ()), version)
     return found
@@ -153,18 +153,18 @@ async def _ask(path: Sequence[Path], words: tuple[str, ...]) -> str:
     )
     try:
         async with asyncio.timeout(_SECONDS):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             os.killpg(process.pid, signal.SIGKILL)  # children may hold its output open
         await process.communicate()
         return ""
-    return said.decode(errors="replace")
+    return output.decode(errors="replace")
 
 
-def _three_parts(said: str) -> str | None:
+def _three_parts(output: str) -> str | None:
     """Returns the first version in a text, with three parts; None when there is none."""
-    match = _VERSION.search(said)
+    match = _VERSION.search(output)
     return f"{match[1]}.{match[2]}.{match[3] or 0}" if match else None
 
 
@@ -266,9 +266,9 @@ class Npm:
 
     async def versions(self, package: str) -> list[str]:
         """Returns every version of a package. Raises NpmFailed."""
-        said = await self._run("view", package, "versions", "--json")
+        output = await self._run("view", package, "versions", "--json")
         try:
-            return msgspec.json.decode(said, type=list[str])
+            return msgspec.json.decode(output, type=list[str])
         except msgspec.MsgspecError as error:
             raise NpmFailed(f"npm lists no versions of {package}: {error}") from error
 
@@ -278,11 +278,11 @@ class Npm:
         npm compares the archive with the integrity (SHA-512) in the registry's metadata, and fails
         if they differ.
         """
-        said = await self._run(
+        output = await self._run(
             "pack", f"{package}@{version}", "--ignore-scripts",
             "--pack-destination", str(destination),
         )  # fmt: skip
-        return destination / said.decode().split()[-1]  # it prints the archive's name
+        return destination / output.decode().split()[-1]  # it prints the archive's name
 
     async def _run(self, *arguments: str) -> bytes:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -306,14 +306,14 @@ class Npm:
         )
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                said, complained = await process.communicate()
+                output, complained = await process.communicate()
         except TimeoutError:
             raise NpmFailed(f"npm took longer than {self._timeout_seconds:.0f} s") from None
         finally:
             await _end(process)
         if process.returncode != 0:
             raise NpmFailed(_last_lines(complained) or f"npm failed ({process.returncode})")
-        return said
+        return output
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -322,8 +322,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _last_lines(said: bytes) -> str:
-    return "\n".join(said.decode(errors="replace").strip().splitlines()[-5:])
+def _last_lines(output: bytes) -> str:
+    return "\n".join(output.decode(errors="replace").strip().splitlines()[-5:])
 
 
 def find_npm() -> Path | None:

@@ -69,7 +69,6 @@ def gateway(machine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         build_memory_mib="256",
         app_memory_mib=str(APP_MIB),
         memory_overcommit=str(TWICE),
-        builds_per_wallet="2",
         requests_per_minute="100000",
     ) as started:
         yield started

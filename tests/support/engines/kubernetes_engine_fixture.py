@@ -122,11 +122,9 @@ def options_for(kubeconfig: Path, *, host: str, own_image: str, **chosen: Any) -
         runtime_class="",
         user_namespaces=False,
         storage_class="",
-        networks=(),
         resolvers=(),
         gateway_namespace="",
         gateway_networks=(f"{host}/32",),
-        memory_bytes=0,
     )
     return replace(options, **chosen)
 
@@ -178,7 +176,6 @@ def engine_options(cluster: ClusterOptions, *, base: str, **chosen: Any) -> Engi
         downloads_bytes=0,
         docker_host="",
         base_images=dict.fromkeys(DEFAULTS, base),
-        image_registry="",
         local_images=False,
         dockerfile_registries=("*",),
         cluster=cluster,

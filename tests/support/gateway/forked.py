@@ -27,7 +27,7 @@ FORKS.set_forkserver_preload(
         "moorage.cli.operator.gateway",
         "moorage.cli.operator.serve",
         "moorage.gateway.dev",
-        "moorage.gateway.serve",
+        "moorage.gateway.running",
         "moorage.operate.audit.report",
         "moorage.operate.check",
         "moorage.pages.operator.audits",

@@ -37,7 +37,7 @@ class Member(DevGateway):
         self.name = name
         self._about = dict(info)
         self._port = quiet_port()
-        own = {"MOORAGE_GATEWAY_NAME": name, "MOORAGE_PORT": str(self._port)}
+        own = {"MOORAGE_GATEWAY_NAME": name, "MOORAGE_LISTEN": f"127.0.0.1:{self._port}"}
         self._settings = {**settings, **own}
         self._told = self.data_dir / f"{name}.json"
         self.stops_apps = False
@@ -135,7 +135,7 @@ class Pair:
             "toolchains": "false",
             "offer_first": PAID_ON,
             "public_url": f"http://127.0.0.1:{quiet_port()}",
-            **dict.fromkeys(("proxy_port", "operator_port"), "0"),
+            **dict.fromkeys(("proxy_listen", "operator_listen"), "127.0.0.1:0"),
             **{name: str(value) for name, value in SMALL.items()},
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}

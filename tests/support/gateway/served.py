@@ -17,8 +17,7 @@ from typing import Any
 import msgspec
 
 from moorage import logs
-from moorage.gateway.running import GatewayAddresses
-from moorage.gateway.serve import run_serve
+from moorage.gateway.running import GatewayAddresses, run_serve
 from moorage.settings import load_settings, tables
 from moorage.whole_file import replace_file
 from support.chains.chain_fixture import LocalChains
@@ -62,9 +61,9 @@ class ServedGateway(DevGateway):
             "toolchains": False,
             "offer_first": PAID_ON,
             "base_domain": "localhost",
-            "port": quiet_port(),
-            "proxy_port": quiet_port(),
-            "operator_port": 0,
+            "listen": f"127.0.0.1:{quiet_port()}",
+            "proxy_listen": f"127.0.0.1:{quiet_port()}",
+            "operator_listen": "127.0.0.1:0",
             **SMALL,
             **settings,
         }

@@ -19,7 +19,7 @@ from support.gateway.clock import MovableClock
 async def test_start_ends_when_nobody_starts_the_proxy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The keeper may have ended before it did: then this gateway has its lock."""
+    """The leader may have ended before it did: then this gateway has its lock."""
     sleep = asyncio.sleep
 
     async def wait(_: float) -> None:
@@ -27,10 +27,14 @@ async def test_start_ends_when_nobody_starts_the_proxy(
 
     monkeypatch.setattr(asyncio, "sleep", wait)
     settings = load_settings(
-        file=None, environ={}, data_dir=str(tmp_path), run_dir=str(tmp_path), proxy_port=0
+        file=None,
+        environ={},
+        data_dir=str(tmp_path),
+        run_dir=str(tmp_path),
+        proxy_listen=0,
     )
     async with AsyncExitStack() as stack:
-        with socket.socket() as listener, pytest.raises(ProxyFailed, match="proxy_port"):
+        with socket.socket() as listener, pytest.raises(ProxyFailed, match="proxy_listen"):
             await open_beside(
                 stack,
                 settings,

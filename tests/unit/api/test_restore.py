@@ -9,8 +9,7 @@ import msgspec
 import pytest
 
 from moorage.auth.tokens import DAY_MS, LinkOrder, Links
-from moorage.backup.archive import digest_of, write_archive
-from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
+from moorage.backup.archive import FORMAT, NAME, Manifest, ManifestEntry, digest_of, write_archive
 from moorage.errors import BackupInvalid
 from moorage.operate.backup import restore
 from moorage.pages.sessions.session import Sessions

@@ -11,8 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.backup.archive import digest_of, unpack, write_archive
-from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
+from moorage.backup.archive import (
+    FORMAT,
+    NAME,
+    Manifest,
+    ManifestEntry,
+    digest_of,
+    unpack,
+    write_archive,
+)
 from moorage.errors import BackupFailed, BackupInvalid
 
 MIB = 1024 * 1024

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from moorage.backup.manifest import FORMAT, Manifest, read_manifest
+from moorage.backup.archive import FORMAT, Manifest, read_manifest
 from moorage.errors import BackupInvalid
 
 

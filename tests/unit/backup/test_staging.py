@@ -14,7 +14,7 @@ from moorage.engines.sandbox.kind import SandboxExports
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.storage import copying
 from moorage.storage.apps import projects
-from moorage.storage.apps.configuration import give_volume
+from moorage.storage.apps.projects import give_volume
 from moorage.storage.money import accounts
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import ALICE, add_deployment, add_project, fund

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from moorage.certificates.installation import WildcardFiles
 from moorage.certificates.pem import CertificateInvalid, new_key, parse_certificate
 from moorage.errors import ProxyFailed
-from moorage.gateway.data_directory import missing_keys, seal_anew
+from moorage.gateway.data_directory import missing_keys, seal_with_newest
 from moorage.storage.apps import certificates
 from moorage.storage.database import Database
 from moorage.storage.vault import KEY_BYTES, Vault
@@ -167,7 +167,7 @@ async def test_keys_are_sealed_with_the_newest_key_of_the_operator(
     await room.begin()
     newest = os.urandom(KEY_BYTES)
     both, lost = Vault([newest, bytes(KEY_BYTES)]), tmp_path / "lost"
-    await seal_anew(both, room.db)
+    await seal_with_newest(both, room.db)
     row = await certificates.issued(room.db, HOST)
     assert row is not None
     assert Vault([newest]).open_key(row.sealed_key, HOST).startswith("-----BEGIN PRIVATE KEY")

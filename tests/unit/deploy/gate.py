@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
-from moorage.deploy.entrance.capacity import HouseRules
+from moorage.deploy.entrance.capacity import Quotas
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.sources import Sources
 from moorage.errors import MoorageError
@@ -66,7 +66,7 @@ class Gate:
         prices: PriceList,
         *,
         reserve_bytes: int = 0,
-        house_rules: HouseRules | None = None,
+        quotas: Quotas | None = None,
     ) -> Admission:
         """As after a restart with other settings."""
         self.admission = Admission(
@@ -76,7 +76,7 @@ class Gate:
             pricing=Pricing(prices, Size()),
             sources=Sources(self.sources),
             capacity=roomy(self.db, runtime=self.runtime, reserve_bytes=reserve_bytes),
-            house_rules=house_rules or HouseRules(),
+            quotas=quotas or Quotas(),
             metering=Metering(db=self.db, clock=self.clock),
             vault=self.vault,
             clock=self.clock,

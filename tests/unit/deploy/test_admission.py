@@ -539,8 +539,8 @@ async def test_name_taken_while_the_payment_is_taken_leaves_the_hash_usable(gate
         gate.on_step = lambda step: None
         gate.db.sql(
             "INSERT INTO projects (id, wallet, unique_name, display_name, description, status, "
-            "monthly_price_micro_usd, created_at_ms) VALUES "
-            "('p', ?, 'hello', '', '', 'queued', 1, 0)",
+            "monthly_price_micro_usd, months, created_at_ms) VALUES "
+            "('p', ?, 'hello', '', '', 'queued', 1, 1, 0)",
             (BOB,),
         )
         gate.db.sql("INSERT INTO names (unique_name, wallet) VALUES ('hello', ?)", (BOB,))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from counted import Counter, hostile, tree
 
-from moorage.deploy.work.failure import KNOWN_FAILURES, explain
+from moorage.deploy.work.failure import explain, known_failures
 from moorage.uploads.request import deploy_settings
 
 TRACEBACK = "Traceback (most recent call last):\n"
@@ -88,7 +88,7 @@ SEEN: dict[str, dict[str, Any]] = tomllib.loads(
 
 
 def test_each_known_failure_was_seen() -> None:
-    assert [each.name for each in KNOWN_FAILURES] == list(SEEN)
+    assert [each.name for each in known_failures()] == list(SEEN)
 
 
 @pytest.mark.parametrize("name", SEEN)
@@ -110,7 +110,7 @@ def test_what_may_help_can_be_sent_as_it_is(name: str) -> None:
         assert f"settings.{key}" in found.advice.next_actions[0]
 
 
-@pytest.mark.parametrize("known", KNOWN_FAILURES, ids=lambda known: known.name)
+@pytest.mark.parametrize("known", known_failures(), ids=lambda known: known.name)
 def test_known_failure_is_told_in_sentences(known: Any) -> None:
     for sentence in (known.cause, known.action):
         assert sentence.endswith((".", ".)"))
@@ -152,7 +152,7 @@ def test_long_log_is_read_from_its_end() -> None:
     assert explain("crashed", "", "\n" * 60_000 + "KeyError: 'LATE_KEY'").name != ""
 
 
-@pytest.mark.parametrize("known", KNOWN_FAILURES, ids=lambda known: known.name)
+@pytest.mark.parametrize("known", known_failures(), ids=lambda known: known.name)
 def test_pattern_takes_steps_in_proportion_to_a_hostile_log(known: Any) -> None:
     """Twice the text takes about twice the steps: dependencies choose what a log says."""
     nodes = tree(known.pattern)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from moorage.content.directory import DirectoryStore
+from moorage.content.store import DirectoryStore
 from moorage.core import Core
 from moorage.deploy.exports import Exporter, ExportFiles
 from moorage.engines.locks import Locks
@@ -41,18 +41,18 @@ async def test_another_gateway_gives_the_last_archive_and_not_the_one_it_gave_be
     db: Database, clock: MovableClock, tmp_path: Path
 ) -> None:
     (tmp_path / "content").mkdir()
-    keeper, other = (
+    leader, other = (
         ExportFiles(core_at(db, clock, tmp_path / name, tmp_path / "content"))
-        for name in ("keeper", "other")
+        for name in ("leader", "other")
     )
     first = Export(
         project_id="p", token="ab" * 32, file_name="x", size_bytes=1, is_last=False, until_ms=1
     )
     last = msgspec.structs.replace(first, is_last=True)
     for export, content in ((first, "first"), (last, "last")):
-        made = keeper.draft("p").with_suffix(".tar")
+        made = leader.draft("p").with_suffix(".tar")
         made.write_text(content)
-        await keeper.put(export, made)
+        await leader.put(export, made)
         assert (await other.path(export)).read_text() == content
 
 

@@ -6,13 +6,13 @@ import pytest
 from gate import PRICE, Gate
 from yard import Yard
 
-from moorage.deploy.entrance.capacity import Capacity, HouseRules
+from moorage.deploy.entrance.capacity import Capacity, Quotas
 from moorage.engines.engine import Disks
 from moorage.errors import Maintenance, NoCapacity, TooManyProjects, WalletNotListed
 from moorage.payments.price.quotes import PriceList
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import configuration
+from moorage.storage.apps import projects
 from moorage.storage.money import accounts
 from moorage.storage.operation import wallet_rules
 from moorage.storage.operation.wallet_rules import NoticeKind, WalletRule
@@ -36,9 +36,7 @@ async def rule(
 
 
 def rules(gate: Gate, *, listed_only: bool = False, projects: int = 0) -> None:
-    gate.with_prices(
-        PriceList(), house_rules=HouseRules(listed_only=listed_only, projects=projects)
-    )
+    gate.with_prices(PriceList(), quotas=Quotas(listed_only=listed_only, projects=projects))
 
 
 async def test_maintenance_refuses_before_anybody_pays_and_says_why(gate: Gate) -> None:
@@ -268,7 +266,7 @@ async def test_volume_that_was_admitted_is_counted_once(
 ) -> None:
     await add_deployment(yard.db, project, DeploymentStatus.QUEUED)
     async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, project.id)
+        await projects.give_volume(tx, project.id)
     yard.runtime.measured = Disks(free_bytes=3 * GIB - 1)
     assert not await has_room(yard, capacity)
     yard.runtime.measured = Disks(free_bytes=3 * GIB)

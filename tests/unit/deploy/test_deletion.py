@@ -7,7 +7,7 @@ from moorage.auth.tokens import ManageTokens
 from moorage.errors import DatabaseUnavailable
 from moorage.records.deployment import Deployment, DeploymentStatus, JobStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import configuration, projects
+from moorage.storage.apps import projects
 from moorage.storage.money import accounts
 from support.books.records_fixture import ALICE, BOB, add_project
 from support.gateway.clock import HOUR_MS
@@ -193,7 +193,7 @@ async def test_comparison_under_way_does_not_undo_a_deletion(
 
 async def test_deleted_project_takes_its_volume_along(yard: Yard, project: Project) -> None:
     async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, project.id)
+        await projects.give_volume(tx, project.id)
     with_volume = await yard.project(project)
     await yard.serving(with_volume)
     yard.runtime.kept_volumes = {project.id, "another"}

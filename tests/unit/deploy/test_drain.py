@@ -1,9 +1,10 @@
 """A version that was replaced is stopped when nobody uses it, or at the limit."""
 
 import pytest
-from yard import DRAIN_SECONDS, HOST, Yard, socket_of
+from yard import HOST, Yard, socket_of
 
 from moorage.deploy.keeping.releases import IDLE_SECONDS, Drain
+from moorage.deploy.limits import DRAIN_SECONDS
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project
 from support.books.records_fixture import ALICE, fund

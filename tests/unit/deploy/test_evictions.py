@@ -22,7 +22,7 @@ from moorage.records.deployment import LogKind, LogStream
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus, Variables
 from moorage.storage import events
-from moorage.storage.apps import configuration, projects
+from moorage.storage.apps import projects
 from moorage.storage.database import Source
 from moorage.storage.operation import evictions, exports
 from moorage.storage.operation.evictions import Eviction, FailedTry
@@ -92,8 +92,8 @@ async def test_owner_is_given_what_the_project_has_while_it_still_runs(
     serving = await yard.serving(project)
     sealed = yard.vault.seal(Variables(run={"TOKEN": "hush"}), project.id)
     async with yard.db.transaction(durable=True) as tx:
-        await configuration.configure(tx, project.id, variables=sealed, health_path="/")
-        await configuration.give_volume(tx, project.id)
+        await projects.configure(tx, project.id, variables=sealed, health_path="/")
+        await projects.give_volume(tx, project.id)
     yard.runtime.logs[(serving.id, LogKind.RUNTIME)] = "hello\nagain"
     await order(yard, project)
     await evicting.tick()
@@ -279,7 +279,7 @@ async def test_archive_that_is_older_than_the_volume_does_not_do(
     await order(yard, project)
     await evicting.tick()
     async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, project.id)
+        await projects.give_volume(tx, project.id)
     yard.runtime.faults["read_volume"] = [OSError("the cluster does not answer")] * 2
     for _ in range(2):
         yard.clock.advance(2 * DAY_MS)
@@ -296,7 +296,7 @@ async def test_archive_with_the_volume_does_when_the_last_one_fails_for_a_day(
 ) -> None:
     await yard.serving(project)
     async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, project.id)
+        await projects.give_volume(tx, project.id)
     await order(yard, project)
     await evicting.tick()
     yard.runtime.faults["read_volume"] = [OSError("the cluster does not answer")] * 2
@@ -393,7 +393,7 @@ async def test_volume_that_can_not_be_exported_is_not_deleted_unless_the_operato
     """What its app has stored is nowhere else."""
     await yard.serving(project)
     async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, project.id)
+        await projects.give_volume(tx, project.id)
     failed = DeployFailed(FailureCause.OUT_OF_DISK, "its owner may not read it")
     yard.runtime.faults["read_volume"] = [failed] * 20
     await order(yard, project, days=0)

@@ -13,7 +13,7 @@ from moorage.errors import IsolationMissing
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import configuration, domains, jobs, projects
+from moorage.storage.apps import domains, jobs, projects
 from moorage.storage.database import Source
 from support.books.records_fixture import add_deployment
 from support.gateway.fakes import FakeRoutes
@@ -136,7 +136,7 @@ async def test_engine_that_does_not_know_what_runs_changes_no_route(
     assert routes.table == {HOST: socket_of(app)}
 
 
-async def test_visitor_of_a_sleeping_app_waits_until_the_keeper_has_started_it(
+async def test_visitor_of_a_sleeping_app_waits_until_the_leader_has_started_it(
     yard: Yard, project: Project, app: Deployment, wake: WakeElsewhere, routes: FakeRoutes
 ) -> None:
     async with yard.db.transaction(durable=True) as tx:
@@ -163,7 +163,7 @@ async def test_app_whose_volume_moves_is_not_wanted_until_it_has_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, project.id)
+        await projects.give_volume(tx, project.id)
         assert await projects.fall_asleep(tx, project.id, serving=app.id, at_ms=1)
     await yard.queued(project)
     yard.db.sql("UPDATE jobs SET step = 'moving'")

@@ -1,4 +1,4 @@
-"""Beside the gateway that keeps the apps: what another one is asked for, the keeper does."""
+"""Beside the gateway that keeps the apps: what another one is asked for, the leader does."""
 
 import asyncio
 import os
@@ -45,8 +45,8 @@ def beside(yard: Yard) -> DeployServices:
 
 @pytest.fixture
 async def keeping(yard: Yard) -> AsyncIterator[None]:
-    """The keeper's worker and its loops."""
-    leases = Leases(db=yard.db, holder="keeper", clock=yard.clock)
+    """The leader's worker and its loops."""
+    leases = Leases(db=yard.db, holder="leader", clock=yard.clock)
     works = [loop for loop in loops_of(yard.services) if loop.name in KEEPING]
     assert {loop.name for loop in works} == KEEPING
     tasks = [asyncio.create_task(yard.worker.run())]
@@ -63,7 +63,7 @@ async def test_other_gateway_keeps_no_apps(beside: DeployServices) -> None:
 
 
 @pytest.mark.usefixtures("keeping")
-async def test_build_that_another_gateway_cancels_is_ended_by_the_keeper(
+async def test_build_that_another_gateway_cancels_is_ended_by_the_leader(
     yard: Yard, beside: DeployServices, project: Project
 ) -> None:
     yard.runtime.gates["build"] = asyncio.Event()
@@ -136,7 +136,7 @@ async def test_domain_that_a_sleeping_project_has_proved_leads_to_the_former_no_
     assert yard.routes.table == kept
 
 
-async def test_files_of_a_request_under_way_outlast_a_change_of_keeper(
+async def test_files_of_a_request_under_way_outlast_a_change_of_leader(
     yard: Yard, project: Project
 ) -> None:
     under_way = await yard.queued(project)

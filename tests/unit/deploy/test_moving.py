@@ -6,10 +6,10 @@ from yard import ENGINE, HOST, Yard, socket_of
 
 from moorage.deploy.work.moving import INSTALLED, queue_move
 from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause
-from moorage.gateway.engine_choice import settle_engines
+from moorage.gateway.engine_choice import require_open_engines
 from moorage.operate.engines import move_project
 from moorage.planning.plan import Stack
-from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
 from support.books.records_fixture import ALICE, PLAN, add_deployment, fund
@@ -157,18 +157,6 @@ async def test_move_is_refused_where_there_is_nothing_to_move(
     assert not await deployments.under_way_of(yard.db, project.id)
 
 
-async def test_engines_of_earlier_deployments_are_noted_by_what_they_have(
-    yard: Yard, project: Project
-) -> None:
-    serving = await yard.serving(project)
-    await settle_engines(yard.db, {ENGINE: yard.runtime})
-    assert [each.engine for each in await deployments.placed(yard.db)] == [ENGINE]
-    assert await deployments.unnoted(yard.db) == set()
-    noted = await deployments.by_id(yard.db, serving.id)
-    assert noted is not None
-    assert noted.status not in UNDER_WAY
-
-
 @pytest.mark.parametrize(
     ("engine", "way"),
     [
@@ -180,9 +168,9 @@ async def test_gateway_without_the_engine_of_a_serving_project_does_not_start(
     yard: Yard, project: Project, engine: str, way: str
 ) -> None:
     await yard.serving(project, engine=engine)
-    await settle_engines(yard.db, {ENGINE: yard.runtime, engine: yard.runtime})
+    await require_open_engines(yard.db, {ENGINE: yard.runtime, engine: yard.runtime})
     with pytest.raises(ConfigurationInvalid, match=way):
-        await settle_engines(yard.db, {ENGINE: yard.runtime})
+        await require_open_engines(yard.db, {ENGINE: yard.runtime})
 
 
 async def test_releases_alone_on_another_engine_hinder_no_start(
@@ -190,4 +178,4 @@ async def test_releases_alone_on_another_engine_hinder_no_start(
 ) -> None:
     await yard.serving(project, engine=ENGINE)
     await add_deployment(yard.db, project, DeploymentStatus.SUPERSEDED, engine=LEFT)
-    await settle_engines(yard.db, {ENGINE: yard.runtime})
+    await require_open_engines(yard.db, {ENGINE: yard.runtime})

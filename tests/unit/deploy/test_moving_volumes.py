@@ -32,7 +32,7 @@ from moorage.gateway.pages import pages_app
 from moorage.operate.audit.states import audit_states
 from moorage.records.deployment import Deployment, DeploymentStatus, LostJob, Origin
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import configuration, deployments, jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Source
 from moorage.storage.money import accounts
 from moorage.storage.operation import evictions, exports
@@ -73,7 +73,7 @@ async def project(yard: Yard) -> Project:
     made = await add_project(yard.db, status=ProjectStatus.ACTIVE)
     await fund(yard.db, ALICE, 500_000)
     async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, made.id)
+        await projects.give_volume(tx, made.id)
     return await yard.project(made)
 
 

@@ -11,7 +11,7 @@ import pytest
 from gate import PRICE, Gate
 
 from moorage.deploy.entrance.attempt import Admitted
-from moorage.deploy.entrance.capacity import HouseRules
+from moorage.deploy.entrance.capacity import Quotas
 from moorage.errors import (
     AuthorizationRefused,
     NameUnavailable,
@@ -388,7 +388,7 @@ async def test_what_a_payment_alone_brought_opens_nothing_once_it_has_long_been_
 
 
 async def limit(gate: Gate) -> None:
-    gate.with_prices(PriceList(), house_rules=HouseRules(projects=1))
+    gate.with_prices(PriceList(), quotas=Quotas(projects=1))
     await add_project(gate.db, ALICE, "another")
 
 

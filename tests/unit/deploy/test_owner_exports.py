@@ -10,7 +10,7 @@ from moorage.deploy.exports import KEPT_MS, ask_export
 from moorage.errors import DeployFailed, FailureCause, RateLimited
 from moorage.failpoints import armed
 from moorage.records.project import Project, ProjectStatus, Variables
-from moorage.storage.apps import configuration, projects
+from moorage.storage.apps import projects
 from moorage.storage.operation import exports
 from moorage.storage.operation.exports import Export, ExportState
 from support.books.records_fixture import ALICE, BOB, add_project
@@ -52,8 +52,8 @@ async def test_export_has_all_and_values_for_the_owners_key_alone(
     variables = Variables(run={"TOKEN": "hush"})
     async with yard.db.transaction(durable=True) as tx:
         sealed = yard.vault.seal(variables, project.id)
-        await configuration.configure(tx, project.id, variables=sealed, health_path="/ok")
-        await configuration.give_volume(tx, project.id)
+        await projects.configure(tx, project.id, variables=sealed, health_path="/ok")
+        await projects.give_volume(tx, project.id)
     asked = await ask(yard, project, PUBLIC)
     await yard.services.owner_exports.tick()
     made = await now(yard, asked)
@@ -78,7 +78,7 @@ async def test_values_of_variables_are_left_out_without_a_key_and_that_is_writte
     await yard.serving(project)
     async with yard.db.transaction(durable=True) as tx:
         sealed = yard.vault.seal(Variables(build={"NPM": "hush"}), project.id)
-        await configuration.configure(tx, project.id, variables=sealed, health_path="/")
+        await projects.configure(tx, project.id, variables=sealed, health_path="/")
     asked = await ask(yard, project)
     await yard.services.owner_exports.tick()
     manifest, parts = await manifest_of(yard, await now(yard, asked))
@@ -171,7 +171,7 @@ async def test_volume_that_can_not_be_read_fails_at_once_with_its_reason(
 ) -> None:
     await yard.serving(project)
     async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, project.id)
+        await projects.give_volume(tx, project.id)
     yard.runtime.faults["read_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "two users")]
     asked = await ask(yard, project)
     await yard.services.owner_exports.tick()

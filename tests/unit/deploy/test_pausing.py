@@ -75,23 +75,6 @@ async def test_second_pause_and_second_resumption_change_nothing(
     assert (await yard.project(project)).paused_at_ms == since_ms
 
 
-async def test_project_that_an_older_gateway_resumed_is_paused_again(
-    yard: Yard, project: Project, serving: Deployment, pausing: Pausing
-) -> None:
-    await pausing.pause(project)
-    async with yard.db.transaction(durable=False) as tx:  # as one does that knows no pauses
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await yard.metering.begin(tx, project.id)
-
-    await pausing.enforce()
-    await yard.reconcile()
-
-    now = await yard.project(project)
-    assert (now.status, now.paused_at_ms is None) == (ProjectStatus.SUSPENDED, False)
-    assert await billing.open_of(yard.db, project.id) is None
-    assert yard.runtime.apps == {}
-
-
 async def test_project_is_not_resumed_again_and_again_as_it_runs_free_until_it_stops(
     yard: Yard, project: Project, serving: Deployment, pausing: Pausing
 ) -> None:

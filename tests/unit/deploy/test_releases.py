@@ -3,9 +3,10 @@
 import itertools
 
 import pytest
-from yard import RELEASES_KEPT, Yard
+from yard import Yard
 
 from moorage.deploy.keeping.releases import DRAINING_AT_ONCE
+from moorage.deploy.limits import RELEASES_KEPT
 from moorage.errors import FailureCause
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus

@@ -15,9 +15,10 @@ from hypothesis.stateful import (
     invariant,
     rule,
 )
-from yard import PLACES, RELEASES_KEPT, Yard
+from yard import PLACES, Yard
 
 from moorage.deploy.entrance import succession
+from moorage.deploy.limits import RELEASES_KEPT
 from moorage.deploy.work.rollback import Rollback
 from moorage.errors import (
     DeployFailed,

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.content.directory import DirectoryStore
-from moorage.content.store import Item
+from moorage.content.store import DirectoryStore, Item
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.errors import ContentUnavailable, TooManyUploads, UploadNotFound
 from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.content.directory import DirectoryStore
+from moorage.content.store import DirectoryStore
 from moorage.deploy.sources import Sources
 from moorage.errors import ContentUnavailable
 from moorage.uploads.room import Content, Spool

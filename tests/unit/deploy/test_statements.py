@@ -19,7 +19,7 @@ OF_A_FIRST_402 = {"SELECT": 6, "INSERT": 2, "BEGIN": 1, "COMMIT": 1}
 """Besides the look for an authorization that is being settled, which this gate's payments feign."""
 
 OF_THE_SAME_402_AGAIN = {"SELECT": 6, "BEGIN": 1, "COMMIT": 1}
-OF_A_PAID_DEPLOY = {"SELECT": 19, "INSERT": 12, "UPDATE": 5, "DELETE": 1, "BEGIN": 3, "COMMIT": 3}
+OF_A_PAID_DEPLOY = {"SELECT": 19, "INSERT": 12, "UPDATE": 4, "DELETE": 1, "BEGIN": 3, "COMMIT": 3}
 """The payment says itself what it was used for, so that the audit misses a use that is gone.
 
 Three look at purses: which one a settlement fills, whose the name is, and what it was paid into.

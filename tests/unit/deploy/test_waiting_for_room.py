@@ -6,14 +6,13 @@ import pytest
 from yard import Yard
 
 from moorage.deploy.keeping.deletion import DAY_MS, Retention
-from moorage.deploy.keeping.space import Space
+from moorage.deploy.keeping.space import ReservedDiskFile, Space
 from moorage.engines.engine import Disks, Incident, IncidentKind
 from moorage.errors import NoCapacity
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
-from moorage.storage.reserved_disk_file import ReservedDiskFile
 from support.books.records_fixture import ALICE, add_deployment, add_project
 from support.gateway.fakes import roomy
 

@@ -41,21 +41,16 @@ from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 from support.gateway.fakes import FakeRoutes, FakeRuntime, app_address
 
 HOST = "hello.example.com"
-DRAIN_SECONDS = 30
 PLACES = JobPlaces(jobs=8, builds=2, builds_of_wallet=1)
 SLEEP_AFTER_SECONDS = 86_400 * 365  # beyond what other tests let pass
-RELEASES_KEPT = 2
 BUILD_MONTH = MicroUsd(2_000_000)
 SETTINGS = load_settings(
     file=None,
     environ={},
     base_domain="example.com",
     builds_at_once=PLACES.builds,
-    builds_per_wallet=PLACES.builds_of_wallet,
     build_seconds=100,
     listen_seconds=20,
-    drain_seconds=DRAIN_SECONDS,
-    releases_kept=RELEASES_KEPT,
     sleep_after_seconds=SLEEP_AFTER_SECONDS,
     disk_reserve_mib=0,
 )
@@ -231,7 +226,9 @@ class Yard:
     async def certify(self, host: str) -> None:
         """A certificate comes."""
         async with self.db.transaction(durable=True) as tx:
-            await certificates.import_one(tx, host, ISSUED, now_ms=self.clock.now_ms())
+            if not await certificates.touch(tx, host, now_ms=self.clock.now_ms()):
+                await certificates.add(tx, host, wallet="", now_ms=self.clock.now_ms())
+            await certificates.issue(tx, host, ISSUED, fence=0)
 
     async def _failed(self, plan: Plan) -> None:
         self.failed.append(plan)

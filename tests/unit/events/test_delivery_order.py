@@ -190,7 +190,7 @@ class Queues(BookModel):
         await self.webhooks.redeliver(wallet, page[0].id if page else "evt_unknown")
 
     async def _look(self) -> None:
-        await seen_through(self.worker.look())
+        await seen_through(self.worker.begin_due())
 
     async def _standing(self, wallet: str) -> tuple[int, int | None]:
         standing = await events.delivery_state(self.db, wallet)

@@ -23,8 +23,8 @@ from moorage.gateway.duplicate_gateway_check import (
     STALE_SECONDS,
     Asked,
     DuplicateGatewayCheck,
-    OwnPresence,
-    Presence,
+    InstanceToken,
+    OwnInstanceToken,
     ask,
     is_public,
 )
@@ -46,7 +46,7 @@ async def hold(lock, name, books, pay_to):
         return frozenset()
     async def identity(db):
         return books
-    duplicate_gateway_check.configuration.watched_recipients = watched
+    duplicate_gateway_check.configuration.RECIPIENTS.in_use = watched
     duplicate_gateway_check.identity = identity
     duplicate_gateway_check.ROOTS_LOCK_FILE, os.geteuid = Path(lock), lambda: 0
     chain = SimpleNamespace(chain=lambda name: SimpleNamespace(chain_id=1))
@@ -130,7 +130,7 @@ class Net:
 
     async def ask(self, url: str, roots: Collection[Path], *, elsewhere: bool) -> Asked:
         self.asked.append(url)
-        shown = [Presence.parse(await each.shown()) for each in self.at.get(url, ())]
+        shown = [InstanceToken.parse(await each.text()) for each in self.at.get(url, ())]
         found = tuple(each for each in shown if each is not None)
         return Asked(found, "" if found else "connection refused")
 
@@ -301,13 +301,13 @@ async def test_address_on_this_machine_alone_is_not_asked(
 async def test_database_is_read_for_strangers_once_a_second_at_most(
     db: Database, clock: MovableClock
 ) -> None:
-    presence = OwnPresence(db, run="run", addresses=[OURS], clock=clock)
-    await presence.enter()
-    before = await presence.shown()
-    await presence.enter()
-    assert await presence.shown() == before
+    instance_token = OwnInstanceToken(db, run="run", addresses=[OURS], clock=clock)
+    await instance_token.enter()
+    before = await instance_token.text()
+    await instance_token.enter()
+    assert await instance_token.text() == before
     clock.advance(round(STALE_SECONDS * 1000))
-    assert await presence.shown() != before
+    assert await instance_token.text() != before
 
 
 async def test_gateway_whose_database_does_not_answer_is_taken_for_no_copy(
@@ -323,7 +323,7 @@ async def test_gateway_whose_database_does_not_answer_is_taken_for_no_copy(
         failing.refuse_reads()
         sibling = net.gateway(clock)
         await sibling.enter(db, [OURS])
-        assert Presence.parse(await old.shown()) is None
+        assert InstanceToken.parse(await old.text()) is None
         failing.allow_reads()
         clock.advance(round(STALE_SECONDS * 1000))
         await sibling.poll()
@@ -353,9 +353,9 @@ async def test_name_that_no_host_can_have_is_a_problem_and_no_fault() -> None:
 
 @pytest.mark.parametrize("text", ["", "run=a", "books=b", "; ;", "takes=a,b", "teapot"])
 def test_header_of_no_gateway_is_none(text: str) -> None:
-    assert Presence.parse(text) is None
+    assert InstanceToken.parse(text) is None
 
 
 def test_header_says_all_of_a_gateway() -> None:
-    shown = Presence(run="a", books="b", takes=frozenset({"c", "d"}))
-    assert Presence.parse(shown.text) == shown
+    shown = InstanceToken(run="a", books="b", takes=frozenset({"c", "d"}))
+    assert InstanceToken.parse(shown.text) == shown

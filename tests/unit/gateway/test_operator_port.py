@@ -119,7 +119,7 @@ async def status_at(host: str | None, path: str) -> int:
         "query_string": b"",
         "headers": [] if host is None else [(b"host", host.encode())],
     }
-    app = operator_app({}, names=("moorage-operator",))
+    app = operator_app({})
     await app(scope, receive, send)
     return int(sent[0]["status"])
 
@@ -129,8 +129,18 @@ async def test_port_answers_by_its_own_names_alone(path: str) -> None:
     """A name that an attacker leads to this machine is in `Host`, whatever address it has."""
     for own in ("127.0.0.1:8403", "[::1]:8403", "10.0.0.7:8403", "localhost", "LOCALHOST:8403"):
         assert await status_at(own, path) == 200
-    assert await status_at("moorage-operator:8403", path) == 200
-    for other in ("evil.example:8403", "127.0.0.1.evil.example", "localhost.evil.example", "", "["):
+    for own in ("moorage.internal:8403", "operator.moorage.svc:8403", "a.b.svc.cluster.local"):
+        assert await status_at(own, path) == 200
+    for other in (
+        "evil.example:8403",
+        "evil:8403",
+        "evil.svc.example",
+        "evilsvc",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "",
+        "[",
+    ):
         assert await status_at(other, path) == 421
 
 

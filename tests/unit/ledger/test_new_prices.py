@@ -31,7 +31,7 @@ def metering(db: Database, clock: MovableClock) -> Metering:
 
 
 async def running(
-    db: Database, metering: Metering, *, months: int | None = 1, credit: int = 40 * OLD
+    db: Database, metering: Metering, *, months: int = 1, credit: int = 40 * OLD
 ) -> Project:
     """A project that serves, at 1,000 micro-USD an hour, and is billed from now on."""
     await fund(db, ALICE, credit)
@@ -117,19 +117,6 @@ async def test_higher_price_counts_once_what_was_promised_has_run(
     assert await price_of(db, project) == DEARER
     assert await burned(db) == 2 * OLD + 2 * HOURLY
     assert await findings(db, clock) == []
-
-
-async def test_project_whose_months_nobody_recorded_keeps_its_price_for_the_most_there_were(
-    db: Database, metering: Metering, clock: MovableClock
-) -> None:
-    project = await running(db, metering, months=None)
-    await order(db, project, DEARER, from_ms=clock.now_ms())
-    clock.advance(24 * MONTH_MS - 1)
-    await metering.tick()
-    assert await price_of(db, project) == OLD
-    clock.advance(1)
-    await metering.tick()
-    assert await price_of(db, project) == DEARER
 
 
 async def test_ticks_at_once_put_a_price_in_force_once(

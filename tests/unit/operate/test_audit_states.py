@@ -104,11 +104,6 @@ FORGERIES = {
         "UPDATE projects SET monthly_price_micro_usd = 1 WHERE unique_name != 'serves'",
         "project",
     ),
-    "use of a payment deleted": ("DELETE FROM payment_uses", "payment"),
-    "use of a payment for another deployment": (
-        "UPDATE payment_uses SET deployment_id = 'another'",
-        "payment",
-    ),
     "settlement stuck": (
         "UPDATE settlements SET status = 'sent', tx_hash = NULL, ended_at_ms = NULL",
         "settlement",

@@ -1,4 +1,4 @@
-"""What is said to be missing, and what mends it."""
+"""What a machine lacks, and what fixes it."""
 
 import sqlite3
 from contextlib import closing
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from moorage.operate.check import Finding
-from moorage.operate.check.machine import Machine, Port, install_command, judge, look_at_machine
+from moorage.operate.check.machine import Machine, Port, inspect_machine, install_command, judge
 from moorage.settings import load_settings
-from moorage.storage.server import Server
+from moorage.storage.postgres import Server
 
 SERVER = Server(version=15, encoding="UTF8", standby=False, may_create=True, pooled=True)
 GOOD = Machine(
@@ -121,9 +121,9 @@ def test_programs_for_node_apps_are_not_missed_where_apps_run_in_images() -> Non
             "as its owner: REVOKE CONNECT ON DATABASE x FROM PUBLIC;",
         ),
         (
-            {"ports": (Port(setting="proxy_port", number=8080, free=False),)},
-            "proxy_port 8080",
-            "ss -ltnp 'sport = :8080' shows who has it; or choose another with --proxy-port",
+            {"ports": (Port(setting="proxy_listen", number=8080, free=False),)},
+            "proxy_listen 8080",
+            "ss -ltnp 'sport = :8080' shows who has it; or set another proxy_listen",
         ),
     ],
 )
@@ -137,7 +137,7 @@ def test_books_from_before_the_first_release_are_found(db_path: Path) -> None:
     with closing(sqlite3.connect(db_path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0045'")
     settings = load_settings(file=None, environ={}, data_dir=str(db_path.parent))
-    assert "before the first release" in look_at_machine(settings).schema_problem
+    assert "before the first release" in inspect_machine(settings).schema_problem
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.eip3009 import Eip712Domain
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.errors import ChainUnavailable
-from moorage.operate.check.nodes import TokenFacts, look_at_tokens
+from moorage.operate.check.nodes import TokenFacts, read_tokens
 
 CHAIN = KNOWN_CHAINS["arbitrum-sepolia"]
 SEPARATOR = "0x" + "5e" * 32
@@ -31,7 +31,7 @@ async def facts(*answers: object) -> TokenFacts:
         assert len(calls) == len(answers)
         return list(answers)
 
-    (found,) = await look_at_tokens(cast("RpcClient", SimpleNamespace(chain=CHAIN, batch=batch)))
+    (found,) = await read_tokens(cast("RpcClient", SimpleNamespace(chain=CHAIN, batch=batch)))
     return found
 
 

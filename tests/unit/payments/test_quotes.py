@@ -195,8 +195,8 @@ async def test_name_taken_while_a_quote_was_asked_for_is_not_sold_twice(
         await asyncio.sleep(0)  # it found the name free and waits for its turn to write
         db.sql(
             "INSERT INTO projects (id, wallet, unique_name, display_name, description, status, "
-            "monthly_price_micro_usd, created_at_ms) "
-            "VALUES ('p', ?, 'hello', '', '', 'queued', 1, 0)",
+            "monthly_price_micro_usd, months, created_at_ms) "
+            "VALUES ('p', ?, 'hello', '', '', 'queued', 1, 1, 0)",
             (ALICE,),
         )
         db.sql("INSERT INTO names (unique_name, wallet) VALUES ('hello', ?)", (ALICE,))

@@ -128,7 +128,7 @@ async def test_browsers_get_a_page_without_outside_parts(state: HostState) -> No
 async def test_page_of_a_deploying_app_looks_again_by_itself() -> None:
     text = (await ask(HostState.DEPLOYING, accept=BROWSER)).body.decode()
     assert '<meta http-equiv="refresh" content="2">' in text
-    assert "looks again by itself" in text
+    assert "reloads by itself" in text
     assert "page" not in (await ask(HostState.DEPLOYING)).json()["error"]
     assert "refresh" not in (await ask(HostState.FAILED, accept=BROWSER)).body.decode()
 

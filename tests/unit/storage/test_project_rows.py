@@ -53,6 +53,19 @@ async def test_move_keeps_what_it_is_not_told(db: FaultyDatabase) -> None:
     assert (after.note, after.log_tail) == ("a note", "a tail")
 
 
+async def test_volume_that_a_serving_project_is_given_begins_with_its_next_deployment(
+    db: FaultyDatabase,
+) -> None:
+    project = await add_project(db)
+    serving = await add_deployment(db, project, DeploymentStatus.READY)
+    async with db.transaction(durable=False) as tx:
+        await projects.set_serving(tx, project.id, serving.id)
+        await projects.give_volume(tx, project.id)
+    view = await deployments.view(db, serving.id)
+    assert view is not None
+    assert view.volume_begins
+
+
 @pytest.mark.parametrize("status", list(ProjectStatus))
 async def test_deleting_is_final_but_for_deleted(db: FaultyDatabase, status: ProjectStatus) -> None:
     project = await add_project(db, status=status)

@@ -80,7 +80,7 @@ async def test_event_is_sent_by_one_of_them(
     for number in range(1, 6):
         await tell(db)
         for _ in range(3):
-            await asyncio.gather(*(one.look() for one in both))
+            await asyncio.gather(*(one.begin_due() for one in both))
         await until(lambda: is_sent(db))
         assert len(receiver.received) == number
 
@@ -94,16 +94,16 @@ async def test_event_of_a_gateway_that_is_gone_is_sent_by_the_other_a_minute_lat
 ) -> None:
     await tell(db)
     receiver.open.clear()
-    await worker(db, receiver, GATEWAY, clock).look()  # and it ends before it notes anything
+    await worker(db, receiver, GATEWAY, clock).begin_due()  # and it ends before it notes anything
     await until(lambda: len(receiver.received) == 1)
     others = Receiver()
     second = worker(other_db, others, OTHER_GATEWAY, clock)
-    await second.look()
+    await second.begin_due()
     clock.advance(59_999)
-    await second.look()
+    await second.begin_due()
     assert others.received == []
     clock.advance(1)
-    await second.look()
+    await second.begin_due()
     await until(lambda: is_sent(other_db))
     assert others.received == receiver.received
 
@@ -116,15 +116,15 @@ async def test_outcome_of_a_claim_that_ran_out_is_not_noted(
     await tell(db)
     receiver.open.clear()
     first = worker(db, receiver, GATEWAY, clock)
-    await first.look()
+    await first.begin_due()
     await until(lambda: len(receiver.received) == 1)
     clock.advance(60_000)
     others = Receiver()
     others.open.clear()
-    await worker(other_db, others, OTHER_GATEWAY, clock).look()
+    await worker(other_db, others, OTHER_GATEWAY, clock).begin_due()
     await until(lambda: len(others.received) == 1)
     receiver.open.set()
-    await first.look()
+    await first.begin_due()
     await asyncio.sleep(0)
     assert await waiting(db) == 2
     others.open.set()

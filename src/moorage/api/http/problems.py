@@ -97,7 +97,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.DatabaseUnavailable: Problem(503, "balance_unknown", True),
     errors.NoCapacity: Problem(503, "no_capacity", True),
     errors.Maintenance: Problem(503, "maintenance", True),
-    errors.KeeperAway: Problem(503, "keeper_away", True),
+    errors.LeaderAway: Problem(503, "leader_away", True),
     errors.ClusterUnavailable: Problem(503, "cluster_unavailable", True),
     errors.ContentUnavailable: Problem(503, "content_unavailable", True),
     errors.PlannersBusy: Problem(503, "planners_busy", True),

@@ -442,11 +442,11 @@ def config(
         `show` prints each setting and where it comes from, `diff` what is different from the last
         start, `history` what starts have changed.
     """
-    from moorage.operate.books import run_diff, run_history, shown
+    from moorage.operate.books import effective_settings, run_diff, run_history
 
     settings, screen = options.settings(), options.screen()
     if what == "show":
-        listed = shown(settings, file=options.config)
+        listed = effective_settings(settings, file=options.config)
         screen.document({"settings": listed})
         rows = [(each.setting, _text(each.value), each.origin) for each in listed]
         screen.table(("SETTING", "VALUE", "FROM"), rows, none="")
@@ -506,12 +506,12 @@ def recipient(
     seen = asyncio.run(run_recipients(settings))
     screen.document({"recipients": seen})
     for each in seen:
-        retired = each.recipient.retired_at_ms
+        retired = each.retired_at_ms
         state = "pay_to" if each.is_pay_to else "former"
         state = state if retired is None else f"retired {iso_utc(retired)}"
         holds = ", ".join(f"{it.amount} {it.token} on {it.chain}" for it in each.holds)
-        since = iso_utc(each.recipient.since_ms)
-        screen.result(f"{each.recipient.address} {state}, since {since}: {holds or 'empty'}")
+        since = iso_utc(each.since_ms)
+        screen.result(f"{each.address} {state}, since {since}: {holds or 'empty'}")
     return Exit.OK
 
 
@@ -543,10 +543,14 @@ def base_domain(
         screen.result(f"{wanted} is retired: restart the gateway.")
         return Exit.OK
     found = asyncio.run(run_base_domains(settings))
-    screen.document({"base_domains": found})
+    documents = [
+        {"domain": each.value, "since_ms": each.since_ms, "retired_at_ms": each.retired_at_ms}
+        for each in found
+    ]
+    screen.document({"base_domains": documents})
     for each in found:
         retired = "" if each.retired_at_ms is None else f", retired {iso_utc(each.retired_at_ms)}"
-        screen.result(f"{each.domain} since {iso_utc(each.since_ms)}{retired}")
+        screen.result(f"{each.value} since {iso_utc(each.since_ms)}{retired}")
     return Exit.OK
 
 

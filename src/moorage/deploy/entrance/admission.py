@@ -16,7 +16,7 @@ from moorage.deploy.entrance.attempt import (
     read_situation,
     with_risks,
 )
-from moorage.deploy.entrance.capacity import Capacity, HouseRules
+from moorage.deploy.entrance.capacity import Capacity, Quotas
 from moorage.deploy.entrance.configuration import configured, refuse_blocked
 from moorage.deploy.entrance.price import Pricing, Shortfall, after_payment, missing
 from moorage.deploy.entrance.price import demand as demand_of
@@ -53,7 +53,7 @@ from moorage.records.deployment import Deployment, DeploymentStatus, kept
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage import events, idempotency
-from moorage.storage.apps import configuration, deployments, names, projects
+from moorage.storage.apps import deployments, names, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, payments, quotes
 from moorage.storage.vault import Vault
@@ -115,7 +115,7 @@ async def enter(
         await _reconfigure(tx, attempt.request, project)
         if project.volume:
             is_empty = begins_empty(attempt.written, situation.successor(attempt))
-            await configuration.give_volume(tx, project.id, is_empty=is_empty)
+            await projects.give_volume(tx, project.id, is_empty=is_empty)
     plan = attempt.plan
     return admitted, await succession.queue(
         tx,
@@ -179,10 +179,10 @@ def _new_project(accepted: AcceptedAttempt) -> Project:
 
 async def _reconfigure(tx: Transaction, request: DeployRequest, project: Project) -> None:
     """Gives an existing project the names and configuration of its new version."""
-    await configuration.describe(
+    await projects.describe(
         tx, project.id, display_name=request.display_name, description=request.description
     )
-    await configuration.configure(
+    await projects.configure(
         tx, project.id, variables=project.variables, health_path=project.health_path
     )
 
@@ -238,7 +238,7 @@ class Admission:
         pricing: Pricing,
         sources: Sources,
         capacity: Capacity,
-        house_rules: HouseRules,
+        quotas: Quotas,
         metering: Metering,
         vault: Vault,
         clock: Clock,
@@ -251,7 +251,7 @@ class Admission:
         self._pricing = pricing
         self._sources = sources
         self._capacity = capacity
-        self._house_rules = house_rules
+        self._quotas = quotas
         self._metering = metering
         self._vault = vault
         self._clock = clock
@@ -543,10 +543,10 @@ class Admission:
         Raises Maintenance, WalletNotListed, TooManyProjects, SignatureNeeded, NoCapacity.
         """
         if attempt.is_open:
-            await self._house_rules.require(source, "", None)
+            await self._quotas.require(source, "", None)
             await self._require_wallet(source, attempt, situation)
         else:
-            await self._house_rules.require(source, attempt.wallet, situation.own)
+            await self._quotas.require(source, attempt.wallet, situation.own)
         has_volume = situation.own is not None and situation.own.volume
         new_volume = bool(attempt.request.settings.volume) and not has_volume
         await self._capacity.require(source, new_volume=new_volume, project_id=_id(situation))
@@ -560,11 +560,11 @@ class Admission:
         payment alone speaks: what the operator has decided about a wallet is told that wallet.
         """
         if not attempt.is_open:
-            await self._house_rules.require_allowed(source, attempt.wallet, situation.own)
+            await self._quotas.require_allowed(source, attempt.wallet, situation.own)
         elif attempt.wallet:
             try:
                 refuse_blocked(await accounts.wallet_row(source, attempt.wallet), None)
-                await self._house_rules.require_allowed(source, attempt.wallet, None)
+                await self._quotas.require_allowed(source, attempt.wallet, None)
             except (ProjectBlocked, WalletNotListed, TooManyProjects) as refusal:
                 raise SignatureNeeded from refusal
 

@@ -21,7 +21,7 @@ from moorage.storage.operation import wallet_rules
 from moorage.storage.operation.wallet_rules import WalletRule
 
 
-class HouseRules:
+class Quotas:
     """Asked before anybody pays; what was paid for is carried out in maintenance all the same."""
 
     def __init__(self, *, listed_only: bool = False, projects: int = 0) -> None:

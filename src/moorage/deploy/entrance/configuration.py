@@ -27,7 +27,7 @@ from moorage.ledger import ledger
 from moorage.planning.plan import Plan, Settings
 from moorage.records.deployment import Deployment, Finding, Origin
 from moorage.records.project import Project, ProjectStatus, Variables
-from moorage.storage.apps import configuration, deployments, projects
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.money.accounts import WalletRow
@@ -169,7 +169,7 @@ class ProjectConfiguration:
             if current is None or current.status is ProjectStatus.DELETING:
                 raise ProjectNotFound
             refuse_stopped(await accounts.wallet_row(tx, current.wallet), current)
-            await configuration.describe(
+            await projects.describe(
                 tx, current.id, display_name=change.display_name, description=change.description
             )
             changed = await self._configure(tx, current, change, written)
@@ -197,7 +197,7 @@ class ProjectConfiguration:
         if now.newest is None and not differs:
             return Changed(Effect.NOTHING_RUNS)
         variables = self._vault.seal(wanted, project.id)
-        await configuration.configure(tx, project.id, variables=variables, health_path=health_path)
+        await projects.configure(tx, project.id, variables=variables, health_path=health_path)
         if new_volume:
             is_empty = False
             if now.newest is not None:
@@ -205,11 +205,11 @@ class ProjectConfiguration:
                 by = msgspec.structs.replace(by, discard=change.discard_written)
                 refuse_loss(written, by)
                 is_empty = begins_empty(written, by)
-            await configuration.give_volume(tx, project.id, is_empty=is_empty)
+            await projects.give_volume(tx, project.id, is_empty=is_empty)
         if now.newest is None or not (for_app or change.restart):
             return Changed(Effect.NEXT_UPLOAD)
         if now.under_way:
-            await configuration.configure_deployment(
+            await projects.configure_deployment(
                 tx, now.newest.id, variables=variables, health_path=health_path
             )
             return Changed(Effect.UNDER_WAY, now.newest.id)

@@ -12,7 +12,7 @@ import structlog
 from moorage.clock import Clock, SteadyWall
 from moorage.deploy.keeping.apps import Apps, ProjectWork
 from moorage.deploy.sources import Sources
-from moorage.errors import ContentUnavailable, KeeperAway
+from moorage.errors import ContentUnavailable, LeaderAway
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, JobKind
 from moorage.records.project import Project, ProjectStatus
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.1
 
 
 class KeptElsewhere:
-    """What the keeper has done."""
+    """What the leader has done."""
 
     def __init__(self, *, db: Database, sources: Sources, clock: Clock) -> None:
         self._db = db
@@ -32,7 +32,7 @@ class KeptElsewhere:
         self._clock = clock
 
     async def deleted(self, project: Project) -> None:
-        """Returns when nothing is left of a project that is being deleted. Raises KeeperAway."""
+        """Returns when nothing is left of a project that is being deleted. Raises LeaderAway."""
 
         async def is_gone() -> bool:
             return await projects.by_id(self._db, project.id) is None
@@ -40,7 +40,7 @@ class KeptElsewhere:
         await self._until(is_gone)
 
     async def cleared_up(self, deployment_id: str) -> None:
-        """Returns when the files of a deployment that was ended are gone. Raises KeeperAway."""
+        """Returns when the files of a deployment that was ended are gone. Raises LeaderAway."""
 
         async def is_gone() -> bool:
             try:
@@ -54,7 +54,7 @@ class KeptElsewhere:
         deadline = self._clock.monotonic_seconds() + _MAX_SECONDS
         while not await is_done():
             if self._clock.monotonic_seconds() > deadline:
-                raise KeeperAway
+                raise LeaderAway
             await asyncio.sleep(_POLL_SECONDS)
 
 

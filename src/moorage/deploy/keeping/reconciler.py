@@ -27,7 +27,7 @@ from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events, page_access
-from moorage.storage.apps import configuration, deployments, domains, jobs, projects
+from moorage.storage.apps import deployments, domains, jobs, projects
 from moorage.storage.apps import deployments as kept_releases
 from moorage.storage.database import Database, Transaction
 
@@ -164,7 +164,7 @@ class Reconciler:
             await self._runtime.delete_volume(project.id)
         async with self._db.transaction(durable=True) as tx:
             await domains.remove_of(tx, project.id)
-            await configuration.forget(tx, project.id)
+            await projects.forget_variables(tx, project.id)
             await page_access.revoke_manage_tokens(tx, project.id)
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)

@@ -5,6 +5,9 @@ gateway knows it too. When there is room, a project is suspended as any other, a
 resumes it.
 """
 
+import os
+from pathlib import Path
+
 import structlog
 
 from moorage.clock import Clock
@@ -16,7 +19,32 @@ from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
-from moorage.storage.reserved_disk_file import ReservedDiskFile
+
+
+class ReservedDiskFile:
+    """A file of `size_bytes` that nothing reads. Its methods block for milliseconds."""
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        self._path = path
+        self._size_bytes = size_bytes
+
+    def adjust(self, *, free_bytes: int, spare_bytes: int) -> None:
+        """Removes the file when less than its size is free; makes it again when more is spare."""
+        if self._path.exists():
+            if free_bytes < self._size_bytes:
+                self._path.unlink()
+                log.error("the disk is full: ballast dropped", bytes=self._size_bytes)
+        elif self._size_bytes and spare_bytes > self._size_bytes:
+            self._allocate()
+
+    def _allocate(self) -> None:
+        with self._path.open("wb") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, self._size_bytes)
+            except OSError as error:
+                self._path.unlink()
+                log.warning("no room for ballast", error=str(error))
+
 
 log = structlog.get_logger()
 

@@ -1,7 +1,6 @@
 """Suspension by the operator or for lack of credits, and pauses that owners ask for."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from enum import StrEnum
 
 from moorage.auth.rate_limit import RateLimiter
@@ -96,15 +95,6 @@ class Pausing:
             await projects.set_paused(tx, project.id, at_ms=None)
             starts = await self._metering.may_resume(tx, project)
         return Paused.RESUMED if starts else Paused.WAITING
-
-    async def enforce(self) -> None:
-        """Pauses again what another gateway has resumed, which knew no pauses.
-
-        One of the version before keeps the apps while others are upgraded already.
-        """
-        for project in await projects.paused_and_resumed(self._db):
-            with suppress(ProjectNotFound, ProjectBlocked, InvalidField):
-                await self.pause(project)
 
     async def _locked(self, tx: Transaction, of: Project) -> Project:
         """Returns the project as it is now, with its wallet's row locked."""

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from moorage.errors import DeployFailed, FailureCause
-from moorage.planning.node.app import installed_by
 from moorage.planning.plan import Plan, Stack, quoted
-from moorage.planning.python.requirements import package_of
 from moorage.records.deployment import Advice, Deployment, DeploymentStatus
 from moorage.records.event import EventKind
 from moorage.records.project import ProjectStatus
@@ -97,11 +96,16 @@ class KnownFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vague: bool = False
 
 
-KNOWN_FAILURES = msgspec.convert(
-    tomllib.loads(Path(__file__).with_name("failures.toml").read_text("utf-8"))["failure"],
-    tuple[KnownFailure, ...],
-)
-_PATTERNS = tuple((each, re.compile(each.pattern, re.MULTILINE)) for each in KNOWN_FAILURES)
+@cache
+def known_failures() -> tuple[KnownFailure, ...]:
+    """Returns the failures that are known by what they print. Read once a deployment has failed."""
+    text = Path(__file__).with_name("failures.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text)["failure"], tuple[KnownFailure, ...])
+
+
+@cache
+def _patterns() -> tuple[tuple[KnownFailure, re.Pattern[str]], ...]:
+    return tuple((each, re.compile(each.pattern, re.MULTILINE)) for each in known_failures())
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +129,8 @@ def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
     if found is None:
         line = "" if at is None else _raised(lines, at, _text(lines[at].strip())[:_MAX_LINE])
         return Explanation(reason=_with_line(reason, line), advice=Advice(_actions(code)))
+    from moorage.planning.python.requirements import package_of  # noqa: PLC0415 (10 ms)
+
     known, match = found
     words = {name: value or "" for name, value in match.groupdict().items()}
     module = words.get("module", "")
@@ -153,6 +159,8 @@ def second_try(plan: Plan, failed: DeployFailed) -> Plan | None:
     settings = explained.advice.next_settings
     command = settings.get("installCommand")
     if command is not None and plan.stack is Stack.NODE and plan.install_inputs:
+        from moorage.planning.node.app import installed_by  # noqa: PLC0415 (30 ms)
+
         install = installed_by(command, plan.install or "")
         return _once_more(plan, explained, install=install, how=f"by `{command}`")
     if "runtime" in settings and plan.older_python is not UNSET:
@@ -237,7 +245,7 @@ def _known(lines: list[str]) -> tuple[KnownFailure, re.Match[str]] | None:
     """Returns the known failure that ends latest; a vague one only if there is no other."""
     text = "\n".join(lines)
     best: tuple[tuple[bool, int], KnownFailure, re.Match[str]] | None = None
-    for known, pattern in _PATTERNS:
+    for known, pattern in _patterns():
         match = None
         for match in pattern.finditer(text):  # noqa: B007 - the last one
             if known.first:

@@ -33,7 +33,7 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
         docker_host=options.docker_host,
         subnet=options.subnet,
         images=BuilderOptions(
-            bases=BaseImages(registry=options.image_registry, images=options.base_images),
+            bases=BaseImages(images=options.base_images),
             reads_local=options.local_images,
             registries=options.dockerfile_registries,
             max_cache_bytes=options.total_cache_bytes,

@@ -194,7 +194,7 @@ async def connect_anywhere(docker_host: str, certificates: str) -> Daemon:
         trusted.load_cert_chain(f"{certificates}/cert.pem", f"{certificates}/key.pem")
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationInvalid(
-            f"kubernetes_builder_certificates: {certificates!r} must have ca.pem, cert.pem and "
+            f"kubernetes_credentials: {certificates!r} must have ca.pem, cert.pem and "
             f"key.pem ({error})"
         ) from error
     return await _connected(

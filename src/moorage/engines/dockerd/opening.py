@@ -132,7 +132,7 @@ async def _named(place: BuilderPlace, directory: Path) -> BuildKit:
         certificates = Path(place.certificates)
         if not all((certificates / f"{it}.pem").is_file() for it in ("ca", "cert", "key")):
             raise ConfigurationInvalid(
-                f"kubernetes_builder_certificates: {place.certificates!r} must have ca.pem, "
+                f"kubernetes_credentials: {place.certificates!r} must have ca.pem, "
                 "cert.pem and key.pem"
             )
     elif not address.startswith("unix:///"):

@@ -66,7 +66,6 @@ _FIRST = {
 class BaseImages:
     """The operator's choice of images. Raises ConfigurationInvalid for unknown programs."""
 
-    registry: str = ""  # put before the names, such as `registry.example/hub`
     images: Mapping[str, str] = field(default_factory=dict)  # in place of DEFAULTS
 
     def __post_init__(self) -> None:
@@ -86,7 +85,7 @@ class BaseImages:
             ("{major}", numbers[0]),
         ):
             name = name.replace(place, text)
-        return f"{self.registry.rstrip('/')}/{name}" if self.registry else name
+        return name
 
 
 def main_program(plan: Plan) -> str:

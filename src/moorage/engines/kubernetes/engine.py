@@ -77,7 +77,7 @@ class Leftovers:
             async with self._locks.alone(deployment_id):
                 records = await self._shared.namespaces.records(namespace)
                 if deployment_id not in {it.deployment_id for it in records}:
-                    self._shared.cluster.require_keeper()
+                    self._shared.cluster.require_leader()
                     await self._builder.remove(wallet, deployment_id)
 
 
@@ -112,7 +112,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         self._locks = Locks()
         self._exits: asyncio.Queue[str] = asyncio.Queue()
         self._meter = Meter()
-        self._memory_bytes = options.memory_bytes
+        self._memory_bytes = 0  # of all nodes, for pods
         self._tending: asyncio.Task[None] | None = None
 
     async def open(self) -> str:
@@ -318,7 +318,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         return None
 
     def memory_bytes(self) -> int:
-        """As `Engine.memory_bytes`: the setting, or what the nodes have for pods."""
+        """As `Engine.memory_bytes`: what the nodes have for pods."""
         return self._memory_bytes
 
     @property
@@ -387,7 +387,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
             return None
         await self._halt(deployment_id)
         await app.remove_objects(shared, record)
-        shared.cluster.require_keeper()
+        shared.cluster.require_leader()
         if record.stage is not Stage.FAILED:
             await self._builder.remove(record.wallet, deployment_id)
         failed = msgspec.structs.replace(record, stage=Stage.FAILED, image="")
@@ -416,5 +416,4 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
                     logger.warning("the cluster is not tended: %r", error)
 
     async def _measure(self, cluster: Cluster) -> None:
-        if not self._options.memory_bytes:
-            self._memory_bytes = allocatable_bytes((await cluster.list(NODES)).items)
+        self._memory_bytes = allocatable_bytes((await cluster.list(NODES)).items)

@@ -87,10 +87,10 @@ async def opened_images(
         address=chosen.builder,
         certificates=chosen.builder_certificates,
         subnet=options.subnet,
-        deny=chosen.networks,
+        deny=configuration.deny,
     )
     builder_options = BuilderOptions(
-        bases=BaseImages(registry=options.image_registry, images=options.base_images),
+        bases=BaseImages(images=options.base_images),
         reads_local=options.local_images,
         registries=options.dockerfile_registries,
         hidden=(chosen.registry,),  # other wallets' apps

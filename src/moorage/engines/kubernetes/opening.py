@@ -39,13 +39,12 @@ def pod_options(options: ClusterOptions, configuration: HostConfiguration) -> Po
 
 def networks(options: ClusterOptions, configuration: HostConfiguration) -> Networks:
     """Returns where pods may connect, and who may connect to them. Raises ConfigurationInvalid."""
-    _require("kubernetes_networks", options.networks, ip_network)
+    _require("deny_networks", configuration.deny, ip_network)
     _require("kubernetes_gateway_networks", options.gateway_networks, ip_network)
     _require("kubernetes_resolvers", options.resolvers, ip_address)
     return Networks(
         gateway_namespace=options.gateway_namespace,
         gateway_networks=options.gateway_networks,
-        cluster=options.networks,
         deny=configuration.deny,
         allow=configuration.allow,
         resolvers=options.resolvers,
@@ -78,7 +77,7 @@ def pull_config(options: ClusterOptions) -> str:
     try:
         return Path(options.pull_credentials).read_text()
     except OSError as error:
-        raise ConfigurationInvalid(f"kubernetes_pull_credentials: {error}") from error
+        raise ConfigurationInvalid(f"kubernetes_credentials: pull.json: {error}") from error
 
 
 _ASKED_AT_ONCE = 8

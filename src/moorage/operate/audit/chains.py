@@ -40,7 +40,7 @@ class ChainAudit(msgspec.Struct):
     """The result of one chain's comparison."""
 
     findings: list[Finding]
-    pending: list[Finding]  # what the gateway will mend by itself at its next look
+    pending: list[Finding]  # what the gateway will fix by itself at its next search
 
 
 async def audit_chain(
@@ -83,7 +83,7 @@ async def audit_chain(
 async def _audit_cursors(client: RpcClient, result: ChainAudit, books: Books) -> None:
     """Each cursor is a block of the chain, at most its newest.
 
-    A cursor on a replaced branch is pending: the search steps back by itself at its next look.
+    A cursor on a replaced branch is pending: the search steps back by itself the next time.
     """
     heads = await read_heads(client)
     for cursor in books.cursors:
@@ -254,8 +254,8 @@ async def _audit_sent(
 
 def _explains(refund: Refund, found: FoundLog, log: TransferLog, books: Books) -> bool:
     """Whether a transfer is, or may be, the one that pays a refund."""
-    told = (refund.recipient, refund.token_address, refund.amount)
-    if told != (log.recipient, log.token_address, log.value):
+    refunded = (refund.recipient, refund.token_address, refund.amount)
+    if refunded != (log.recipient, log.token_address, log.value):
         return False
     if refund.status in UNFINISHED:
         return True

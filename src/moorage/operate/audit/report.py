@@ -34,7 +34,7 @@ class Report(msgspec.Struct, frozen=True):
     """What an audit found."""
 
     findings: list[Finding]  # what is wrong
-    pending: list[Finding]  # what the gateway will mend by itself
+    pending: list[Finding]  # what the gateway will fix by itself
     unknown: dict[str, str]  # the chains that could not be read, and why
     former: dict[str, str]  # chains that are not configured any more, and what was paid there
     totals: list[TokenTotal]
@@ -143,9 +143,9 @@ async def _ask_chains(
         if client is None:
             report.unknown[name] = _NOT_RUNNING
             continue
-        told = dict(enumerate(await client.every(ask), 1))
-        found = {at: one for at, one in told.items() if not isinstance(one, ChainUnavailable)}
-        for at, error in told.items():
+        answers = dict(enumerate(await client.every(ask), 1))
+        found = {at: one for at, one in answers.items() if not isinstance(one, ChainUnavailable)}
+        for at, error in answers.items():
             if isinstance(error, ChainUnavailable):
                 report.unknown[f"{name}, node {at}" if found else name] = error.message
         report.findings.extend(_together({at: one.findings for at, one in found.items()}))

@@ -11,7 +11,7 @@ from moorage.payments.price.quotes import MAX_PROMISE_MS, QUOTE_LIFETIME_MS
 from moorage.records.payments import Quote
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit as rows
-from moorage.storage.money.audit import CreditedSettlement, PricedInterval
+from moorage.storage.money.audit import BilledInterval, CreditedSettlement
 
 _DAY_MS = 24 * HOUR_MS
 _EVENTS_SURELY_KEPT_MS = 30 * _DAY_MS
@@ -21,7 +21,7 @@ async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
     """Returns what is wrong with the states of rows."""
     refunds = await rows.open_refunds(snapshot)
     unresolved = await rows.unresolved(snapshot)
-    intervals = await rows.priced_intervals(snapshot)
+    intervals = await rows.billed_intervals(snapshot)
     untold = await rows.untold_releases(snapshot, since_ms=now_ms - _EVENTS_SURELY_KEPT_MS)
     return [
         *(
@@ -46,47 +46,40 @@ async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
         *quote_findings(
             await rows.all_quotes(snapshot), await rows.paid_by_wallet(snapshot), now_ms=now_ms
         ),
-        *(
-            Finding(f"payment {each}", f"paid for {what or 'a top-up'}, and no use of it tells so")
-            for each, what in await rows.missing_uses(snapshot)
-        ),
         *(Finding(f"posting {each}", "released a payment, but nobody was told") for each in untold),
     ]
 
 
 def interval_findings(
-    intervals: Iterable[PricedInterval], *, billed_ms: int | None
+    intervals: Iterable[BilledInterval], *, billed_ms: int | None
 ) -> Iterator[Finding]:
     """Each is charged in full hours while open, not in advance, and at its project's price."""
-    for each in intervals:
+    for each in (each for each in intervals if each.ended_at_ms is None):
         row = f"run interval {each.id}"
-        if each.is_open and each.began_with_micro_usd not in (None, each.monthly_price_micro_usd):
-            yield Finding(
-                row,
-                f"began at {each.began_with_micro_usd} a month, its project costs "
-                f"{each.monthly_price_micro_usd}",
-            )
-        if each.is_open and (each.charged_until_ms - each.started_at_ms) % HOUR_MS:
+        began_at, costs = each.monthly_price_micro_usd, each.project_price_micro_usd
+        if began_at != costs:
+            yield Finding(row, f"began at {began_at} a month, its project costs {costs}")
+        if (each.charged_until_ms - each.started_at_ms) % HOUR_MS:
             yield Finding(row, "is open, and not charged in full hours from its start")
         # Billed time is read when an interval begins, and every minute.
-        if each.is_open and billed_ms is not None and each.charged_until_ms > billed_ms + HOUR_MS:
+        if billed_ms is not None and each.charged_until_ms > billed_ms + HOUR_MS:
             yield Finding(row, "is charged up to a time that has not come")
 
 
 def price_findings(
-    intervals: Iterable[PricedInterval], new_prices: Iterable[tuple[str, int, int]]
+    intervals: Iterable[BilledInterval], new_prices: Iterable[tuple[str, int, int]]
 ) -> Iterator[Finding]:
     """Each project costs what it was last billed at, or what an operator ordered since."""
     billed = list(intervals)
-    costs = {each.project_id: each.monthly_price_micro_usd for each in billed}
-    since: dict[str, tuple[int, int | None]] = {
-        each.project_id: (each.started_at_ms, each.began_with_micro_usd) for each in billed
+    costs = {each.project_id: each.project_price_micro_usd for each in billed}
+    since: dict[str, tuple[int, int]] = {
+        each.project_id: (each.started_at_ms, each.monthly_price_micro_usd) for each in billed
     }
     for project_id, at_ms, price in new_prices:
         if project_id in since and at_ms >= since[project_id][0]:
             since[project_id] = (at_ms, price)
     for project_id, (_, billed_at) in since.items():
-        if billed_at not in (None, costs[project_id]):
+        if billed_at != costs[project_id]:
             yield Finding(
                 f"project {project_id}",
                 f"costs {costs[project_id]} a month, and was billed at {billed_at}",

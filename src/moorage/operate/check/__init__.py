@@ -1,4 +1,4 @@
-"""What a gateway lacks, and what mends it: `moorage check` shows it, `moorage serve` obeys it."""
+"""What a gateway lacks, and what fixes it: `moorage check` shows it, `moorage serve` obeys it."""
 
 from moorage.operate.check.configuration import Finding
 from moorage.operate.check.gateway import check_gateway

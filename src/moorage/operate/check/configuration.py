@@ -14,12 +14,18 @@ import msgspec
 from moorage.certificates.availability import authorities_problem
 from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.clock import iso_utc
-from moorage.content.opening import open_content
-from moorage.content.store import ContentStore
+from moorage.content.store import ContentStore, open_content
 from moorage.errors import ConfigurationInvalid, ContentUnavailable, InvalidField
 from moorage.gateway.configuration import receiving_address, serving_chains
 from moorage.gateway.data_directory import KEY_FILE, keys_in
-from moorage.gateway.duplicate_gateway_check import Answered, Asked, Presence, ask, is_public, judge
+from moorage.gateway.duplicate_gateway_check import (
+    Answered,
+    Asked,
+    InstanceToken,
+    ask,
+    is_public,
+    judge,
+)
 from moorage.gateway.platform import http_url
 from moorage.payments.relay.relayer import key_in
 from moorage.routing.router import check_base_domain
@@ -27,7 +33,7 @@ from moorage.settings import Settings
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Whether something is there, and the command or change that mends it."""
+    """Whether something is there, and the command or change that fixes it."""
 
     name: str
     ok: bool
@@ -50,7 +56,7 @@ async def check_names(settings: Settings) -> list[Finding]:
     own = urlsplit(settings.public_url).hostname
     domains = [
         domain
-        for domain in (settings.base_domain, *settings.former_domains)
+        for domain in (settings.base_domain,)
         if domain not in _LOCAL and not domain.endswith(".localhost")
     ]
     any_name = f"moorage-check-{secrets.token_hex(4)}"
@@ -89,7 +95,7 @@ async def check_authority(settings: Settings) -> list[Finding]:
     if not settings.asks_elsewhere:
         return []
     problem = await authorities_problem(
-        settings.acme_directories, root_file=settings.acme_root_file
+        tuple(settings.authorities), root_file=settings.acme_root_file
     )
     remedy = "set acme_directories right, let this machine reach it, or name a wildcard_certificate"
     return [
@@ -179,7 +185,7 @@ async def check_address(settings: Settings) -> list[Finding]:
     return [_judged(settings, there, here.gateways[0] if here.gateways else None)]
 
 
-def _judged(settings: Settings, there: Asked, own: Presence | None) -> Finding:
+def _judged(settings: Settings, there: Asked, own: InstanceToken | None) -> Finding:
     name = f"gateway at {settings.public_url}"
     if not there.gateways:
         return Finding(name, ok=True, detail=f"not known, as none could be asked: {there.problem}")
@@ -206,27 +212,27 @@ def check_configuration(settings: Settings, *, now_ms: int) -> list[Finding]:
     return [
         _tried("pay_to", lambda: receiving_address(settings), "set pay_to right"),
         _tried("chains", lambda: ", ".join(serving_chains(settings)), "set [chains] right"),
-        *(_domain(each) for each in (settings.base_domain, *settings.former_domains)),
+        _domain(settings.base_domain),
         _secrets_key(settings),
         *_sending_keys(settings),
         *_wildcard(settings, now_ms=now_ms),
     ]
 
 
-def _tried(name: str, look: Callable[[], str], remedy: str) -> Finding:
-    """Returns what `look` finds, or why it refuses."""
+def _tried(name: str, check: Callable[[], str], remedy: str) -> Finding:
+    """Returns what `check` finds, or why it refuses."""
     try:
-        return Finding(name, ok=True, detail=look())
+        return Finding(name, ok=True, detail=check())
     except (ConfigurationInvalid, InvalidField) as error:
         return Finding(name, ok=False, detail=str(error), remedy=remedy)
 
 
 def _domain(domain: str) -> Finding:
-    def look() -> str:
+    def check() -> str:
         check_base_domain(domain)
         return "apps are served below it"
 
-    return _tried(f"domain {domain}", look, "set base_domain and former_domains right")
+    return _tried(f"domain {domain}", check, "set base_domain right")
 
 
 def _secrets_key(settings: Settings) -> Finding:
@@ -235,20 +241,20 @@ def _secrets_key(settings: Settings) -> Finding:
         return Finding(name, ok=True, detail=f"{inside} is made at the first start")
     path = Path(settings.secrets_key_file or inside)
 
-    def look() -> str:
+    def check() -> str:
         return f"{path}, keys: {len(keys_in(path))}"
 
-    return _tried(name, look, "put the key back, or mend the file")
+    return _tried(name, check, "put the key back, or fix the file")
 
 
 def _sending_keys(settings: Settings) -> Iterator[Finding]:
     """Reads the keys that transactions are sent with."""
     files = {"relayer": settings.relayer_key_file, "refund": settings.refund_key_file}
-    remedies = {"relayer": "see docs/operate/payments.md", "refund": "mend the file"}
+    remedies = {"relayer": "see docs/operate/payments.md", "refund": "fix the file"}
     for use, file in files.items():
         if file:
-            look = partial(_address_of, Path(file), option=f"{use}_key_file")
-            yield _tried(f"{use} key", look, remedies[use])
+            check = partial(_address_of, Path(file), option=f"{use}_key_file")
+            yield _tried(f"{use} key", check, remedies[use])
 
 
 def _address_of(path: Path, *, option: str) -> str:

@@ -35,7 +35,7 @@ from moorage.settings import Settings
 from moorage.storage.migrate import is_newest
 
 if TYPE_CHECKING:
-    from moorage.storage.server import Server
+    from moorage.storage.postgres import Server
 from collections.abc import Iterator, Sequence
 
 from moorage.errors import ClusterUnavailable
@@ -133,11 +133,9 @@ async def _check_builder(settings: Settings) -> list[Finding]:
     from moorage.engines.dockerd.opening import BuilderPlace, missing_for_builds  # noqa: PLC0415
 
     place = BuilderPlace(
-        address=settings.kubernetes_builder,
-        certificates=settings.kubernetes_builder_certificates,
-        subnet="",
+        address=settings.kubernetes_builder, certificates=settings.kubernetes_credentials, subnet=""
     )
-    remedy = "set kubernetes_builder and kubernetes_builder_certificates right"
+    remedy = "set kubernetes_builder and kubernetes_credentials right"
     try:
         with tempfile.TemporaryDirectory() as scratch:
             missing = await missing_for_builds(place, Path(scratch) / "buildx")
@@ -206,10 +204,10 @@ async def _check_images(settings: Settings) -> list[Finding]:
         read_credentials,
     )
 
-    async def asked(setting: str, credentials: str, name: str) -> Finding:
-        remedy = f"set {setting} and {credentials} right"
+    async def asked(setting: str, file: str, name: str) -> Finding:
+        remedy = f"set {setting} right, and {file} in kubernetes_credentials"
         try:
-            given = getattr(settings, credentials)
+            given = settings.kubernetes_credential(file)
             registry = Registry(read_credentials(Path(given) if given else None))
             try:
                 if setting == _OWN_IMAGE:
@@ -225,8 +223,8 @@ async def _check_images(settings: Settings) -> list[Finding]:
         return Finding(name, ok=True, detail=getattr(settings, setting))
 
     return [
-        await asked("kubernetes_registry", "kubernetes_registry_credentials", "registry"),
-        await asked(_OWN_IMAGE, "kubernetes_pull_credentials", "own image"),
+        await asked("kubernetes_registry", "registry.json", "registry"),
+        await asked(_OWN_IMAGE, "pull.json", "own image"),
     ]
 
 
@@ -297,7 +295,7 @@ async def check_machine(settings: Settings) -> list[Finding]:
 
     Reads /proc, looks programs up and tries ports; changes nothing.
     """
-    return judge(await asyncio.to_thread(look_at_machine, settings))
+    return judge(await asyncio.to_thread(inspect_machine, settings))
 
 
 def judge(machine: Machine) -> list[Finding]:
@@ -313,7 +311,7 @@ def judge(machine: Machine) -> list[Finding]:
     ]
 
 
-def look_at_machine(settings: Settings) -> Machine:
+def inspect_machine(settings: Settings) -> Machine:
     """Gathers the facts; blocks for a few milliseconds."""
     linux = platform.system() == "Linux"
     return Machine(
@@ -321,18 +319,18 @@ def look_at_machine(settings: Settings) -> Machine:
         python=sys.version_info[:2],
         root=os.geteuid() == 0,
         missing_bundled=tuple(name for name in BUNDLED_PROGRAMS if not _is_bundled(name)),
-        proxy=_look_at_proxy(),
-        missing_app_programs=_look_for_app_programs(settings),
+        proxy=_proxy_version(),
+        missing_app_programs=_missing_app_programs(settings),
         isolation=engine_choice.missing(settings) if linux else (),
         forwarding=not any(kind.forwards_packets for kind in engine_choice.kinds(settings))
         or _forwarding(),
-        anvil=None if settings.chains else _look_for_anvil(),
-        ports=tuple(_look_at_ports(settings)),
+        anvil=None if settings.chains else _anvil_problem(),
+        ports=tuple(_ports(settings)),
         data_dir=settings.data_dir,
         data_dir_problem=open_to_others(Path(settings.data_dir)),
         free_mib=_free_mib(Path(settings.data_dir)),
         needed_mib=settings.disk_reserve_mib + settings.app_disk_mib,
-        database=_look_at_database(settings.database_url),
+        database=_server_facts(settings.database_url),
         schema_problem=_schema_problem(settings),
     )
 
@@ -433,8 +431,8 @@ def _database(machine: Machine) -> Finding:
         return Finding("database", ok=False, detail=server, remedy="set database_url right")
     problem, remedy = _problem(server)
     pooled = ", behind a pooler of transactions" if server.pooled else ""
-    said = problem or f"PostgreSQL {server.version}{pooled}"
-    return Finding("database", not problem, said, remedy)
+    detail = problem or f"PostgreSQL {server.version}{pooled}"
+    return Finding("database", not problem, detail, remedy)
 
 
 def _problem(server: "Server") -> tuple[str, str]:
@@ -476,8 +474,7 @@ def _port(port: Port) -> Finding:
     if port.ours:
         return Finding(f"{port.setting} {port.number}", ok=True, detail="this gateway's own")
     detail = "free" if port.free else "taken, or not to be bound by this user"
-    option = f"--{port.setting.replace('_', '-')}"
-    remedy = f"ss -ltnp 'sport = :{port.number}' shows who has it; or choose another with {option}"
+    remedy = f"ss -ltnp 'sport = :{port.number}' shows who has it; or set another {port.setting}"
     return Finding(f"{port.setting} {port.number}", port.free, detail, remedy)
 
 
@@ -511,30 +508,30 @@ def _is_bundled(name: str) -> bool:
     return find_program(name) is not None
 
 
-def _look_at_proxy() -> tuple[int, ...] | None:
+def _proxy_version() -> tuple[int, ...] | None:
     """Returns the version of the HAProxy that is there; None if there is none."""
     program = find_program("haproxy")
     if program is None:
         return None
-    told = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
-    found = re.search(r"version (\d+)\.(\d+)", told.stdout)
+    printed = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+    found = re.search(r"version (\d+)\.(\d+)", printed.stdout)
     return None if found is None else (int(found[1]), int(found[2]))
 
 
-def _look_for_app_programs(settings: Settings) -> tuple[str, ...] | None:
+def _missing_app_programs(settings: Settings) -> tuple[str, ...] | None:
     """Returns those that are missing; None where apps don't use this machine's."""
     if all(kind.has_images for kind in engine_choice.kinds(settings)):
         return None
     return tuple(name for name in APP_PROGRAMS if shutil.which(name) is None)
 
 
-def _look_at_database(url: str) -> "Server | str | None":
+def _server_facts(url: str) -> "Server | str | None":
     if not url:
         return None
-    from moorage.storage.server import look  # noqa: PLC0415  (its driver)
+    from moorage.storage.postgres import server_facts  # noqa: PLC0415  (its driver)
 
     try:
-        return look(url)
+        return server_facts(url)
     except (ConfigurationInvalid, DatabaseUnavailable) as error:
         return str(error).removeprefix("database_url: ")
 
@@ -549,7 +546,7 @@ def _schema_problem(settings: Settings) -> str:
     return ""
 
 
-def _look_for_anvil() -> str:
+def _anvil_problem() -> str:
     """Returns its path; "" when it is missing."""
     try:
         return str(find_anvil([Path("node_modules").absolute()]))
@@ -570,24 +567,24 @@ def _forwarding() -> bool:
         return False
 
 
-def _look_at_ports(settings: Settings) -> list[Port]:
+def _ports(settings: Settings) -> list[Port]:
     """Tries the ports; those of a proxy that an earlier gateway left running count as free."""
     data_dir = Path(settings.data_dir).absolute()
     proxy_ports = (80, 443) if settings.tls else (settings.proxy_port,)
     adopted = port_in_use_by(data_dir / "proxy") in proxy_ports
     wanted = [
-        ("port", settings.host, settings.port, False),
-        ("operator_port", settings.operator_host, settings.operator_port, False),
-        *(("proxy_port", settings.proxy_host, number, adopted) for number in proxy_ports),
+        ("listen", settings.host, settings.port, False),
+        ("operator_listen", settings.operator_host, settings.operator_port, False),
+        *(("proxy_listen", settings.proxy_host, number, adopted) for number in proxy_ports),
     ]
     return [
-        _look_at_port(setting, host, number, data_dir, adopted=ours)
+        _tried_port(setting, host, number, data_dir, adopted=ours)
         for setting, host, number, ours in wanted
         if number != 0
     ]
 
 
-def _look_at_port(setting: str, host: str, number: int, data_dir: Path, *, adopted: bool) -> Port:
+def _tried_port(setting: str, host: str, number: int, data_dir: Path, *, adopted: bool) -> Port:
     free = adopted or _is_free(host, number)
     return Port(
         setting=setting,

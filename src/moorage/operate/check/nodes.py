@@ -63,7 +63,7 @@ def judge_token(chain: Chain, token: Token, facts: TokenFacts) -> Finding:
     return Finding(name, ok=False, detail=detail, remedy=f"set {where}: {_written(right)}")
 
 
-async def look_at_tokens(client: RpcClient) -> list[TokenFacts]:
+async def read_tokens(client: RpcClient) -> list[TokenFacts]:
     """Returns the facts of the chain's tokens, in its order.
 
     Raises ChainUnavailable, also for a node that refuses to say whether a token has EIP-3009.
@@ -80,7 +80,7 @@ async def look_at_tokens(client: RpcClient) -> list[TokenFacts]:
 async def _on(chain: Chain) -> list[Finding]:
     client = RpcClient(chain)
     try:
-        facts = await look_at_tokens(client)
+        facts = await read_tokens(client)
     except ChainUnavailable as error:
         remedy = f"set chains.{chain.name}.rpc_urls right"
         return [Finding(f"chain {chain.name}", ok=False, detail=error.message, remedy=remedy)]
@@ -99,7 +99,7 @@ def _calls(token: Token) -> list[Call]:
 
 def _facts(answers: list[object]) -> TokenFacts:
     separator, domain, name, version, state = answers
-    told = (
+    found_tokens = (
         (_text(domain, 1), _text(domain, 2)),  # its first word says which fields there are
         (_text(name, 0), _text(version, 0)),
     )
@@ -108,7 +108,7 @@ def _facts(answers: list[object]) -> TokenFacts:
         separator=_bytes32(separator),
         domains=tuple(
             Eip712Domain(name=each[0], version=each[1])
-            for each in told
+            for each in found_tokens
             if each[0] is not None and each[1] is not None
         ),
     )
@@ -203,7 +203,7 @@ def _alone(chain: Chain) -> Finding:
 
 
 def judge_node(facts: NodeFacts, *, now_seconds: float) -> tuple[str, str, bool]:
-    """Returns what is wrong with a node, what mends it, and whether nothing may start so.
+    """Returns what is wrong with a node, what fixes it, and whether nothing may start so.
 
     "" and "" for nothing.
     """
@@ -240,7 +240,7 @@ async def _check(chain: Chain, number: int, *, timeout_seconds: float) -> Findin
     alone = msgspec.structs.replace(chain, rpc_urls=(chain.rpc_urls[number],))
     client = RpcClient(alone, timeout_seconds=timeout_seconds)
     try:
-        facts = await _look(client)
+        facts = await _read_node(client)
     except (ChainUnavailable, RpcError, ValueError) as error:
         remedy = f"set chains.{chain.name}.rpc_urls and chain_id right"
         return Finding(name, ok=False, detail=str(error), remedy=remedy, blocks=False)
@@ -251,7 +251,7 @@ async def _check(chain: Chain, number: int, *, timeout_seconds: float) -> Findin
     return Finding(name, not problem, problem or good, remedy, blocks=blocks)
 
 
-async def _look(client: RpcClient) -> NodeFacts:
+async def _read_node(client: RpcClient) -> NodeFacts:
     """Asks a node. Raises ChainUnavailable, RpcError and ValueError."""
     tags = ("latest", "safe", "finalized")
     calls: list[Any] = [("web3_clientVersion", []), *map(block_call, tags)]

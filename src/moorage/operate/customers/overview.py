@@ -69,13 +69,13 @@ async def announce(books: OpenBooks, words: str) -> int:
                 await note_act(tx, books.operator, "end announcement", "all wallets")
             return 0
         await wallet_rules.put_notice(tx, NoticeKind.ANNOUNCEMENT, words, now_ms=now_ms)
-        told = sorted(await overview.wallets_with_projects(tx))
-        for wallet in told:
+        notified = sorted(await overview.wallets_with_projects(tx))
+        for wallet in notified:
             await events.record(
                 tx, wallet=wallet, kind=EventKind.ANNOUNCEMENT, data={"text": words}, now_ms=now_ms
             )
         await note_act(tx, books.operator, "announce", "all wallets", reason=words)
-        return len(told)
+        return len(notified)
 
 
 async def run_allow(

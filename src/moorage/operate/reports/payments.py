@@ -191,7 +191,7 @@ def cells(lines: Iterable[PaymentLine], chains: Mapping[int, Chain]) -> Iterator
             decimal_text(line.refunded_micro_usd, decimals=6),
             payment.status,
             payment.payer,
-            payment.recipient or "",
+            payment.recipient,
             payment.tx_hash,
             str(payment.log_index),
             str(payment.block_number),

@@ -350,7 +350,7 @@ async def refund_one(view: View) -> Response:
         earlier=_count(view.form.get("earlier", "")),
     )
     settings = view.desk.settings
-    await begin_refund(settings, view.books, order, key=refund_key(settings, None))
+    await begin_refund(view.books, order, key=refund_key(settings, None))
     return view.done(_path(payment), "refund-sent")
 
 

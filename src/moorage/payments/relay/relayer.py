@@ -30,7 +30,6 @@ from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
 from moorage.metrics import record_fee_bump, record_relayer_balance, record_relayer_reverted
 from moorage.records.payments import RelayStatus, RelayTransaction
-from moorage.settings import Settings
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import relays
 
@@ -220,11 +219,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     reverted_wei: int = 0  # a day, for reverted transactions; half of it for contract wallets
 
 
-def limits_of(settings: Settings) -> Limits:
-    """Returns what the relayer may spend."""
+def limits_of(chain: Chain) -> Limits:
+    """Returns what the relayer of a chain may spend."""
     return Limits(
         gas=_MAX_GAS,
-        fee_wei=settings.relayer_max_fee_gwei * GWEI,
+        fee_wei=chain.max_fee_gwei * GWEI,
         reserve_wei=_RESERVE_GWEI * GWEI,
         reverted_wei=_REVERTED_GWEI * GWEI,
     )

@@ -1,6 +1,5 @@
 """Queries over certificates: who may have them, those that there are, and what to order."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -15,18 +14,10 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    union,
     update,
 )
 
-from moorage.storage.database import (
-    Database,
-    Source,
-    Statement,
-    Transaction,
-    Upsert,
-    substring,
-)
+from moorage.storage.database import Source, Statement, Transaction, Upsert, columns_of, parameters
 from moorage.storage.schema import acme_challenges, authorities, certificates
 
 _NOW = bindparam("now_ms", type_=BigInteger)
@@ -146,9 +137,7 @@ _CLAIM = Statement(
     update(certificates)
     .where(_this, certificates.c.fence == bindparam("of_fence"), _free)
     .values(
-        fence=certificates.c.fence + 1,
-        ordered_until_ms=bindparam("until_ms"),
-        ordered_at_ms=_NOW,
+        fence=certificates.c.fence + 1, ordered_until_ms=bindparam("until_ms"), ordered_at_ms=_NOW
     )
 )
 _ISSUE = Statement(
@@ -174,20 +163,6 @@ _GIVE_BACK = Statement(
     .where(_this, certificates.c.fence == bindparam("of_fence"))
     .values(ordered_until_ms=null(), ordered_at_ms=null())
 )
-_IMPORT = Statement(
-    Upsert(
-        table=certificates,
-        values={
-            "host": bindparam("host"),
-            "wallet": "",
-            "first_at_ms": bindparam("at_ms"),
-            "asked_at_ms": bindparam("at_ms"),
-            **{name: bindparam(f"new_{name}") for name in Issued._fields},
-        },
-        replaced=Issued._fields,
-        where=certificates.c.chain.is_(None),
-    )
-)
 _MARK = Statement(
     select(
         func.count(certificates.c.not_after_ms),
@@ -208,7 +183,7 @@ _FIRST_END = Statement(
     )
 )
 _ISSUED = Statement(
-    select(*(certificates.c[name] for name in Issued._fields)).where(
+    select(*columns_of(certificates, Issued)).where(
         certificates.c.host == bindparam("host"), certificates.c.chain.is_not(None)
     )
 )
@@ -220,7 +195,7 @@ _PROBLEM = Statement(
 _ADD_CHALLENGE = Statement(
     Upsert(
         table=acme_challenges,
-        values={name: bindparam(name) for name in ("token", "host", "answer", "expires_at_ms")},
+        values=parameters(("token", "host", "answer", "expires_at_ms")),
         replaced=("host", "answer", "expires_at_ms"),
     )
 )
@@ -239,40 +214,11 @@ _AUTHORITY = Statement(
     )
 )
 _ADD_AUTHORITY = Statement(
-    Upsert(
-        table=authorities,
-        values={name: bindparam(name) for name in ("directory", "sealed_key", "account")},
-    )
+    Upsert(table=authorities, values=parameters(("directory", "sealed_key", "account")))
 )
 _FORGET_AUTHORITY = Statement(
     delete(authorities).where(authorities.c.directory == bindparam("of_directory"))
 )
-_SEALED = ((certificates, certificates.c.host), (authorities, authorities.c.directory))
-_MARKS = Statement(
-    union(
-        *(
-            select(substring(table.c.sealed_key, 1, bindparam("length")))
-            .where(table.c.sealed_key.is_not(None))
-            .distinct()
-            for table, _ in _SEALED
-        )
-    )
-)
-_SEALED_OTHERWISE = [
-    Statement(
-        select(owner, table.c.sealed_key).where(
-            table.c.sealed_key.is_not(None),
-            substring(table.c.sealed_key, 1, bindparam("length")) != bindparam("mark"),
-        )
-    )
-    for table, owner in _SEALED
-]
-_RESEAL = [
-    Statement(
-        update(table).where(owner == bindparam("of_owner")).values(sealed_key=bindparam("new_key"))
-    )
-    for table, owner in _SEALED
-]
 
 
 async def asked(source: Source, host: str) -> Asked | None:
@@ -283,7 +229,7 @@ async def asked(source: Source, host: str) -> Asked | None:
 
 async def asked_since(source: Source, since_ms: int) -> set[str]:
     """Returns the names that were wanted after `since_ms`."""
-    return {str(host) for (host,) in await source.all(_ASKED_SINCE, since_ms=since_ms)}
+    return set(await source.values(_ASKED_SINCE, since_ms=since_ms))
 
 
 async def touch(tx: Transaction, host: str, *, now_ms: int) -> bool:
@@ -293,8 +239,7 @@ async def touch(tx: Transaction, host: str, *, now_ms: int) -> bool:
 
 async def count_since(tx: Transaction, wallet: str, *, since_ms: int) -> int:
     """Returns how many hosts of a wallet were first allowed a certificate after `since_ms`."""
-    row = await tx.one(_COUNT, wallet=wallet, since_ms=since_ms)
-    return 0 if row is None else int(row[0])
+    return await tx.number(_COUNT, wallet=wallet, since_ms=since_ms)
 
 
 async def add(tx: Transaction, host: str, *, wallet: str, now_ms: int) -> None:
@@ -322,7 +267,8 @@ async def due(
     An order that ends after `latest_ms`, and a first one that is put off until after
     `latest_order_ms`, were recorded before the clock was set back: they count as due.
     """
-    rows = await source.all(
+    return await source.records(
+        Due,
         _DUE,
         now_ms=now_ms,
         wanted_ms=wanted_ms,
@@ -331,13 +277,11 @@ async def due(
         latest_order_ms=latest_order_ms,
         limit=limit,
     )
-    return [Due(*row) for row in rows]
 
 
 async def ordered_since(source: Source, *, since_ms: int, now_ms: int) -> int:
     """Returns for how many names an order that counts was begun after `since_ms`."""
-    row = await source.one(_ORDERED_SINCE, since_ms=since_ms, now_ms=now_ms)
-    return 0 if row is None else int(row[0])
+    return await source.number(_ORDERED_SINCE, since_ms=since_ms, now_ms=now_ms)
 
 
 async def claim(
@@ -373,12 +317,6 @@ async def give_back(tx: Transaction, name: str, *, fence: int) -> None:
     await tx.execute(_GIVE_BACK, of_host=name, of_fence=fence)
 
 
-async def import_one(tx: Transaction, name: str, issued: Issued, *, now_ms: int) -> bool:
-    """Stores a certificate that was got otherwise, unless the name has one here."""
-    given = {f"new_{field}": value for field, value in issued._asdict().items()}
-    return bool(await tx.execute(_IMPORT, host=name, at_ms=now_ms, **given))
-
-
 async def mark(source: Source) -> tuple[int, int]:
     """Returns how many certificates there are, and a number that changes with them."""
     row = await source.one(_MARK)
@@ -393,20 +331,17 @@ async def valid(source: Source, *, now_ms: int) -> list[tuple[str, str, int]]:
 
 async def not_after_ms(source: Source, name: str) -> int | None:
     """Returns when the certificate of a name ends; None without one."""
-    row = await source.one(_END, host=name)
-    return None if row is None or row[0] is None else int(row[0])
+    return await source.value(_END, host=name)
 
 
 async def first_end_ms(source: Source, *, wanted_ms: int) -> int | None:
     """Returns when the first certificate ends of those that were wanted since `wanted_ms`."""
-    row = await source.one(_FIRST_END, wanted_ms=wanted_ms)
-    return None if row is None or row[0] is None else int(row[0])
+    return await source.value(_FIRST_END, wanted_ms=wanted_ms)
 
 
 async def issued(source: Source, name: str) -> Issued | None:
     """Returns the certificate of a name, or None."""
-    row = await source.one(_ISSUED, host=name)
-    return None if row is None else Issued(*row)
+    return await source.record(Issued, _ISSUED, host=name)
 
 
 async def problem(source: Source, name: str) -> Problem:
@@ -432,8 +367,7 @@ async def remove_challenges(tx: Transaction, token: str, *, expired_ms: int) -> 
 
 async def answer(source: Source, token: str) -> str | None:
     """Returns what to answer an authority that asks for the token, or None."""
-    row = await source.one(_ANSWER, token=token)
-    return None if row is None else str(row[0])
+    return await source.value(_ANSWER, token=token)
 
 
 async def authority(source: Source, directory: str) -> tuple[str, str] | None:
@@ -450,18 +384,3 @@ async def add_authority(tx: Transaction, directory: str, *, sealed_key: str, acc
 async def forget_authority(tx: Transaction, directory: str) -> None:
     """Removes the account at an authority that does not know it any more."""
     await tx.execute(_FORGET_AUTHORITY, of_directory=directory)
-
-
-async def key_marks(db: Database, *, length: int) -> set[str]:
-    """Returns the distinct first `length` characters of the sealed private keys."""
-    return {str(mark) for (mark,) in await db.all(_MARKS, length=length)}
-
-
-async def reseal_keys(tx: Transaction, *, mark: str, anew: Callable[[str, str], str]) -> int:
-    """Replaces keys that do not begin with `mark` by `anew(text, owner)`; counts them."""
-    count = 0
-    for otherwise, reseal in zip(_SEALED_OTHERWISE, _RESEAL, strict=True):
-        for owner, text in await tx.all(otherwise, mark=mark, length=len(mark)):
-            await tx.execute(reseal, of_owner=owner, new_key=anew(text, owner))
-            count += 1
-    return count

@@ -24,11 +24,18 @@ from moorage.records.deployment import (
     Deployment,
     DeploymentStatus,
     DeploymentView,
-    Origin,
     Summary,
 )
 from moorage.records.project import ProjectStatus
-from moorage.storage.database import Database, Row, Source, Statement, Transaction
+from moorage.storage.database import (
+    Database,
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    insert_of,
+    record_of,
+)
 from moorage.storage.schema import deployments, projects, restarts
 
 _END_OF_TIME_MS = 2**63 - 1
@@ -79,7 +86,7 @@ _LATEST = Statement(
     .order_by(_ended_at_ms.desc(), deployments.c.created_at_ms.desc(), deployments.c.id)
     .limit(1)
 )
-_SUMMARY = [deployments.c[name] for name in Summary.__struct_fields__]
+_SUMMARY = columns_of(deployments, Summary)
 _PLACE = Statement(
     select(deployments.c.created_at_ms).where(
         deployments.c.id == bindparam("id"), deployments.c.project_id == bindparam("project_id")
@@ -122,8 +129,7 @@ async def collect_releases(tx: Transaction, deployment_id: str) -> bool:
 
 async def latest_release(tx: Transaction, project_id: str) -> str | None:
     """Returns the kept release of a project that was replaced last."""
-    row = await tx.one(_LATEST, project_id=project_id)
-    return None if row is None else str(row[0])
+    return await tx.value(_LATEST, project_id=project_id)
 
 
 async def release_page(
@@ -139,10 +145,14 @@ async def release_page(
         if place is None:
             return None
         before_ms = place[0]
-    rows = await db.all(
-        _PAGE, project_id=project_id, before_ms=before_ms, before_id=before or "", limit=limit
+    return await db.records(
+        Summary,
+        _PAGE,
+        project_id=project_id,
+        before_ms=before_ms,
+        before_id=before or "",
+        limit=limit,
     )
-    return [_summary(row) for row in rows]
 
 
 async def release(
@@ -155,26 +165,13 @@ async def release(
     row = await db.one(_ONE, id=deployment_id, project_id=project_id)
     if row is None:
         raise DeploymentNotFound
-    return _summary(row[:-1]), row[-1]
-
-
-def _summary(row: Row) -> Summary:
-    fields = dict(zip(Summary.__struct_fields__, row, strict=True))
-    typed = {
-        "status": DeploymentStatus(fields["status"]),
-        "origin": Origin(fields["origin"]),
-        "is_kept": bool(fields["is_kept"]),
-    }
-    return Summary(**fields | typed)
+    return record_of(Summary, row[:-1]), row[-1]
 
 
 _serving = deployments.alias("serving")
 _later = deployments.alias("later")
 _living = projects.c.deleted_at_ms.is_(None)
 
-_UNNOTED = Statement(
-    select(deployments.c.id).where(deployments.c.engine == "", deployments.c.is_kept)
-)
 _NOTE = Statement(
     update(deployments)
     .where(deployments.c.id == bindparam("deployment_id"))
@@ -229,11 +226,6 @@ async def placed(db: Database) -> list[Placed]:
 async def serving_plans(db: Database) -> list[str]:
     """Returns the plan of each project that serves, as its row holds it."""
     return [row[0] for row in await db.all(_PLANS)]
-
-
-async def unnoted(db: Database) -> set[str]:
-    """Returns the kept deployments whose engine is not noted."""
-    return {row[0] for row in await db.all(_UNNOTED)}
 
 
 async def note_engine(tx: Transaction, deployment_ids: Collection[str], engine: str) -> None:
@@ -306,8 +298,7 @@ _OF = Statement(
 
 async def restarts_of(source: Source, deployment_id: str) -> str | None:
     """Returns the restart history of a deployment, if it was restarted recently."""
-    row = await source.one(_OF, deployment_id=deployment_id)
-    return None if row is None else str(row[0])
+    return await source.value(_OF, deployment_id=deployment_id)
 
 
 async def store_restarts(
@@ -328,11 +319,9 @@ async def set_down(tx: Transaction, project_id: str, *, serving: str, since_ms: 
     await tx.execute(_SET_DOWN, project_id=project_id, serving=serving, since_ms=since_ms)
 
 
-_DEPLOYMENT = [deployments.c[name] for name in Deployment.__struct_fields__]
+_DEPLOYMENT = columns_of(deployments, Deployment)
 
-_INSERT = Statement(
-    insert(deployments).values({name: bindparam(name) for name in Deployment.__struct_fields__})
-)
+_INSERT = insert_of(deployments, Deployment)
 _BY_ID = Statement(select(*_DEPLOYMENT).where(deployments.c.id == bindparam("id")))
 _VIEW = Statement(
     select(
@@ -444,42 +433,32 @@ _MOVE: dict[DeploymentStatus, Statement] = {
 
 async def add(tx: Transaction, deployment: Deployment) -> None:
     """Stores a new deployment."""
-    await tx.execute(
-        _INSERT, **{name: getattr(deployment, name) for name in deployment.__struct_fields__}
-    )
+    await tx.execute(_INSERT, **msgspec.structs.asdict(deployment))
 
 
 async def by_id(source: Source, deployment_id: str) -> Deployment | None:
     """One deployment."""
-    row = await source.one(_BY_ID, id=deployment_id)
-    return _deployment(row) if row else None
+    return await source.record(Deployment, _BY_ID, id=deployment_id)
 
 
 async def view(db: Database, deployment_id: str) -> DeploymentView | None:
     """Returns a deployment with its project, deleted or not, in one read, as clients poll it."""
-    row = await db.one(_VIEW, id=deployment_id)
-    if row is None:
-        return None
-    return DeploymentView(
-        row[0], row[1], DeploymentStatus(row[2]), row[3], row[4], row[5], row[6], row[7], row[8],
-        row[9], ProjectStatus(row[10]), row[11], row[12], row[13], row[14], row[15], row[16],
-        bool(row[17]), row[18], bool(row[19]), row[20],
-    )  # fmt: skip
+    return await db.record(DeploymentView, _VIEW, id=deployment_id)
 
 
 async def of_project(source: Source, project_id: str) -> Sequence[Deployment]:
     """A project's deployments, newest first."""
-    return [_deployment(row) for row in await source.all(_OF_PROJECT, project_id=project_id)]
+    return await source.records(Deployment, _OF_PROJECT, project_id=project_id)
 
 
 async def under_way(source: Source) -> Sequence[Deployment]:
     """Returns every deployment that is neither ready nor over."""
-    return [_deployment(row) for row in await source.all(_UNDER_WAY)]
+    return await source.records(Deployment, _UNDER_WAY)
 
 
 async def under_way_of(source: Source, project_id: str) -> list[Deployment]:
     """Returns a project's deployments that are neither ready nor over: at most one."""
-    return [_deployment(row) for row in await source.all(_UNDER_WAY_OF, project_id=project_id)]
+    return await source.records(Deployment, _UNDER_WAY_OF, project_id=project_id)
 
 
 async def failed_since(db: Database, since_ms: int) -> list[str]:
@@ -527,13 +506,3 @@ async def installed_plan(source: Source, project_id: str) -> str | None:
 async def replan(tx: Transaction, deployment_id: str, plan: str) -> None:
     """Replaces the plan of a deployment that is being built."""
     await tx.execute(_REPLAN, deployment_id=deployment_id, new_plan=plan)
-
-
-def _deployment(row: Row) -> Deployment:
-    fields = dict(zip(Deployment.__struct_fields__, row, strict=True))
-    typed = {
-        "status": DeploymentStatus(fields["status"]),
-        "origin": Origin(fields["origin"]),
-        "is_kept": bool(fields["is_kept"]),
-    }
-    return Deployment(**fields | typed)

@@ -1,12 +1,13 @@
 """Queries over domains. Several projects may claim a host, but it is verified for at most one."""
 
-from sqlalchemy import bindparam, delete, insert, select, update
+import msgspec
+from sqlalchemy import bindparam, delete, select, update
 
 from moorage.records.domain import Domain, DomainStatus
-from moorage.storage.database import Database, Row, Source, Statement, Transaction
+from moorage.storage.database import Database, Source, Statement, Transaction, columns_of, insert_of
 from moorage.storage.schema import domains
 
-_DOMAIN = [domains.c[name] for name in Domain.__struct_fields__]
+_DOMAIN = columns_of(domains, Domain)
 _this = (
     domains.c.host == bindparam("the_host"),
     domains.c.project_id == bindparam("of_project_id"),
@@ -32,9 +33,7 @@ _DUE = Statement(
     .order_by(domains.c.next_check_at_ms)
     .limit(bindparam("limit"))
 )
-_INSERT = Statement(
-    insert(domains).values({name: bindparam(name) for name in Domain.__struct_fields__})
-)
+_INSERT = insert_of(domains, Domain)
 _STORE_CHECK = Statement(
     update(domains)
     .where(*_this, domains.c.token == bindparam("the_token"))
@@ -52,18 +51,17 @@ _REMOVE_OF = Statement(delete(domains).where(domains.c.project_id == bindparam("
 
 async def one(source: Source, *, host: str, project_id: str) -> Domain | None:
     """A project's claim on a host."""
-    row = await source.one(_ONE, the_host=host, of_project_id=project_id)
-    return None if row is None else _domain(row)
+    return await source.record(Domain, _ONE, the_host=host, of_project_id=project_id)
 
 
 async def of_project(source: Source, project_id: str) -> list[Domain]:
     """A project's domains, oldest first."""
-    return [_domain(row) for row in await source.all(_OF_PROJECT, project_id=project_id)]
+    return await source.records(Domain, _OF_PROJECT, project_id=project_id)
 
 
 async def verified_of(source: Source, project_id: str) -> list[str]:
     """Returns the verified hosts of a project."""
-    return [host for (host,) in await source.all(_VERIFIED_OF, project_id=project_id)]
+    return await source.values(_VERIFIED_OF, project_id=project_id)
 
 
 async def verified(source: Source) -> dict[str, list[str]]:
@@ -76,18 +74,17 @@ async def verified(source: Source) -> dict[str, list[str]]:
 
 async def project_at(source: Source, host: str) -> str | None:
     """Returns the id of the project that a host is verified for."""
-    row = await source.one(_PROJECT_AT, host=host)
-    return None if row is None else str(row[0])
+    return await source.value(_PROJECT_AT, host=host)
 
 
 async def due(db: Database, *, now_ms: int, limit: int) -> list[Domain]:
     """Returns at most `limit` domains whose record is to be checked by now, longest due first."""
-    return [_domain(row) for row in await db.all(_DUE, now_ms=now_ms, limit=limit)]
+    return await db.records(Domain, _DUE, now_ms=now_ms, limit=limit)
 
 
 async def add(tx: Transaction, domain: Domain) -> None:
     """Stores a new claim."""
-    await tx.execute(_INSERT, **{name: getattr(domain, name) for name in domain.__struct_fields__})
+    await tx.execute(_INSERT, **msgspec.structs.asdict(domain))
 
 
 async def store_check(tx: Transaction, domain: Domain) -> bool:
@@ -117,8 +114,3 @@ async def remove(tx: Transaction, *, host: str, project_id: str) -> bool:
 async def remove_of(tx: Transaction, project_id: str) -> None:
     """Removes all claims of a project."""
     await tx.execute(_REMOVE_OF, of_project_id=project_id)
-
-
-def _domain(row: Row) -> Domain:
-    fields = dict(zip(Domain.__struct_fields__, row, strict=True))
-    return Domain(**fields | {"status": DomainStatus(fields["status"])})

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from moorage.records.deployment import Job, JobKind, JobPlaces, JobStatus, LostJob
-from moorage.storage.database import Database, Row, Source, Statement, Transaction
+from moorage.storage.database import Database, Row, Source, Statement, Transaction, columns_of
 from moorage.storage.schema import deployments, jobs
 
 MOVING = "moving"
@@ -71,7 +71,7 @@ _leaves_a_place = (_count(_other_runs, _of_its_wallet) == 0) | (
     _count(_other_runs) < bindparam("last_place")
 )
 _NEXT = Statement(
-    select(*(jobs.c[name] for name in Job.__struct_fields__))
+    select(*columns_of(jobs, Job))
     .where(_claimable, _leaves_a_place, _has_place)
     .order_by(_count(_other_runs, _of_its_wallet), jobs.c.run_at_ms, jobs.c.id)
     .limit(1)
@@ -150,10 +150,7 @@ _CARRIES = Statement(
 )
 _EXPIRE_LEASES = Statement(
     update(jobs)
-    .where(
-        jobs.c.status == JobStatus.RUNNING.value,
-        jobs.c.holder.in_([bindparam("of_holder"), ""]),  # "": claimed before holders were noted
-    )
+    .where(jobs.c.status == JobStatus.RUNNING.value, jobs.c.holder == bindparam("of_holder"))
     .values(lease_until_ms=0)
 )
 
@@ -210,11 +207,7 @@ async def claim(
     while (row := await _next(tx, now_ms, places)) is not None:
         waiting = Job(*row)
         claimed = await tx.execute(
-            _CLAIM,
-            job_id=waiting.id,
-            held_fence=waiting.fence,
-            until_ms=until_ms,
-            holder=holder,
+            _CLAIM, job_id=waiting.id, held_fence=waiting.fence, until_ms=until_ms, holder=holder
         )
         if claimed == 1:
             return msgspec.structs.replace(

@@ -2,27 +2,16 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import (
-    BigInteger,
-    bindparam,
-    case,
-    delete,
-    func,
-    literal,
-    null,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, null, or_, select, update
 
 from moorage.errors import UniqueViolation
-from moorage.storage.database import Source, Statement, Transaction, Upsert
+from moorage.storage.database import Source, Statement, Transaction, Upsert, parameters
 from moorage.storage.schema import names, projects, quotes
 
 _TAKE = Statement(
     Upsert(
         table=names,
-        values={column.name: bindparam(column.name) for column in names.c},
+        values=parameters(names.c.keys()),
         replaced=("wallet",),
         changed={
             "held_until_ms": case(
@@ -59,10 +48,7 @@ _FREE = Statement(
     )
     .values(
         held_until_ms=select(func.coalesce(func.max(quotes.c.expires_at_ms), 0))
-        .where(
-            quotes.c.wallet == names.c.wallet,
-            quotes.c.unique_name == names.c.unique_name,
-        )
+        .where(quotes.c.wallet == names.c.wallet, quotes.c.unique_name == names.c.unique_name)
         .scalar_subquery()
     )
 )
@@ -112,8 +98,7 @@ class Owner(NamedTuple):
 
 async def owner(source: Source, unique_name: str, *, now_ms: int) -> Owner | None:
     """Returns whose the name is; None for a free one, which no project has and no live quote."""
-    row = await source.one(_OWNER, unique_name=unique_name, now_ms=now_ms)
-    return Owner(*row) if row else None
+    return await source.record(Owner, _OWNER, unique_name=unique_name, now_ms=now_ms)
 
 
 async def holds(source: Source, *, wallet: str, now_ms: int, limit: int) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Text,
@@ -9,7 +10,6 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
-    insert,
     literal,
     null,
     or_,
@@ -18,14 +18,98 @@ from sqlalchemy import (
     update,
 )
 
-from moorage.records.deployment import (
-    UNDER_WAY,
-)
+from moorage.records.deployment import UNDER_WAY
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage.apps import names
-from moorage.storage.database import Database, Row, Source, Statement, Transaction
+from moorage.storage.database import (
+    Database,
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    insert_of,
+    is_listed,
+    listed,
+    pattern_of,
+)
 from moorage.storage.money.accounts import unshared
 from moorage.storage.schema import deployments, meters, projects, purses, wallets
+
+_DESCRIBE = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(
+        display_name=func.coalesce(bindparam("new_display_name"), projects.c.display_name),
+        description=func.coalesce(bindparam("new_description"), projects.c.description),
+    )
+)
+_CONFIGURE = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(variables=bindparam("new_variables"), health_path=bindparam("new_health_path"))
+)
+_GIVE_VOLUME = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"), ~projects.c.volume)
+    .values(volume=True, volume_after=projects.c.serving_deployment_id)
+)
+_GIVE_EMPTY_VOLUME = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(volume=True, volume_after=null())
+)
+_CONFIGURE_DEPLOYMENT = Statement(
+    update(deployments)
+    .where(deployments.c.id == bindparam("deployment_id"))
+    .values(variables=bindparam("new_variables"), health_path=bindparam("new_health_path"))
+)
+_FORGET = [
+    Statement(update(table).where(column == bindparam("of_project")).values(variables=""))
+    for table, column in ((projects, projects.c.id), (deployments, deployments.c.project_id))
+]
+
+
+async def describe(
+    tx: Transaction, project_id: str, *, display_name: str | None, description: str | None
+) -> None:
+    """Changes a project's display name and description; None leaves one unchanged."""
+    await tx.execute(
+        _DESCRIBE, project_id=project_id, new_display_name=display_name, new_description=description
+    )
+
+
+async def configure(tx: Transaction, project_id: str, *, variables: str, health_path: str) -> None:
+    """Sets the variables and health path of the project's next deployment."""
+    await tx.execute(
+        _CONFIGURE, project_id=project_id, new_variables=variables, new_health_path=health_path
+    )
+
+
+async def give_volume(tx: Transaction, project_id: str, *, is_empty: bool = False) -> None:
+    """Gives the project a volume, if it has none: what serves now runs on without it.
+
+    It begins with what that has written, unless it `is_empty`.
+    """
+    await tx.execute(_GIVE_EMPTY_VOLUME if is_empty else _GIVE_VOLUME, project_id=project_id)
+
+
+async def configure_deployment(
+    tx: Transaction, deployment_id: str, *, variables: str, health_path: str
+) -> None:
+    """Sets the variables and health path of a deployment that has not been started yet."""
+    await tx.execute(
+        _CONFIGURE_DEPLOYMENT,
+        deployment_id=deployment_id,
+        new_variables=variables,
+        new_health_path=health_path,
+    )
+
+
+async def forget_variables(tx: Transaction, project_id: str) -> None:
+    """Removes the variables of a project and of all its deployments."""
+    for statement in _FORGET:
+        await tx.execute(statement, of_project=project_id)
+
 
 _living = projects.c.deleted_at_ms.is_(None)
 _SET_OF_WALLET = Statement(
@@ -113,7 +197,7 @@ async def not_enforced(db: Database) -> list[str]:
 
 async def all_blocks(db: Database) -> list[Block]:
     """Returns everything that the operator has suspended."""
-    return [Block(*row) for row in await db.all(_ALL)]
+    return await db.records(Block, _ALL)
 
 
 _HOLD = Statement(
@@ -168,7 +252,7 @@ async def release_for_space(tx: Transaction, project_id: str) -> None:
     await tx.execute(_RELEASE, project_id=project_id)
 
 
-_PROJECT = [projects.c[name] for name in Project.__struct_fields__]
+_PROJECT = columns_of(projects, Project)
 
 _BY_ID = Statement(select(*_PROJECT).where(projects.c.id == bindparam("id"), _living))
 _BY_NAME = Statement(
@@ -243,9 +327,7 @@ _FAILED_UNTIL = Statement(
     )
     .order_by(projects.c.created_at_ms, projects.c.id)
 )
-_INSERT_PROJECT = Statement(
-    insert(projects).values({name: bindparam(name) for name in Project.__struct_fields__})
-)
+_INSERT_PROJECT = insert_of(projects, Project)
 _SET_PROJECT_STATUS = Statement(
     update(projects)
     .where(
@@ -277,13 +359,6 @@ _SET_PAUSED = Statement(
     update(projects)
     .where(projects.c.id == bindparam("project_id"))
     .values(paused_at_ms=bindparam("at_ms"))
-)
-_PAUSED_AND_RESUMED = Statement(
-    select(*_PROJECT).where(
-        _living,
-        projects.c.paused_at_ms.is_not(None),
-        projects.c.status.not_in([ProjectStatus.SUSPENDED.value, ProjectStatus.DELETING.value]),
-    )
 )
 _FALL_ASLEEP = Statement(
     update(projects)
@@ -338,12 +413,12 @@ _SET_DELETED = Statement(
 
 async def by_id(source: Source, project_id: str) -> Project | None:
     """A project that is not deleted."""
-    return _project(await source.one(_BY_ID, id=project_id))
+    return await source.record(Project, _BY_ID, id=project_id)
 
 
 async def by_name(source: Source, unique_name: str) -> Project | None:
     """The project that has this name."""
-    return _project(await source.one(_BY_NAME, unique_name=unique_name))
+    return await source.record(Project, _BY_NAME, unique_name=unique_name)
 
 
 async def is_deleted(db: Database, project_id: str) -> bool:
@@ -353,12 +428,12 @@ async def is_deleted(db: Database, project_id: str) -> bool:
 
 async def of_wallet(source: Source, wallet: str) -> list[Project]:
     """The wallet's projects, oldest first."""
-    return [of_row(row) for row in await source.all(_OF_WALLET, wallet=wallet)]
+    return await source.records(Project, _OF_WALLET, wallet=wallet)
 
 
 async def awake(source: Source) -> list[Project]:
     """Every project that is neither deleted nor asleep."""
-    return [of_row(row) for row in await source.all(_AWAKE)]
+    return await source.records(Project, _AWAKE)
 
 
 async def sleeping(source: Source) -> dict[str, str]:
@@ -368,39 +443,35 @@ async def sleeping(source: Source) -> dict[str, str]:
 
 async def suspended_of_wallet(source: Source, wallet: str) -> list[Project]:
     """Returns the projects that a wallet's credits would resume, the longest suspended first."""
-    return [of_row(row) for row in await source.all(_SUSPENDED_OF_WALLET, wallet=wallet)]
+    return await source.records(Project, _SUSPENDED_OF_WALLET, wallet=wallet)
 
 
 async def suspended_alone(source: Source, project_id: str) -> list[Project]:
     """Returns a project if credits of its own would resume it."""
-    return [of_row(row) for row in await source.all(_SUSPENDED_ALONE, project_id=project_id)]
+    return await source.records(Project, _SUSPENDED_ALONE, project_id=project_id)
 
 
 async def suspended_until(db: Database, *, until_ms: int) -> list[Project]:
     """Returns projects out of credits, or paused, since `until_ms`, in billed time, or longer."""
-    return [of_row(row) for row in await db.all(_SUSPENDED_UNTIL, until_ms=until_ms)]
+    return await db.records(Project, _SUSPENDED_UNTIL, until_ms=until_ms)
 
 
 async def failed_until(db: Database, *, until_ms: int) -> list[Project]:
     """Returns projects that never served and whose last deployment failed by `until_ms`."""
-    return [of_row(row) for row in await db.all(_FAILED_UNTIL, until_ms=until_ms)]
+    return await db.records(Project, _FAILED_UNTIL, until_ms=until_ms)
 
 
 async def sharing_credits(source: Source, wallet: str) -> int:
     """Returns how many projects share the wallet's credits: the contract's `active_projects`."""
-    row = await source.one(_SHARING, wallet=wallet)
-    return int(row[0]) if row else 0
+    return await source.number(_SHARING, wallet=wallet)
 
 
 async def add(tx: Transaction, project: Project) -> None:
     """Stores a new project. Raises UniqueViolation when the name is taken."""
     await names.take(
-        tx,
-        wallet=project.wallet,
-        unique_name=project.unique_name,
-        now_ms=project.created_at_ms,
+        tx, wallet=project.wallet, unique_name=project.unique_name, now_ms=project.created_at_ms
     )
-    await tx.execute(_INSERT_PROJECT, **_fields(project))
+    await tx.execute(_INSERT_PROJECT, **msgspec.structs.asdict(project))
 
 
 async def set_status(tx: Transaction, project_id: str, status: ProjectStatus) -> bool:
@@ -416,11 +487,6 @@ async def suspend(tx: Transaction, project_id: str, *, at_ms: int) -> None:
 async def set_paused(tx: Transaction, project_id: str, *, at_ms: int | None) -> None:
     """Notes since when its owner has a project paused; None: no longer."""
     await tx.execute(_SET_PAUSED, project_id=project_id, at_ms=at_ms)
-
-
-async def paused_and_resumed(source: Source) -> list[Project]:
-    """Returns paused projects that were resumed all the same, by a gateway of before pauses."""
-    return [of_row(row) for row in await source.all(_PAUSED_AND_RESUMED)]
 
 
 async def fall_asleep(tx: Transaction, project_id: str, *, serving: str, at_ms: int) -> bool:
@@ -443,12 +509,12 @@ async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> b
 
 async def served(source: Source) -> list[Project]:
     """Returns the projects that serve or have served, also asleep or suspended."""
-    return [of_row(row) for row in await source.all(_SERVED)]
+    return await source.records(Project, _SERVED)
 
 
 async def uncertified(source: Source) -> list[Project]:
     """Returns the projects that are served over plain HTTP, as they have no certificate."""
-    return [of_row(row) for row in await source.all(_UNCERTIFIED)]
+    return await source.records(Project, _UNCERTIFIED)
 
 
 async def set_uncertified(tx: Transaction, project_id: str, *, since_ms: int | None) -> None:
@@ -464,28 +530,11 @@ async def set_deleted(tx: Transaction, project_id: str, *, at_ms: int) -> bool:
     return True
 
 
-def _fields(record: Project) -> dict[str, int | str | None]:
-    return {name: getattr(record, name) for name in record.__struct_fields__}
-
-
-def _project(row: Row | None) -> Project | None:
-    return of_row(row) if row else None
-
-
-def of_row(row: Row) -> Project:
-    """Returns the project whose columns a row holds, in the order of its fields."""
-    fields = dict(zip(Project.__struct_fields__, row, strict=True))
-    return Project(
-        **fields | {"status": ProjectStatus(fields["status"]), "volume": bool(fields["volume"])}
-    )
-
-
-MAX_IDS = 100
 """How many ids one query takes."""
 
 
 class ProjectQuery(NamedTuple):
-    """Which projects of a wallet are looked for; by itself all of them."""
+    """Which projects of a wallet are listed; by itself all of them."""
 
     wallet: str
     text: str = ""  # a part of the name or the title
@@ -520,20 +569,18 @@ _wanted = (
         _holds(projects.c.display_name),
     ),
 )
-_id_names = [f"id_{number}" for number in range(MAX_IDS)]
-_has_id = projects.c.id.in_([bindparam(name, type_=Text) for name in _id_names])
+_has_id = is_listed(projects.c.id)
 _comes_before = or_(
     projects.c.created_at_ms < bindparam("before_ms"),
     and_(
-        projects.c.created_at_ms == bindparam("before_ms"),
-        projects.c.id < bindparam("before_id"),
+        projects.c.created_at_ms == bindparam("before_ms"), projects.c.id < bindparam("before_id")
     ),
 )
 
 
 def _page(*narrowed: ColumnElement[bool]) -> Statement:
     return Statement(
-        select(*(projects.c[name] for name in Project.__struct_fields__))
+        select(*columns_of(projects, Project))
         .where(*_wanted, *narrowed, _comes_before)
         .order_by(projects.c.created_at_ms.desc(), projects.c.id.desc())
         .limit(bindparam("limit"))
@@ -552,25 +599,27 @@ async def project_page(
     source: Source, query: ProjectQuery, *, before: Place = NEWEST, limit: int
 ) -> list[Project]:
     """Returns the newest `limit` of the projects that come before a place, oldest first."""
-    rows = await source.all(
+    found = await source.records(
+        Project,
         _PAGE_OF_IDS if query.ids else _PAGE,
         before_ms=before.created_at_ms,
         before_id=before.id,
         limit=limit,
         **_values(query),
     )
-    return [of_row(row) for row in reversed(rows)]
+    return found[::-1]
 
 
 async def count_projects(source: Source, query: ProjectQuery) -> int:
     """Returns how many projects a query finds on all pages."""
-    row = await source.one(_COUNT_OF_IDS if query.ids else _COUNT, **_values(query))
-    return int(row[0]) if row else 0
+    return await source.number(_COUNT_OF_IDS if query.ids else _COUNT, **_values(query))
 
 
 def _values(query: ProjectQuery) -> dict[str, Any]:
-    escaped = query.text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-    ids: dict[str, str | None] = {}
-    if query.ids:
-        ids = dict.fromkeys(_id_names) | dict(zip(_id_names, query.ids, strict=False))
-    return {"wallet": query.wallet, "status": query.status, "pattern": f"%{escaped}%", **ids}
+    ids = listed(query.ids) if query.ids else {}
+    return {
+        "wallet": query.wallet,
+        "status": query.status,
+        "pattern": pattern_of(query.text),
+        **ids,
+    }

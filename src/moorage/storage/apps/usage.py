@@ -26,7 +26,13 @@ from moorage.records.usage import (
     UsageHour,
     UsageSpan,
 )
-from moorage.storage.database import Source, Statement, Transaction, struct_of
+from moorage.storage.database import (
+    Source,
+    Statement,
+    Transaction,
+    insert_of,
+    record_of,
+)
 from moorage.storage.schema import (
     access_log_position,
     deployments,
@@ -60,7 +66,7 @@ class _Sums(Generic[_Kind]):
             )
             for columns in (_SAMPLED, _VISITED)
         }
-        self.insert = Statement(insert(table).values({name: bindparam(name) for name in names}))
+        self.insert = insert_of(table, kind)
         self.between = Statement(
             select(*(table.c[name] for name in names))
             .where(
@@ -166,13 +172,12 @@ async def _between(
 ) -> list[_Kind]:
     times = {"from_ms": from_ms, "until_ms": until_ms}
     rows = await source.all(sums.between, project_id=project_id, **times)
-    return [struct_of(sums.kind, row) for row in rows]
+    return [record_of(sums.kind, row) for row in rows]
 
 
 async def requests(source: Source, project_id: str) -> int:
     """Returns how many requests of a project are counted in all hours that are kept."""
-    row = await source.one(_REQUESTS, project_id=project_id)
-    return int(row[0] or 0) if row else 0
+    return await source.number(_REQUESTS, project_id=project_id)
 
 
 async def purge(tx: Transaction, *, hours_before_ms: int, spans_before_ms: int) -> None:
@@ -183,8 +188,7 @@ async def purge(tx: Transaction, *, hours_before_ms: int, spans_before_ms: int) 
 
 async def position(source: Source, number: int) -> Position | None:
     """Returns how far the access log with this number was counted; None before the first time."""
-    row = await source.one(_POSITION, number=number)
-    return None if row is None else struct_of(Position, row)
+    return await source.record(Position, _POSITION, number=number)
 
 
 async def set_position(tx: Transaction, position: Position, number: int) -> None:
@@ -225,5 +229,4 @@ async def load(source: Source, deployment_id: str) -> Load | None:
 
 async def project_of(source: Source, deployment_id: str) -> str | None:
     """Returns the project that a deployment belongs to."""
-    row = await source.one(_PROJECT_OF, deployment_id=deployment_id)
-    return None if row is None else str(row[0])
+    return await source.value(_PROJECT_OF, deployment_id=deployment_id)

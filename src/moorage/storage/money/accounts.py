@@ -55,12 +55,7 @@ class Purse(NamedTuple):
     shared: bool  # whether its project burns its wallet's credits instead
 
 
-_COLUMNS = (
-    purses.c.project_id,
-    purses.c.wallet,
-    purses.c.balance_micro_usd,
-    purses.c.shared,
-)
+_COLUMNS = (purses.c.project_id, purses.c.wallet, purses.c.balance_micro_usd, purses.c.shared)
 _this = purses.c.project_id == bindparam("purse")
 _ONE = Statement(select(*_COLUMNS).where(_this))
 _OF_WALLET = Statement(
@@ -115,23 +110,22 @@ def unshared(project_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 async def purse(source: Source, project_id: str) -> Purse | None:
     """Returns the purse of a project, if it ever had one."""
-    row = await source.one(_ONE, purse=project_id)
-    return _purse(row) if row else None
+    return await source.record(Purse, _ONE, purse=project_id)
 
 
 async def purses_of_wallet(source: Source, wallet: str) -> list[Purse]:
     """Returns the purses that a wallet's projects ever had, the oldest first."""
-    return [_purse(row) for row in await source.all(_OF_WALLET, of_wallet=wallet)]
+    return await source.records(Purse, _OF_WALLET, of_wallet=wallet)
 
 
 async def every_purse(source: Source) -> list[Purse]:
     """Returns every purse that there ever was."""
-    return [_purse(row) for row in await source.all(_EVERY)]
+    return await source.records(Purse, _EVERY)
 
 
 async def purses_left_behind(source: Source, *, before_ms: int) -> list[Purse]:
     """Returns purses with credits of deleted projects, and of none that came since `before_ms`."""
-    return [_purse(row) for row in await source.all(_LEFT_BEHIND, before_ms=before_ms)]
+    return await source.records(Purse, _LEFT_BEHIND, before_ms=before_ms)
 
 
 async def open_purse(tx: Transaction, project_id: str, *, wallet: str, now_ms: int) -> None:
@@ -159,7 +153,7 @@ async def purse_filled_by(
     amount_atomic: str,
 ) -> str | None:
     """Returns the project whose purse a transfer fills, as its authorization was sent for that."""
-    row = await source.one(
+    return await source.value(
         _FILLED_BY,
         of_chain=chain_id,
         of_hash=tx_hash,
@@ -167,12 +161,6 @@ async def purse_filled_by(
         token_address=token_address,
         amount_atomic=amount_atomic,
     )
-    return row[0] if row else None
-
-
-def _purse(row: Row) -> Purse:
-    project_id, wallet, balance, shared = row
-    return Purse(project_id, wallet, MicroUsd(balance), bool(shared))
 
 
 # After this, a posting's id has the 36 characters of a run interval's or a build's id.
@@ -223,8 +211,7 @@ async def statement_page(
     source: Source, *, account: str, before: int, limit: int
 ) -> list[StatementEntry]:
     """Returns at most `limit` entries of an account before a place, the newest first."""
-    rows = await source.all(_PAGE, account=account, before=before, limit=limit)
-    return [StatementEntry(*row) for row in rows]
+    return await source.records(StatementEntry, _PAGE, account=account, before=before, limit=limit)
 
 
 _PURSE = "project:"
@@ -335,6 +322,24 @@ def _statements(holder: str) -> tuple[_Balances, str]:
     return (_OF_WALLETS, holder) if project_id is None else (_OF_PURSES, project_id)
 
 
+class HolderQuery(NamedTuple):
+    """A query of what a wallet has, with the parameter `wallet`; that of a purse, with `purse`."""
+
+    of_wallet: Statement
+    of_purse: Statement
+
+    async def all(self, source: Source, holder: str) -> list[Row]:
+        """Returns the rows of a holder."""
+        project_id = purse_in(holder)
+        if project_id is None:
+            return await source.all(self.of_wallet, wallet=holder)
+        return await source.all(self.of_purse, purse=project_id)
+
+    async def number(self, source: Source, holder: str) -> int:
+        """Returns the sum of a holder."""
+        return int((await self.all(source, holder))[0][0])
+
+
 async def balance(source: Source, holder: str) -> MicroUsd:
     """Returns the holder's balance; that of an unknown one is 0."""
     return (await balance_and_warning(source, holder))[0]
@@ -424,10 +429,15 @@ async def entries_after(
 
     With an empty `wallet`, those of all wallets.
     """
-    rows = await tx.all(
-        _EXPORT, after=place, since_ms=since_ms, until_ms=until_ms, wallet=wallet, limit=limit
+    return await tx.records(
+        LedgerEntry,
+        _EXPORT,
+        after=place,
+        since_ms=since_ms,
+        until_ms=until_ms,
+        wallet=wallet,
+        limit=limit,
     )
-    return [LedgerEntry(*row) for row in rows]
 
 
 async def add_postings(
@@ -440,8 +450,7 @@ async def add_postings(
     for of_accounts in amounts.values():
         _require_balance(of_accounts)
     await tx.execute_many(
-        _ADD_POSTING,
-        [{"id": posting_id, "kind": kind, "now_ms": now_ms} for posting_id in amounts],
+        _ADD_POSTING, [{"id": posting_id, "kind": kind, "now_ms": now_ms} for posting_id in amounts]
     )
     await tx.execute_many(
         _ADD_ENTRY,
@@ -466,11 +475,9 @@ async def set_warned(tx: Transaction, holder: str, hours: int | None) -> None:
 
 async def sum_of_entries(db: Database) -> int:
     """Returns the sum of the whole ledger, which is zero at every commit."""
-    row = await db.one(_SUM_OF_ENTRIES)
-    return int(row[0]) if row else 0
+    return await db.number(_SUM_OF_ENTRIES)
 
 
 async def sum_of_account(db: Database, account: str) -> int:
     """Returns the sum of an account's entries."""
-    row = await db.one(_SUM_OF_ACCOUNT, account=account)
-    return int(row[0]) if row else 0
+    return await db.number(_SUM_OF_ACCOUNT, account=account)

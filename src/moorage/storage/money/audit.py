@@ -3,38 +3,18 @@
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import (
-    BindParameter,
-    Table,
-    and_,
-    bindparam,
-    exists,
-    func,
-    literal,
-    or_,
-    select,
-    text,
-)
+from sqlalchemy import BindParameter, and_, bindparam, exists, func, literal, select, text
 
 from moorage.money import MicroUsd
-from moorage.records.payments import (
-    UNFINISHED,
-    Cursor,
-    Finality,
-    Payment,
-    PaymentStatus,
-    Quote,
-    Refund,
-    RefundStatus,
-    SettlementStatus,
-)
-from moorage.storage.database import Record, Statement, Transaction, struct_of, substring
+from moorage.records.payments import Cursor, Payment, PaymentStatus, Quote, Refund, SettlementStatus
+from moorage.storage.database import Statement, Transaction, columns_of, substring
 from moorage.storage.money import accounts, grants, marks
 from moorage.storage.money.accounts import Purse
 from moorage.storage.money.billing import BuildRun
 from moorage.storage.money.grants import Grant
 from moorage.storage.money.payments import every as every_payment
 from moorage.storage.money.refunds import every as every_refund
+from moorage.storage.money.refunds import not_final
 from moorage.storage.schema import (
     build_runs,
     entries,
@@ -52,18 +32,6 @@ from moorage.storage.schema import (
     settlements,
     wallets,
 )
-
-
-class PricedInterval(NamedTuple):
-    """A run interval, with the price it began with and its project's price."""
-
-    id: str
-    project_id: str
-    started_at_ms: int
-    charged_until_ms: int
-    is_open: bool
-    began_with_micro_usd: int | None  # None for rows older than this column
-    monthly_price_micro_usd: int
 
 
 class CreditedSettlement(NamedTuple):
@@ -84,24 +52,9 @@ _UNBILLED = Statement(
         ~exists().where(run_intervals.c.project_id == projects.c.id, _is_open),
     )
 )
-_AUDIT_STATES_INTERVALS = Statement(
-    select(
-        run_intervals.c.id,
-        projects.c.id,
-        run_intervals.c.started_at_ms,
-        run_intervals.c.charged_until_ms,
-        _is_open,
-        run_intervals.c.monthly_price_micro_usd,
-        projects.c.monthly_price_micro_usd,
-    )
-    .join(projects, projects.c.id == run_intervals.c.project_id)
-    .order_by(run_intervals.c.started_at_ms)
-)
 _NEW_PRICES = Statement(
     select(
-        price_changes.c.project_id,
-        price_changes.c.applied_at_ms,
-        price_changes.c.after_micro_usd,
+        price_changes.c.project_id, price_changes.c.applied_at_ms, price_changes.c.after_micro_usd
     ).where(price_changes.c.applied_at_ms.is_not(None))
 )
 _BILLED_UP_TO = Statement(select(func.max(meters.c.billed_ms)))
@@ -127,31 +80,8 @@ _CREDITED = Statement(
         payments.c.status != PaymentStatus.REVERSED,
     )
 )
-_OPEN_REFUNDS = Statement(
-    select(refunds.c.id, refunds.c.created_at_ms).where(
-        or_(
-            refunds.c.status.in_(UNFINISHED),
-            and_(
-                refunds.c.status == RefundStatus.REFUNDED,
-                refunds.c.finality == Finality.PROVISIONAL,
-            ),
-        )
-    )
-)
-_MISSING_USES = Statement(
-    select(payments.c.chain_id, payments.c.tx_hash, payments.c.log_index, payments.c.used_for)
-    .where(
-        payments.c.used_for.is_not(None),
-        ~exists().where(
-            payment_uses.c.chain_id == payments.c.chain_id,
-            payment_uses.c.tx_hash == payments.c.tx_hash,
-            payment_uses.c.wallet == payments.c.payer,
-            func.coalesce(payment_uses.c.deployment_id, "") == payments.c.used_for,
-        ),
-    )
-    .order_by(payments.c.chain_id, payments.c.tx_hash, payments.c.log_index)
-)
-_QUOTES = Statement(select(*(quotes.c[name] for name in Quote.__struct_fields__)))
+_OPEN_REFUNDS = Statement(select(refunds.c.id, refunds.c.created_at_ms).where(not_final))
+_QUOTES = Statement(select(*columns_of(quotes, Quote)))
 _PAID = Statement(
     select(payments.c.payer, func.sum(payments.c.credited_micro_usd)).group_by(payments.c.payer)
 )
@@ -169,12 +99,7 @@ _UNTOLD = Statement(
 
 async def unbilled(tx: Transaction) -> list[str]:
     """Returns projects that serve and are not billed."""
-    return [project_id for (project_id,) in await tx.all(_UNBILLED)]
-
-
-async def priced_intervals(tx: Transaction) -> list[PricedInterval]:
-    """Returns every run interval, the earliest first."""
-    return [PricedInterval(*row) for row in await tx.all(_AUDIT_STATES_INTERVALS)]
+    return await tx.values(_UNBILLED)
 
 
 async def new_prices(tx: Transaction) -> list[tuple[str, int, int]]:
@@ -184,8 +109,7 @@ async def new_prices(tx: Transaction) -> list[tuple[str, int, int]]:
 
 async def billed_up_to(tx: Transaction) -> int | None:
     """Returns the furthest billed time that a gateway has recorded."""
-    row = await tx.one(_BILLED_UP_TO)
-    return row[0] if row else None
+    return await tx.value(_BILLED_UP_TO)
 
 
 async def unresolved(tx: Transaction) -> list[tuple[str, int]]:
@@ -195,7 +119,7 @@ async def unresolved(tx: Transaction) -> list[tuple[str, int]]:
 
 async def credited_settlements(tx: Transaction) -> list[CreditedSettlement]:
     """Returns settlements that are not `settled`, although their own transaction is credited."""
-    return [CreditedSettlement(*row) for row in await tx.all(_CREDITED)]
+    return await tx.records(CreditedSettlement, _CREDITED)
 
 
 async def open_refunds(tx: Transaction) -> list[tuple[str, int]]:
@@ -205,7 +129,7 @@ async def open_refunds(tx: Transaction) -> list[tuple[str, int]]:
 
 async def all_quotes(tx: Transaction) -> list[Quote]:
     """Returns every stored quote."""
-    return [Quote(*row) for row in await tx.all(_QUOTES)]
+    return await tx.records(Quote, _QUOTES)
 
 
 async def paid_by_wallet(tx: Transaction) -> dict[str, int]:
@@ -213,17 +137,9 @@ async def paid_by_wallet(tx: Transaction) -> dict[str, int]:
     return dict(await tx.all(_PAID))
 
 
-async def missing_uses(tx: Transaction) -> list[tuple[str, str]]:
-    """Returns payments that were used, without the row that says for what: which, and for what."""
-    return [
-        (f"{chain_id}:{tx_hash}:{log_index}", used_for)
-        for chain_id, tx_hash, log_index, used_for in await tx.all(_MISSING_USES)
-    ]
-
-
 async def untold_releases(tx: Transaction, *, since_ms: int) -> list[str]:
     """Returns postings after `since_ms` that released a held payment without an event."""
-    return [posting_id for (posting_id,) in await tx.all(_UNTOLD, since_ms=since_ms)]
+    return await tx.values(_UNTOLD, since_ms=since_ms)
 
 
 _UUID_CHARACTERS = 36
@@ -247,6 +163,7 @@ class BilledInterval(msgspec.Struct, frozen=True):
     ended_at_ms: int | None
     charged_until_ms: int
     charged_micro_usd: MicroUsd
+    project_price_micro_usd: MicroUsd  # that its project costs a month now
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -336,12 +253,15 @@ _INTERVALS = Statement(
         run_intervals.c.id,
         projects.c.wallet,
         projects.c.id,
-        func.coalesce(run_intervals.c.monthly_price_micro_usd, projects.c.monthly_price_micro_usd),
+        run_intervals.c.monthly_price_micro_usd,
         run_intervals.c.started_at_ms,
         run_intervals.c.ended_at_ms,
         run_intervals.c.charged_until_ms,
         run_intervals.c.charged_micro_usd,
-    ).join(projects, projects.c.id == run_intervals.c.project_id)
+        projects.c.monthly_price_micro_usd,
+    )
+    .join(projects, projects.c.id == run_intervals.c.project_id)
+    .order_by(run_intervals.c.started_at_ms)
 )
 _HISTORY = Statement(
     select(entries.c.posting_id, _amount)
@@ -350,18 +270,14 @@ _HISTORY = Statement(
 )
 
 
-def _every(kind: type[msgspec.Struct], table: Table) -> Statement:
-    return Statement(select(*(table.c[name] for name in kind.__struct_fields__)))
-
-
 _REFUND_TRANSACTIONS = Statement(
     select(
         relay_transactions.c.subject_id, relay_transactions.c.tx_hash, relay_transactions.c.sender
     ).join(refunds, refunds.c.id == relay_transactions.c.subject_id)
 )
-_BUILDS = _every(BuildRun, build_runs)
-_SETTLEMENTS = _every(Settled, settlements)
-_USES = _every(Use, payment_uses)
+_BUILDS = Statement(select(*columns_of(build_runs, BuildRun)))
+_SETTLEMENTS = Statement(select(*columns_of(settlements, Settled)))
+_USES = Statement(select(*columns_of(payment_uses, Use)))
 
 
 async def books(tx: Transaction) -> Books:
@@ -372,18 +288,23 @@ async def books(tx: Transaction) -> Books:
         balances=dict(await tx.all(_BALANCES)),
         purses=tuple(await accounts.every_purse(tx)),
         postings=await _postings(tx),
-        intervals=await _rows(tx, _INTERVALS, BilledInterval),
-        builds=await _rows(tx, _BUILDS, BuildRun),
+        intervals=tuple(await billed_intervals(tx)),
+        builds=tuple(await tx.records(BuildRun, _BUILDS)),
         built=await _by_name(tx, _BUILT),
         burned=await _by_name(tx, _BURNED),
         payments=await every_payment(tx),
         refunds=await every_refund(tx),
-        refund_transactions=await _rows(tx, _REFUND_TRANSACTIONS, RefundTransaction),
+        refund_transactions=tuple(await tx.records(RefundTransaction, _REFUND_TRANSACTIONS)),
         grants=await grants.every(tx),
-        settlements=await _rows(tx, _SETTLEMENTS, Settled),
-        uses=await _rows(tx, _USES, Use),
+        settlements=tuple(await tx.records(Settled, _SETTLEMENTS)),
+        uses=tuple(await tx.records(Use, _USES)),
         cursors=tuple(await marks.searches(tx)),
     )
+
+
+async def billed_intervals(tx: Transaction) -> list[BilledInterval]:
+    """Returns every run interval, the earliest first."""
+    return await tx.records(BilledInterval, _INTERVALS)
 
 
 async def history(tx: Transaction, account: str) -> list[tuple[str, int]]:
@@ -404,7 +325,3 @@ async def _postings(tx: Transaction) -> tuple[Posting, ...]:
     for posting_id, account, amount in await tx.all(_POSTINGS):
         amounts.setdefault(posting_id, {})[account] = amount
     return tuple(Posting(posting_id, parts) for posting_id, parts in amounts.items())
-
-
-async def _rows(tx: Transaction, statement: Statement, kind: type[Record]) -> tuple[Record, ...]:
-    return tuple(struct_of(kind, row) for row in await tx.all(statement))

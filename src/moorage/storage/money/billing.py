@@ -8,8 +8,15 @@ from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 
 from moorage.money import NOTHING, MicroUsd
 from moorage.records.project import SHARING_STATUSES
-from moorage.storage.database import Source, Statement, Transaction, Upsert, struct_of
-from moorage.storage.money.accounts import purse_in, purse_of, unshared
+from moorage.storage.database import (
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    insert_of,
+    upsert_of,
+)
+from moorage.storage.money.accounts import HolderQuery, purse_in, purse_of, unshared
 from moorage.storage.schema import build_runs, meters, projects, purses, run_intervals
 
 
@@ -27,9 +34,7 @@ class BuildRun(msgspec.Struct, frozen=True):
     charged_micro_usd: MicroUsd = NOTHING
 
 
-_ADD = Statement(
-    insert(build_runs).values({name: bindparam(name) for name in BuildRun.__struct_fields__})
-)
+_ADD = insert_of(build_runs, BuildRun)
 _BOOK = Statement(
     update(build_runs)
     .where(build_runs.c.id == bindparam("run_id"))
@@ -38,12 +43,10 @@ _BOOK = Statement(
     )
 )
 _ONE = Statement(
-    select(*(build_runs.c[name] for name in BuildRun.__struct_fields__)).where(
-        build_runs.c.id == bindparam("run_id")
-    )
+    select(*columns_of(build_runs, BuildRun)).where(build_runs.c.id == bindparam("run_id"))
 )
 _LAST_OF = Statement(
-    select(*(build_runs.c[name] for name in BuildRun.__struct_fields__))
+    select(*columns_of(build_runs, BuildRun))
     .where(
         build_runs.c.wallet == bindparam("wallet"),
         build_runs.c.deployment_id == bindparam("deployment_id"),
@@ -52,18 +55,20 @@ _LAST_OF = Statement(
     .limit(1)
 )
 _free = func.coalesce(func.sum(build_runs.c.ran_ms - build_runs.c.billed_ms), 0)
-_FREE_OF_WALLET = Statement(
-    select(_free)
-    .outerjoin(purses, unshared(build_runs.c.project_id))
-    .where(build_runs.c.wallet == bindparam("wallet"), purses.c.project_id.is_(None))
-)
-_FREE_OF_PURSE = Statement(
-    select(_free)
-    .join(purses, unshared(build_runs.c.project_id))
-    .where(
-        purses.c.project_id == bindparam("purse"),
-        build_runs.c.wallet == purses.c.wallet,  # which has an index
-    )
+_FREE = HolderQuery(
+    Statement(
+        select(_free)
+        .outerjoin(purses, unshared(build_runs.c.project_id))
+        .where(build_runs.c.wallet == bindparam("wallet"), purses.c.project_id.is_(None))
+    ),
+    Statement(
+        select(_free)
+        .join(purses, unshared(build_runs.c.project_id))
+        .where(
+            purses.c.project_id == bindparam("purse"),
+            build_runs.c.wallet == purses.c.wallet,  # which has an index
+        )
+    ),
 )
 
 
@@ -81,14 +86,12 @@ async def book_build(tx: Transaction, run: BuildRun) -> None:
 
 async def build(source: Source, run_id: str) -> BuildRun | None:
     """Returns a build run, if it is stored."""
-    row = await source.one(_ONE, run_id=run_id)
-    return struct_of(BuildRun, row) if row else None
+    return await source.record(BuildRun, _ONE, run_id=run_id)
 
 
 async def last_build_of(source: Source, deployment_id: str, *, wallet: str) -> BuildRun | None:
     """Returns the last build run of a deployment of this wallet, if it was ever built."""
-    row = await source.one(_LAST_OF, deployment_id=deployment_id, wallet=wallet)
-    return struct_of(BuildRun, row) if row else None
+    return await source.record(BuildRun, _LAST_OF, deployment_id=deployment_id, wallet=wallet)
 
 
 async def free_ms(source: Source, holder: str) -> int:
@@ -96,12 +99,7 @@ async def free_ms(source: Source, holder: str) -> int:
 
     Those of a project with a purse of its own count for that, not for its wallet.
     """
-    project_id = purse_in(holder)
-    if project_id is None:
-        row = await source.one(_FREE_OF_WALLET, wallet=holder)
-    else:
-        row = await source.one(_FREE_OF_PURSE, purse=project_id)
-    return int(row[0]) if row else 0
+    return await _FREE.number(source, holder)
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -112,27 +110,19 @@ class Reading(msgspec.Struct, frozen=True):
     boot_id: str
 
 
-_FIELDS = Reading.__struct_fields__
 _LAST = Statement(
-    select(*(meters.c[name] for name in _FIELDS))
+    select(*columns_of(meters, Reading))
     .order_by(
         case((meters.c.gateway == bindparam("gateway"), 0), else_=1), meters.c.billed_ms.desc()
     )
     .limit(1)
 )
-_NOTE = Statement(
-    Upsert(
-        table=meters,
-        values={name: bindparam(name) for name in ("gateway", *_FIELDS)},
-        replaced=_FIELDS,
-    )
-)
+_NOTE = upsert_of(meters)
 
 
 async def last_reading(source: Source, gateway: str) -> Reading | None:
     """Returns a gateway's last reading, or, if it has none, the furthest of any gateway."""
-    row = await source.one(_LAST, gateway=gateway)
-    return Reading(*row) if row else None
+    return await source.record(Reading, _LAST, gateway=gateway)
 
 
 async def note_reading(tx: Transaction, gateway: str, reading: Reading) -> None:
@@ -210,8 +200,10 @@ _commitments = (
     .outerjoin(purses, unshared(projects.c.id))
     .where(or_(_shares, run_intervals.c.id.is_not(None)))
 )
-_OF_WALLET = Statement(_commitments.where(projects.c.wallet == bindparam("wallet"), _from_wallet))
-_OF_PURSE = Statement(_commitments.where(projects.c.id == bindparam("purse")))
+_COMMITTED = HolderQuery(
+    Statement(_commitments.where(projects.c.wallet == bindparam("wallet"), _from_wallet)),
+    Statement(_commitments.where(projects.c.id == bindparam("purse"))),
+)
 _EVERY_OPEN = Statement(_joined.where(_open))
 _a_month = (
     select(func.coalesce(func.sum(projects.c.monthly_price_micro_usd), 0))
@@ -219,10 +211,10 @@ _a_month = (
     .outerjoin(purses, unshared(projects.c.id))
     .where(_open)
 )
-_A_MONTH_OF_WALLET = Statement(
-    _a_month.where(projects.c.wallet == bindparam("wallet"), _from_wallet)
+_A_MONTH = HolderQuery(
+    Statement(_a_month.where(projects.c.wallet == bindparam("wallet"), _from_wallet)),
+    Statement(_a_month.where(projects.c.id == bindparam("purse"))),
 )
-_A_MONTH_OF_PURSE = Statement(_a_month.where(projects.c.id == bindparam("purse")))
 _SERVING_OPEN = Statement(
     select(run_intervals.c.id, projects.c.serving_deployment_id)
     .join_from(run_intervals, projects)
@@ -269,19 +261,17 @@ _CLOSE = Statement(
 
 async def due(source: Source, *, charged_before_ms: int, limit: int) -> list[RunInterval]:
     """Returns at most `limit` open intervals charged up to this time or earlier, earliest first."""
-    rows = await source.all(_DUE, before_ms=charged_before_ms, limit=limit)
-    return [RunInterval(*row) for row in rows]
+    return await source.records(RunInterval, _DUE, before_ms=charged_before_ms, limit=limit)
 
 
 async def open_of(source: Source, project_id: str) -> RunInterval | None:
     """Returns the project's open interval; None when it is not being billed."""
-    row = await source.one(_OPEN_OF, project_id=project_id)
-    return RunInterval(*row) if row else None
+    return await source.record(RunInterval, _OPEN_OF, project_id=project_id)
 
 
 async def open_of_wallet(source: Source, wallet: str) -> list[RunInterval]:
     """Returns the open intervals of all projects that live from a wallet's credits."""
-    return [RunInterval(*row) for row in await source.all(_OPEN_OF_WALLET, wallet=wallet)]
+    return await source.records(RunInterval, _OPEN_OF_WALLET, wallet=wallet)
 
 
 async def open_of_holder(source: Source, holder: str) -> list[RunInterval]:
@@ -295,11 +285,7 @@ async def open_of_holder(source: Source, holder: str) -> list[RunInterval]:
 
 async def of_holder(source: Source, holder: str) -> Commitments:
     """Returns what a holder's projects cost, whether they are billed yet or not."""
-    project_id = purse_in(holder)
-    if project_id is None:
-        rows = await source.all(_OF_WALLET, wallet=holder)
-    else:
-        rows = await source.all(_OF_PURSE, purse=project_id)
+    rows = await _COMMITTED.all(source, holder)
     return Commitments(
         sharing=[MicroUsd(price) for price, shares, *_ in rows if shares],
         burning=[RunInterval(*interval) for _, _, *interval in rows if interval[0] is not None],
@@ -308,17 +294,12 @@ async def of_holder(source: Source, holder: str) -> Commitments:
 
 async def every_open(source: Source) -> list[RunInterval]:
     """Returns the open intervals of all wallets."""
-    return [RunInterval(*row) for row in await source.all(_EVERY_OPEN)]
+    return await source.records(RunInterval, _EVERY_OPEN)
 
 
 async def a_month_of_holder(tx: Transaction, holder: str) -> MicroUsd:
     """Returns the monthly price of all projects that burn a holder's credits."""
-    project_id = purse_in(holder)
-    if project_id is None:
-        row = await tx.one(_A_MONTH_OF_WALLET, wallet=holder)
-    else:
-        row = await tx.one(_A_MONTH_OF_PURSE, purse=project_id)
-    return MicroUsd(row[0] if row else 0)
+    return MicroUsd(await _A_MONTH.number(tx, holder))
 
 
 async def open_interval(tx: Transaction, *, interval_id: str, project_id: str, at_ms: int) -> None:

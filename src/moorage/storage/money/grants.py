@@ -1,10 +1,10 @@
 """Queries over credits that the operator gave by hand."""
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Source, Statement, Transaction, struct_of
+from moorage.storage.database import Source, Statement, Transaction, columns_of, insert_of
 from moorage.storage.schema import grants
 
 
@@ -19,7 +19,7 @@ class Grant(msgspec.Struct, frozen=True):
     undone_at_ms: int | None = None
 
 
-_COLUMNS = [grants.c[name] for name in Grant.__struct_fields__]
+_COLUMNS = columns_of(grants, Grant)
 _ONE = Statement(select(*_COLUMNS).where(grants.c.id == bindparam("grant_id")))
 _EVERY = Statement(select(*_COLUMNS).order_by(grants.c.created_at_ms, grants.c.id))
 _OF_WALLET = Statement(
@@ -29,7 +29,7 @@ _OF_WALLET = Statement(
     .limit(bindparam("limit"))
     .offset(bindparam("offset"))
 )
-_ADD = Statement(insert(grants).values({name: bindparam(name) for name in Grant.__struct_fields__}))
+_ADD = insert_of(grants, Grant)
 _SET_UNDONE = Statement(
     update(grants)
     .where(grants.c.id == bindparam("grant_id"), grants.c.undone_at_ms.is_(None))
@@ -39,21 +39,21 @@ _SET_UNDONE = Statement(
 
 async def one(source: Source, grant_id: str) -> Grant | None:
     """Returns a grant by its id."""
-    row = await source.one(_ONE, grant_id=grant_id)
-    return struct_of(Grant, row) if row else None
+    return await source.record(Grant, _ONE, grant_id=grant_id)
 
 
 async def every(source: Source) -> tuple[Grant, ...]:
     """Returns every grant, the oldest first."""
-    return tuple(struct_of(Grant, row) for row in await source.all(_EVERY))
+    return tuple(await source.records(Grant, _EVERY))
 
 
 async def of_wallet(
     source: Source, wallet: str, *, limit: int, offset: int = 0
 ) -> tuple[Grant, ...]:
     """Returns grants of a wallet, the newest first."""
-    rows = await source.all(_OF_WALLET, of_wallet=wallet, limit=limit, offset=offset)
-    return tuple(struct_of(Grant, row) for row in rows)
+    return tuple(
+        await source.records(Grant, _OF_WALLET, of_wallet=wallet, limit=limit, offset=offset)
+    )
 
 
 async def add(tx: Transaction, grant: Grant) -> None:

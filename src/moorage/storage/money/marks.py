@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import bindparam, select
 
 from moorage.records.payments import Cursor, Search
-from moorage.storage.database import Source, Statement, Transaction, Upsert
+from moorage.storage.database import Source, Statement, Transaction, upsert_of
 from moorage.storage.schema import chain_marks
 
 
@@ -27,13 +27,7 @@ _ONE = Statement(
 _SEARCHES = Statement(
     select(*chain_marks.c).where(chain_marks.c.subject.in_([f"search:{each}" for each in Search]))
 )
-_PUT = Statement(
-    Upsert(
-        table=chain_marks,
-        values={column.name: bindparam(column.name) for column in chain_marks.c},
-        replaced=("block_number", "value"),
-    )
-)
+_PUT = upsert_of(chain_marks)
 
 
 async def cursor(source: Source, *, chain_id: int, search: Search, node: str = "") -> Cursor | None:

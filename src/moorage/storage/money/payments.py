@@ -3,15 +3,23 @@
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import BigInteger, and_, bindparam, func, insert, null, or_, select, tuple_, update
+from sqlalchemy import BigInteger, and_, bindparam, func, null, or_, select, tuple_, update
 
 from moorage.money import MicroUsd
 from moorage.records.payments import Finality, Payment, PaymentStatus, Place, Refund, RefundStatus
-from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
-from moorage.storage.money.accounts import purse_in, unshared
+from moorage.storage.database import (
+    Database,
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    insert_of,
+    record_of,
+)
+from moorage.storage.money.accounts import HolderQuery, unshared
 from moorage.storage.schema import payment_uses, payments, purses, refunds
 
-_PAYMENT = [payments.c[name] for name in Payment.__struct_fields__]
+_PAYMENT = columns_of(payments, Payment)
 _KEY = ("chain_id", "tx_hash", "log_index")
 _BY_TIME = (payments.c.claimed_at_ms, *(payments.c[name] for name in _KEY))
 _PAGE = Statement(
@@ -45,7 +53,7 @@ _PAGE = Statement(
     .limit(bindparam("limit"))
 )
 _REFUNDS = Statement(
-    select(*(refunds.c[name] for name in Refund.__struct_fields__))
+    select(*columns_of(refunds, Refund))
     .join_from(refunds, payments, and_(*(refunds.c[name] == payments.c[name] for name in _KEY)))
     .where(
         payments.c.payer == bindparam("payer"),
@@ -87,14 +95,14 @@ async def page_of_payer(
         before_log=log_index,
         limit=limit,
     )
-    found = [(struct_of(Payment, row[:-2]), row[-2], row[-1]) for row in rows]
+    found = [(record_of(Payment, row[:-2]), row[-2], row[-1]) for row in rows]
     if not found:
         return []
     sent_back = await source.all(
         _REFUNDS, payer=payer, from_ms=found[-1][0].claimed_at_ms, to_ms=found[0][0].claimed_at_ms
     )
     by_key: dict[Key, list[Refund]] = {}
-    for refund in (struct_of(Refund, row) for row in sent_back):
+    for refund in (record_of(Refund, row) for row in sent_back):
         by_key.setdefault(key_of(refund), []).append(refund)
     return [
         PaidFor(payment, project_id, deployment_id, tuple(by_key.get(key_of(payment), ())))
@@ -102,8 +110,8 @@ async def page_of_payer(
     ]
 
 
-_PLACE = [payments.c[name] for name in Place._fields]
-_COLUMNS = [payments.c[name] for name in Payment.__struct_fields__]
+_PLACE = columns_of(payments, Place)
+_COLUMNS = columns_of(payments, Payment)
 _in_transaction = (
     payments.c.chain_id == bindparam("chain_id"),
     payments.c.tx_hash == bindparam("tx_hash"),
@@ -132,9 +140,7 @@ _BROUGHT = Statement(
 )
 _ONE = Statement(select(*_COLUMNS).where(*_this))
 _EVERY = Statement(select(*_COLUMNS))
-_ADD = Statement(
-    insert(payments).values({name: bindparam(name) for name in Payment.__struct_fields__})
-)
+_ADD = insert_of(payments, Payment)
 _REPLACE = Statement(
     update(payments)
     .where(*_this)
@@ -151,7 +157,9 @@ _RELEASE = Statement(
     .values(status=PaymentStatus.CREDITED, held_reason=null())
 )
 _SET_PURSE = Statement(update(payments).where(*_this).values(purse=bindparam("new_purse")))
-_credited = (payments.c.payer == bindparam("payer")) & (payments.c.status == PaymentStatus.CREDITED)
+_credited = and_(
+    payments.c.payer == bindparam("wallet"), payments.c.status == PaymentStatus.CREDITED
+)
 _refunded = (  # of one payment: for a wallet that never paid, as most are asked for, of none
     select(func.coalesce(func.sum(refunds.c.debited_micro_usd), 0))
     .where(
@@ -163,19 +171,21 @@ _refunded = (  # of one payment: for a wallet that never paid, as most are asked
 )
 _worth = func.coalesce(func.sum(payments.c.credited_micro_usd - _refunded), 0)
 _SUM_CREDITED = Statement(select(_worth).where(_credited))
-_SUM_OF_WALLET = Statement(
-    select(_worth)
-    .outerjoin(purses, unshared(payments.c.purse))
-    .where(_credited, purses.c.project_id.is_(None))
-)
-_SUM_OF_PURSE = Statement(
-    select(_worth)
-    .join(purses, purses.c.project_id == payments.c.purse)
-    .where(
-        purses.c.project_id == bindparam("purse"),
-        payments.c.payer == purses.c.wallet,  # which has an index
-        payments.c.status == PaymentStatus.CREDITED,
-    )
+_SUM_OF_HOLDER = HolderQuery(
+    Statement(
+        select(_worth)
+        .outerjoin(purses, unshared(payments.c.purse))
+        .where(_credited, purses.c.project_id.is_(None))
+    ),
+    Statement(
+        select(_worth)
+        .join(purses, purses.c.project_id == payments.c.purse)
+        .where(
+            purses.c.project_id == bindparam("purse"),
+            payments.c.payer == purses.c.wallet,  # which has an index
+            payments.c.status == PaymentStatus.CREDITED,
+        )
+    ),
 )
 _HELD = Statement(
     select(*_COLUMNS)
@@ -227,66 +237,52 @@ _USES = Statement(
         payment_uses.c.tx_hash == bindparam("tx_hash"),
     )
 )
-_USED_FOR = Statement(
-    update(payments)
-    .where(*_in_transaction, payments.c.payer == bindparam("payer"))
-    .values(used_for=bindparam("new_used_for"))
-)
-_ADD_USE = Statement(
-    insert(payment_uses).values({c.name: bindparam(c.name) for c in payment_uses.c})
-)
+_ADD_USE = insert_of(payment_uses)
 
 
 async def sum_credited(source: Source, *, payer: str) -> MicroUsd:
     """Returns the sum of the payer's payments that are credited, less what was refunded."""
-    row = await source.one(_SUM_CREDITED, payer=payer)
-    return MicroUsd(row[0] if row else 0)
+    return MicroUsd(await source.number(_SUM_CREDITED, wallet=payer))
 
 
 async def sum_credited_to(source: Source, holder: str) -> MicroUsd:
     """Returns the same of what was paid into a wallet's credits, or into a project's purse."""
-    project_id = purse_in(holder)
-    if project_id is None:
-        row = await source.one(_SUM_OF_WALLET, payer=holder)
-    else:
-        row = await source.one(_SUM_OF_PURSE, purse=project_id)
-    return MicroUsd(row[0] if row else 0)
+    return MicroUsd(await _SUM_OF_HOLDER.number(source, holder))
 
 
 async def of_transaction(source: Source, *, chain_id: int, tx_hash: str) -> list[Payment]:
     """Returns every payment of this transaction that was ever claimed, in log order."""
-    rows = await source.all(_OF_TRANSACTION, chain_id=chain_id, tx_hash=tx_hash)
-    return [struct_of(Payment, row) for row in rows]
+    return await source.records(Payment, _OF_TRANSACTION, chain_id=chain_id, tx_hash=tx_hash)
 
 
 async def by_hash(source: Source, *, tx_hash: str) -> list[Payment]:
     """Returns every payment of transactions with this hash, on whichever chain."""
-    return [struct_of(Payment, row) for row in await source.all(_BY_HASH, tx_hash=tx_hash)]
+    return await source.records(Payment, _BY_HASH, tx_hash=tx_hash)
 
 
 async def brought(
     source: Source, *, chain_id: int, token_address: str, payer: str, amount_atomic: str
 ) -> str | None:
     """Returns the last transaction by which a wallet paid exactly this amount of a token."""
-    row = await source.one(
+    return await source.value(
         _BROUGHT,
         chain_id=chain_id,
         token_address=token_address,
         payer=payer,
         amount_atomic=amount_atomic,
     )
-    return None if row is None else str(row[0])
 
 
 async def one(source: Source, *, chain_id: int, tx_hash: str, log_index: int) -> Payment | None:
     """Returns the payment of this key, if it was ever claimed."""
-    row = await source.one(_ONE, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
-    return struct_of(Payment, row) if row else None
+    return await source.record(
+        Payment, _ONE, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index
+    )
 
 
 async def every(source: Source) -> tuple[Payment, ...]:
     """Returns every payment that was ever claimed."""
-    return tuple(struct_of(Payment, row) for row in await source.all(_EVERY))
+    return tuple(await source.records(Payment, _EVERY))
 
 
 async def add(tx: Transaction, payment: Payment) -> None:
@@ -326,17 +322,14 @@ async def set_purse(tx: Transaction, payment: Payment, purse: str) -> None:
 async def release(tx: Transaction, payment: Payment) -> bool:
     """Marks a held payment as credited; returns False when it is no longer held."""
     touched = await tx.execute(
-        _RELEASE,
-        chain_id=payment.chain_id,
-        tx_hash=payment.tx_hash,
-        log_index=payment.log_index,
+        _RELEASE, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
     )
     return touched == 1
 
 
 async def held(db: Database) -> list[Payment]:
     """Returns every payment that screening holds, the longest held first."""
-    return [struct_of(Payment, row) for row in await db.all(_HELD)]
+    return await db.records(Payment, _HELD)
 
 
 async def set_finality(tx: Transaction, of: Place | Payment, finality: Finality) -> None:
@@ -351,20 +344,15 @@ async def set_finality(tx: Transaction, of: Place | Payment, finality: Finality)
 
 
 async def awaiting_finality(
-    db: Database,
-    *,
-    chain_id: int,
-    safe: int,
-    finalized: int,
-    after: Place | None,
-    limit: int,
+    db: Database, *, chain_id: int, safe: int, finalized: int, after: Place | None, limit: int
 ) -> list[Place]:
     """Returns transactions of a chain to be checked again, as their block is safe or finalized.
 
     `safe` and `finalized` are the chain's latest such block numbers. At most `limit` are returned,
     in the order of the chain, after the transaction `after`.
     """
-    rows = await db.all(
+    return await db.records(
+        Place,
         _OLDEST_DUE,
         chain_id=chain_id,
         safe=safe,
@@ -373,15 +361,15 @@ async def awaiting_finality(
         after_tx=after.tx_hash if after else "",
         limit=limit,
     )
-    return [Place(*row) for row in rows]
 
 
 async def largest_awaiting_finality(
     db: Database, *, chain_id: int, safe: int, limit: int
 ) -> list[Place]:
     """Returns those that bring the most, of the transactions whose block is safe now."""
-    rows = await db.all(_LARGEST_DUE, chain_id=chain_id, safe=safe, finalized=-1, limit=limit)
-    return [Place(*row) for row in rows]
+    return await db.records(
+        Place, _LARGEST_DUE, chain_id=chain_id, safe=safe, finalized=-1, limit=limit
+    )
 
 
 async def sum_arrived(
@@ -422,11 +410,4 @@ async def add_use(
         wallet=wallet,
         project_id=project_id,
         deployment_id=deployment_id,
-    )
-    await tx.execute(
-        _USED_FOR,
-        chain_id=chain_id,
-        tx_hash=tx_hash,
-        payer=wallet,
-        new_used_for=deployment_id or "",
     )

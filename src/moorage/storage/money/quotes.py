@@ -8,7 +8,6 @@ from sqlalchemy import (
     case,
     delete,
     func,
-    insert,
     null,
     select,
     update,
@@ -18,7 +17,13 @@ from moorage.money import MicroUsd
 from moorage.records.deployment import UNDER_WAY
 from moorage.records.payments import Quote
 from moorage.records.project import SHARING_STATUSES
-from moorage.storage.database import Source, Statement, Transaction
+from moorage.storage.database import (
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    insert_of,
+)
 from moorage.storage.schema import deployments, projects, quotes
 
 _living = projects.c.deleted_at_ms.is_(None)
@@ -69,7 +74,7 @@ async def promised(source: Source, *, without: str = "") -> Promised:
     return Promised(running=sum(counted.values()), coming=coming)
 
 
-_COLUMNS = [quotes.c[name] for name in Quote.__struct_fields__]
+_COLUMNS = columns_of(quotes, Quote)
 _now: BindParameter[int] = bindparam("now_ms")
 
 _LIVE_FOR_WALLET = Statement(
@@ -81,7 +86,7 @@ _LIVE_FOR_WALLET = Statement(
     )
     .order_by(quotes.c.expires_at_ms.desc())
 )
-_INSERT = Statement(insert(quotes).values({c.name: bindparam(c.name) for c in quotes.c}))
+_INSERT = insert_of(quotes)
 _RECEIVE = Statement(
     update(quotes)
     .where(
@@ -101,13 +106,14 @@ _PURGE = Statement(delete(quotes).where(quotes.c.expires_at_ms <= bindparam("bef
 
 async def live(source: Source, *, wallet: str, unique_name: str, now_ms: int) -> list[Quote]:
     """Returns the wallet's unexpired quotes for this name, the last to expire first."""
-    rows = await source.all(_LIVE_FOR_WALLET, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
-    return [Quote(*row) for row in rows]
+    return await source.records(
+        Quote, _LIVE_FOR_WALLET, wallet=wallet, unique_name=unique_name, now_ms=now_ms
+    )
 
 
 async def add(tx: Transaction, quote: Quote) -> None:
     """Stores a new quote."""
-    await tx.execute(_INSERT, **{name: getattr(quote, name) for name in Quote.__struct_fields__})
+    await tx.execute(_INSERT, **msgspec.structs.asdict(quote))
 
 
 async def receive(

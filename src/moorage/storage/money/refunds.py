@@ -1,13 +1,13 @@
 """Queries over refunds."""
 
 import msgspec
-from sqlalchemy import and_, bindparam, func, insert, null, or_, select, update
+from sqlalchemy import and_, bindparam, func, null, or_, select, update
 
 from moorage.records.payments import UNFINISHED, Finality, Refund, RefundStatus
-from moorage.storage.database import Source, Statement, Transaction, struct_of
+from moorage.storage.database import Source, Statement, Transaction, columns_of, insert_of
 from moorage.storage.schema import refunds
 
-_COLUMNS = [refunds.c[name] for name in Refund.__struct_fields__]
+_COLUMNS = columns_of(refunds, Refund)
 _OF_PAYMENT = Statement(
     select(*_COLUMNS).where(
         refunds.c.chain_id == bindparam("chain_id"),
@@ -16,13 +16,13 @@ _OF_PAYMENT = Statement(
     )
 )
 _EVERY = Statement(select(*_COLUMNS))
-_not_final = or_(
+not_final = or_(
     refunds.c.status.in_(UNFINISHED),
     and_(refunds.c.status == RefundStatus.REFUNDED, refunds.c.finality == Finality.PROVISIONAL),
 )
 _TO_FOLLOW = Statement(
     select(*_COLUMNS)
-    .where(refunds.c.chain_id == bindparam("chain_id"), _not_final)
+    .where(refunds.c.chain_id == bindparam("chain_id"), not_final)
     .order_by(refunds.c.created_at_ms, refunds.c.id)
 )
 _SENT_BY = Statement(
@@ -33,9 +33,7 @@ _SENT_BY = Statement(
     )
     .limit(1)
 )
-_ADD = Statement(
-    insert(refunds).values({name: bindparam(name) for name in Refund.__struct_fields__})
-)
+_ADD = insert_of(refunds, Refund)
 _this = refunds.c.id == bindparam("refund_id")
 _SENT = Statement(
     update(refunds)
@@ -44,7 +42,7 @@ _SENT = Statement(
 )
 _REFUNDED = Statement(
     update(refunds)
-    .where(_this, _not_final)
+    .where(_this, not_final)
     .values(
         status=RefundStatus.REFUNDED,
         refund_tx_hash=bindparam("new_tx_hash"),
@@ -54,38 +52,38 @@ _REFUNDED = Statement(
 )
 _REOPEN = Statement(
     update(refunds)
-    .where(_this, refunds.c.status == RefundStatus.REFUNDED, _not_final)
+    .where(_this, refunds.c.status == RefundStatus.REFUNDED, not_final)
     .values(status=RefundStatus.SENT, ended_at_ms=null())
 )
 _FAILED = Statement(
     update(refunds)
-    .where(_this, _not_final)
+    .where(_this, not_final)
     .values(status=RefundStatus.FAILED, refund_tx_hash=null(), ended_at_ms=bindparam("now_ms"))
 )
 
 
 async def every(source: Source) -> tuple[Refund, ...]:
     """Returns every refund that was ever begun."""
-    return tuple(struct_of(Refund, row) for row in await source.all(_EVERY))
+    return tuple(await source.records(Refund, _EVERY))
 
 
 async def of_payment(
     source: Source, *, chain_id: int, tx_hash: str, log_index: int
 ) -> list[Refund]:
     """Returns every refund of a payment, failed ones too."""
-    rows = await source.all(_OF_PAYMENT, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
-    return [struct_of(Refund, row) for row in rows]
+    return await source.records(
+        Refund, _OF_PAYMENT, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index
+    )
 
 
 async def is_refund(source: Source, *, chain_id: int, refund_tx_hash: str) -> bool:
     """Whether a refund was paid, or sent, by this transaction."""
-    row = await source.one(_SENT_BY, chain_id=chain_id, refund_tx_hash=refund_tx_hash)
-    return row is not None
+    return await source.one(_SENT_BY, chain_id=chain_id, refund_tx_hash=refund_tx_hash) is not None
 
 
 async def to_follow(source: Source, *, chain_id: int) -> list[Refund]:
     """Returns the refunds of a chain without a final outcome, the oldest first."""
-    return [struct_of(Refund, row) for row in await source.all(_TO_FOLLOW, chain_id=chain_id)]
+    return await source.records(Refund, _TO_FOLLOW, chain_id=chain_id)
 
 
 async def add(tx: Transaction, refund: Refund) -> None:

@@ -1,14 +1,23 @@
 """Queries over transactions that the gateway signed."""
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, null, select, update
+from sqlalchemy import bindparam, func, null, select, update
 
 from moorage.records.payments import RelayStatus, RelayTransaction
-from moorage.storage.database import Row, Source, Statement, Transaction, Upsert, struct_of
+from moorage.storage.database import (
+    Row,
+    Source,
+    Statement,
+    Transaction,
+    Upsert,
+    columns_of,
+    insert_of,
+    parameters,
+    record_of,
+)
 from moorage.storage.schema import relay_nonces, relay_transactions
 
-_FIELDS = RelayTransaction.__struct_fields__
-_COLUMNS = [relay_transactions.c[name] for name in _FIELDS]
+_COLUMNS = columns_of(relay_transactions, RelayTransaction)
 _of_sender = (
     relay_transactions.c.chain_id == bindparam("of_chain"),
     relay_transactions.c.sender == bindparam("sender"),
@@ -22,19 +31,14 @@ _REVERTED_SINCE = Statement(
         relay_transactions.c.signed_at_ms >= bindparam("since_ms"),
     )
 )
-_ADD = Statement(insert(relay_transactions).values({name: bindparam(name) for name in _FIELDS}))
+_ADD = insert_of(relay_transactions, RelayTransaction)
 _HIGHEST = Statement(
     select(func.max(relay_nonces.c.nonce)).where(
         relay_nonces.c.chain_id == bindparam("of_chain"),
         relay_nonces.c.sender == bindparam("sender"),
     )
 )
-_TAKE_NONCE = Statement(
-    Upsert(
-        table=relay_nonces,
-        values={column.name: bindparam(column.name) for column in relay_nonces.c},
-    )
-)
+_TAKE_NONCE = Statement(Upsert(table=relay_nonces, values=parameters(relay_nonces.c.keys())))
 _ONE = Statement(
     select(*_COLUMNS).where(
         relay_transactions.c.chain_id == bindparam("of_chain"),
@@ -97,8 +101,8 @@ async def claim_nonce(
 
 async def nonces_known(source: Source, *, chain_id: int, sender: str) -> int:
     """Returns the first nonce of a sender above all claimed ones."""
-    row = await source.one(_HIGHEST, of_chain=chain_id, sender=sender)
-    return 0 if row is None or row[0] is None else int(row[0]) + 1
+    highest = await source.value(_HIGHEST, of_chain=chain_id, sender=sender)
+    return 0 if highest is None else int(highest) + 1
 
 
 async def take_nonce(
@@ -113,14 +117,12 @@ async def take_nonce(
 
 async def one(source: Source, *, chain_id: int, tx_hash: str) -> RelayTransaction | None:
     """Returns the transaction of this hash, if it is one of ours."""
-    row = await source.one(_ONE, of_chain=chain_id, of_hash=tx_hash)
-    return struct_of(RelayTransaction, row) if row else None
+    return await source.record(RelayTransaction, _ONE, of_chain=chain_id, of_hash=tx_hash)
 
 
 async def last(source: Source, *, chain_id: int, sender: str) -> RelayTransaction | None:
     """Returns the transaction that a sender signed last."""
-    row = await source.one(_LAST, of_chain=chain_id, sender=sender)
-    return struct_of(RelayTransaction, row) if row else None
+    return await source.record(RelayTransaction, _LAST, of_chain=chain_id, sender=sender)
 
 
 async def of_subject(source: Source, subject_id: str) -> list[RelayTransaction]:
@@ -175,5 +177,5 @@ async def reopen_nonce(tx: Transaction, *, chain_id: int, sender: str, nonce: in
 
 
 def _in_order(rows: list[Row]) -> list[RelayTransaction]:
-    found = (struct_of(RelayTransaction, row) for row in rows)
+    found = (record_of(RelayTransaction, row) for row in rows)
     return sorted(found, key=lambda relayed: (relayed.nonce, int(relayed.max_fee_per_gas)))

@@ -3,19 +3,28 @@
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, literal_column, null, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    bindparam,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from moorage.records.payments import (
-    UNFINISHED,
     UNRESOLVED,
     Finality,
     PaymentStatus,
-    RefundStatus,
     RelayStatus,
     Settlement,
     SettlementStatus,
 )
-from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
+from moorage.storage.database import Database, Source, Statement, Transaction, columns_of, insert_of
+from moorage.storage.money.refunds import not_final
 from moorage.storage.schema import payments, refunds, relay_transactions, settlements
 
 
@@ -33,37 +42,20 @@ class Unsettled(NamedTuple):
         return self.chain_id, self.token_address
 
 
-_PAYMENTS = Statement(
-    select(payments.c.chain_id, payments.c.token_address, func.min(payments.c.token), func.count())
-    .where(
-        payments.c.finality == Finality.PROVISIONAL,
-        payments.c.status.in_([PaymentStatus.CREDITED, PaymentStatus.HELD]),
-    )
-    .group_by(payments.c.chain_id, payments.c.token_address)
+def _by_token(table: Table, token: str, condition: ColumnElement[bool]) -> Statement:
+    of = (table.c.chain_id, table.c.token_address)
+    count = select(*of, func.min(table.c[token]), func.count())
+    return Statement(count.where(condition).group_by(*of))
+
+
+_PAYMENTS = _by_token(
+    payments,
+    "token",
+    (payments.c.finality == Finality.PROVISIONAL)
+    & payments.c.status.in_([PaymentStatus.CREDITED, PaymentStatus.HELD]),
 )
-_SETTLEMENTS = Statement(
-    select(
-        settlements.c.chain_id,
-        settlements.c.token_address,
-        func.min(settlements.c.token),
-        func.count(),
-    )
-    .where(settlements.c.status.in_(UNRESOLVED))
-    .group_by(settlements.c.chain_id, settlements.c.token_address)
-)
-_REFUNDS = Statement(
-    select(
-        refunds.c.chain_id, refunds.c.token_address, func.min(refunds.c.token_address), func.count()
-    )
-    .where(
-        refunds.c.status.in_(UNFINISHED)
-        | (
-            (refunds.c.status == RefundStatus.REFUNDED)
-            & (refunds.c.finality == Finality.PROVISIONAL)
-        )
-    )
-    .group_by(refunds.c.chain_id, refunds.c.token_address)
-)
+_SETTLEMENTS = _by_token(settlements, "token", settlements.c.status.in_(UNRESOLVED))
+_REFUNDS = _by_token(refunds, "token_address", not_final)
 _KINDS = (
     (_PAYMENTS, "payments whose block is not safe yet"),
     (_SETTLEMENTS, "authorizations without an outcome"),
@@ -80,8 +72,7 @@ async def unsettled_by_token(source: Source) -> list[Unsettled]:
     ]
 
 
-_FIELDS = Settlement.__struct_fields__
-_COLUMNS = [settlements.c[name] for name in _FIELDS]
+_COLUMNS = columns_of(settlements, Settlement)
 _unresolved = settlements.c.status.in_(UNRESOLVED)
 _of_chain = settlements.c.chain_id == bindparam("of_chain")
 
@@ -93,7 +84,7 @@ _ONE = Statement(
         settlements.c.nonce == bindparam("nonce"),
     )
 )
-_ADD = Statement(insert(settlements).values({name: bindparam(name) for name in _FIELDS}))
+_ADD = insert_of(settlements, Settlement)
 _OF_PAYER = Statement(
     select(settlements.c.id).where(settlements.c.payer == bindparam("payer"), _unresolved).limit(1)
 )
@@ -175,10 +166,9 @@ async def one(
     source: Source, *, chain_id: int, token_address: str, payer: str, nonce: str
 ) -> Settlement | None:
     """Returns the settlement of this payer's nonce, if there is one."""
-    row = await source.one(
-        _ONE, of_chain=chain_id, token_address=token_address, payer=payer, nonce=nonce
+    return await source.record(
+        Settlement, _ONE, of_chain=chain_id, token_address=token_address, payer=payer, nonce=nonce
     )
-    return struct_of(Settlement, row) if row else None
 
 
 async def add(tx: Transaction, settlement: Settlement) -> None:
@@ -196,20 +186,17 @@ async def at_stake(tx: Transaction, *, payer: str, since_ms: int) -> int:
 
     Those without a known outcome, and those made after `since_ms` whose transaction reverted.
     """
-    row = await tx.one(_AT_STAKE, payer=payer, since_ms=since_ms)
-    return int(row[0]) if row else 0
+    return await tx.number(_AT_STAKE, payer=payer, since_ms=since_ms)
 
 
 async def unresolved(db: Database, *, chain_id: int, before_ms: int) -> list[Settlement]:
     """Returns settlements made by `before_ms` without a known outcome, the oldest first."""
-    rows = await db.all(_UNRESOLVED, of_chain=chain_id, before_ms=before_ms)
-    return [struct_of(Settlement, row) for row in rows]
+    return await db.records(Settlement, _UNRESOLVED, of_chain=chain_id, before_ms=before_ms)
 
 
 async def count_unresolved(db: Database, *, chain_id: int) -> int:
     """Returns how many settlements of a chain have no known outcome yet."""
-    row = await db.one(_COUNT, of_chain=chain_id)
-    return int(row[0]) if row else 0
+    return await db.number(_COUNT, of_chain=chain_id)
 
 
 async def sent(tx: Transaction, settlement_id: str) -> None:

@@ -3,9 +3,17 @@
 from enum import StrEnum
 
 import msgspec
-from sqlalchemy import Text, bindparam, func, insert, select
+from sqlalchemy import Text, bindparam, func, select
 
-from moorage.storage.database import Source, Statement, Transaction, Upsert, struct_of
+from moorage.storage.database import (
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    insert_of,
+    pattern_of,
+    upsert_of,
+)
 from moorage.storage.schema import operator_acts, upkeep
 
 
@@ -22,24 +30,18 @@ class UpkeepDone(msgspec.Struct, frozen=True, kw_only=True):
     kind: Upkeep
     at_ms: int
     wrong: int = 0  # rows that are not as they must be
-    pending: int = 0  # what the gateway mends by itself
+    pending: int = 0  # what the gateway fixes by itself
     unknown: int = 0  # chains that could not be asked
 
 
-_UPKEEP_COLUMNS = [upkeep.c[name] for name in UpkeepDone.__struct_fields__]
+_UPKEEP_COLUMNS = columns_of(upkeep, UpkeepDone)
 _ALL = Statement(select(*_UPKEEP_COLUMNS))
-_DONE = Statement(
-    Upsert(
-        table=upkeep,
-        values={name: bindparam(name) for name in UpkeepDone.__struct_fields__},
-        replaced=[name for name in UpkeepDone.__struct_fields__ if name != "kind"],
-    )
-)
+_DONE = upsert_of(upkeep, UpkeepDone)
 
 
 async def last_upkeep(source: Source) -> dict[Upkeep, UpkeepDone]:
     """Returns when each was done last, if it ever was."""
-    rows = [struct_of(UpkeepDone, row) for row in await source.all(_ALL)]
+    rows = await source.records(UpkeepDone, _ALL)
     return {each.kind: each for each in rows}
 
 
@@ -67,7 +69,7 @@ _WORDS = (
     + " "
     + operator_acts.c.reason
 )
-_COLUMNS = [operator_acts.c[name] for name in Act.__struct_fields__]
+_COLUMNS = columns_of(operator_acts, Act)
 _SINCE = Statement(
     select(*_COLUMNS)
     .where(operator_acts.c.at_ms >= bindparam("since_ms"))
@@ -93,33 +95,28 @@ _ABOUT = Statement(
     .order_by(operator_acts.c.id)
     .limit(bindparam("limit"))
 )
-_ADD = Statement(
-    insert(operator_acts).values({name: bindparam(name) for name in Act.__struct_fields__})
-)
+_ADD = insert_of(operator_acts, Act)
 
 
 async def add(tx: Transaction, act: Act) -> None:
-    """Records an act."""
+    """Records a command."""
     await tx.execute(_ADD, **msgspec.structs.asdict(act))
 
 
 async def since(source: Source, since_ms: int) -> list[Act]:
-    """Returns the acts from a time on, the oldest first."""
-    return [struct_of(Act, row) for row in await source.all(_SINCE, since_ms=since_ms)]
+    """Returns the commands from a time on, the oldest first."""
+    return await source.records(Act, _SINCE, since_ms=since_ms)
 
 
 async def page(
     source: Source, *, limit: int, offset: int = 0, since_ms: int = 0, text: str = ""
 ) -> list[Act]:
-    """Returns acts that have a text in their line, the newest first."""
-    escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-    rows = await source.all(
-        _PAGE, since_ms=since_ms, pattern=f"%{escaped}%", limit=limit, offset=offset
+    """Returns commands that have a text in their line, the newest first."""
+    return await source.records(
+        Act, _PAGE, since_ms=since_ms, pattern=pattern_of(text), limit=limit, offset=offset
     )
-    return [struct_of(Act, row) for row in rows]
 
 
 async def about(source: Source, subject: str, *, since_ms: int, limit: int) -> list[Act]:
-    """Returns the acts on a subject from a time on, the oldest first."""
-    rows = await source.all(_ABOUT, of_subject=subject, since_ms=since_ms, limit=limit)
-    return [struct_of(Act, row) for row in rows]
+    """Returns the commands on a subject from a time on, the oldest first."""
+    return await source.records(Act, _ABOUT, of_subject=subject, since_ms=since_ms, limit=limit)

@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy import bindparam, delete, func, null, select, update
 
-from moorage.storage.database import Source, Statement, Transaction, Upsert
+from moorage.storage.database import Source, Statement, Transaction, upsert_of
 from moorage.storage.schema import evictions, projects
 
 
@@ -34,15 +34,8 @@ _FIRST_DUE = Statement(
     .join(projects, projects.c.id == evictions.c.project_id)
     .where(projects.c.deleted_at_ms.is_(None))
 )
-_GIVEN = ("project_id", "reason", "at_ms", "with_export")
 _NO_FAILURE: dict[str, object] = dict.fromkeys(("failed_at_ms", "failure"), null())
-_ORDER = Statement(
-    Upsert(
-        table=evictions,
-        values={name: bindparam(name) for name in _GIVEN} | _NO_FAILURE,
-        replaced=(*_GIVEN[1:], *_NO_FAILURE),
-    )
-)
+_ORDER = upsert_of(evictions)
 _CANCEL = Statement(delete(evictions).where(evictions.c.project_id == bindparam("of_project")))
 _FAILURES = Statement(
     select(evictions.c.project_id, evictions.c.failed_at_ms, evictions.c.failure).where(
@@ -52,8 +45,7 @@ _FAILURES = Statement(
 _NOTE_FAILURE = Statement(
     update(evictions)
     .where(
-        evictions.c.project_id == bindparam("of_project"),
-        evictions.c.at_ms == bindparam("due_ms"),
+        evictions.c.project_id == bindparam("of_project"), evictions.c.at_ms == bindparam("due_ms")
     )
     .values(failed_at_ms=bindparam("tried_at_ms"), failure=bindparam("why"))
 )
@@ -72,7 +64,7 @@ async def ordered(source: Source) -> list[Eviction]:
 
 async def order(tx: Transaction, eviction: Eviction) -> None:
     """Orders that a project be deleted, in place of an earlier order."""
-    await tx.execute(_ORDER, **msgspec.structs.asdict(eviction))
+    await tx.execute(_ORDER, **msgspec.structs.asdict(eviction), failed_at_ms=None, failure=None)
 
 
 async def cancel(tx: Transaction, project_id: str) -> bool:
@@ -82,8 +74,7 @@ async def cancel(tx: Transaction, project_id: str) -> bool:
 
 async def first_due_ms(source: Source) -> int | None:
     """Returns when the order is due that is due first; None without any."""
-    row = await source.one(_FIRST_DUE)
-    return None if row is None or row[0] is None else int(row[0])
+    return await source.value(_FIRST_DUE)
 
 
 async def failures(source: Source) -> dict[str, FailedTry]:

@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 from sqlalchemy import and_, bindparam, case, delete, false, func, or_, select, true
 
-from moorage.storage.database import Row, Source, Statement, Transaction, Upsert
+from moorage.storage.database import Source, Statement, Transaction, columns_of, upsert_of
 from moorage.storage.schema import evictions, exports, projects
 
 
@@ -24,7 +24,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     by_owner: bool = False  # else an operator has ordered the project's deletion
     token: str
     state: ExportState = ExportState.READY
-    file_name: str  # that it is saved under by whoever fetches it
+    file_name: str  # that it is saved under by who fetches it
     size_bytes: int = 0
     sha256: str = ""
     is_last: bool = False  # made when the project was about to be deleted
@@ -40,7 +40,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.token}.{self.until_ms}.{'last' if self.is_last else 'first'}"
 
 
-_COLUMNS = [exports.c[name] for name in Export.__struct_fields__]
+_COLUMNS = columns_of(exports, Export)
 _OF_PROJECT = Statement(
     select(*_COLUMNS).where(
         exports.c.project_id == bindparam("of_project"),
@@ -93,13 +93,7 @@ _ENDED = Statement(
         )
     )
 )
-_PUT = Statement(
-    Upsert(
-        table=exports,
-        values={name: bindparam(name) for name in Export.__struct_fields__},
-        replaced=Export.__struct_fields__[2:],
-    )
-)
+_PUT = upsert_of(exports, Export)
 _REMOVE = Statement(
     delete(exports).where(
         exports.c.token == bindparam("of_token"), exports.c.until_ms == bindparam("that_ends_ms")
@@ -107,38 +101,29 @@ _REMOVE = Statement(
 )
 
 
-def _export(row: Row) -> Export:
-    """SQLite tells truth as 1 and 0."""
-    fields = dict(zip(Export.__struct_fields__, row, strict=True))
-    return msgspec.convert(fields, Export, strict=False)
-
-
 async def of_project(source: Source, project_id: str, *, by_owner: bool = False) -> Export | None:
     """Returns the archive of a project, if there is one."""
-    row = await source.one(_OF_PROJECT, of_project=project_id, asked_by_owner=by_owner)
-    return _export(row) if row else None
+    return await source.record(Export, _OF_PROJECT, of_project=project_id, asked_by_owner=by_owner)
 
 
 async def by_token(source: Source, token: str) -> Export | None:
     """Returns the archive that a token opens, if there is one."""
-    row = await source.one(_BY_TOKEN, of_token=token)
-    return _export(row) if row else None
+    return await source.record(Export, _BY_TOKEN, of_token=token)
 
 
 async def every(source: Source) -> list[Export]:
     """Returns all archives."""
-    return [_export(row) for row in await source.all(_ALL)]
+    return await source.records(Export, _ALL)
 
 
 async def making(source: Source) -> list[Export]:
     """Returns those that are to be made, the oldest first."""
-    return [_export(row) for row in await source.all(_MAKING)]
+    return await source.records(Export, _MAKING)
 
 
 async def making_of(source: Source, wallet: str) -> int:
     """Returns how many of a wallet's are to be made."""
-    row = await source.one(_MAKING_OF, of_wallet=wallet)
-    return int(row[0]) if row else 0
+    return await source.number(_MAKING_OF, of_wallet=wallet)
 
 
 async def held_bytes(source: Source, wallet: str) -> tuple[int, int]:
@@ -149,13 +134,14 @@ async def held_bytes(source: Source, wallet: str) -> tuple[int, int]:
 
 async def by_sha256(source: Source, wallet: str, sha256: str, *, now_ms: int) -> Export | None:
     """Returns an archive of one of the wallet's projects that has this digest, if there is one."""
-    row = await source.one(_BY_SHA256, of_wallet=wallet, of_sha256=sha256, now_ms=now_ms)
-    return _export(row) if row else None
+    return await source.record(
+        Export, _BY_SHA256, of_wallet=wallet, of_sha256=sha256, now_ms=now_ms
+    )
 
 
 async def ended(source: Source, *, now_ms: int) -> list[Export]:
     """Returns those whose time is over, and those of evictions that were cancelled."""
-    return [_export(row) for row in await source.all(_ENDED, now_ms=now_ms)]
+    return await source.records(Export, _ENDED, now_ms=now_ms)
 
 
 async def put(tx: Transaction, export: Export) -> None:

@@ -10,7 +10,7 @@ from moorage.money import MicroUsd
 from moorage.records.payments import PaymentStatus, RefundStatus
 from moorage.records.project import ProjectStatus
 from moorage.records.usage import BUCKETS, Latency, latency_of
-from moorage.storage.database import Source, Statement
+from moorage.storage.database import Source, Statement, is_listed, listed, pattern_of
 from moorage.storage.schema import (
     grants,
     payments,
@@ -83,24 +83,18 @@ async def wallet_page(
 
 async def count_wallets(source: Source) -> int:
     """Returns how many wallets there are."""
-    row = await source.one(_WALLET_LIST_COUNT)
-    return int(row[0]) if row else 0
+    return await source.number(_WALLET_LIST_COUNT)
 
 
-MAX_IDS = 50
 """How many projects are asked for at once."""
 
-_id_names = [f"id_{number}" for number in range(MAX_IDS)]
 _OF_PROJECTS = Statement(
     select(
         usage.c.project_id,
         func.max(usage.c.slowest_ms),
         *(func.sum(usage.c[bucket]) for bucket in BUCKETS),
     )
-    .where(
-        usage.c.project_id.in_([bindparam(name, type_=Text) for name in _id_names]),
-        usage.c.hour_ms >= bindparam("since_ms"),
-    )
+    .where(is_listed(usage.c.project_id), usage.c.hour_ms >= bindparam("since_ms"))
     .group_by(usage.c.project_id)
 )
 
@@ -109,9 +103,7 @@ async def latencies_of(
     source: Source, ids: Sequence[str], *, since_ms: int
 ) -> dict[str, Latency | None]:
     """Returns the latency of MAX_IDS projects at most since an hour; None without a request."""
-    given: dict[str, str | None] = dict.fromkeys(_id_names)
-    given |= dict(zip(_id_names, ids, strict=False))
-    rows = await source.all(_OF_PROJECTS, since_ms=since_ms, **given)
+    rows = await source.all(_OF_PROJECTS, since_ms=since_ms, **listed(ids))
     return {
         project_id: latency_of([int(count) for count in counts], slowest_ms=slowest_ms)
         for project_id, slowest_ms, *counts in rows
@@ -143,10 +135,7 @@ _PAID_BY_DAY = Statement(
     .group_by(_day)
 )
 _HOURS = Statement(
-    select(
-        usage.c.hour_ms,
-        *(func.sum(usage.c[name]) for name in HourOfAll._fields[1:]),
-    )
+    select(usage.c.hour_ms, *(func.sum(usage.c[name]) for name in HourOfAll._fields[1:]))
     .where(usage.c.hour_ms >= bindparam("since_ms"))
     .group_by(usage.c.hour_ms)
     .order_by(usage.c.hour_ms)
@@ -217,7 +206,7 @@ async def wallets_with_projects(source: Source) -> set[str]:
 
 async def every_wallet(source: Source) -> list[WalletRow]:
     """Returns every wallet."""
-    return [WalletRow(*row) for row in await source.all(_WALLETS)]
+    return await source.records(WalletRow, _WALLETS)
 
 
 async def paid_by_wallet(source: Source) -> dict[str, int]:
@@ -355,25 +344,24 @@ _COUNT = Statement(select(func.count()).select_from(projects).where(_there, _has
 
 async def every_project(source: Source, *, used_since_ms: int = _NO_HOUR) -> list[ProjectRow]:
     """Returns every project that is not deleted, with what it used since the hour of a time."""
-    return [ProjectRow(*row) for row in await source.all(_EVERY, since_ms=used_since_ms)]
+    return await source.records(ProjectRow, _EVERY, since_ms=used_since_ms)
 
 
 async def used_projects(
     source: Source, order: ProjectOrder, *, since_ms: int, text: str, limit: int, offset: int
 ) -> list[ProjectRow]:
     """Returns projects that have a text in their name, or a wallet's; use since an hour."""
-    rows = await source.all(
-        _PAGES[order], since_ms=since_ms, limit=limit, offset=offset, **_values(text)
+    return await source.records(
+        ProjectRow,
+        _PAGES[order],
+        since_ms=since_ms,
+        limit=limit,
+        offset=offset,
+        pattern=pattern_of(text),
+        of_wallet=text,
     )
-    return [ProjectRow(*row) for row in rows]
 
 
 async def count_used_projects(source: Source, *, text: str) -> int:
     """Returns how many projects a text finds."""
-    row = await source.one(_COUNT, **_values(text))
-    return int(row[0]) if row else 0
-
-
-def _values(text: str) -> dict[str, str]:
-    escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-    return {"pattern": f"%{escaped}%", "of_wallet": text}
+    return await source.number(_COUNT, pattern=pattern_of(text), of_wallet=text)

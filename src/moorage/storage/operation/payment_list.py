@@ -1,4 +1,4 @@
-"""Queries over payments as an operator looks for them: a page at a time, the newest first."""
+"""Queries over payments as an operator searches them: a page at a time, the newest first."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -17,7 +17,7 @@ from moorage.records.payments import (
     RefundStatus,
     Settlement,
 )
-from moorage.storage.database import Source, Statement, struct_of
+from moorage.storage.database import Source, Statement, columns_of, record_of
 from moorage.storage.schema import (
     deployments,
     entries,
@@ -35,7 +35,7 @@ LATE_MS = 30 * 60 * 1000
 
 
 class PaymentFilter(StrEnum):
-    """Which payments are looked for."""
+    """Which payments are listed."""
 
     ALL = "all"
     UNUSUAL = "unusual"  # each of those below, but `provisional` and `refunded`
@@ -73,7 +73,7 @@ class ListedEntry(NamedTuple):
 
 
 _KEY = ("chain_id", "tx_hash", "log_index")
-_COLUMNS = [payments.c[name] for name in Payment.__struct_fields__]
+_COLUMNS = columns_of(payments, Payment)
 _of_chain = bindparam("of_chain", type_=BigInteger)  # 0: any
 _its_refunds = and_(*(refunds.c[name] == payments.c[name] for name in _KEY))
 _went_back = (
@@ -89,10 +89,7 @@ _owed = and_(
     quotes.c.received_micro_usd < quotes.c.price_micro_usd,
 )
 _owed_name = select(func.min(quotes.c.unique_name)).where(_owed).scalar_subquery()
-_unused = and_(
-    payments.c.status == PaymentStatus.CREDITED,
-    payment_uses.c.wallet.is_(None),
-)
+_unused = and_(payments.c.status == PaymentStatus.CREDITED, payment_uses.c.wallet.is_(None))
 _late = and_(
     payments.c.status == PaymentStatus.CREDITED,
     deployments.c.created_at_ms - payments.c.claimed_at_ms > LATE_MS,
@@ -109,8 +106,7 @@ _CONDITIONS: dict[PaymentFilter, ColumnElement[bool] | None] = {
     PaymentFilter.LATE: _late,
     PaymentFilter.REVERSED: payments.c.status == PaymentStatus.REVERSED,
     PaymentFilter.PROVISIONAL: and_(
-        payments.c.finality == Finality.PROVISIONAL,
-        payments.c.status != PaymentStatus.REVERSED,
+        payments.c.finality == Finality.PROVISIONAL, payments.c.status != PaymentStatus.REVERSED
     ),
     PaymentFilter.REFUNDED: exists().where(_its_refunds, refunds.c.status != RefundStatus.FAILED),
 }
@@ -160,7 +156,7 @@ def _list(condition: ColumnElement[bool] | None) -> Statement:
 
 
 _LISTS = {which: _list(condition) for which, condition in _CONDITIONS.items()}
-_REFUND_COLUMNS = [refunds.c[name] for name in Refund.__struct_fields__]
+_REFUND_COLUMNS = columns_of(refunds, Refund)
 _REFUNDS = Statement(
     select(*_REFUND_COLUMNS)
     .order_by(refunds.c.created_at_ms.desc(), refunds.c.id)
@@ -168,19 +164,19 @@ _REFUNDS = Statement(
     .offset(bindparam("offset"))
 )
 _SETTLEMENTS = Statement(
-    select(*(settlements.c[name] for name in Settlement.__struct_fields__))
+    select(*columns_of(settlements, Settlement))
     .where(settlements.c.status.in_(UNRESOLVED))
     .order_by(settlements.c.created_at_ms)
     .limit(bindparam("limit"))
 )
 _SETTLED_BY = Statement(
-    select(*(settlements.c[name] for name in Settlement.__struct_fields__)).where(
+    select(*columns_of(settlements, Settlement)).where(
         settlements.c.chain_id == bindparam("of_chain"),
         settlements.c.tx_hash == bindparam("of_hash"),
     )
 )
 _QUOTES = Statement(
-    select(*(quotes.c[name] for name in Quote.__struct_fields__))
+    select(*columns_of(quotes, Quote))
     .where(quotes.c.wallet == bindparam("of_wallet"), quotes.c.expires_at_ms > bindparam("now_ms"))
     .order_by(quotes.c.created_at_ms)
 )
@@ -228,24 +224,22 @@ async def page(
 
 async def all_refunds(source: Source, *, limit: int, offset: int = 0) -> list[Refund]:
     """Returns refunds, the newest first."""
-    rows = await source.all(_REFUNDS, limit=limit, offset=offset)
-    return [struct_of(Refund, row) for row in rows]
+    return await source.records(Refund, _REFUNDS, limit=limit, offset=offset)
 
 
 async def on_their_way(source: Source, *, limit: int) -> list[Settlement]:
     """Returns authorizations whose outcome is not known yet, the oldest first."""
-    return [struct_of(Settlement, row) for row in await source.all(_SETTLEMENTS, limit=limit)]
+    return await source.records(Settlement, _SETTLEMENTS, limit=limit)
 
 
 async def settled_by(source: Source, *, chain_id: int, tx_hash: str) -> list[Settlement]:
     """Returns the authorizations that a transaction settled."""
-    rows = await source.all(_SETTLED_BY, of_chain=chain_id, of_hash=tx_hash)
-    return [struct_of(Settlement, row) for row in rows]
+    return await source.records(Settlement, _SETTLED_BY, of_chain=chain_id, of_hash=tx_hash)
 
 
 async def quotes_of(source: Source, wallet: str, *, now_ms: int) -> list[Quote]:
     """Returns the quotes that a wallet may pay now."""
-    return [Quote(*row) for row in await source.all(_QUOTES, of_wallet=wallet, now_ms=now_ms)]
+    return await source.records(Quote, _QUOTES, of_wallet=wallet, now_ms=now_ms)
 
 
 async def entries_of(source: Source, posting_ids: Iterable[str]) -> list[ListedEntry]:
@@ -259,12 +253,12 @@ async def entries_of(source: Source, posting_ids: Iterable[str]) -> list[ListedE
 
 async def count_held(source: Source) -> int:
     """Returns how many payments screening holds."""
-    return await _count(source, _COUNT_HELD)
+    return await source.number(_COUNT_HELD)
 
 
 async def count_open_refunds(source: Source) -> int:
     """Returns how many refunds are on their way."""
-    return await _count(source, _COUNT_OPEN_REFUNDS)
+    return await source.number(_COUNT_OPEN_REFUNDS)
 
 
 async def brought(source: Source) -> dict[tuple[int, str], int]:
@@ -272,16 +266,11 @@ async def brought(source: Source) -> dict[tuple[int, str], int]:
     return {(chain_id, token): int(total) for chain_id, token, total in await source.all(_BROUGHT)}
 
 
-async def _count(source: Source, statement: Statement) -> int:
-    row = await source.one(statement)
-    return int(row[0]) if row else 0
-
-
 def _listed(row: tuple[Any, ...]) -> ListedPayment:
     width = len(_COLUMNS)
     used_by, deployment_id, project_id, project, used_at_ms, back, going, part_of = row[width:]
     return ListedPayment(
-        payment=struct_of(Payment, row[:width]),
+        payment=record_of(Payment, row[:width]),
         used=used_by is not None,
         deployment_id=deployment_id,
         project_id=project_id,

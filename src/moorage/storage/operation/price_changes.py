@@ -4,22 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import (
-    BigInteger,
-    Text,
-    and_,
-    bindparam,
-    case,
-    delete,
-    func,
-    insert,
-    null,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, insert, null, select, update
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Source, Statement, Transaction, struct_of
+from moorage.storage.database import Source, Statement, Transaction, is_listed, listed, record_of
 from moorage.storage.schema import price_changes, projects, run_intervals
 
 
@@ -28,7 +16,7 @@ class PriceChange(msgspec.Struct, frozen=True):
 
     project_id: str
     wallet: str
-    months: int | None  # of the project: for how many its first price holds
+    months: int  # of the project: for how many its first price holds
     ordered_at_ms: int
     before_micro_usd: MicroUsd
     after_micro_usd: MicroUsd
@@ -42,7 +30,7 @@ class PricedRow(NamedTuple):
     name: str
     wallet: str
     monthly_price: MicroUsd
-    months: int | None  # for how many of running its first price holds
+    months: int  # for how many of running its first price holds
 
 
 class PriceCounts(NamedTuple):
@@ -54,7 +42,6 @@ class PriceCounts(NamedTuple):
     ordered: int  # whose new price does not count yet
 
 
-MAX_IDS = 50
 """How many projects' rows are asked for at once."""
 
 ALL = 2**62
@@ -72,9 +59,7 @@ _WAITING = (
     .order_by(price_changes.c.look_at_ms, price_changes.c.project_id)
 )
 _ORDERED = Statement(_WAITING)
-_id_names = [f"id_{number}" for number in range(MAX_IDS)]
-_ids = [bindparam(name, type_=Text) for name in _id_names]
-_ORDERED_OF = Statement(_WAITING.where(price_changes.c.project_id.in_(_ids)))
+_ORDERED_OF = Statement(_WAITING.where(is_listed(price_changes.c.project_id)))
 _there = projects.c.deleted_at_ms.is_(None)
 _price = bindparam("price", type_=BigInteger)
 _ROWS = Statement(
@@ -132,18 +117,6 @@ _SET_PRICE = Statement(
     .where(projects.c.id == bindparam("of_project"))
     .values(monthly_price_micro_usd=bindparam("new_price"))
 )
-_PRICE_INTERVALS = Statement(
-    update(run_intervals)
-    .where(
-        run_intervals.c.project_id == bindparam("of_project"),
-        run_intervals.c.monthly_price_micro_usd.is_(None),
-    )
-    .values(
-        monthly_price_micro_usd=select(projects.c.monthly_price_micro_usd)
-        .where(projects.c.id == bindparam("of_project"))
-        .scalar_subquery()
-    )
-)
 _ended = func.sum(run_intervals.c.ended_at_ms - run_intervals.c.started_at_ms)
 _RAN = Statement(
     select(func.coalesce(_ended, 0)).where(run_intervals.c.project_id == bindparam("of_project"))
@@ -153,7 +126,7 @@ _each_ran = select(
     run_intervals.c.project_id, func.sum(_until_ms - run_intervals.c.started_at_ms)
 ).group_by(run_intervals.c.project_id)
 _EACH_RAN = Statement(_each_ran)
-_EACH_RAN_OF = Statement(_each_ran.where(run_intervals.c.project_id.in_(_ids)))
+_EACH_RAN_OF = Statement(_each_ran.where(is_listed(run_intervals.c.project_id)))
 
 
 async def ordered(source: Source, ids: Sequence[str] | None = None) -> list[PriceChange]:
@@ -164,8 +137,8 @@ async def ordered(source: Source, ids: Sequence[str] | None = None) -> list[Pric
     if ids is None:
         rows = await source.all(_ORDERED)
     else:
-        rows = await source.all(_ORDERED_OF, **_named(ids))
-    return [struct_of(PriceChange, row) for row in rows]
+        rows = await source.all(_ORDERED_OF, **listed(ids))
+    return [record_of(PriceChange, row) for row in rows]
 
 
 async def rows(
@@ -173,8 +146,7 @@ async def rows(
 ) -> list[PricedRow]:
     """Returns projects by name: all, or those with another price than one."""
     price = -1 if other_than is None else other_than
-    found = await source.all(_ROWS, price=price, limit=limit, offset=offset)
-    return [PricedRow(*row) for row in found]
+    return await source.records(PricedRow, _ROWS, price=price, limit=limit, offset=offset)
 
 
 async def counts(source: Source, price: MicroUsd) -> PriceCounts:
@@ -184,9 +156,8 @@ async def counts(source: Source, price: MicroUsd) -> PriceCounts:
 
 
 async def due(source: Source, *, now_ms: int, limit: int) -> list[PriceChange]:
-    """Returns at most `limit` of them to be looked at, the one that waits longest first."""
-    rows = await source.all(_DUE, now_ms=now_ms, limit=limit)
-    return [struct_of(PriceChange, row) for row in rows]
+    """Returns at most `limit` of them to be applied, the one that waits longest first."""
+    return await source.records(PriceChange, _DUE, now_ms=now_ms, limit=limit)
 
 
 async def replace_ordered(tx: Transaction, changes: Iterable[PriceChange]) -> None:
@@ -204,7 +175,7 @@ async def replace_ordered(tx: Transaction, changes: Iterable[PriceChange]) -> No
 
 
 async def postpone(tx: Transaction, change: PriceChange, *, look_at_ms: int) -> None:
-    """Has a change looked at again at `look_at_ms`."""
+    """Has a change tried again at `look_at_ms`."""
     await tx.execute(
         _POSTPONE,
         of_project=change.project_id,
@@ -226,15 +197,13 @@ async def apply(tx: Transaction, change: PriceChange, *, at_ms: int) -> bool:
     )
     if done != 1:
         return False
-    await tx.execute(_PRICE_INTERVALS, of_project=change.project_id)
     await tx.execute(_SET_PRICE, of_project=change.project_id, new_price=change.after_micro_usd)
     return True
 
 
 async def ran_ms(source: Source, project_id: str) -> int:
     """Returns how long a project was billed, without the interval that is open."""
-    row = await source.one(_RAN, of_project=project_id)
-    return row[0] if row else 0
+    return await source.number(_RAN, of_project=project_id)
 
 
 async def each_ran_ms(
@@ -247,9 +216,5 @@ async def each_ran_ms(
     if ids is None:
         found = await source.all(_EACH_RAN, now_ms=now_ms)
     else:
-        found = await source.all(_EACH_RAN_OF, now_ms=now_ms, **_named(ids))
+        found = await source.all(_EACH_RAN_OF, now_ms=now_ms, **listed(ids))
     return {project_id: int(ran) for project_id, ran in found}
-
-
-def _named(ids: Sequence[str]) -> dict[str, str | None]:
-    return dict.fromkeys(_id_names) | dict(zip(_id_names, ids, strict=False))

@@ -5,7 +5,15 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import bindparam, delete, select, text
 
-from moorage.storage.database import Database, Source, Statement, Transaction, Upsert
+from moorage.storage.database import (
+    Database,
+    Source,
+    Statement,
+    Transaction,
+    Upsert,
+    parameters,
+    upsert_of,
+)
 from moorage.storage.schema import agreements, gateways
 
 # A copy in the same server has another oid, one in another server another system identifier.
@@ -24,34 +32,15 @@ async def identity(source: Source) -> str:
 
 
 SILENT_MS = 60_000
-"""A gateway that said nothing for this long does not run."""
+"""A gateway that wrote nothing for this long does not run."""
 
 _FORGET_MS = 86_400_000
 _RETIRED = "retired"
 _BOOT = "boot"  # beside the fingerprints: an older gateway compares only those that it has itself
-_AGREE = Statement(
-    Upsert(table=agreements, values={"name": bindparam("name"), "value": bindparam("value")})
-)
-_REPLACE = Statement(
-    Upsert(
-        table=agreements,
-        values={"name": bindparam("name"), "value": bindparam("value")},
-        replaced=("value",),
-    )
-)
+_AGREE = Statement(Upsert(table=agreements, values=parameters(agreements.c.keys())))
+_REPLACE = upsert_of(agreements)
 _AGREED = Statement(select(agreements.c.value).where(agreements.c.name == bindparam("name")))
-_SAY = Statement(
-    Upsert(
-        table=gateways,
-        values={
-            "id": bindparam("id"),
-            "name": bindparam("name"),
-            "fingerprints": bindparam("fingerprints"),
-            "seen_at_ms": bindparam("seen_at_ms"),
-        },
-        replaced=("name", "fingerprints", "seen_at_ms"),
-    )
-)
+_SAY = upsert_of(gateways)
 _RUNNING = Statement(
     select(gateways.c.id, gateways.c.name, gateways.c.fingerprints, gateways.c.seen_at_ms)
     .where(gateways.c.seen_at_ms >= bindparam("since_ms"))
@@ -119,10 +108,10 @@ async def leave(tx: Transaction, gateway_id: str) -> None:
 
 
 async def running(source: Source, *, now_ms: int) -> list[RunningGateway]:
-    """Returns the gateways that said lately that they run."""
+    """Returns the gateways that wrote lately that they run."""
     rows = await source.all(_RUNNING, since_ms=now_ms - SILENT_MS)
     found = []
-    for gateway_id, name, said, seen_at_ms in rows:
-        keys = msgspec.json.decode(said, type=dict[str, str])
+    for gateway_id, name, encoded, seen_at_ms in rows:
+        keys = msgspec.json.decode(encoded, type=dict[str, str])
         found.append(RunningGateway(gateway_id, name, keys, keys.pop(_BOOT, ""), seen_at_ms))
     return found

@@ -25,7 +25,7 @@ RENEW_SECONDS = 10.0
 CLOCK_BACK_MS = 10 * 60_000
 """A lease that ends later than in this time was taken before the clock was set back: it is free."""
 
-LEADER = "keeper"
+LEADER = "leader"
 """The row of the gateway that runs the apps; apps of no machine are billed under this name."""
 
 LEFT_SECONDS = 30.0
@@ -216,7 +216,7 @@ class _WatchedRow:
     async def take(self, *, until_ms: int, seen_token: int | None = None) -> int | None:
         """Takes the row if it is nobody's or this holder's, or has this token; returns its token.
 
-        Returns None if another has it. `until_ms` is for people who look at the row.
+        Returns None if another has it. `until_ms` is for people who read the row.
         """
         return await self._write(
             self._holder, own=self._holder, until_ms=until_ms, seen_token=seen_token
@@ -260,13 +260,7 @@ class LeaderLease:
     """
 
     def __init__(
-        self,
-        *,
-        db: Database,
-        machine: str,
-        name: str,
-        clock: Clock,
-        fence: FileLock | None = None,
+        self, *, db: Database, machine: str, name: str, clock: Clock, fence: FileLock | None = None
     ) -> None:
         """`machine` names the data directory and the machine's boot, `name` the gateway there.
 

@@ -35,10 +35,10 @@ def materials(plan: Plan, *, has_trust: bool = False, **bases: str) -> Materials
     )
 
 
-def test_base_image_is_the_operators_of_the_operators_registry() -> None:
+def test_base_image_is_the_operators() -> None:
     plan, files = planned("plans/fastapi")
     version = plan.host_tools["python"]
-    bases = BaseImages(registry="hub.example/mirror/", images={"python": "py:{major}-{version}"})
+    bases = BaseImages(images={"python": "hub.example/mirror/py:{major}-{version}"})
     given = msgspec.structs.replace(plan)
     made = generated(given, Materials(bases=bases, tools=TOOLS), files).dockerfile
     assert made.splitlines()[0] == f"FROM hub.example/mirror/py:3-{version}"

@@ -41,8 +41,7 @@ STRICT = PodOptions(
 INSIDE = Networks(gateway_namespace="moorage")
 OUTSIDE = Networks(
     gateway_networks=("192.0.2.10/32",),
-    cluster=("10.244.0.0/16", "10.96.0.0/12", "203.0.113.0/24", "fd00::/48"),
-    deny=("198.51.100.0/24",),
+    deny=("10.244.0.0/16", "10.96.0.0/12", "203.0.113.0/24", "fd00::/48", "198.51.100.0/24"),
     allow=("10.1.2.0/24",),
     resolvers=("9.9.9.9", "10.1.2.53"),
 )

@@ -1,5 +1,6 @@
 """What the engine makes of the operator's settings for a cluster."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ HERE = HostConfiguration(
 
 def options(
     *,
-    networks: tuple[str, ...] = (),
     resolvers: tuple[str, ...] = (),
     gateway_networks: tuple[str, ...] = (),
 ) -> ClusterOptions:
@@ -37,32 +37,30 @@ def options(
         runtime_class="gvisor",
         user_namespaces=True,
         storage_class="",
-        networks=networks,
         resolvers=resolvers,
         gateway_namespace="moorage",
         gateway_networks=gateway_networks,
-        memory_bytes=0,
     )
 
 
 def test_pods_and_their_policies_have_the_operators_resolvers_and_networks() -> None:
-    chosen = options(networks=("203.0.113.0/24",), resolvers=("9.9.9.9",))
+    chosen = options(resolvers=("9.9.9.9",))
     assert pod_options(chosen, HERE).resolvers == ("9.9.9.9",)
-    found = networks(chosen, HERE)
-    assert (found.resolvers, found.cluster) == (("9.9.9.9",), ("203.0.113.0/24",))
+    found = networks(chosen, replace(HERE, deny=("203.0.113.0/24",)))
+    assert (found.resolvers, found.deny) == (("9.9.9.9",), ("203.0.113.0/24",))
 
 
 @pytest.mark.parametrize(
-    ("chosen", "setting"),
+    ("chosen", "denied", "setting"),
     [
-        (options(networks=("10.0.0.1/8",)), "kubernetes_networks"),
-        (options(gateway_networks=("gateway.example",)), "kubernetes_gateway_networks"),
-        (options(resolvers=("9.9.9.0/24",)), "kubernetes_resolvers"),
+        (options(), ("10.0.0.1/8",), "deny_networks"),
+        (options(gateway_networks=("gateway.example",)), (), "kubernetes_gateway_networks"),
+        (options(resolvers=("9.9.9.0/24",)), (), "kubernetes_resolvers"),
     ],
     ids=["networks", "gateway-networks", "resolvers"],
 )
 def test_what_is_no_network_or_address_is_refused_by_its_setting(
-    chosen: ClusterOptions, setting: str
+    chosen: ClusterOptions, denied: tuple[str, ...], setting: str
 ) -> None:
     with pytest.raises(ConfigurationInvalid, match=setting):
-        networks(chosen, HERE)
+        networks(chosen, replace(HERE, deny=denied))

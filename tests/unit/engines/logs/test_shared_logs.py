@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.clock import SystemClock
-from moorage.content.directory import DirectoryStore
+from moorage.content.store import DirectoryStore
 from moorage.engines.logs import shared
 from moorage.engines.logs.shared import PIECE_BYTES, LogCopies, Piece, SharedLogs
 from moorage.engines.logs.store import OUT

@@ -8,7 +8,7 @@ most `_TRIES` times; and for a minute where it says that the account may do noth
 of ours may: reads, server-side apply, deletions, reviews.
 
 Of several gateways the one that keeps the apps changes the cluster: before each try it is asked
-whether that is still this one. What comes late all the same must not meet what the next keeper has
+whether that is still this one. What comes late all the same must not meet what the next leader has
 made: what can be made anew is deleted and scaled as it was seen.
 """
 
@@ -191,7 +191,7 @@ class Cluster:
             trust_env=False,  # a proxy for the world does not reach a cluster's own network
         )
 
-    def require_keeper(self) -> None:
+    def require_leader(self) -> None:
         """Raises ClusterUnavailable if another gateway may keep the apps by now."""
         if not self._keeps():
             raise ClusterUnavailable(
@@ -356,7 +356,7 @@ class Cluster:
         pause = _PAUSE_SECONDS
         for left in reversed(range(_AUTHORIZED_TRIES)):
             if method in _CHANGES:
-                self.require_keeper()
+                self.require_leader()
             is_refused = False
             try:
                 answer = await self._client.request(

@@ -39,7 +39,6 @@ class Networks:
 
     gateway_namespace: str = ""  # of the gateways' own pods; "": they are outside the cluster
     gateway_networks: Sequence[str] = ()  # from where gateways outside the cluster connect
-    cluster: Sequence[str] = ()  # the cluster's own: pods, services, nodes
     deny: Sequence[str] = ()  # in addition to NOT_PUBLIC
     allow: Sequence[str] = ()  # although they are private
     resolvers: Sequence[str] = field(default=())  # addresses; empty: the cluster's DNS
@@ -125,7 +124,7 @@ def _dns(resolvers: Sequence[str]) -> Manifest:
 
 def _public(networks: Networks) -> Manifest:
     """Returns the rule for the public internet over IPv4, by all ports but those of mail."""
-    denied = _collapsed((*NOT_PUBLIC, *networks.cluster, *networks.deny))
+    denied = _collapsed((*NOT_PUBLIC, *networks.deny))
     peers: list[Manifest] = [{"ipBlock": {"cidr": "0.0.0.0/0", "except": denied}}]
     peers += [{"ipBlock": {"cidr": network}} for network in _collapsed(networks.allow)]
     ports = [

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from moorage.storage.reserved_disk_file import ReservedDiskFile
+from moorage.deploy.keeping.space import ReservedDiskFile
 
 SIZE = 1 << 20
 

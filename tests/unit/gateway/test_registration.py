@@ -14,7 +14,7 @@ from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.leadership import (
     COPY_SECONDS,
     SAY_SECONDS,
-    Siblings,
+    Registration,
     challenge_secret,
     fingerprints,
 )
@@ -55,9 +55,9 @@ def gateway(
     *,
     key: bytes = KEY,
     boot: str = "boot",
-) -> Siblings:
+) -> Registration:
     keys = fingerprints(settings, vault=Vault([key]))
-    return Siblings(db=db, clock=clock, own=RunningGateway(f"id-{name}", name, keys, boot))
+    return Registration(db=db, clock=clock, own=RunningGateway(f"id-{name}", name, keys, boot))
 
 
 @pytest.mark.parametrize("runs", [True, False])
