@@ -1,87 +1,10 @@
 """Turns an upload's files and settings into a plan, or says what it looked for.
 
-Tried from first to last; the first that says how the app starts wins:
-
-====================  ===========================================  ================================
-stack                 found by                                     starts with
-====================  ===========================================  ================================
-explicit              settings.runCommand                          that
-any                   Procfile, its web line                       its release line, then that
-any                   a file of another host (hosts.toml), where   that
-                      it says more than the app's own files
-Go                    go.mod and a package main, or main.go        the program built of it
-Rust                  Cargo.toml with a binary                     the program built of it
-Java                  pom.xml, build.gradle                        `java -jar` of the largest jar,
-                                                                   the main class, or the script
-                                                                   that Gradle's application makes
-Java                  a class with a main method, below src/, too  `java` on what javac makes of it
-Java                  the only jar                                 `java -jar` of it
-Ruby                  Gemfile and config/environment.rb            migrations, `rails server`
-Ruby                  Gemfile and config.ru                        `rackup`, or `puma`
-Ruby                  _config.yml with Jekyll in a Gemfile, or     Caddy serves _site/
-                      with pages of Jekyll's and no Gemfile
-Ruby                  app.rb, server.rb, main.rb, with a Gemfile   `ruby <file>`
-                      or a server in it
-PHP                   index.php, also in public/ or web/           PHP's own server
-Deno                  deno.json, deno.lock or a module that uses   `deno task start`, a main module
-                      Deno, no package.json
-Node                  package.json: start script, which is no      the script, by its package
-                      development server and watches no files      manager only if it is no plain
-                                                                   command
-Node                  build script and a start:prod script         the script
-Node                  build script + next, nuxt, React Router,     their server
-                      Remix, Nest, Nitro, Adonis, Qwik's,
-                      Angular's, SvelteKit's or Astro's server
-Node                  build script, or the framework's own build,  Caddy serves dist/, build/, …
-                      + Vite, React Scripts, Astro, Angular,       or settings.buildDir
-                      VitePress, Expo, … or settings.buildDir
-Node                  package.json: main                           `node <main>`
-Node                  index.js, server.js, app.js, main.js, also   `node <file>`
-                      in src/, with or without package.json
-Node                  index.ts, … by tsx, ts-node, Bun or Node     `node --import tsx <file>`, …
-Node                  Eleventy's configuration alone               Caddy serves _site/
-Python                manage.py, also one directory below, and     migrations, then gunicorn
-                      */wsgi.py; beside a package.json that only
-                      builds a page, Python goes first
-Python                README.md of a Hugging Face Space            as Streamlit or Gradio
-Python                Hugo's or Pelican's configuration            Caddy serves public/, output/
-                      (python/sites.toml)
-Python                Streamlit, Chainlit, Shiny, Panel, marimo,   `streamlit run`, …
-                      Solara, Gradio among the
-                      requirements, or imported without any
-Python                a FastAPI, FastHTML, Starlette, Litestar,    uvicorn
-                      Quart app object or factory in any module
-Python                a Flask app object or factory, Dash's server gunicorn
-Python                an app object of Sanic, Bottle, Falcon or    `sanic`, gunicorn, uvicorn
-                      aiohttp whose source does not run it
-Python                main.py, app.py, server.py, start.py,        `python <file>`
-                      bot.py, hello.py, run.py
-Python                a command of [project.scripts]               the function it names
-Python                such a script in src/ or app/, or the only   it, or the package by `-m`
-                      package with a __main__.py
-Python                the only .py file                            `python <file>`
-Python                MkDocs' or Sphinx' configuration             Caddy serves site/, _build/html/
-static                a Staticfile or Caddyfile, index.html, also  Caddy
-                      in public/, dist/, …, settings.buildDir;
-                      the only page, home.html
-any                   compose.yaml that builds one service;        its command, the script
-                      start.sh or run.sh
-====================  ===========================================  ================================
-
-A Node app may be one of a monorepo's workspaces: the one that settings.directoryPath names, or the
-only one that can be started. It is installed at the root, and the workspaces it needs are built
-before it.
-
-Install: by the package manager that packageManager, the lock file or engines name, exactly what a
-lock file says; for Python a virtual environment with requirements.txt, what a lock file of uv,
-Poetry, PDM or Pipenv pins, or pyproject.toml's dependencies, plus the server that the start needs.
-Each explicit command replaces its own step, "" skips it. docs/stacks.md has the rest.
-
-settings.runtime `node`, `python`, … (with or without a version) leaves out the other stacks;
-settings.framework only puts its stack first. An upload that is one directory, or in which only one
-has an app (a package.json, a requirements.txt, a main.go, a page, …) and the root none, is planned
-from inside it, unless settings.directoryPath or a command is given. A package.json that builds a
-page beside an app of another language is a step of that app's build.
+docs/stacks.md has the stacks in the order in which they are tried; the first that says how the app
+starts wins. Each explicit command replaces its own step, "" skips it. settings.runtime leaves out
+the other stacks; settings.framework only puts its stack first. An upload that is one directory, or
+in which only one has an app and the root none, is planned from inside it, unless
+settings.directoryPath or a command is given.
 """
 
 import re
@@ -93,6 +16,7 @@ from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning import hosts, kinds, pages, risks, roots, static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.dockerfile import image
+from moorage.planning.dockerfile.commands import brought
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
 from moorage.planning.interpreters import interpreters, refuse_unmade
 from moorage.planning.languages import deno, go, java, php, ruby, rust
@@ -174,6 +98,7 @@ _SHARED = {
 
 _PROCFILE_LINE = re.compile(r"^([A-Za-z][\w-]{0,60}):[ \t]*(\S.*)$", re.MULTILINE)
 _PROCFILE_LIMIT = 65_536  # bytes
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,80}")
 _NO_SECRET = "none-in-builds"  # noqa: S105 (for programs of Python that end without one)
 _ONE_PROGRAM = "a project here is the one program that answers visitors"
 
@@ -211,7 +136,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
-    because.extend(_because_missed(folder, recipe, wish.ignored))
+    because.extend(_because_missed(folder, recipe, wish.ignored, toolbox))
     if wish.variables:
         named = ", ".join(name for name, _ in wish.variables[:_NAMES])
         because.append(f"files of other hosts set {len(wish.variables)} variables: {named}")
@@ -460,12 +385,31 @@ def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[st
     return said
 
 
-def _because_missed(folder: Folder, recipe: Recipe, ignored: tuple[str, ...]) -> list[str]:
+def _because_missed(
+    folder: Folder, recipe: Recipe, ignored: tuple[str, ...], toolbox: Toolbox
+) -> list[str]:
     """Says what of the upload has no effect here."""
-    said = [hosts.services_beside(folder)]
+    said = [hosts.services_beside(folder), _system_packages(folder, toolbox)]
     if static.is_site(recipe.start or ""):
         said += [static.dropped(folder), *ignored]
     return [sentence for sentence in said if sentence]
+
+
+def _system_packages(folder: Folder, toolbox: Toolbox) -> str:
+    """Says which packages of a Space's or Heroku's list the machine has not; or ""."""
+    name = folder.first("packages.txt", "Aptfile")
+    text = folder.data(name, limit=_PROCFILE_LIMIT).decode(errors="replace") if name else ""
+    listed = (line.split("#")[0].strip() for line in text.splitlines())
+    missing = [it for it in listed if _PACKAGE.fullmatch(it) and not _has_package(it, toolbox)]
+    if not missing:
+        return ""
+    named = ", ".join(missing[:_NAMES])
+    return f"{name} lists packages that are not here: {named}. {toolbox.otherwise}"
+
+
+def _has_package(package: str, toolbox: Toolbox) -> bool:
+    programs = brought(package)
+    return programs is not None and set(programs) <= set(toolbox.programs)
 
 
 def _in_folder(command: str | None, given: str | None, directory: str) -> str | None:

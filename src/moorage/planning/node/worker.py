@@ -9,33 +9,14 @@ from typing import NamedTuple
 
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.node.imports import ENDINGS
-from moorage.planning.node.package_json import PackageJson, build_script, command_of
+from moorage.planning.node.package_json import PACKAGES, PackageJson, build_script, command_of
 from moorage.planning.node.servers import built_server, site
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import json_document, toml_document
 from moorage.planning.toolbox import Toolbox
 
 _FILES = ("wrangler.toml", "wrangler.jsonc", "wrangler.json")
-# What only Cloudflare has, by its key in wrangler.toml, and what takes its place here.
-_BINDINGS = {
-    "ai": "a model's API by fetch",
-    "analytics_engine_datasets": "a database",
-    "assets": "a server of files, such as Hono's serveStatic",
-    "browser": "a browser's API by fetch",
-    "d1_databases": "SQLite on a volume",
-    "dispatch_namespaces": "an app of its own for each",
-    "durable_objects": "SQLite on a volume",
-    "hyperdrive": "the database's own URL in a variable",
-    "kv_namespaces": "SQLite on a volume",
-    "mtls_certificates": "the certificate in a variable",
-    "queues": "a database",
-    "r2_buckets": "files on a volume",
-    "send_email": "a mail service's API by fetch",
-    "services": "the other app's URL in a variable",
-    "site": "a server of files, such as Hono's serveStatic",
-    "vectorize": "a database",
-    "workflows": "a database",
-}
+_BINDINGS: dict[str, str] = PACKAGES["bindings"]
 _WRANGLER = re.compile(r"wrangler\b")
 _OLD = re.compile(r"\baddEventListener\(\s{0,20}['\"]fetch['\"]")
 _ONLY_THERE = re.compile(

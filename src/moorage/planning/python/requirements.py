@@ -104,40 +104,41 @@ def _minor(python: str) -> int:
     return int(python.partition(".")[2])
 
 
-_TABLE: dict[str, Any] = tomllib.loads(
+PACKAGES: dict[str, Any] = tomllib.loads(
     resources.files("moorage.planning.python").joinpath("packages.toml").read_text()
 )
-_IMPORTS = _words(_TABLE["imports"])
-_BRINGS = _words(_TABLE["brings"])
-_SAME = frozenset(normal(name) for name in _TABLE["same"]["names"].split())
+"""What is known of PyPI's packages; the file says what each table is."""
+_IMPORTS = _words(PACKAGES["imports"])
+_BRINGS = _words(PACKAGES["brings"])
+_SAME = frozenset(normal(name) for name in PACKAGES["same"]["names"].split())
 UNFIT = tuple(
     (_minor(python), {name: _spans(text) for name, text in packages.items()})
-    for python, packages in _TABLE["unfit"].items()
+    for python, packages in PACKAGES["unfit"].items()
 )
 """By minor version, the versions of packages that do not run on it and later ones."""
 UNFIT_NAMES = frozenset(name for _, packages in UNFIT for name in packages)
 REMOVED_MODULES = tuple(
-    (_minor(python), frozenset(names.split())) for python, names in _TABLE["removed"].items()
+    (_minor(python), frozenset(names.split())) for python, names in PACKAGES["removed"].items()
 )
 """By minor version, the modules of the standard library that it and later ones lack."""
 STANDARD_MODULES = frozenset(sys.stdlib_module_names).union(
     _MORE_MODULES, *(names for _, names in REMOVED_MODULES)
 )
-_PACKAGED = frozenset(_TABLE["packaged"]["names"].split())
+_PACKAGED = frozenset(PACKAGES["packaged"]["names"].split())
 _NO_PACKAGES = frozenset(normal(n) for n in STANDARD_MODULES - _PACKAGED if not n.startswith("_"))
-_MISNAMED = {normal(name): _IMPORTS[name][0] for name in _TABLE["misnamed"]["names"].split()}
-ALSO: dict[str, str] = _TABLE["also"]
+_MISNAMED = {normal(name): _IMPORTS[name][0] for name in PACKAGES["misnamed"]["names"].split()}
+ALSO: dict[str, str] = PACKAGES["also"]
 """By what is imported, a package that its use needs besides."""
-LISTENING = tuple(map(re.escape, _TABLE["listening"]["names"].split()))
+LISTENING = tuple(map(re.escape, PACKAGES["listening"]["names"].split()))
 """Patterns of the names of modules that listen on a port for an app."""
-PORTLESS: dict[str, str] = _TABLE["portless"]
+PORTLESS: dict[str, str] = PACKAGES["portless"]
 """By module, what an app is that imports it and listens on no port."""
-COMMANDS: dict[str, str] = _TABLE["commands"]
+COMMANDS: dict[str, str] = PACKAGES["commands"]
 """By module, what a script is that imports it, and nothing that may listen."""
 
 
 _CONDA = re.compile(r"(?:[\w./-]{1,60}::)?([A-Za-z0-9][\w.-]{0,100})[ ]?([=<>][^#\[]{0,60})?\Z")
-_CONDA_NAMES: dict[str, str] = _TABLE["conda"]
+_CONDA_NAMES: dict[str, str] = PACKAGES["conda"]
 KNOWN_PACKAGES = _SAME | _BRINGS.keys() | {name for names in _IMPORTS.values() for name in names}
 """Packages of which it is known by what name they are imported."""
 FILES_LIMIT = 8  # requirements files read, counting those that others include

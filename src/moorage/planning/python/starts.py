@@ -8,7 +8,7 @@ from typing import NamedTuple
 from moorage.planning.explicit import Asked
 from moorage.planning.plan import in_app
 from moorage.planning.python.objects import App, find_app, is_aside
-from moorage.planning.python.requirements import Requirements
+from moorage.planning.python.requirements import PACKAGES, Requirements
 from moorage.planning.python.sites import find_site
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import front_matter
@@ -24,63 +24,21 @@ class Runner(NamedTuple):
     package: str
     name: str
     page: re.Pattern[bytes]  # found only in the script that is the app
-    likely: tuple[str, ...]
     program: str  # before the script's name …
-    options: str  # … and after it
+    options: str = ""  # … and after it
+    likely: tuple[str, ...] = ()
     is_sure: bool = False  # a likely name is enough, without the pattern
 
 
-RUNNERS = (
+RUNNERS = tuple(
     Runner(
-        "streamlit",
-        "Streamlit",
-        re.compile(rb"\.(?:set_page_config|title|navigation)[ \t]*\("),
-        ("streamlit_app.py", "Home.py"),
-        "streamlit run",
-        "--server.address 0.0.0.0 --server.port $PORT "
-        "--server.headless true --browser.gatherUsageStats false",
-        is_sure=True,
-    ),
-    Runner(
-        "chainlit",
-        "Chainlit",
-        re.compile(rb"^@\w+\.(?:on_message|on_chat_start)\b", re.MULTILINE),
-        (),
-        "chainlit run",
-        "--host 0.0.0.0 --port $PORT --headless",
-    ),
-    Runner(
-        "shiny",
-        "Shiny",
-        re.compile(rb"^app\b.*=[ \t]*(?:shiny\.)?App[ \t]*\(|\bshiny\.express\b", re.MULTILINE),
-        (),
-        "shiny run --host 0.0.0.0 --port $PORT",
-        "",
-    ),
-    Runner(
-        "panel",
-        "Panel",
-        re.compile(rb"\.servable[ \t]*\("),
-        (),
-        "panel serve",
-        "--address 0.0.0.0 --port $PORT --allow-websocket-origin '*'",
-    ),
-    Runner(
-        "marimo",
-        "marimo",
-        re.compile(rb"^app\b.*=[ \t]*marimo\.App[ \t]*\(", re.MULTILINE),
-        (),
-        "marimo run --host 0.0.0.0 --port $PORT --headless",
-        "",
-    ),
-    Runner(
-        "solara",
-        "Solara",
-        re.compile(rb"^@(?:solara\.)?component\b|^Page\b.*=", re.MULTILINE),
-        (),
-        "solara run --host 0.0.0.0 --port $PORT --production",
-        "",
-    ),
+        **{
+            **it,
+            "page": re.compile(it["page"].encode(), re.MULTILINE),
+            "likely": tuple(it.get("likely", ())),
+        }
+    )
+    for it in PACKAGES["runner"]
 )
 
 
