@@ -18,7 +18,7 @@ from gateway import EXAMPLES, api_port, example_files, funded, gateway
 from load import Caller, app_at, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.deploy.limits import app_limits, build_limits
-from moorage.engines.engine import BuildSpec, InstanceSpec
+from moorage.engines.engine import BuildSpec, InstanceSpec, Keep
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.gateway.platform import find_tool
@@ -166,7 +166,7 @@ async def _in_sandbox(sandbox: Sandbox, example: str) -> float:
     instance = await sandbox.start(start, timeout_seconds=_SETTINGS.listen_seconds)
     _until_200(lambda: app_at(instance.address), "app")
     took = time.perf_counter() - began
-    await sandbox.remove(deployment_id)
+    await sandbox.stop(deployment_id, keep=Keep.NOTHING)
     return took
 
 

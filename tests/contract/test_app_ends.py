@@ -8,7 +8,7 @@ import pytest
 from gateway_process import Gateway
 
 from moorage.address import Address
-from moorage.engines.engine import AppExit
+from moorage.engines.engine import AppExit, Incident, IncidentKind
 from moorage.engines.sandbox.sandbox import Sandbox
 from support.engines.small_apps import SERVER, build_and_start, fetch, is_open, plan, start
 
@@ -43,17 +43,18 @@ async def end(address: Address) -> None:
 async def told_end_of(sandbox: Sandbox, deployment_id: str) -> None:
     """Return once the runtime tells of it."""
     async with asyncio.timeout(BOUND_SECONDS):
-        assert await sandbox.next_exit() == deployment_id
+        told = await sandbox.next_incident()
+    assert told == Incident(deployment_id, IncidentKind.ENDED)
 
 
 async def test_end_is_told_and_the_door_is_closed(sandbox: Sandbox, mortal: Path) -> None:
     instance = await build_and_start(sandbox, mortal, plan())
-    assert await sandbox.instance("first") == instance
+    assert (await sandbox.inspect("first")).instance == instance
     await end(instance.address)
     await told_end_of(sandbox, "first")
     assert not await is_open(instance.address)
-    assert await sandbox.instance("first") is None
-    assert await sandbox.exit_reason("first") == AppExit(exit_code=7, out_of_memory=False)
+    assert (await sandbox.inspect("first")).instance is None
+    assert (await sandbox.inspect("first")).exit == AppExit(exit_code=7, out_of_memory=False)
 
 
 async def test_each_life_has_its_end_told_and_its_own_door(sandbox: Sandbox, mortal: Path) -> None:
@@ -65,7 +66,7 @@ async def test_each_life_has_its_end_told_and_its_own_door(sandbox: Sandbox, mor
         await told_end_of(sandbox, "first")
         assert await start(sandbox, plan()) == instance
     assert len(born) == 3
-    assert await sandbox.instance("first") == instance
+    assert (await sandbox.inspect("first")).instance == instance
 
 
 async def test_end_that_the_gateway_saw_to_is_not_told(sandbox: Sandbox, mortal: Path) -> None:
@@ -77,7 +78,7 @@ async def test_end_that_the_gateway_saw_to_is_not_told(sandbox: Sandbox, mortal:
     await told_end_of(sandbox, "first")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await sandbox.next_exit()
+            await sandbox.next_incident()
 
 
 async def test_look_at_an_app_that_is_just_ending_sees_its_end(
@@ -86,9 +87,9 @@ async def test_look_at_an_app_that_is_just_ending_sees_its_end(
     instance = await build_and_start(sandbox, mortal, plan())
     await end(instance.address)
     async with asyncio.timeout(BOUND_SECONDS):
-        while await sandbox.instance("first") is not None:
+        while (await sandbox.inspect("first")).instance is not None:
             continue
-    assert await sandbox.exit_reason("first") is not None
+    assert (await sandbox.inspect("first")).exit is not None
 
 
 async def test_look_at_an_app_that_listens_no_more_sees_none(
@@ -101,12 +102,12 @@ async def test_look_at_an_app_that_listens_no_more_sees_none(
         "setInterval(() => {}, 1000);\n"
     )
     instance = await build_and_start(sandbox, source, plan())
-    assert await sandbox.instance("first") == instance
+    assert (await sandbox.inspect("first")).instance == instance
     await fetch(instance.address)
     async with asyncio.timeout(BOUND_SECONDS):
-        while await sandbox.instance("first") is not None:
+        while (await sandbox.inspect("first")).instance is not None:
             continue
-    assert await sandbox.exit_reason("first") is None
+    assert (await sandbox.inspect("first")).exit is None
 
 
 async def test_end_of_an_adopted_app_is_told(gateway: Callable[..., Gateway], mortal: Path) -> None:

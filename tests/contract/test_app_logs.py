@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import Instance, LogLine
+from moorage.engines.engine import Instance, Keep, LogLine
 from moorage.engines.logs.store import CAP_BYTES, LINE_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
@@ -191,7 +191,7 @@ async def test_logs_of_a_failed_deployment_outlive_its_files(
     await build(sandbox, source, plan(build="echo built"))
     with pytest.raises(DeployFailed):
         await start(sandbox, plan())
-    await sandbox.discard("first")
+    await sandbox.stop("first", keep=Keep.LOGS)
     assert [line.text for line in await lines(sandbox)] == ["no luck"]
     assert [line.text for line in await lines(sandbox, BUILD)] == ["$ echo built", "built"]
     await sandbox.note("gone", "is left out")

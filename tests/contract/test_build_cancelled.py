@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.engines.engine import log_tail
 from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.sandbox.deployment_directory import DeploymentDirectory, Record
 from moorage.engines.sandbox.sandbox import Sandbox
@@ -40,7 +41,7 @@ async def test_cancelled_step_leaves_nothing_but_its_log(
     assert processes(f"sleep 8482{OWN}") == []
     left = belongings(caching_sandbox.instance_id)
     assert {kind: found for kind, found in left.items() if found} == {}
-    last = (await caching_sandbox.log_tail("first", LogKind.BUILD)).splitlines()[-1]
+    last = (await log_tail(caching_sandbox, "first", LogKind.BUILD)).splitlines()[-1]
     assert last == f"CANCELLED: `{the_plan.build or the_plan.install}` was ended"
     with pytest.raises(DeployFailed):
         await start(caching_sandbox, the_plan)

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.engines.engine import BuildSpec, InstanceSpec
+from moorage.engines.engine import BuildSpec, InstanceSpec, Keep, log_tail
 from moorage.engines.host import probe
 from moorage.engines.images.image import Repository
 from moorage.engines.images.registry import Credentials, Registry
@@ -212,7 +212,7 @@ class Deploys:
         return await fetch(instance.address)
 
     async def log(self, deployment_id: str) -> list[str]:
-        return (await self.engine.log_tail(deployment_id, LogKind.BUILD)).splitlines()
+        return (await log_tail(self.engine, deployment_id, LogKind.BUILD)).splitlines()
 
 
 @asynccontextmanager
@@ -298,7 +298,7 @@ async def test_images_are_removed_each_by_itself_and_no_others(
     await deploys.build_dockerfile("first", f"FROM {SMALL}\nCMD node\n")
     await deploys.engine.copy("first", "copied")
     before = set(await registry.tags(repository))
-    await deploys.engine.remove("first")
+    await deploys.engine.stop("first", keep=Keep.NOTHING)
     assert before - set(await registry.tags(repository)) == {"first"}
     await registry.close()
 

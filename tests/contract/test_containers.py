@@ -8,7 +8,7 @@ import pytest
 
 from moorage.engines.docker.container import container_name
 from moorage.engines.docker.docker import DockerEngine
-from moorage.engines.engine import AppExit, InstanceSpec, Limits
+from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec, Keep, Limits
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 from moorage.planning.plan import Stack
 from moorage.records.deployment import LogKind, LogStream
@@ -79,7 +79,7 @@ async def test_container_that_a_killed_gateway_has_not_recorded_is_removed(
     dockerd.run("create", *labels, "--name", container_name(own, "first"), image)
     async with opened_docker(make_docker(dockerd, tmp_path / "state", instance_id=own)) as second:
         assert container_name(own, "first") not in dockerd.run("ps", "--all", "--no-trunc")
-        await second.discard("first")
+        await second.stop("first", keep=Keep.LOGS)
         assert image not in dockerd.run("images", "--format", "{{.Repository}}:{{.Tag}}")
 
 
@@ -88,7 +88,7 @@ async def test_end_is_told_by_code_and_lack_of_memory(docker: DockerEngine, sour
     instance = await build_and_start(docker, source, plan(start="true && node index.js"))
     assert await fetch(instance.address) == "hello"  # though it listens on 127.0.0.1 alone
     await docker.stop("first")
-    assert await docker.exit_reason("first") == AppExit(exit_code=3, out_of_memory=False)
+    assert (await docker.inspect("first")).exit == AppExit(exit_code=3, out_of_memory=False)
     said = (await docker.read_log("first", LogKind.RUNTIME)).lines[-1]
     assert (said.stream, said.text) == (LogStream.ERR, "goodbye")
 
@@ -100,10 +100,10 @@ async def test_end_is_told_by_code_and_lack_of_memory(docker: DockerEngine, sour
     await reader.read()
     writer.close()
     async with asyncio.timeout(60):
-        assert await docker.next_exit() == "second"
+        assert await docker.next_incident() == Incident("second", IncidentKind.ENDED)
     with pytest.raises(FileNotFoundError):
         await instance.address.connect()
-    ended = await docker.exit_reason("second")
+    ended = (await docker.inspect("second")).exit
     assert ended is not None
     assert ended.out_of_memory
 
@@ -129,7 +129,7 @@ async def test_image_that_can_not_be_started_leaves_no_container(
         await docker.start(spec, timeout_seconds=60)
     assert docker.instance_id not in dockerd.run("ps", "--all", "--no-trunc")
     assert not (dockerd.shared / docker.instance_id / "volumes" / "kept").exists()
-    await docker.discard("first")
+    await docker.stop("first", keep=Keep.LOGS)
     assert docker.instance_id not in dockerd.run("images")
 
 
@@ -191,7 +191,7 @@ async def test_closed_engine_leaves_nothing(dockerd: Dockerd, source: Path, tmp_
     async with opened_docker(engine):
         assert not killed.exists()
         await build_and_start(engine, source, plan())
-        await engine.remove("first")
+        await engine.stop("first", keep=Keep.NOTHING)
     own = engine.instance_id
     listed = [("ps", "--all"), ("network", "ls"), ("images",)]
     assert [line for words in listed if own in (line := dockerd.run(*words, "--no-trunc"))] == []

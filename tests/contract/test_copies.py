@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.disks import disk
-from moorage.engines.engine import Instance
+from moorage.engines.engine import Instance, Keep, log_tail
 from moorage.engines.isolation.network import Network
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
@@ -37,12 +37,12 @@ async def written_beyond(lines: int, app: Instance) -> None:
 async def test_copy_serves_what_the_origin_was_built_to(sandbox: Sandbox, source: Path) -> None:
     await build(sandbox, source, plan(build="echo made > made; echo built here"))
     await sandbox.copy("first", "second")
-    await sandbox.remove("first")
+    await sandbox.stop("first", keep=Keep.NOTHING)
     instance = await start(
         sandbox, plan(start="cat made; exec node index.js"), deployment_id="second"
     )
     assert await fetch(instance.address) == "hello"
-    assert "built here" in await sandbox.log_tail("second", LogKind.BUILD)
+    assert "built here" in await log_tail(sandbox, "second", LogKind.BUILD)
     assert await logged(sandbox, "made\n", deployment_id="second") == "made\n"
 
 

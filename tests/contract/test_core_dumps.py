@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.engines.engine import BuildSpec, Limits
+from moorage.engines.engine import BuildSpec, Limits, log_tail
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import LogKind
@@ -33,6 +33,6 @@ async def test_core_limit_is_the_one_byte_that_stops_piped_core_handlers(
 
     await sandbox.build(spec)
 
-    said = await sandbox.log_tail("core", LogKind.BUILD)
+    said = await log_tail(sandbox, "core", LogKind.BUILD)
     line = next(line for line in said.splitlines() if line.startswith("Max core file size"))
     assert line.split()[4:6] == ["1", "1"]  # core(5): RLIMIT_CORE 1 skips a piped core_pattern

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import Incident, IncidentKind, Instance, InstanceSpec, Limits
+from moorage.engines.engine import Incident, IncidentKind, Instance, InstanceSpec, Keep, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import LogKind
@@ -85,11 +85,11 @@ async def test_app_that_fills_the_machines_disk_is_ended_at_the_reserve(
         with pytest.raises(DeployFailed) as refused:
             await again(runtime, "greedy", BIG)
         assert refused.value.cause is FailureCause.OUT_OF_DISK
-        assert (await runtime.disks()).held == {"greedy"}
+        assert (await runtime.resources()).held == {"greedy"}
         assert set(await runtime.running()) == {"keeper"}
-        await runtime.remove("greedy")
+        await runtime.stop("greedy", keep=Keep.NOTHING)
         async with asyncio.timeout(120):  # only to end a hung test
-            while (await runtime.disks()).held:
+            while (await runtime.resources()).held:
                 await asyncio.sleep(0.05)
     assert not errors_in(disk / "state/volumes/keeper/disk.img")
 
@@ -108,7 +108,7 @@ async def test_build_that_downloads_more_than_there_is_is_ended_at_the_reserve(
         assert ended.value.cause is FailureCause.OUT_OF_DISK
         assert get(keeper.address) == "kept"
         assert not list(disk.glob("state/deployments/hoard/downloads.img"))
-        await runtime.remove("hoard")
+        await runtime.stop("hoard", keep=Keep.NOTHING)
         subprocess.run(["sync", "-f", disk], check=True)
         assert free_mib(disk) > 450
     assert not errors_in(disk / "state/volumes/keeper/disk.img")
@@ -132,11 +132,11 @@ async def test_app_is_stopped_started_and_removed_on_a_full_disk(disk: Path, sou
         filler = fill(disk)
         await runtime.stop("keeper")
         assert await runtime.running() == {}
-        ended = await runtime.exit_reason("keeper")
+        ended = (await runtime.inspect("keeper")).exit
         assert ended is not None
         assert get((await again(runtime, "keeper", WITH_VOLUME)).address) == "kept"
         await runtime.stop("keeper")
-        await runtime.remove("keeper")
+        await runtime.stop("keeper", keep=Keep.NOTHING)
         assert await runtime.known() == set()
         filler.unlink()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.engines.engine import Keep, log_tail
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import LogKind
@@ -20,7 +21,7 @@ LOOK = f"echo found; ls -A {CACHE} 2> /dev/null || true"
 
 
 async def log(sandbox: Sandbox, deployment_id: str) -> str:
-    return await sandbox.log_tail(deployment_id, LogKind.BUILD)
+    return await log_tail(sandbox, deployment_id, LogKind.BUILD)
 
 
 def images(tmp_path: Path) -> list[Path]:
@@ -36,7 +37,7 @@ async def look(sandbox: Sandbox, source: Path, owner: str) -> list[str]:
     """What a build of the wallet finds in its cache."""
     await build(sandbox, source, plan(build=LOOK), deployment_id="look", owner=owner)
     found = (await log(sandbox, "look")).partition("\nfound\n")[2].splitlines()
-    await sandbox.remove("look")
+    await sandbox.stop("look", keep=Keep.NOTHING)
     return found
 
 
@@ -65,7 +66,7 @@ async def test_build_of_nobody_has_no_cache(
 async def test_running_app_does_not_see_the_cache(caching_sandbox: Sandbox, source: Path) -> None:
     await build(caching_sandbox, source, plan(build=f"echo > {CACHE}/fetched"), owner=ALICE)
     await start(caching_sandbox, plan(start=f"ls {CACHE}; env; exec node index.js"))
-    said = await caching_sandbox.log_tail("first", LogKind.RUNTIME)
+    said = await log_tail(caching_sandbox, "first", LogKind.RUNTIME)
     assert "fetched" not in said
     assert CACHE + "/" not in said
 
@@ -191,6 +192,6 @@ async def test_cache_outlives_the_gateway(tmp_path: Path, source: Path) -> None:
     runtime = make_sandbox(tmp_path / "state", cache_bytes=CACHE_BYTES)
     async with opened(runtime):
         await build(runtime, source, plan(build=f"touch {CACHE}/file"), owner=ALICE)
-        await runtime.remove("first")
+        await runtime.stop("first", keep=Keep.NOTHING)
     async with opened(runtime):
         assert await look(runtime, source, ALICE) == ["file"]

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from moorage.engines.engine import Engine, InstanceSpec
+from moorage.engines.engine import Engine, InstanceSpec, Keep, log_tail
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import LogKind, LogStream
 from support.engines.file_engine import FileEngine
@@ -38,18 +38,18 @@ async def test_build_starts_nothing(engine: Engine, source: Path) -> None:
     await build(engine, source, plan())
     assert await engine.known() == {"first"}
     assert await engine.running() == {}
-    assert await engine.instance("first") is None
+    assert (await engine.inspect("first")).instance is None
     assert await engine.connections("first") == 0
-    assert await engine.exit_reason("first") is None
+    assert (await engine.inspect("first")).exit is None
 
 
 async def test_started_app_is_told_alike_by_all(engine: Engine, source: Path) -> None:
     instance = await build_and_start(engine, source, plan())
     assert (instance.deployment_id, instance.port) == ("first", 3000)
     assert await engine.running() == {"first": instance}
-    assert await engine.instance("first") == instance
+    assert (await engine.inspect("first")).instance == instance
     assert set(await engine.usage()) <= {"first"}
-    assert await engine.exit_reason("first") is None
+    assert (await engine.inspect("first")).exit is None
 
 
 async def test_start_again_is_the_same_app(engine: Engine, source: Path) -> None:
@@ -90,21 +90,21 @@ async def test_discarded_deployment_is_known_and_starts_no_more(
     engine: Engine, source: Path
 ) -> None:
     await build_and_start(engine, source, plan())
-    await engine.discard("first")
+    await engine.stop("first", keep=Keep.LOGS)
     assert await engine.running() == {}
     assert await engine.known() == {"first"}  # by its logs
     with pytest.raises(DeployFailed):
         await start(engine, plan())
-    await engine.remove("first")
+    await engine.stop("first", keep=Keep.NOTHING)
     assert await engine.known() == set()
 
 
 async def test_calls_for_what_is_not_there_do_nothing(engine: Engine) -> None:
     await engine.stop("none")
-    await engine.discard("none")
-    await engine.remove("none")
+    await engine.stop("none", keep=Keep.LOGS)
+    await engine.stop("none", keep=Keep.NOTHING)
     await engine.note("none", "is left out")
-    assert await engine.log_tail("none", LogKind.RUNTIME) == ""
+    assert await log_tail(engine, "none", LogKind.RUNTIME) == ""
     assert (await engine.read_log("none", LogKind.RUNTIME)).lines == ()
     assert await engine.known() == set()
 
@@ -127,13 +127,8 @@ async def test_volume_outlives_its_deployment(engine: Engine, source: Path) -> N
     await build(engine, source, plan())
     limits = replace(LIMITS, volume_bytes=32 * MIB)
     spec = InstanceSpec(deployment_id="first", plan=plan(), limits=limits, volume="data")
-    if not engine.capabilities.volumes:
-        with pytest.raises(DeployFailed):
-            await engine.start(spec, timeout_seconds=30)
-        assert await engine.volumes() == set()
-        return
     await engine.start(spec, timeout_seconds=30)
-    await engine.remove("first")
+    await engine.stop("first", keep=Keep.NOTHING)
     assert await engine.volumes() == {"data"}
     await engine.delete_volume("data", unless_used=True)
     assert await engine.volumes() <= {"data"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from moorage.address import Address
+from moorage.engines.engine import Keep
 from moorage.engines.sandbox.sandbox import Sandbox
 from support.engines.sandbox_fixture import make_sandbox, opened
 from support.engines.small_apps import SERVER, build, build_and_start, fetch, is_open, plan, start
@@ -73,7 +74,7 @@ async def test_address_of_an_app_that_is_gone_does_not_lead_to_the_next_one_ther
 ) -> None:
     (source / "index.js").write_text(SERVER % "process.env.PORT")
     gone = (await build_and_start(sandbox, source, plan())).address
-    await sandbox.remove("first")
+    await sandbox.stop("first", keep=Keep.NOTHING)
     assert not await is_open(gone)
     await build(sandbox, source, plan(), deployment_id="second")
     following = (await start(sandbox, plan(), deployment_id="second")).address

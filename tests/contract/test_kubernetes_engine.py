@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import InstanceSpec
+from moorage.engines.engine import Incident, IncidentKind, InstanceSpec
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.errors import DeployFailed, FailureCause
 from support.engines.fake_kubernetes.cluster import Cluster
@@ -61,7 +61,7 @@ async def test_app_that_ends_at_its_start_has_crashed_with_its_code_and_words(
     assert failed.cause is FailureCause.CRASHED
     assert "exit code 7" in failed.reason
     assert "last words" in failed.log_tail
-    ended = await kubernetes.exit_reason("first")
+    ended = (await kubernetes.inspect("first")).exit
     assert ended is not None
     assert ended.exit_code == 7
 
@@ -164,7 +164,8 @@ async def test_end_of_an_app_is_told_at_once_and_it_starts_in_a_new_pod(
     host, _, port = before.address.text.rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /end HTTP/1.1\r\nHost: app\r\n\r\n")
-    assert await asyncio.wait_for(kubernetes.next_exit(), 30) == "first"
+    told = await asyncio.wait_for(kubernetes.next_incident(), 30)
+    assert told == Incident("first", IncidentKind.ENDED)
     writer.close()
     after = await start(kubernetes, plan())
     assert await fetch(after.address) == "hello"

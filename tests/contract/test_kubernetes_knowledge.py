@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from moorage.content.store import DirectoryStore
-from moorage.engines.engine import InstanceSpec
+from moorage.engines.engine import InstanceSpec, Keep, log_tail
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.errors import ClusterUnavailable, IsolationMissing
@@ -117,7 +117,7 @@ async def test_gateway_that_only_asks_reads_all_logs_and_writes_on_when_its_turn
     await run_first(leader, source)
     view = make_engine(fake_cluster, tmp_path / "two", keeps=None, **shared)
     await view.open()
-    assert await view.log_tail("first", LogKind.BUILD) == "copied first\n"
+    assert await log_tail(view, "first", LogKind.BUILD) == "copied first\n"
     await logged(view, "line 50\n")
     await leader.note("first", "said by the leader")
     await logged(view, "said by the leader\n")
@@ -128,7 +128,7 @@ async def test_gateway_that_only_asks_reads_all_logs_and_writes_on_when_its_turn
 
     taken_over = make_engine(fake_cluster, tmp_path / "two", **shared)
     async with opened_engine(taken_over):
-        assert await taken_over.log_tail("first", LogKind.BUILD) == "copied first\n"
+        assert await log_tail(taken_over, "first", LogKind.BUILD) == "copied first\n"
         log = await logged(taken_over, "line 900\n")
         lines = [it for it in log.splitlines() if it.startswith("line ")]
         assert lines == [f"line {number + 1}" for number in range(len(lines))]
@@ -136,12 +136,12 @@ async def test_gateway_that_only_asks_reads_all_logs_and_writes_on_when_its_turn
         after = await taken_over.read_log("first", LogKind.RUNTIME, after=seen.next, limit=1)
         assert f"line {len(seen.lines)}" == after.lines[0].text  # one of them was the leader's
         await taken_over.stop("first")
-        last = await taken_over.log_tail("first", LogKind.RUNTIME)
+        last = await log_tail(taken_over, "first", LogKind.RUNTIME)
         other = make_engine(fake_cluster, tmp_path / "one", keeps=None, **shared)
         await other.open()
-        assert await other.log_tail("first", LogKind.RUNTIME) == last  # as soon as it has ended
+        assert await log_tail(other, "first", LogKind.RUNTIME) == last  # as soon as it has ended
         await other.close(stop_apps=False)
-        await taken_over.remove("first")
+        await taken_over.stop("first", keep=Keep.NOTHING)
     assert [path for path in (tmp_path / "content").rglob("*") if path.is_file()] == []
 
 
@@ -154,8 +154,8 @@ async def test_gateway_that_only_asks_sees_the_same_and_makes_nothing(
         await view.open()
         await run_first(leader, source)
         await until(lambda: same(leader, view))
-        assert await view.instance("first") == await leader.instance("first")
-        await leader.remove("first")
+        assert (await view.inspect("first")).instance == (await leader.inspect("first")).instance
+        await leader.stop("first", keep=Keep.NOTHING)
         await until(lambda: same(leader, view))
         await view.close(stop_apps=False)
 
@@ -175,7 +175,7 @@ async def test_frozen_watch_delays_no_start_and_hides_no_end(
     instance = await start(kubernetes, plan())
     assert await fetch(instance.address) == "hello"
     await kubernetes.stop("first")
-    assert await kubernetes.instance("first") is None
+    assert (await kubernetes.inspect("first")).instance is None
 
 
 @pytest.mark.parametrize("fault", ["cut", "expire", "busy", "starting"])
@@ -212,7 +212,7 @@ async def test_cluster_that_does_not_answer_stops_no_app(
         await kubernetes.check()
     fake_cluster.mend()
     await kubernetes.check()
-    instance = await kubernetes.instance("first")
+    instance = (await kubernetes.inspect("first")).instance
     assert instance is not None
     assert await fetch(instance.address) == "hello"
 
@@ -226,12 +226,12 @@ async def test_namespace_goes_with_the_last_of_a_wallets_deployments_and_volumes
         await run_first(engine, source)
         await engine.copy("first", "second")
         (name,) = namespaces(fake_cluster, prefix)
-        await engine.remove("first")
+        await engine.stop("first", keep=Keep.NOTHING)
         assert namespaces(fake_cluster, prefix) == [name]
         limits = replace(LIMITS, volume_bytes=32 * MIB)
         spec = InstanceSpec(deployment_id="second", plan=plan(), limits=limits, volume="data")
         await engine.start(spec, timeout_seconds=30)
-        await engine.remove("second")
+        await engine.stop("second", keep=Keep.NOTHING)
         assert namespaces(fake_cluster, prefix) == [name]  # the volume is there
         await engine.delete_volume("data")
         await until(lambda: not namespaces(fake_cluster, prefix))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import BuildSpec
+from moorage.engines.engine import BuildSpec, Keep
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.cluster import client
 from moorage.engines.kubernetes.cluster.client import Cluster as Connection
@@ -20,7 +20,6 @@ from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.fake_kubernetes.faults import INTERNAL
 from support.engines.fake_kubernetes.resources import NAMESPACES, Resource
 from support.engines.kubernetes_engine_fixture import (
-    Copied,
     CopyingBuilder,
     cluster_options,
     copying_builder,
@@ -52,7 +51,7 @@ class CutOff(CopyingBuilder):
 
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def build(self, spec: BuildSpec, log: Log) -> Copied:
+    async def build(self, spec: BuildSpec, log: Log) -> str:
         await super().build(spec, log)
         self.begun.set()
         await asyncio.Event().wait()
@@ -153,7 +152,7 @@ async def test_build_that_another_gateway_began_anew_is_not_failed_by_the_one_be
             with suppress(asyncio.CancelledError):
                 await building
             await leader.copy("first", "second")
-            await leader.remove("second")
+            await leader.stop("second", keep=Keep.NOTHING)
 
 
 @dataclass
@@ -181,9 +180,9 @@ async def test_leader_that_lost_its_turn_changes_nothing_more(
         await build_and_start(former, source, plan())
         turn.is_ours = False
         images.images.add((NOBODYS, "of-the-next"))  # stored, and its record is on its way
-        for act in (former.stop, former.discard, former.remove):
+        for keep in Keep:
             with pytest.raises(ClusterUnavailable):
-                await act("first")
+                await former.stop("first", keep=keep)
         with pytest.raises(ClusterUnavailable):
             await build(former, source, plan(), deployment_id="late")
         with pytest.raises(ClusterUnavailable):
@@ -191,7 +190,7 @@ async def test_leader_that_lost_its_turn_changes_nothing_more(
         await former.close(stop_apps=False)
         assert images.images == {(NOBODYS, "first"), (NOBODYS, "of-the-next")}
         assert await leader.known() == {"first"}
-        assert await leader.instance("first") is not None
+        assert (await leader.inspect("first")).instance is not None
 
 
 async def test_late_scaling_leaves_what_the_next_leader_has_started_alone(
@@ -206,7 +205,7 @@ async def test_late_scaling_leaves_what_the_next_leader_has_started_alone(
         await start(leader, plan())
         with pytest.raises(Refused):
             await late.scale(seen, replicas=0)
-        assert await leader.instance("first") is not None
+        assert (await leader.inspect("first")).instance is not None
 
 
 async def test_namespace_that_has_changed_since_it_was_seen_stays(
@@ -232,7 +231,7 @@ async def test_close_leaves_namespaces_of_which_something_is_kept_alone(
         await build(engine, source, plan(), owner=OTHER, deployment_id="other")
         fake_cluster.fail("delete", "namespaces", INTERNAL)
         with pytest.raises(ClusterUnavailable):
-            await engine.remove("other")
+            await engine.stop("other", keep=Keep.NOTHING)
         fake_cluster.mend()
     kept = wallet_namespace(options.prefix, OWNER)
     await until(lambda: named(fake_cluster, NAMESPACES, options.prefix) == [kept])

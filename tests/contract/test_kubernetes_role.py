@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import Engine, InstanceSpec
+from moorage.engines.engine import Engine, InstanceSpec, Keep, log_tail
 from moorage.engines.kubernetes.objects.permissions import questions
 from moorage.errors import IsolationMissing
 from moorage.records.deployment import LogKind
@@ -59,9 +59,9 @@ async def test_whole_life_of_a_project_needs_no_permission_beyond_the_role(
         await engine.stop("second")
         await engine.delete_volume("shop", unless_used=True)
         await engine.delete_volume("shop")
-        await engine.discard("second")
-        await engine.remove("first")
-        assert await engine.log_tail("first", LogKind.RUNTIME) == ""
+        await engine.stop("second", keep=Keep.LOGS)
+        await engine.stop("first", keep=Keep.NOTHING)
+        assert await log_tail(engine, "first", LogKind.RUNTIME) == ""
 
 
 async def test_engine_does_not_open_without_a_permission_of_the_role(

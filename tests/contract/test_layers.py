@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import Limits
+from moorage.engines.engine import Limits, log_tail
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan, Settings
@@ -33,7 +33,7 @@ def source(source: Path) -> Path:
 
 
 async def log(sandbox: Sandbox, deployment_id: str) -> str:
-    return await sandbox.log_tail(deployment_id, LogKind.BUILD)
+    return await log_tail(sandbox, deployment_id, LogKind.BUILD)
 
 
 def layers(tmp_path: Path) -> list[Path]:

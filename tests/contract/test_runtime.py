@@ -18,7 +18,7 @@ import pytest
 from gateway_process import Gateway
 
 from moorage.engines.docker.docker import DockerEngine
-from moorage.engines.engine import AppExit, Engine, Instance, WrittenFiles
+from moorage.engines.engine import AppExit, Engine, Instance, Keep, WrittenFiles, log_tail
 from moorage.engines.isolation import slots
 from moorage.engines.isolation.network import network_of
 from moorage.engines.kubernetes.engine import KubernetesEngine
@@ -65,7 +65,7 @@ async def test_app_builds_starts_and_answers(runtime: Engine, source: Path) -> N
     assert instance.port == 3000
     assert await runtime.running() == {"first": instance}
     assert await runtime.known() == {"first"}
-    assert await runtime.exit_reason("first") is None
+    assert (await runtime.inspect("first")).exit is None
 
 
 async def test_build_and_app_see_their_environment(runtime: Engine, source: Path) -> None:
@@ -74,7 +74,7 @@ async def test_build_and_app_see_their_environment(runtime: Engine, source: Path
         + SERVER % "process.env.PORT"
     )
     await build_and_start(runtime, source, plan(install="env", build="pwd; id -u; ls -ld ."))
-    built = await runtime.log_tail("first", LogKind.BUILD)
+    built = await log_tail(runtime, "first", LogKind.BUILD)
     assert "AT_BUILD=yes" in built
     assert "CI=1" in built
     assert "NODE_ENV" not in built
@@ -144,8 +144,8 @@ async def test_crash_names_exit_code_and_last_lines(runtime: Engine, source: Pat
     assert caught.value.cause is FailureCause.CRASHED
     assert "exit code 3" in caught.value.reason
     assert "no database" in caught.value.log_tail
-    assert "no database" in await runtime.log_tail("first", LogKind.RUNTIME)
-    assert await runtime.exit_reason("first") == AppExit(exit_code=3, out_of_memory=False)
+    assert "no database" in await log_tail(runtime, "first", LogKind.RUNTIME)
+    assert (await runtime.inspect("first")).exit == AppExit(exit_code=3, out_of_memory=False)
 
 
 async def test_crash_after_start_is_told(runtime: Engine, source: Path) -> None:
@@ -163,7 +163,7 @@ async def test_crash_after_start_is_told(runtime: Engine, source: Path) -> None:
     reasons: list[AppExit | None] = []
 
     async def ended() -> bool:
-        reasons.append(await runtime.exit_reason("first"))
+        reasons.append((await runtime.inspect("first")).exit)
         return reasons[-1] is not None and reasons[-1].exit_code is not None
 
     await until(ended)
@@ -178,7 +178,7 @@ async def test_out_of_memory_is_named(runtime: Engine, source: Path) -> None:
         await start(runtime, plan())
     assert caught.value.cause is FailureCause.OUT_OF_MEMORY
     assert "256 MiB" in caught.value.reason
-    ended = await runtime.exit_reason("first")
+    ended = (await runtime.inspect("first")).exit
     assert ended is not None
     assert ended.out_of_memory
 
@@ -210,7 +210,7 @@ async def test_failed_step_names_command_and_exit_code(
     assert "`echo broken; exit 4`" in caught.value.reason
     assert "exit code 4" in caught.value.reason
     assert "broken\n" in caught.value.log_tail
-    assert "broken\n" in await runtime.log_tail("first", LogKind.BUILD)
+    assert "broken\n" in await log_tail(runtime, "first", LogKind.BUILD)
 
 
 async def test_build_out_of_memory_is_named(runtime: Engine, source: Path) -> None:
@@ -317,7 +317,7 @@ async def test_app_that_no_longer_listens_is_found_out_in_time(
         return not await sandbox.running()
 
     await until(is_found_out)
-    assert await sandbox.exit_reason("first") is None
+    assert (await sandbox.inspect("first")).exit is None
 
 
 async def test_stopped_app_can_end_in_order_and_keeps_its_logs(
@@ -330,13 +330,13 @@ async def test_stopped_app_can_end_in_order_and_keeps_its_logs(
     instance = await build_and_start(runtime, source, plan())
     await runtime.stop("first")
     assert await runtime.running() == {}
-    assert await runtime.exit_reason("first") == AppExit(exit_code=0, out_of_memory=False)
-    assert await runtime.log_tail("first", LogKind.RUNTIME) == "up\nbye\n"
+    assert (await runtime.inspect("first")).exit == AppExit(exit_code=0, out_of_memory=False)
+    assert await log_tail(runtime, "first", LogKind.RUNTIME) == "up\nbye\n"
     assert not await is_open(instance.address)
     again = await start(runtime, plan())
     assert await fetch(again.address) == "hello"
     await until_read(
-        lambda: runtime.log_tail("first", LogKind.RUNTIME), lambda said: said == "up\nbye\nup\n"
+        lambda: log_tail(runtime, "first", LogKind.RUNTIME), lambda said: said == "up\nbye\nup\n"
     )
 
 
@@ -387,7 +387,7 @@ async def test_files_written_since_the_build_are_counted_also_once_it_is_stopped
     assert await runtime.written("second") == expected
     await runtime.stop("first")
     assert await runtime.written("first") == expected
-    await runtime.discard("first")
+    await runtime.stop("first", keep=Keep.LOGS)
     assert await runtime.written("nobody") is None
 
 
@@ -396,7 +396,7 @@ async def test_app_that_ignores_sigterm_is_killed(runtime: Engine, source: Path)
     await build_and_start(runtime, source, plan(start=f"node index.js 8474{OWN}"))
     await runtime.stop("first")
     assert processes(f"index.js 8474{OWN}") == []
-    assert await runtime.exit_reason("first") == AppExit(exit_code=137, out_of_memory=False)
+    assert (await runtime.inspect("first")).exit == AppExit(exit_code=137, out_of_memory=False)
 
 
 async def test_app_whose_name_is_no_text_is_stopped(runtime: Engine, source: Path) -> None:
@@ -450,11 +450,11 @@ async def test_remove_leaves_nothing(sandbox: Sandbox, source: Path, instance_id
     before = belongings(instance_id)
     await build_and_start(sandbox, source, plan(start=f"node index.js 8475{OWN}"))
     assert all(belongings(instance_id)[kind] for kind in ("mounts", "namespaces", "groups"))
-    await sandbox.remove("first")
+    await sandbox.stop("first", keep=Keep.NOTHING)
     assert belongings(instance_id) == before
     assert processes(f"index.js 8475{OWN}") == []
     assert await sandbox.known() == set()
-    assert await sandbox.log_tail("first", LogKind.RUNTIME) == ""
+    assert await log_tail(sandbox, "first", LogKind.RUNTIME) == ""
 
 
 async def test_close_with_apps_leaves_nothing(tmp_path: Path, source: Path) -> None:
@@ -504,7 +504,7 @@ async def test_app_survives_the_gateway_and_is_adopted(
     assert await fetch(address) == born
     await second.stop("first")
     assert await second.running() == {}
-    assert await second.exit_reason("first") == AppExit(exit_code=143, out_of_memory=False)
+    assert (await second.inspect("first")).exit == AppExit(exit_code=143, out_of_memory=False)
 
 
 async def test_exit_while_no_gateway_ran_is_known(
@@ -521,7 +521,7 @@ async def test_exit_while_no_gateway_ran_is_known(
     second = await first.successor()
 
     async def known() -> bool:
-        return await second.exit_reason("first") == AppExit(exit_code=9, out_of_memory=False)
+        return (await second.inspect("first")).exit == AppExit(exit_code=9, out_of_memory=False)
 
     await until(known)
 
@@ -535,11 +535,11 @@ async def test_build_dies_with_the_gateway_and_is_swept(gateway: Callable[..., G
     assert await second.known() == {"first"}
     assert await second.running() == {}
     await until_read(
-        lambda: second.log_tail("first", LogKind.BUILD), lambda said: "begun\n" in said
+        lambda: log_tail(second, "first", LogKind.BUILD), lambda said: "begun\n" in said
     )
     left = belongings(first.instance_id)
     assert {kind: found for kind, found in left.items() if found} == {}
-    await second.remove("first")
+    await second.stop("first", keep=Keep.NOTHING)
     assert await second.known() == set()
 
 
@@ -681,7 +681,7 @@ async def test_lost_slot_is_replaced_by_another(tmp_path: Path, source: Path) ->
         uids = (await fetch(again.address)).split()
         assert uids[0] == uid
         assert uids[1] != uid
-        await runtime.remove("first")
+        await runtime.stop("first", keep=Keep.NOTHING)
     finally:
         await runtime.close(stop_apps=True)
         slot.unlink()
@@ -712,7 +712,7 @@ async def test_app_inherits_nothing_but_its_output(runtime: Engine, source: Path
     lines = (await logged(runtime, "looked\n")).splitlines()
     assert lines[:4] == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
     assert "-> /proc/" in next(line for line in lines if " 3 -> " in line)
-    built = await runtime.log_tail("first", LogKind.BUILD)
+    built = await log_tail(runtime, "first", LogKind.BUILD)
     assert " 3 -> /proc/" in built
     assert " 4 -> " not in built
 
@@ -721,7 +721,7 @@ async def test_build_log_begins_with_why_it_is_built_so(runtime: Engine, source:
     because = ("engines asks for node 20", "node 20.19.4 is nearest")
     planned = msgspec.structs.replace(plan(build="echo built"), because=because)
     await build(runtime, source, planned)
-    log = (await runtime.log_tail("first", LogKind.BUILD)).splitlines()
+    log = (await log_tail(runtime, "first", LogKind.BUILD)).splitlines()
     if not isinstance(runtime, Sandbox):
         assert log.pop(len(because)).startswith(("built on ", "FROM "))
     assert log == [*because, "$ echo built", "built"]

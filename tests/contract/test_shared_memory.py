@@ -20,11 +20,16 @@ pytestmark = pytest.mark.root
 GROWING = "input(); held = bytearray(64 << 20)"
 
 
+def groups_of(sandbox: Sandbox) -> Cgroups:
+    groups = probe.made_groups(sandbox.instance_id)
+    assert groups is not None
+    return groups
+
+
 def group(sandbox: Sandbox, name: str) -> Path:
     """A group's directory where memory is limited."""
-    found = probe.hierarchy()
-    assert found is not None
-    return found.mounts["memory"] / f"moorage-{sandbox.instance_id}" / name
+    groups = groups_of(sandbox)
+    return groups.hierarchy.mounts["memory"] / groups.root / name
 
 
 def limit_bytes(directory: Path) -> int:
@@ -50,7 +55,7 @@ async def test_apps_and_builds_together_leave_the_reserve(sandbox: Sandbox) -> N
 
 async def test_service_is_held_to_its_memory(sandbox: Sandbox) -> None:
     with subprocess.Popen([sys.executable, "-c", GROWING], stdin=subprocess.PIPE) as service:
-        assert await sandbox.confine("proxy", service.pid, memory_bytes=32 * MIB)
+        groups_of(sandbox).confine("proxy", service.pid, memory_bytes=32 * MIB)
         service.communicate(b"\n")
     assert service.returncode == -signal.SIGKILL
 
@@ -58,7 +63,7 @@ async def test_service_is_held_to_its_memory(sandbox: Sandbox) -> None:
 async def test_service_goes_on_when_its_bound_changes(sandbox: Sandbox) -> None:
     with subprocess.Popen([sys.executable, "-c", GROWING], stdin=subprocess.PIPE) as service:
         for memory_bytes in (64 * MIB, 32 * MIB, 256 * MIB):
-            assert await sandbox.confine("proxy", service.pid, memory_bytes=memory_bytes)
+            groups_of(sandbox).confine("proxy", service.pid, memory_bytes=memory_bytes)
         service.communicate(b"\n")
     assert service.returncode == 0
     assert limit_bytes(group(sandbox, "services/proxy")) == pytest.approx(256 * MIB, abs=16_384)
@@ -66,9 +71,7 @@ async def test_service_goes_on_when_its_bound_changes(sandbox: Sandbox) -> None:
 
 async def test_share_below_what_apps_use_ends_none_of_them(sandbox: Sandbox) -> None:
     """As when the gateway is started again with a greater reserve."""
-    found = probe.hierarchy()
-    assert found is not None
-    groups = Cgroups(found, f"moorage-{sandbox.instance_id}")
+    groups = groups_of(sandbox)
     before = limit_bytes(group(sandbox, "apps"))
     limits = Limits(memory_bytes=128 * MIB, cpu_millis=1000, pids=16, disk_bytes=0)
     groups.create("apps/app-held", limits)

@@ -270,20 +270,19 @@ async def test_gateway_knows_what_the_leader_of_its_machine_reports_and_when_it_
     in_tables: Gateways, tmp_path: Path
 ) -> None:
     engine, clock = FakeRuntime(), in_tables.clock
-    capabilities = Capabilities(volumes=True, caches=True)
+    capabilities = Capabilities()
     view = MachineView(
         capabilities=capabilities, state_dir=tmp_path, shared=in_tables.tables[1], clock=clock
     )
     await view.refresh()
     with pytest.raises(NoCapacity):
-        await view.disks()
+        await view.resources()
     with pytest.raises(LeaderAway):
         await view.check()
 
     await report(engine, in_tables.tables[0])
     await view.refresh()
-    assert await view.disks() == await engine.disks()
-    assert view.memory_bytes() == engine.memory_bytes()
+    assert await view.resources() == await engine.resources()
     await view.check()
     clock.advance(round(1000 * SILENT_SECONDS) + 1)
     with pytest.raises(LeaderAway, match="end it"):

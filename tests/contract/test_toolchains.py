@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import Engine
+from moorage.engines.engine import Engine, log_tail
 from moorage.errors import DeployFailed
 from moorage.records.deployment import LogKind
 from support.engines.sandbox_fixture import make_sandbox, opened
@@ -57,7 +57,7 @@ async def test_build_and_app_find_their_toolchain_before_the_machines_programs(
     )
     await build(equipped, source, used)
     await start(equipped, used)
-    said = (await equipped.log_tail("first", LogKind.BUILD)).splitlines()[1:]
+    said = (await log_tail(equipped, "first", LogKind.BUILD)).splitlines()[1:]
     assert said == ["tool 1.2.3", "uname 2.0.0", "/opt/moorage/toolchains/tool/bin/tool"]
     assert await logged(equipped, "\n") == "tool 1.2.3\n"
 
@@ -68,7 +68,7 @@ async def test_toolchain_can_not_be_changed_from_inside(equipped: Engine, source
         with pytest.raises(DeployFailed):
             await build(equipped, source, plan(build=attempt.format(program), toolchains=USED))
     await build(equipped, source, plan(build=f"ls {Path(program).parent}; tool", toolchains=USED))
-    said = (await equipped.log_tail("first", LogKind.BUILD)).splitlines()
+    said = (await log_tail(equipped, "first", LogKind.BUILD)).splitlines()
     assert said[-2:] == [
         "tool",
         "tool 1.2.3",
@@ -81,7 +81,7 @@ async def test_version_installed_anew_is_seen(tmp_path: Path, source: Path) -> N
         await build(runtime, source, plan(build="tool", toolchains=USED))
         (tmp_path / "store" / "tool").rename(tmp_path / "collected")
         await build(runtime, source, plan(build="tool", toolchains=USED))
-        assert "tool 1.2.3" in await runtime.log_tail("first", LogKind.BUILD)
+        assert "tool 1.2.3" in await log_tail(runtime, "first", LogKind.BUILD)
 
 
 async def test_close_unmounts_all_toolchains(tmp_path: Path, source: Path) -> None:

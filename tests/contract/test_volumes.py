@@ -10,7 +10,7 @@ import pytest
 
 from moorage.archive.tree import Tree, read_tree
 from moorage.engines.disks.volume import Volume
-from moorage.engines.engine import Instance, InstanceSpec, Limits
+from moorage.engines.engine import Instance, InstanceSpec, Keep, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from support.engines.sandbox_fixture import make_sandbox, volume_of
@@ -70,7 +70,7 @@ async def test_what_an_app_writes_to_data_outlives_its_deployment(
     first = await begin(sandbox, "first")
     assert await said(first, "process.env.DATA_DIR") == "/data"
     await said(first, "fs.writeFileSync('/data/note', 'kept')")
-    await sandbox.remove("first")
+    await sandbox.stop("first", keep=Keep.NOTHING)
     assert not shop_volume(sandbox, tmp_path).disk.mounted
 
     await build(sandbox, shell, plan(), deployment_id="second")

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from moorage.archive.tree import Tree, read_tree
-from moorage.engines.engine import Engine, Instance, InstanceSpec, NewVolume
+from moorage.engines.engine import Engine, Instance, InstanceSpec, Keep, NewVolume
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
@@ -162,7 +162,7 @@ async def test_volume_goes_into_a_cluster_and_back_with_all_that_its_app_made(
     back = tmp_path / "back"
     back.mkdir()
     await move("there", cluster, sandbox, back, shell)
-    await sandbox.remove("there")
+    await sandbox.stop("there", keep=Keep.NOTHING)
     app = await begin(sandbox, shell, "there")
     assert json.loads(str(await said(app, LOOK))) == {**FOUND, "text": "echo there"}
     assert await said(app, "fs.writeFileSync('/data/more', 'own')") is None

@@ -11,7 +11,7 @@ from typing import Any
 
 from arena import PYTHON
 
-from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits
+from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits, log_tail
 from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import LogKind
 
@@ -102,7 +102,7 @@ class Deployer:
 
     async def results(self, deployment: str) -> list[dict[str, Any]]:
         """The attempts' results that a build printed."""
-        text = await self.runtime.log_tail(deployment, LogKind.BUILD, max_bytes=MEBIBYTE)
+        text = await log_tail(self.runtime, deployment, LogKind.BUILD, max_chars=MEBIBYTE)
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 

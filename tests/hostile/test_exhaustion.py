@@ -26,7 +26,7 @@ from apps import (
 )
 
 from conftest import Host
-from moorage.engines.engine import Instance, Limits
+from moorage.engines.engine import Instance, Keep, Limits, log_tail
 from moorage.engines.isolation.bubblewrap import find_servers
 from moorage.engines.logs.store import CAP_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
@@ -219,7 +219,7 @@ async def test_log_flood_takes_no_more_than_a_log_may(
     assert len(await tail(max_bytes=4096)) <= 4096
     assert await answers(flooder)
     assert await answers(neighbour)
-    await sandbox.remove("flooder")
+    await sandbox.stop("flooder", keep=Keep.NOTHING)
 
 
 async def test_build_log_flood_takes_no_more_than_a_log_may(
@@ -230,8 +230,8 @@ async def test_build_log_flood_takes_no_more_than_a_log_may(
     flood = "python3 attacks/exhaust.py log-one-line 1024"
     await deployer.build("loud", source, plan(install=flood), SMALL)
     assert state_bytes(host) - before < CAP_BYTES["build"] + MEBIBYTE
-    assert "end-of-flood" in await sandbox.log_tail("loud", LogKind.BUILD)
-    await sandbox.remove("loud")
+    assert "end-of-flood" in await log_tail(sandbox, "loud", LogKind.BUILD)
+    await sandbox.stop("loud", keep=Keep.NOTHING)
 
 
 @functools.cache

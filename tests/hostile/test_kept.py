@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.engines.engine import log_tail
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.records.deployment import LogKind
 from support.engines.small_apps import LIMITS, MIB, build, plan
@@ -51,7 +52,7 @@ async def test_layer_full_of_traps_is_used_or_thrown_away_and_springs_none(
     later = plan(install=install, build="cat static/file; ./root-id -u", install_inputs=("lock",))
     for name in ("second", "third"):
         await build(caching_sandbox, source, later, deployment_id=name, owner=ATTACKER)
-        said = await caching_sandbox.log_tail(name, LogKind.BUILD)
+        said = await log_tail(caching_sandbox, name, LogKind.BUILD)
         assert "of the second version" in said
         assert "\n0\n" not in said
     assert {path.name: path.read_text() for path in precious.iterdir()} == {"file": "precious"}
@@ -75,9 +76,11 @@ async def test_another_wallet_has_nothing_of_a_poisoned_layer(
     )
     await build(caching_sandbox, source, poison, owner=ATTACKER)
     await build(caching_sandbox, source, same, deployment_id="again", owner=ATTACKER)
-    assert SKIPPED in await caching_sandbox.log_tail("again", LogKind.BUILD)  # so there was a layer
+    assert SKIPPED in await log_tail(
+        caching_sandbox, "again", LogKind.BUILD
+    )  # so there was a layer
     await build(caching_sandbox, source, same, deployment_id="victim", owner=VICTIM)
-    said = await caching_sandbox.log_tail("victim", LogKind.BUILD)
+    said = await log_tail(caching_sandbox, "victim", LogKind.BUILD)
     assert SKIPPED not in said
     assert "poisoned" not in said
     assert "download" not in said

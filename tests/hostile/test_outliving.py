@@ -13,6 +13,7 @@ import pytest
 from apps import ATTACKS, PATIENCE_SECONDS, SMALL, Deployer, ask, ask_text, plan, set_going, upload
 
 from conftest import Host, instance_id, new_sandbox
+from moorage.engines.engine import Keep
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from support.engines.remains import everything, processes_of, processes_saying
@@ -80,7 +81,7 @@ async def test_remove_ends_double_forked_processes(
 ) -> None:
     left = await stay(deployer, "removed", source, marked("stay-removed"))
     lived = left()  # the uid itself may be another gateway's app's afterwards
-    await sandbox.remove("removed")
+    await sandbox.stop("removed", keep=Keep.NOTHING)
     assert lived
     assert not left() & lived
 
@@ -139,7 +140,7 @@ async def test_app_that_kills_all_it_sees_kills_only_itself(
     assert b'"succeeded": true' in outside.stdout
 
     async def killed() -> bool:
-        return await sandbox.exit_reason("killer") is not None
+        return (await sandbox.inspect("killer")).exit is not None
 
     with arena.victim("secret", 0) as victim:
         await set_going(killer, "python3", "attacks/processes.py", "kill-everyone")
@@ -160,7 +161,7 @@ async def test_nothing_remains_of_a_removed_deployment(
     during = there()
     assert all(during[kind] - before[kind] for kind in during), "the search finds what there is"
     lived = left()  # the uid itself may be another gateway's app's afterwards
-    await sandbox.remove("gone")
+    await sandbox.stop("gone", keep=Keep.NOTHING)
 
     def remaining() -> dict[str, set[str]]:
         return {

@@ -15,6 +15,7 @@ import pytest
 from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host
+from moorage.engines.engine import Keep, log_tail
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import LogKind
@@ -89,7 +90,7 @@ async def test_directories_within_each_other_without_end_are_removed_with_bounde
     places = ("/tmp/deep", "~/.cache/pip", "~/.npm/_cacache")
     deep = "; ".join(DEEP.format(place, depth) for place in places)
     await deployer.build("deep", source, plan(install=deep))
-    log = await deployer.runtime.log_tail("deep", LogKind.BUILD)
+    log = await log_tail(deployer.runtime, "deep", LogKind.BUILD)
     assert "begun again" not in log
 
 
@@ -123,10 +124,10 @@ async def test_directories_turned_into_links_are_not_followed_by_the_next_build(
         await deployer.build("turned", source, plan(install=turn))
     with pytest.raises(DeployFailed):
         await deployer.start("turned", plan("cat attacks/stubborn.py log"))
-    shown = await sandbox.log_tail("turned", LogKind.RUNTIME)
+    shown = await log_tail(sandbox, "turned", LogKind.RUNTIME)
     assert PRECIOUS not in shown
     assert "root:" not in shown
-    await sandbox.remove("turned")
+    await sandbox.stop("turned", keep=Keep.NOTHING)
     assert victim.read_text() == PRECIOUS
     assert owners(victim.parent) == before
 
@@ -140,8 +141,8 @@ async def test_links_in_an_upload_show_nothing_of_the_host(
     assert (linked / "link").exists()  # outside, it leads there
     with pytest.raises(DeployFailed):
         await deployer.deploy("linker", linked, plan("ls -l link; cat link/* link; exit 1"), SMALL)
-    assert "root:" not in await sandbox.log_tail("linker", LogKind.RUNTIME)
-    await sandbox.remove("linker")
+    assert "root:" not in await log_tail(sandbox, "linker", LogKind.RUNTIME)
+    await sandbox.stop("linker", keep=Keep.NOTHING)
 
 
 async def test_pipes_in_an_upload_do_not_hang_the_gateway(
@@ -160,13 +161,13 @@ async def test_lease_on_the_log_does_not_hold_the_gateway_up(
     what = plan("exec python3 attacks/stubborn.py leased")
     instance = await deployer.deploy("leaser", source, what, SMALL)
     answer = await ask(instance)
-    reading = sandbox.log_tail("leaser", LogKind.RUNTIME)
+    reading = log_tail(sandbox, "leaser", LogKind.RUNTIME)
     try:
         await asyncio.wait_for(reading, LEASE_SECONDS / 2)
     except TimeoutError:
         pytest.fail(f"reading the log waits for the app: {answer}")
     finally:
-        await sandbox.remove("leaser")
+        await sandbox.stop("leaser", keep=Keep.NOTHING)
 
 
 async def test_what_an_app_does_to_its_output_pipe_harms_nobody_else(
@@ -179,7 +180,7 @@ async def test_what_an_app_does_to_its_output_pipe_harms_nobody_else(
     )
 
     def said_by(deployment: str) -> Coroutine[Any, Any, str]:
-        return sandbox.log_tail(deployment, LogKind.RUNTIME)
+        return log_tail(sandbox, deployment, LogKind.RUNTIME)
 
     await until_read(lambda: said_by("meddler"), lambda said: said == "still here\n")
     done = await ask(meddler)  # which sets off the flood
@@ -191,7 +192,7 @@ async def test_what_an_app_does_to_its_output_pipe_harms_nobody_else(
     tail = await asyncio.wait_for(said_by("meddler"), PATIENCE_SECONDS)
     assert len(tail) <= 65_536
     for deployment in ("meddler", "neighbour-log"):
-        await asyncio.wait_for(sandbox.remove(deployment), PATIENCE_SECONDS)
+        await asyncio.wait_for(sandbox.stop(deployment, keep=Keep.NOTHING), PATIENCE_SECONDS)
 
 
 FILL = "python3 attacks/exhaust.py fill /app"
@@ -206,7 +207,7 @@ async def test_full_disk_between_two_steps_is_a_failed_deployment_at_most(
         await deployer.build("full", source, what, SMALL)
     except DeployFailed as failed:
         assert failed.cause is FailureCause.OUT_OF_DISK  # noqa: PT017
-    await sandbox.remove("full")
+    await sandbox.stop("full", keep=Keep.NOTHING)
     assert "full" not in await sandbox.known()
 
 
@@ -219,7 +220,7 @@ async def test_full_disk_at_the_start_is_a_failed_deployment(
     except DeployFailed as failed:
         assert failed.cause in {FailureCause.OUT_OF_DISK, FailureCause.CRASHED}  # noqa: PT017
     await sandbox.stop("full")
-    await sandbox.remove("full")
+    await sandbox.stop("full", keep=Keep.NOTHING)
     assert "full" not in await sandbox.known()
 
 
@@ -251,7 +252,7 @@ async def test_finding_a_port_among_thousands_does_not_hold_the_gateway_up(
     watching.cancel()
     # To read them all in the loop takes several times as long.
     assert 0 < longest < 0.025
-    await sandbox.remove("crowded")
+    await sandbox.stop("crowded", keep=Keep.NOTHING)
 
 
 async def test_environment_and_commands_are_not_seen_by_other_users(

@@ -20,7 +20,6 @@ from moorage.api.http.payment import refuse_misplaced, repeated
 from moorage.api.http.problems import json_response, with_body
 from moorage.api.http.request import content_length, flag
 from moorage.api.money import allowance_body
-from moorage.api.projects import require_volumes
 from moorage.deploy.addresses.addresses import Hosts, is_reserved
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun, refuse_credentials
@@ -77,7 +76,6 @@ class DeployRoom(PaidFront):
     idempotency: Idempotency
     hosts: Hosts
     inventory: Inventory
-    has_volumes: bool  # whether apps can have one here
     written: Written
     refuse_secrets: bool
     uploads: Uploads
@@ -156,8 +154,6 @@ async def _read_attempt(
         if project is None:
             _refuse_reserved(room, checked.unique_name)
         leaves_volume = _leaves_volume(received.upload, project)
-        if checked.settings.volume:
-            require_volumes("settings.volume", has_volumes=room.has_volumes)
         made = await room.uploads.plans.plan(
             received.upload,
             received.tree_digest,
@@ -178,7 +174,6 @@ async def _read_attempt(
             findings=made.findings,
             ignored_dockerfile=_ignored_dockerfile(received.upload, checked.settings, made.plan),
             written=None if caller.is_open else await _written(room, caller.wallet, project),
-            offers_volumes=room.has_volumes,
             releases_kept=room.written.releases_kept,
             volume_bytes=room.written.volume_bytes,
             means=payment.means,

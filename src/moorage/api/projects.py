@@ -37,7 +37,7 @@ from moorage.deploy.entrance.configuration import (
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import DAY_MS, Deletion
 from moorage.deploy.keeping.suspension import Paused, Pausing
-from moorage.errors import InvalidField, ProjectNotFound, RuntimeUnsupported
+from moorage.errors import InvalidField, ProjectNotFound
 from moorage.ledger import ledger
 from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering
@@ -263,7 +263,6 @@ class ProjectRoom(Front):
     deletion: Deletion
     metering: Metering
     hosts: Hosts
-    has_volumes: bool  # whether apps can have one here
     written: Written
     seller: Seller
     pausing: Pausing
@@ -361,8 +360,6 @@ async def change_project(room: ProjectRoom, request: Request, project: Project) 
     change = change_request(await decode_whole(body, request.scope, room.parsers))
     if change.paused is not None:
         return json_response(await _pause(room, project, paused=change.paused))
-    if change.volume:
-        require_volumes("volume", has_volumes=room.has_volumes)
     written = None
     if change.volume and not project.volume:
         written = await room.written.by(project.serving_deployment_id, freshly=True)
@@ -473,9 +470,3 @@ def _because(project: Project) -> str:
     if project.paused_at_ms is not None:
         return "project_paused"
     return "out_of_credits" if project.no_space_since_ms is None else "no_capacity"
-
-
-def require_volumes(field: str, *, has_volumes: bool) -> None:
-    """Raises RuntimeUnsupported, naming the field that asks for a volume, without `has_volumes`."""
-    if not has_volumes:
-        raise RuntimeUnsupported(field, "this gateway has no volumes")

@@ -160,14 +160,14 @@ class ApiServices:
 
     @cached_property
     def _facts(self) -> Facts:
-        settings, has_volumes = self._settings, self._services.engine.capabilities.volumes
+        settings = self._settings
         return Facts(
             url=self._payee.gateway_url,
             seller=self._services.payments.seller,
             settles=bool(settings.relayer_key_file),
             prices=self._prices,
             size=self._size,
-            volume_mib=settings.app_volume_mib if has_volumes else None,
+            volume_mib=settings.app_volume_mib,
             build_minutes_per_usd=settings.build_minutes_per_usd,
             requests_per_minute=settings.requests_per_minute,
             retention_days=settings.retention_days,
@@ -199,7 +199,6 @@ class ApiServices:
                 deletion=deploy.deletion,
                 metering=services.ledger.metering,
                 hosts=services.hosts,
-                has_volumes=services.engine.capabilities.volumes,
                 written=deploy.written,
                 seller=services.payments.seller,
                 pausing=deploy.pausing,
@@ -254,7 +253,6 @@ class ApiServices:
             idempotency=self.idempotency,
             hosts=services.hosts,
             inventory=services.inventory,
-            has_volumes=services.engine.capabilities.volumes,
             written=services.deploy.written,
             refuse_secrets=self._settings.refuse_secrets,
             uploads=self._uploads,

@@ -1,6 +1,6 @@
 """The services of the room: what accepts deploys, carries them out, and runs apps."""
 
-from functools import cached_property
+from functools import cached_property, partial
 
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.certificates.certificates import Certificates
@@ -546,4 +546,6 @@ class DeployServices:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        return (self.worker.run, self.reconciler.run, self.space.run) if self.keeps else ()
+        if not self.keeps:
+            return ()
+        return self.worker.run, partial(self.reconciler.run, self.space.handle)

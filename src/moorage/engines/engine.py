@@ -123,29 +123,48 @@ class WrittenFiles:
     outside: tuple[str, ...] = ()  # elsewhere; `read_volume` takes none of these
 
 
-class IncidentKind(StrEnum):
-    """What can happen to an app through no fault of its own alone."""
+class Keep(StrEnum):
+    """What stays of a deployment when its app is stopped."""
 
+    ALL = "all"  # it can be started again
+    LOGS = "logs"  # its files, or its image, are removed
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppState:
+    """What one app does at this moment; neither if it was never started, or does not listen."""
+
+    instance: Instance | None = None  # it runs and listens
+    exit: AppExit | None = None  # it has ended, and all that it wrote is in its log
+
+
+class IncidentKind(StrEnum):
+    """What can happen to an app that nobody has asked for."""
+
+    ENDED = "ended"  # and its address refuses connections
     NO_SPACE = "no_space"  # it, or its build, was killed as the machine's disk is nearly full
     VOLUME_MENDED = "volume_mended"  # its volume had errors, which were repaired at its start
 
 
 @dataclass(frozen=True)
 class Incident:
-    """An event that an app's owner must be told about."""
+    """Something that has happened to an app."""
 
     deployment_id: str
     kind: IncidentKind
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disks:
-    """The free space for apps' disks, and how many bytes the disks can still grow.
+class Resources:
+    """What there is for apps, and by how many bytes their disks can still grow.
 
     The mappings are empty if the engine has no disks of fixed size.
     """
 
-    free_bytes: int
+    memory_bytes: int  # that all apps together may use
+    free_bytes: int  # for apps' disks
+    networks: int | None = None  # how many more apps can get one; None if there is no limit
     growth: Mapping[str, int] = field(default_factory=dict)  # by deployment, of those with a disk
     volume_growth: Mapping[str, int] = field(default_factory=dict)  # by volume
     held: frozenset[str] = frozenset()  # deployments that were killed and do not fit yet
@@ -155,8 +174,6 @@ class Disks:
 class Capabilities:
     """The optional features of an engine."""
 
-    volumes: bool  # an app can have a directory that its next versions keep
-    caches: bool  # builds keep files for later builds of the same wallet
     dockerfiles: bool = False  # builds any Dockerfile; others only what is planned from it
     written_files: bool = False  # an app can write beside its volume, and `read_volume` takes it
 
@@ -224,16 +241,8 @@ class EngineView(LogSource, Protocol):
         """
         ...
 
-    def memory_bytes(self) -> int:
-        """Returns how much of the machine's memory all apps together may use."""
-        ...
-
-    async def disks(self) -> Disks:
-        """Returns the free space for disks, and how far the existing ones can still grow."""
-        ...
-
-    async def free_networks(self) -> int | None:
-        """Returns how many more apps can get a network; None if there is no limit."""
+    async def resources(self) -> Resources:
+        """Measures what there is for apps. Raises NoCapacity if that is not known."""
         ...
 
     async def known(self) -> set[str]:
@@ -251,60 +260,75 @@ class EngineView(LogSource, Protocol):
         """
         ...
 
-    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        """Returns the end of a log, decoded with replacement; empty if there is no log."""
-        ...
 
+class Builds(Protocol):
+    """Makes deployments, of an upload or of another deployment.
 
-class Engine(EngineView, ProjectData, Protocol):
-    """Builds and runs apps. Raises DeployFailed for failures that the app or its files caused."""
-
-    async def open(self) -> str:
-        """Checks the machine and sets up what all apps share; returns the name of the mode.
-
-        Raises IsolationMissing if it cannot isolate apps fully.
-        """
-        ...
-
-    async def close(self, *, stop_apps: bool) -> None:
-        """Ends the engine. With `stop_apps`, it leaves no process, mount or namespace."""
-        ...
-
-    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
-        """Limits the memory of a program that serves all apps, such as the proxy.
-
-        It may run already, and keeps running if the engine is closed without `stop_apps`. Another
-        call, for it or its successor, replaces the limit. Returns False if the engine cannot limit
-        it. Raises OSError.
-        """
-        ...
+    What an earlier attempt left of a deployment is removed first. Raises DeployFailed.
+    """
 
     async def build(self, spec: BuildSpec) -> None:
-        """Copies the files, then runs install and build. Removes what an earlier attempt left."""
+        """Copies the files, then runs install and build."""
         ...
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         """Makes a built deployment from another's files and build log; the other may be running.
 
-        Removes what an earlier attempt left. Raises DeployFailed if the origin was never built.
+        Raises DeployFailed if the origin was never built.
         """
         ...
 
+
+class Runs(Protocol):
+    """Runs the apps of built deployments."""
+
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
-        """Starts the app unless it runs, waits until it listens, and finds its port."""
+        """Starts the app unless it runs, waits until it listens, and finds its port.
+
+        Raises DeployFailed.
+        """
         ...
 
-    async def stop(self, deployment_id: str) -> None:
-        """Stops the app (SIGTERM, then SIGKILL); keeps its files and logs."""
+    async def stop(self, deployment_id: str, *, keep: Keep = Keep.ALL) -> None:
+        """Stops the app (SIGTERM, then SIGKILL), and removes what is not kept."""
         ...
 
-    async def discard(self, deployment_id: str) -> None:
-        """Stops the app and removes everything but the logs; it cannot be started again."""
+    async def running(self) -> dict[str, Instance]:
+        """Returns the apps that run and listen now, by deployment id."""
         ...
 
-    async def remove(self, deployment_id: str) -> None:
-        """Stops the app and removes everything, also the logs."""
+    async def inspect(self, deployment_id: str) -> AppState:
+        """Returns what an app does now.
+
+        If it runs but does not listen, waits up to a second for its end.
+        """
         ...
+
+    async def next_incident(self) -> Incident:
+        """Waits for the next incident. Most are reported, and once; a crash may lose one.
+
+        The end of an app that is being started or stopped is none.
+        """
+        ...
+
+    async def connections(self, deployment_id: str) -> int | None:
+        """Returns how many connections the app has open; 0 if it does not run.
+
+        None if it runs and nothing counts them: it must be left the time to end what it does.
+        """
+        ...
+
+    async def usage(self) -> dict[str, Usage]:
+        """Returns what each running app has used, by deployment id."""
+        ...
+
+    async def note(self, deployment_id: str, text: str) -> None:
+        """Writes a line of the gateway's into the app's log; does nothing if the app is gone."""
+        ...
+
+
+class Data(ProjectData, Protocol):
+    """Keeps the volumes of projects, which outlive deployments."""
 
     async def volumes(self) -> set[str]:
         """Returns the ids of all volumes of which anything is on this machine."""
@@ -325,43 +349,32 @@ class Engine(EngineView, ProjectData, Protocol):
         """
         ...
 
+
+class Engine(EngineView, Builds, Runs, Data, Protocol):
+    """Builds and runs apps. Raises DeployFailed for failures that the app or its files caused."""
+
+    async def open(self) -> str:
+        """Checks the machine and sets up what all apps share; returns the name of the mode.
+
+        Raises IsolationMissing if it cannot isolate apps fully.
+        """
+        ...
+
+    async def close(self, *, stop_apps: bool) -> None:
+        """Ends the engine. With `stop_apps`, it leaves no process, mount or namespace."""
+        ...
+
     async def running(self) -> dict[str, Instance]:
-        """Returns the apps that run and listen now, by deployment id."""
+        """As `Engine.running`."""
         ...
 
-    async def instance(self, deployment_id: str) -> Instance | None:
-        """Returns an app if it runs and listens now, otherwise None.
 
-        If the app runs but does not listen, waits up to a second for its end.
-        """
-        ...
+_TAIL_LINES = 10_000
 
-    async def next_exit(self) -> str:
-        """Waits until an app ends that is not being started or stopped; returns its deployment id.
 
-        By then the app's address refuses connections. Some exits may not be reported.
-        """
-        ...
-
-    async def next_incident(self) -> Incident:
-        """Waits for the next incident. Most are reported, and once; a crash may lose one."""
-        ...
-
-    async def connections(self, deployment_id: str) -> int | None:
-        """Returns how many connections the app has open; 0 if it does not run.
-
-        None if it runs and nothing counts them: it must be left the time to end what it does.
-        """
-        ...
-
-    async def usage(self) -> dict[str, Usage]:
-        """Returns what each running app has used, by deployment id."""
-        ...
-
-    async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        """Returns how the app ended; None while it runs."""
-        ...
-
-    async def note(self, deployment_id: str, text: str) -> None:
-        """Writes a line of the gateway's into the app's log; does nothing if the app is gone."""
-        ...
+async def log_tail(
+    source: LogSource, deployment_id: str, kind: LogKind, *, max_chars: int = 65_536
+) -> str:
+    """Returns the end of a log as text; empty if there is no log."""
+    page = await source.read_log(deployment_id, kind, tail=_TAIL_LINES, limit=_TAIL_LINES)
+    return "".join(f"{line.text}\n" for line in page.lines)[-max_chars:]

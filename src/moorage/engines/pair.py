@@ -5,32 +5,30 @@ files. So a gateway that stops, or crashes, between two projects goes on from wh
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from moorage.archive.tree import Tree
 from moorage.engines.engine import (
-    AppExit,
+    AppState,
     BuildSpec,
     Capabilities,
     Cursor,
-    Disks,
     Engine,
     Incident,
     Instance,
     InstanceSpec,
+    Keep,
     LogPage,
     NewVolume,
+    Resources,
     Usage,
     WrittenFiles,
 )
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.records.deployment import LogKind
-
-T = TypeVar("T")
 
 
 class EnginePair:
@@ -42,12 +40,11 @@ class EnginePair:
         self.leaving = leaving
         self.shares_volumes = shares_volumes
         self._closed: dict[str, Engine] = {}  # by volume: where no app with it is started
-        self._exits = _Either(own.next_exit, leaving.next_exit)
-        self._incidents = _Either(own.next_incident, leaving.next_incident)
+        self._waiting: dict[asyncio.Future[Incident], Engine] = {}
 
     @property
     def capabilities(self) -> Capabilities:
-        """As `EngineView.capabilities`: those of the engine on which uploads are built."""
+        """As `Engine.capabilities`: those of the engine on which uploads are built."""
         return self.own.capabilities
 
     async def open(self) -> str:
@@ -62,8 +59,10 @@ class EnginePair:
 
     async def close(self, *, stop_apps: bool) -> None:
         """As `Engine.close`; of the engine that is left, nothing stays if no app runs on it."""
-        await self._exits.close()
-        await self._incidents.close()
+        for future in self._waiting:
+            future.cancel()
+        await asyncio.gather(*self._waiting, return_exceptions=True)
+        self._waiting.clear()
         try:
             if stop_apps:  # whichever mounts the volumes of both can unmount them then
                 await asyncio.gather(*map(self.leaving.stop, await self.leaving.running()))
@@ -72,13 +71,9 @@ class EnginePair:
             await self.leaving.close(stop_apps=stop_apps or not await self.leaving.running())
 
     async def check(self) -> None:
-        """As `EngineView.check`."""
+        """As `Engine.check`."""
         await self.own.check()
         await self.leaving.check()
-
-    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
-        """As `Engine.confine`."""
-        return await self.own.confine(service, pid, memory_bytes=memory_bytes)
 
     async def build(self, spec: BuildSpec) -> None:
         """As `Engine.build`, on the gateway's own engine."""
@@ -105,17 +100,9 @@ class EnginePair:
                 raise _on_the_other_engine()
         return await engine.start(spec, timeout_seconds=timeout_seconds)
 
-    async def stop(self, deployment_id: str) -> None:
+    async def stop(self, deployment_id: str, *, keep: Keep = Keep.ALL) -> None:
         """As `Engine.stop`."""
-        await (await self.engine_of(deployment_id)).stop(deployment_id)
-
-    async def discard(self, deployment_id: str) -> None:
-        """As `Engine.discard`."""
-        await (await self.engine_of(deployment_id)).discard(deployment_id)
-
-    async def remove(self, deployment_id: str) -> None:
-        """As `Engine.remove`."""
-        await (await self.engine_of(deployment_id)).remove(deployment_id)
+        await (await self.engine_of(deployment_id)).stop(deployment_id, keep=keep)
 
     async def volumes(self) -> set[str]:
         """As `Engine.volumes`."""
@@ -149,17 +136,19 @@ class EnginePair:
         """As `Engine.running`."""
         return await self.leaving.running() | await self.own.running()
 
-    async def instance(self, deployment_id: str) -> Instance | None:
-        """As `Engine.instance`."""
-        return await (await self.engine_of(deployment_id)).instance(deployment_id)
-
-    async def next_exit(self) -> str:
-        """As `Engine.next_exit`."""
-        return await self._exits.next()
+    async def inspect(self, deployment_id: str) -> AppState:
+        """As `Engine.inspect`."""
+        return await (await self.engine_of(deployment_id)).inspect(deployment_id)
 
     async def next_incident(self) -> Incident:
-        """As `Engine.next_incident`."""
-        return await self._incidents.next()
+        """As `Engine.next_incident`; what comes meanwhile is returned by the next call."""
+        for engine in (self.own, self.leaving):
+            if engine not in self._waiting.values():
+                self._waiting[asyncio.ensure_future(engine.next_incident())] = engine
+        done, _ = await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
+        first = done.pop()
+        del self._waiting[first]
+        return first.result()
 
     async def connections(self, deployment_id: str) -> int | None:
         """As `Engine.connections`."""
@@ -169,21 +158,13 @@ class EnginePair:
         """As `Engine.usage`."""
         return await self.leaving.usage() | await self.own.usage()
 
-    async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        """As `Engine.exit_reason`."""
-        return await (await self.engine_of(deployment_id)).exit_reason(deployment_id)
-
     async def note(self, deployment_id: str, text: str) -> None:
         """As `Engine.note`."""
         await (await self.engine_of(deployment_id)).note(deployment_id, text)
 
-    def memory_bytes(self) -> int:
-        """As `EngineView.memory_bytes`: that of the gateway's own, as both share the machine."""
-        return self.own.memory_bytes()
-
-    async def disks(self) -> Disks:
-        """As `EngineView.disks`: what both have; a volume that both see counts once."""
-        own, left = await self.own.disks(), await self.leaving.disks()
+    async def resources(self) -> Resources:
+        """As `Engine.resources`: of one machine; a volume that both see counts once."""
+        own, left = await self.own.resources(), await self.leaving.resources()
         return replace(
             own,
             free_bytes=min(own.free_bytes, left.free_bytes),
@@ -192,22 +173,13 @@ class EnginePair:
             held=own.held | left.held,
         )
 
-    async def free_networks(self) -> int | None:
-        """As `EngineView.free_networks`: for apps that are built from now on."""
-        return await self.own.free_networks()
-
     async def known(self) -> set[str]:
-        """As `EngineView.known`."""
+        """As `Engine.known`."""
         return await self.own.known() | await self.leaving.known()
 
     async def written(self, deployment_id: str) -> WrittenFiles | None:
-        """As `EngineView.written`."""
+        """As `Engine.written`."""
         return await (await self.engine_of(deployment_id)).written(deployment_id)
-
-    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        """As `EngineView.log_tail`."""
-        engine = await self.engine_of(deployment_id)
-        return await engine.log_tail(deployment_id, kind, max_bytes=max_bytes)
 
     async def read_log(
         self,
@@ -219,7 +191,7 @@ class EnginePair:
         tail: int | None = None,
         limit: int = 10_000,
     ) -> LogPage:
-        """As `EngineView.read_log`."""
+        """As `Engine.read_log`."""
         engine = await self.engine_of(deployment_id)
         return await engine.read_log(
             deployment_id, kind, after=after, since_ms=since_ms, tail=tail, limit=limit
@@ -258,30 +230,3 @@ def _on_the_other_engine() -> DeployFailed:
         FailureCause.INTERRUPTED,
         "The app's volume is on another engine: its project moves there, or has moved.",
     )
-
-
-class _Either(Generic[T]):
-    """Waits for what one of two sources tells next, and loses nothing of the other."""
-
-    def __init__(self, *sources: Callable[[], Awaitable[T]]) -> None:
-        self._sources = sources
-        self._waiting: dict[asyncio.Future[T], Callable[[], Awaitable[T]]] = {}
-
-    async def next(self) -> T:
-        """Returns what comes first. What comes meanwhile is returned by the next call."""
-        waited = set(self._waiting.values())
-        for source in self._sources:
-            if source not in waited:
-                self._waiting[asyncio.ensure_future(source())] = source
-        done, _ = await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
-        first = done.pop()
-        del self._waiting[first]
-        return first.result()
-
-    async def close(self) -> None:
-        """Ends the waiting."""
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        for future in waiting:
-            future.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)

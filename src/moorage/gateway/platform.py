@@ -22,12 +22,15 @@ from moorage.clock import Clock, SystemClock
 from moorage.deploy.addresses.addresses import Hosts, Routes
 from moorage.deploy.platform import AppPlatform, Following, Keeping
 from moorage.engines.engine import Engine, EngineView
+from moorage.engines.host.probe import made_groups
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.engine_choice import (
     engines_of,
     has_several_proxies,
+    kinds,
     make_engine,
     offered,
+    own_instance_id,
     reuses_addresses,
     run_directory,
 )
@@ -42,6 +45,7 @@ from moorage.routing.probe import answers
 from moorage.routing.router import MAX_HOST_LENGTH, Router
 from moorage.settings import Settings, load_settings
 from moorage.storage.several.shared_tables import SharedTables
+from moorage.threads import in_thread
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.store import Npm, ToolchainStore, Version, find_npm, nothing_needed
 
@@ -162,20 +166,21 @@ async def open_proxy(
     settings: Settings,
     *,
     binary: Path,
-    engine: Engine,
+    instance_id: str,
     directory: Path,
     gateway_url: str,
     stop_apps: bool,
 ) -> tuple[Proxy, int]:
     """Opens the proxy, whose routes are in `directory`; returns it and its HTTP port.
 
-    Raises ProxyFailed, ConfigurationInvalid. It outlives the gateway, unless `stop_apps`.
+    `instance_id` is that of the engine that is open. Raises ProxyFailed, ConfigurationInvalid. The
+    proxy outlives the gateway, unless `stop_apps`.
     """
     state_dir, probe_token = Path(settings.data_dir) / "proxy", secrets.token_hex(16)
     process = HAProxy(
         binary,
         proxy_settings(settings, state_dir, directory, gateway_url),
-        confine=partial(_confine, engine, _memory_bytes(settings)),
+        confine=partial(_confine, instance_id, _memory_bytes(settings)),
     )
     port = await process.start()
     if stop_apps:
@@ -250,10 +255,13 @@ def _memory_bytes(settings: Settings) -> int:
     return settings.memory_reserve_mib * _MIB // 2
 
 
-async def _confine(engine: Engine, memory_bytes: int, pid: int) -> None:
-    """Bounds the proxy's memory; if that fails, only its own bounds do."""
+async def _confine(instance_id: str, memory_bytes: int, pid: int) -> None:
+    """Bounds the proxy's memory where the engine has control groups; else its own bounds do."""
+    groups = await in_thread(made_groups, instance_id)
+    if groups is None:
+        return
     try:
-        await engine.confine("proxy", pid, memory_bytes=memory_bytes)
+        await in_thread(groups.confine, "proxy", pid, memory_bytes=memory_bytes)
     except OSError as error:  # apps are served all the same
         log.warning("the proxy's memory is not bounded", error=str(error))
 
@@ -398,7 +406,7 @@ async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Open
         stack,
         settings,
         binary=find_tool("haproxy"),
-        engine=runtime,
+        instance_id=own_instance_id(opening.instance, kinds(settings)[0]),
         directory=proxy_dir,
         gateway_url=gateway_url,
         stop_apps=opening.stop_apps,

@@ -11,7 +11,7 @@ from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.platform import Following
-from moorage.engines.engine import Capabilities, Cursor, Disks, Engine, LogPage
+from moorage.engines.engine import Capabilities, Cursor, Engine, LogPage, Resources
 from moorage.engines.host.configuration import FOLDERS
 from moorage.engines.logs import logs
 from moorage.engines.table import engine_kind
@@ -46,18 +46,14 @@ _POLLS = 600
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """How much there is for apps, and what of them is here."""
 
-    memory_bytes: int
-    disks: Disks
-    free_networks: int | None
+    resources: Resources
     running: frozenset[str]
 
 
 async def report(engine: Engine, shared: SharedTables) -> None:
     """Writes what an open engine has, for the other gateways of its machine."""
     machine = Machine(
-        memory_bytes=engine.memory_bytes(),
-        disks=await engine.disks(),
-        free_networks=await engine.free_networks(),
+        resources=await engine.resources(),
         running=frozenset(await engine.running()),
     )
     await shared.write_report(msgspec.json.encode(machine).decode())
@@ -95,17 +91,9 @@ class MachineView:
                 f"{silent_seconds:.0f} s: end it if it stands still, so that another takes over."
             )
 
-    def memory_bytes(self) -> int:
-        """As `Engine.memory_bytes`. Raises NoCapacity as long as no gateway has run apps."""
-        return self._reported.memory_bytes
-
-    async def disks(self) -> Disks:
-        """As `Engine.disks`. Raises NoCapacity."""
-        return self._reported.disks
-
-    async def free_networks(self) -> int | None:
-        """As `Engine.free_networks`. Raises NoCapacity."""
-        return self._reported.free_networks
+    async def resources(self) -> Resources:
+        """As `Engine.resources`. Raises NoCapacity as long as no gateway has run apps."""
+        return self._reported.resources
 
     async def running(self) -> Collection[str]:
         """The deployments whose apps run. Raises NoCapacity."""
@@ -119,11 +107,6 @@ class MachineView:
 
     async def written(self, deployment_id: str) -> None:
         """None: it is not known here what an app has written."""
-
-    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        """As `Engine.log_tail`."""
-        page = await self.read_log(deployment_id, kind, tail=10_000)
-        return "".join(f"{line.text}\n" for line in page.lines)[-max_bytes:]
 
     async def read_log(
         self,
@@ -243,7 +226,7 @@ async def open_following(stack: AsyncExitStack, settings: Settings, opening: Ope
         stack,
         settings,
         binary=find_tool("haproxy"),
-        engine=engine,
+        instance_id=opening.instance,
         directory=run_dir / PROXY,
         gateway_url=gateway_url,
         stop_apps=opening.stop_apps,

@@ -16,7 +16,7 @@ import msgspec
 from moorage.auth.nonces import LOCK
 from moorage.clock import Clock, SystemClock, boot_id, iso_utc
 from moorage.core import Core
-from moorage.engines.engine import Engine
+from moorage.engines.engine import Engine, Keep
 from moorage.errors import AlreadyRunning, InvalidField
 from moorage.file_lock import FileLock
 from moorage.gateway.assembly import open_core
@@ -258,10 +258,9 @@ async def _end_billing(machine: Machine) -> None:
 async def _remove_apps(machine: Machine) -> None:
     engine = machine.engine
     for deployment_id in await engine.known():
-        await engine.remove(deployment_id)
-    if engine.capabilities.volumes:
-        for volume_id in await engine.volumes():
-            await engine.delete_volume(volume_id)
+        await engine.stop(deployment_id, keep=Keep.NOTHING)
+    for volume_id in await engine.volumes():
+        await engine.delete_volume(volume_id)
 
 
 async def _delete_projects(machine: Machine) -> None:

@@ -7,17 +7,18 @@ from pathlib import Path
 from moorage.address import Address
 from moorage.archive.tree import Tree
 from moorage.engines.engine import (
-    AppExit,
+    AppState,
     BuildSpec,
     Capabilities,
     Cursor,
-    Disks,
     Incident,
     Instance,
     InstanceSpec,
+    Keep,
     LogLine,
     LogPage,
     NewVolume,
+    Resources,
     Usage,
 )
 from moorage.errors import DeployFailed, FailureCause
@@ -28,7 +29,7 @@ from support.gateway.fakes import page_of, tree_of
 class FileEngine:
     """An `Engine` whose builds and apps are empty files; they outlive the gateway, as apps do."""
 
-    capabilities = Capabilities(volumes=True, caches=False)
+    capabilities = Capabilities()
 
     def __init__(self, directory: Path, socket_path: Path) -> None:
         self._known = directory / "known"
@@ -72,17 +73,13 @@ class FileEngine:
         (self._running / spec.deployment_id).touch()
         return self._instance(spec.deployment_id)
 
-    async def stop(self, deployment_id: str) -> None:
+    async def stop(self, deployment_id: str, *, keep: Keep = Keep.ALL) -> None:
         (self._running / deployment_id).unlink(missing_ok=True)
-
-    async def discard(self, deployment_id: str) -> None:
-        await self.stop(deployment_id)
-        (self._built / deployment_id).unlink(missing_ok=True)
-
-    async def remove(self, deployment_id: str) -> None:
-        await self.discard(deployment_id)
-        (self._known / deployment_id).unlink(missing_ok=True)
-        self._notes.pop(deployment_id, None)
+        if keep is not Keep.ALL:
+            (self._built / deployment_id).unlink(missing_ok=True)
+        if keep is Keep.NOTHING:
+            (self._known / deployment_id).unlink(missing_ok=True)
+            self._notes.pop(deployment_id, None)
 
     async def volumes(self) -> set[str]:
         return {path.name for path in self._volumes.iterdir()}
@@ -112,34 +109,17 @@ class FileEngine:
     async def written(self, deployment_id: str) -> None:
         return None
 
-    async def disks(self) -> Disks:
-        return Disks(free_bytes=1 << 40)
-
-    async def free_networks(self) -> None: ...
+    async def resources(self) -> Resources:
+        return Resources(memory_bytes=1 << 50, free_bytes=1 << 40)
 
     async def running(self) -> dict[str, Instance]:
         return {path.name: self._instance(path.name) for path in self._running.iterdir()}
 
-    async def instance(self, deployment_id: str) -> Instance | None:
-        return (await self.running()).get(deployment_id)
-
-    async def next_exit(self) -> str:
-        return await asyncio.Future()  # never
+    async def inspect(self, deployment_id: str) -> AppState:
+        return AppState(instance=(await self.running()).get(deployment_id))
 
     async def known(self) -> set[str]:
         return {path.name for path in self._known.iterdir()}
-
-    def memory_bytes(self) -> int:
-        return 1 << 50
-
-    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
-        return False
-
-    async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        return None
-
-    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        return ""
 
     async def read_log(
         self,

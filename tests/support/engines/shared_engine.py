@@ -17,11 +17,11 @@ import msgspec
 from moorage.address import Address
 from moorage.engines.engine import (
     BuildSpec,
-    Capabilities,
     Cursor,
     Engine,
     Instance,
     InstanceSpec,
+    Keep,
     LogPage,
 )
 from moorage.engines.host.configuration import HostConfiguration
@@ -60,8 +60,6 @@ Server((sys.argv[1], int(sys.argv[3])), Handler).serve_forever()
 class SharedEngine(FileEngine):
     """An `Engine` that every gateway opens."""
 
-    capabilities = Capabilities(volumes=False, caches=False)
-
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, directory / "none.sock")
         self._directory = directory
@@ -72,7 +70,7 @@ class SharedEngine(FileEngine):
         return "shared"
 
     async def build(self, spec: BuildSpec) -> None:
-        await self.remove(spec.deployment_id)
+        await self.stop(spec.deployment_id, keep=Keep.NOTHING)
         await self._log(spec.deployment_id, LogKind.BUILD, "building")
         slow = spec.source / "slow"
         if slow.exists():
@@ -86,7 +84,7 @@ class SharedEngine(FileEngine):
         shutil.copytree(self._files(origin_id), self._files(deployment_id), dirs_exist_ok=True)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
-        found = await self.instance(spec.deployment_id)
+        found = (await self.running()).get(spec.deployment_id)
         if found is not None:
             return found
         page = self._files(spec.deployment_id) / "page.txt"
@@ -113,20 +111,17 @@ class SharedEngine(FileEngine):
         await self._log(spec.deployment_id, LogKind.RUNTIME, "started")
         return self._at(spec.deployment_id)
 
-    async def stop(self, deployment_id: str) -> None:
+    async def stop(self, deployment_id: str, *, keep: Keep = Keep.ALL) -> None:
         path = self._record(deployment_id)
         with contextlib.suppress(FileNotFoundError):
             record = msgspec.json.decode(path.read_bytes(), type=ProcessRecord)
             path.unlink(missing_ok=True)  # from now on it is not running, whoever asks
             await terminate(record, grace_seconds=1)
-
-    async def discard(self, deployment_id: str) -> None:
-        await super().discard(deployment_id)
-        shutil.rmtree(self._files(deployment_id), ignore_errors=True)
-
-    async def remove(self, deployment_id: str) -> None:
-        await super().remove(deployment_id)
-        shutil.rmtree(self._directory / "logs" / deployment_id, ignore_errors=True)
+        await super().stop(deployment_id, keep=keep)
+        if keep is not Keep.ALL:
+            shutil.rmtree(self._files(deployment_id), ignore_errors=True)
+        if keep is Keep.NOTHING:
+            shutil.rmtree(self._directory / "logs" / deployment_id, ignore_errors=True)
 
     async def running(self) -> dict[str, Instance]:
         found = {}

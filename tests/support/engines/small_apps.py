@@ -13,7 +13,7 @@ from types import MappingProxyType
 import pytest
 
 from moorage.address import Address
-from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits
+from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits, log_tail
 from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import LogKind
 from support.gateway.waiting import until_read
@@ -124,7 +124,7 @@ async def logged(runtime: Engine, text: str, *, deployment_id: str = "first") ->
     """An app's log, once it holds a text: a process of its own brings it there, in its own time."""
 
     return await until_read(
-        lambda: runtime.log_tail(deployment_id, LogKind.RUNTIME), lambda said: text in said
+        lambda: log_tail(runtime, deployment_id, LogKind.RUNTIME), lambda said: text in said
     )
 
 

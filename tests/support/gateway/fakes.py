@@ -2,9 +2,10 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 from moorage.address import Address
@@ -16,17 +17,20 @@ from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Capacity, Policy
 from moorage.engines.engine import (
     AppExit,
+    AppState,
     BuildSpec,
     Capabilities,
     Cursor,
-    Disks,
     Incident,
+    IncidentKind,
     Instance,
     InstanceSpec,
+    Keep,
     Limits,
     LogLine,
     LogPage,
     NewVolume,
+    Resources,
     Usage,
     WrittenFiles,
 )
@@ -80,6 +84,27 @@ def page_of(lines: Sequence[LogLine], *, after: Cursor, tail: int | None, limit:
     return LogPage(lines=tuple(found), next=begin + len(found))
 
 
+def resources(
+    *,
+    free_bytes: int,
+    growth: Mapping[str, int] = MappingProxyType({}),
+    volume_growth: Mapping[str, int] = MappingProxyType({}),
+    held: frozenset[str] = frozenset(),
+) -> Resources:
+    """What `FakeRuntime` measures of disks; its memory and networks it says itself."""
+    return Resources(
+        memory_bytes=0,
+        free_bytes=free_bytes,
+        growth=growth,
+        volume_growth=volume_growth,
+        held=held,
+    )
+
+
+_STOPS = {Keep.ALL: "stop", Keep.LOGS: "discard", Keep.NOTHING: "remove"}
+"""What `FakeRuntime` notes of a stop."""
+
+
 class FakeRuntime:
     """An `Engine` in memory that fails, blocks and loses apps as the test says.
 
@@ -87,7 +112,7 @@ class FakeRuntime:
     called instead. `gates` holds events that a method's calls wait for.
     """
 
-    capabilities = Capabilities(volumes=True, caches=False, written_files=True)
+    capabilities = Capabilities(written_files=True)
 
     def __init__(self) -> None:
         self.built: dict[str, BuildSpec] = {}
@@ -107,10 +132,9 @@ class FakeRuntime:
         self.open_connections: dict[str, int | None] = {}
         self.used: dict[str, Usage] = {}
         self.wrote: dict[str, WrittenFiles] = {}
-        self.measured = Disks(free_bytes=1 << 40)
+        self.measured = resources(free_bytes=1 << 40)
         self.memory = 1 << 40
         self.on_call: Callable[[str, str], None] = lambda method, subject: None
-        self.ends: asyncio.Queue[str] = asyncio.Queue()
         self.incidents: asyncio.Queue[Incident] = asyncio.Queue()
 
     def called(self, method: str) -> list[str]:
@@ -121,7 +145,7 @@ class FakeRuntime:
         """An app ends by itself."""
         del self.apps[deployment_id]
         self.exits[deployment_id] = AppExit(exit_code=exit_code, out_of_memory=False)
-        self.ends.put_nowait(deployment_id)
+        self.incidents.put_nowait(Incident(deployment_id, IncidentKind.ENDED))
 
     async def open(self) -> str:
         return "fake"
@@ -165,22 +189,15 @@ class FakeRuntime:
             self.kept_volumes.add(spec.volume)
         return self.apps.setdefault(spec.deployment_id, self._instance(spec))
 
-    async def stop(self, deployment_id: str) -> None:
-        await self._enter("stop", deployment_id)
-        self.apps.pop(deployment_id, None)
-
-    async def discard(self, deployment_id: str) -> None:
-        await self._enter("discard", deployment_id)
-        if deployment_id in {*self.built, *self.apps}:
+    async def stop(self, deployment_id: str, *, keep: Keep = Keep.ALL) -> None:
+        await self._enter(_STOPS[keep], deployment_id)
+        if keep is Keep.LOGS and deployment_id in {*self.built, *self.apps}:
             self.discarded.add(deployment_id)
+        if keep is Keep.NOTHING:
+            self.discarded.discard(deployment_id)
         self.apps.pop(deployment_id, None)
-        self.built.pop(deployment_id, None)
-
-    async def remove(self, deployment_id: str) -> None:
-        await self._enter("remove", deployment_id)
-        self.discarded.discard(deployment_id)
-        self.apps.pop(deployment_id, None)
-        self.built.pop(deployment_id, None)
+        if keep is not Keep.ALL:
+            self.built.pop(deployment_id, None)
 
     async def volumes(self) -> set[str]:
         await self._enter("volumes", "")
@@ -213,12 +230,11 @@ class FakeRuntime:
         await self._enter("running", "")
         return found
 
-    async def instance(self, deployment_id: str) -> Instance | None:
-        await self._enter("instance", deployment_id)
-        return self.apps.get(deployment_id)
-
-    async def next_exit(self) -> str:
-        return await self.ends.get()
+    async def inspect(self, deployment_id: str) -> AppState:
+        await self._enter("inspect", deployment_id)
+        if (instance := self.apps.get(deployment_id)) is not None:
+            return AppState(instance=instance)
+        return AppState(exit=self.exits.get(deployment_id))
 
     async def next_incident(self) -> Incident:
         return await self.incidents.get()
@@ -238,28 +254,13 @@ class FakeRuntime:
         await self._enter("written", deployment_id)
         return self.wrote.get(deployment_id)
 
-    async def disks(self) -> Disks:
-        await self._enter("disks", "")
-        return self.measured
-
-    async def free_networks(self) -> int | None:
-        return self.networks
+    async def resources(self) -> Resources:
+        await self._enter("resources", "")
+        return replace(self.measured, memory_bytes=self.memory, networks=self.networks)
 
     def has_memory_for(self, apps: int) -> None:
         """Give apps so much that `roomy` takes so many: it promises all of it twice."""
         self.memory = apps * APP_LIMITS.memory_bytes // 2
-
-    def memory_bytes(self) -> int:
-        return self.memory
-
-    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
-        return False
-
-    async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        return self.exits.get(deployment_id)
-
-    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        return self.logs.get((deployment_id, kind), "")
 
     async def read_log(
         self,

@@ -41,7 +41,6 @@ class Asking(Believed):
             clock,
             hosts=HOSTS,
             metering=self.metering,
-            has_volumes=True,
             facts=SimpleNamespace(retention_days=30),
             parsers=None,  # small bodies need none
             pausing=Pausing(

@@ -44,7 +44,6 @@ class Asking(Believed):
             hosts=HOSTS,
             metering=self.metering,
             minimum_charge=MicroUsd(500_000),
-            has_volumes=True,
             written=Written(self.engine, clock, wait_seconds=60),
         )
 

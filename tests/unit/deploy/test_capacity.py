@@ -7,7 +7,6 @@ from gate import PRICE, Gate
 from yard import Yard
 
 from moorage.deploy.entrance.capacity import Capacity, Quotas
-from moorage.engines.engine import Disks
 from moorage.errors import Maintenance, NoCapacity, TooManyProjects, WalletNotListed
 from moorage.payments.price.quotes import PriceList
 from moorage.records.deployment import DeploymentStatus
@@ -18,7 +17,7 @@ from moorage.storage.operation import wallet_rules
 from moorage.storage.operation.wallet_rules import NoticeKind, WalletRule
 from support.books.records_fixture import ALICE, BOB, add_deployment, add_project, fund
 from support.gateway.clock import START_MS
-from support.gateway.fakes import roomy
+from support.gateway.fakes import resources, roomy
 
 NOTHING = {"projects": 0, "deployments": 0, "jobs": 0, "quotes": 0}
 
@@ -171,16 +170,16 @@ async def test_what_disks_may_grow_to_is_counted(
     yard: Yard, capacity: Capacity, free_gib: float, apps: int, room: bool
 ) -> None:
     growth = {f"app-{number}": GIB for number in range(apps)}
-    yard.runtime.measured = Disks(free_bytes=round(free_gib * GIB), growth=growth)
+    yard.runtime.measured = resources(free_bytes=round(free_gib * GIB), growth=growth)
     assert await has_room(yard, capacity) is room
 
 
 async def test_volume_counts_whole(yard: Yard, capacity: Capacity) -> None:
-    yard.runtime.measured = Disks(free_bytes=5 * GIB // 2)
+    yard.runtime.measured = resources(free_bytes=5 * GIB // 2)
     assert await has_room(yard, capacity, new_volume=True)
-    yard.runtime.measured = Disks(free_bytes=5 * GIB // 2 - 1)
+    yard.runtime.measured = resources(free_bytes=5 * GIB // 2 - 1)
     assert not await has_room(yard, capacity, new_volume=True)
-    yard.runtime.measured = Disks(free_bytes=5 * GIB // 2 - 1, volume_growth={"sparse": GIB})
+    yard.runtime.measured = resources(free_bytes=5 * GIB // 2 - 1, volume_growth={"sparse": GIB})
     assert not await has_room(yard, capacity)
     assert await has_room(yard, roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB - 1))
 
@@ -188,7 +187,7 @@ async def test_volume_counts_whole(yard: Yard, capacity: Capacity) -> None:
 async def test_nothing_new_comes_before_an_app_that_waits_for_room(
     yard: Yard, capacity: Capacity
 ) -> None:
-    yard.runtime.measured = Disks(free_bytes=100 * GIB, held=frozenset({"waits"}))
+    yard.runtime.measured = resources(free_bytes=100 * GIB, held=frozenset({"waits"}))
     assert not await has_room(yard, capacity)
 
 
@@ -242,7 +241,7 @@ async def test_replaced_version_grows_no_more(yard: Yard, capacity: Capacity) ->
     replaced = await add_deployment(
         yard.db, project, DeploymentStatus.SUPERSEDED, superseded_at_ms=START_MS
     )
-    yard.runtime.measured = Disks(free_bytes=3 * GIB // 2, growth={replaced.id: GIB})
+    yard.runtime.measured = resources(free_bytes=3 * GIB // 2, growth={replaced.id: GIB})
     assert await has_room(yard, capacity)
 
 
@@ -251,13 +250,13 @@ async def test_what_was_admitted_is_counted_before_its_disk_is_there(
     yard: Yard, capacity: Capacity, project: Project, status: DeploymentStatus
 ) -> None:
     """And once when it is there."""
-    yard.runtime.measured = Disks(free_bytes=3 * GIB // 2)
+    yard.runtime.measured = resources(free_bytes=3 * GIB // 2)
     assert await has_room(yard, capacity)
     coming = await add_deployment(yard.db, project, status)
     assert not await has_room(yard, capacity)
-    yard.runtime.measured = Disks(free_bytes=2 * GIB)
+    yard.runtime.measured = resources(free_bytes=2 * GIB)
     assert await has_room(yard, capacity)
-    yard.runtime.measured = Disks(free_bytes=2 * GIB, growth={coming.id: GIB})
+    yard.runtime.measured = resources(free_bytes=2 * GIB, growth={coming.id: GIB})
     assert await has_room(yard, capacity)
 
 
@@ -267,18 +266,18 @@ async def test_volume_that_was_admitted_is_counted_once(
     await add_deployment(yard.db, project, DeploymentStatus.QUEUED)
     async with yard.db.transaction(durable=True) as tx:
         await projects.give_volume(tx, project.id)
-    yard.runtime.measured = Disks(free_bytes=3 * GIB - 1)
+    yard.runtime.measured = resources(free_bytes=3 * GIB - 1)
     assert not await has_room(yard, capacity)
-    yard.runtime.measured = Disks(free_bytes=3 * GIB)
+    yard.runtime.measured = resources(free_bytes=3 * GIB)
     assert await has_room(yard, capacity)
-    yard.runtime.measured = Disks(free_bytes=2 * GIB, volume_growth={project.id: 0})
+    yard.runtime.measured = resources(free_bytes=2 * GIB, volume_growth={project.id: 0})
     assert await has_room(yard, capacity)
 
 
 async def test_networks_that_are_left_are_for_those_that_were_admitted_first(
     yard: Yard, capacity: Capacity, project: Project
 ) -> None:
-    yard.runtime.measured = Disks(free_bytes=100 * GIB)
+    yard.runtime.measured = resources(free_bytes=100 * GIB)
     yard.runtime.networks = 0
     assert not await has_room(yard, capacity)
     yard.runtime.networks = 1

@@ -51,7 +51,6 @@ def wrote(
         ((NAMES,), Volume.NONE, None),
         ((WRITES,), Volume.NONE, "deploy that with settings.volume: true"),
         ((WRITES, NAMES), Volume.NONE, "deploy that with settings.volume: true"),
-        ((WRITES,), Volume.NOT_OFFERED, "no volumes"),
         ((WRITES,), Volume.THERE, "below /data"),
         ((WRITES,), Volume.BEGINS, "below /data"),
         ((WRITES, NAMES), Volume.THERE, None),
@@ -82,7 +81,6 @@ def by(volume: Volume, **more: Any) -> Successor:
         (wrote(9, 1, *"abcd"), Volume.NONE, "a, b, c and 6 more"),
         (wrote(2, 0, "/app/a"), Volume.NONE, "one of the last 3 that were replaced."),
         (wrote(2, 0, "/app/a"), Volume.THERE, "Only what the app writes below /data"),
-        (wrote(2, 0, "/app/a"), Volume.NOT_OFFERED, "This gateway has no volumes"),
         (wrote(2, 0, "/app/d/a"), Volume.BEGINS, "into the new volume. /app/d/a is /data/d/a."),
     ],
 )  # fmt: skip
@@ -154,7 +152,7 @@ def test_volume_that_takes_all_along_is_refused_only_to_code_that_would_not_find
         refuse_loss(written, by(Volume.BEGINS, finds_volume=False, discard=None))
 
 
-@pytest.mark.parametrize("volume", [Volume.NONE, Volume.THERE, Volume.NOT_OFFERED])
+@pytest.mark.parametrize("volume", [Volume.NONE, Volume.THERE])
 def test_other_deploy_is_refused_only_if_it_says_that_nothing_may_be_lost(volume: Volume) -> None:
     written = wrote(1, 1, "/app/a")
     for discard in (None, True):

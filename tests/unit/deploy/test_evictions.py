@@ -14,7 +14,7 @@ from yard import Yard
 from moorage.archive.project import Manifest
 from moorage.deploy.keeping.evictions import AT_ONCE, DAY_MS, Evictions
 from moorage.deploy.keeping.suspension import block_project
-from moorage.engines.engine import Disks, LogLine, LogPage
+from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import DeployFailed, FailureCause
 from moorage.operate.books import OpenBooks
 from moorage.operate.customers.evictions import evict, keep
@@ -28,7 +28,7 @@ from moorage.storage.operation import evictions, exports
 from moorage.storage.operation.evictions import Eviction, FailedTry
 from support.books.records_fixture import ALICE, add_project, fund
 from support.gateway.clock import MINUTE_MS
-from support.gateway.fakes import APP_LIMITS
+from support.gateway.fakes import APP_LIMITS, resources
 from support.gateway.waiting import until
 
 KEPT_MS = 30 * DAY_MS
@@ -638,7 +638,7 @@ async def test_archive_needs_room_for_what_the_disk_holds_and_not_for_what_it_ma
 ) -> None:
     deployment = await yard.serving(project)
     await order(yard, project, days=0)
-    yard.runtime.measured = Disks(
+    yard.runtime.measured = resources(
         free_bytes=4096, growth={deployment.id: APP_LIMITS.disk_bytes - 1024}
     )
     monkeypatch.setattr(yard.services.export_files, "free_bytes", lambda: 2047)

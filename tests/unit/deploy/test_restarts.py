@@ -108,7 +108,7 @@ async def test_end_is_seen_to_at_once_without_a_comparison(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     await yard.reconciler.reconcile()
-    loop = asyncio.create_task(yard.reconciler.run())
+    loop = asyncio.create_task(yard.reconciler.run(yard.services.space.handle))
     yard.runtime.die(app.id)
     await until(lambda: app.id in yard.runtime.apps)
     loop.cancel()

@@ -7,14 +7,14 @@ from yard import Yard
 
 from moorage.deploy.keeping.deletion import DAY_MS, Retention
 from moorage.deploy.keeping.space import ReservedDiskFile, Space
-from moorage.engines.engine import Disks, Incident, IncidentKind
+from moorage.engines.engine import Incident, IncidentKind
 from moorage.errors import NoCapacity
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
 from support.books.records_fixture import ALICE, add_deployment, add_project
-from support.gateway.fakes import roomy
+from support.gateway.fakes import resources, roomy
 
 GIB = 1 << 30
 
@@ -53,7 +53,7 @@ async def told(yard: Yard) -> list[tuple[str, str | int | float | None]]:
 async def test_app_that_was_ended_burns_nothing_and_stays_down(
     yard: Yard, project: Project, serving: Deployment, space: Space
 ) -> None:
-    yard.runtime.measured = Disks(free_bytes=GIB, held=frozenset({serving.id}))
+    yard.runtime.measured = resources(free_bytes=GIB, held=frozenset({serving.id}))
     yard.runtime.die(serving.id)
     await space.handle(ended(serving))
     await space.look()
@@ -72,11 +72,11 @@ async def test_it_runs_again_once_its_disk_fits_above_the_reserve(
     yard.runtime.die(serving.id)
     await space.handle(ended(serving))
     growth = {serving.id: GIB // 2}
-    yard.runtime.measured = Disks(free_bytes=3 * GIB // 2 - 1, growth=growth)
+    yard.runtime.measured = resources(free_bytes=3 * GIB // 2 - 1, growth=growth)
     await space.look()
     await yard.reconcile()
     assert yard.runtime.apps == {}
-    yard.runtime.measured = Disks(free_bytes=3 * GIB // 2, growth=growth)
+    yard.runtime.measured = resources(free_bytes=3 * GIB // 2, growth=growth)
     await space.look()
     await yard.reconcile()
     assert set(yard.runtime.apps) == {serving.id}
@@ -89,7 +89,7 @@ async def test_what_the_runtime_holds_is_suspended_although_nobody_told(
     yard: Yard, project: Project, serving: Deployment, space: Space
 ) -> None:
     """The database may have been full as well."""
-    yard.runtime.measured = Disks(free_bytes=GIB, held=frozenset({serving.id, "a-build"}))
+    yard.runtime.measured = resources(free_bytes=GIB, held=frozenset({serving.id, "a-build"}))
     await space.look()
     await space.look()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
@@ -108,7 +108,7 @@ async def test_room_goes_to_those_that_have_waited_longest(
         await space.handle(ended(deployment))
         yard.clock.advance(1)
     growth = {serving.id: GIB, second.id: GIB}
-    yard.runtime.measured = Disks(free_bytes=3 * GIB - 1, growth=growth)
+    yard.runtime.measured = resources(free_bytes=3 * GIB - 1, growth=growth)
     await space.look()
     await yard.reconcile()
     assert set(yard.runtime.apps) == {serving.id}
@@ -150,8 +150,8 @@ async def test_owner_is_told_of_a_volume_that_was_mended(
 
 async def test_readiness_tells_that_the_reserve_is_touched(yard: Yard) -> None:
     capacity = roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB)
-    yard.runtime.measured = Disks(free_bytes=GIB)
+    yard.runtime.measured = resources(free_bytes=GIB)
     await capacity.check()
-    yard.runtime.measured = Disks(free_bytes=GIB - 1)
+    yard.runtime.measured = resources(free_bytes=GIB - 1)
     with pytest.raises(NoCapacity):
         await capacity.check()

@@ -356,12 +356,12 @@ async def test_failure_without_a_tail_shows_the_end_of_the_apps_log(
     yard: Yard, project: Project
 ) -> None:
     queued = await yard.queued(project)
-    yard.runtime.logs[queued.id, LogKind.RUNTIME] = "listening\ncannot reach the database"
+    yard.runtime.logs[queued.id, LogKind.RUNTIME] = "listening\ncannot reach the database\n"
     fail(yard, "health", DeployFailed(FailureCause.UNHEALTHY, "no answer"))
 
     failed = await yard.deployed()
 
-    assert failed.log_tail == "listening\ncannot reach the database"
+    assert failed.log_tail == "listening\ncannot reach the database\n"
 
 
 async def test_address_that_does_not_answer_fails_and_leads_nowhere(
@@ -393,6 +393,7 @@ async def test_app_that_ends_before_it_answers_has_crashed(
 
     def end(step: str) -> None:
         if step == "health":
+            del yard.runtime.apps[queued.id]
             yard.runtime.exits[queued.id] = ended
 
     yard.on_step = end

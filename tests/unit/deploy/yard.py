@@ -180,7 +180,7 @@ class Yard:
         """What goes on for apps: looks at each that ends, and comparisons, without a pause."""
         (comparing,) = [loop for loop in loops_of(self.services) if loop.name == "apps"]
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.reconciler.run())
+            tasks.create_task(self.reconciler.run(self.services.space.handle))
             tasks.create_task(comparing.run(self.core.leases.hold, speed=2000))
 
     async def pause(self, seconds: float) -> None:

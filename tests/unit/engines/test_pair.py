@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import AppExit, BuildSpec, Disks, InstanceSpec
+from moorage.engines.engine import AppExit, BuildSpec, Incident, IncidentKind, InstanceSpec
 from moorage.engines.pair import EnginePair
 from moorage.errors import ClusterUnavailable, DeployFailed
 from support.books.records_fixture import PLAN
-from support.gateway.fakes import APP_LIMITS, FakeRuntime
+from support.gateway.fakes import APP_LIMITS, FakeRuntime, resources
 
 OLD, NEW = "old-one", "new-one"
 
@@ -55,7 +55,7 @@ async def test_builds_go_to_the_gateways_own_engine(
     assert await pair.known() == {NEW, OLD}
 
 
-@pytest.mark.parametrize("call", ["stop", "discard", "remove", "instance", "connections"])
+@pytest.mark.parametrize("call", ["stop", "inspect", "connections"])
 async def test_calls_for_a_deployment_reach_the_engine_that_has_it(
     pair: EnginePair, own: FakeRuntime, leaving: FakeRuntime, tmp_path: Path, call: str
 ) -> None:
@@ -83,29 +83,30 @@ async def test_files_leave_the_engine_that_has_them(
     assert leaving.called("export_files") == [OLD]
 
 
-async def test_exits_of_both_engines_are_told_each_once(
+async def test_incidents_of_both_engines_are_told_each_once(
     pair: EnginePair, own: FakeRuntime, leaving: FakeRuntime, tmp_path: Path
 ) -> None:
     await pair.build(spec_of(NEW, tmp_path))
     await start(pair, OLD)
     await start(pair, NEW)
-    waiting = asyncio.create_task(pair.next_exit())
+    waiting = asyncio.create_task(pair.next_incident())
     await asyncio.sleep(0)
     waiting.cancel()  # loses nothing
     await asyncio.gather(waiting, return_exceptions=True)
     own.die(NEW)
     leaving.die(OLD)
-    assert {await pair.next_exit(), await pair.next_exit()} == {OLD, NEW}
-    assert await pair.exit_reason(OLD) == AppExit(exit_code=1, out_of_memory=False)
+    told = {await pair.next_incident(), await pair.next_incident()}
+    assert told == {Incident(name, IncidentKind.ENDED) for name in (OLD, NEW)}
+    assert (await pair.inspect(OLD)).exit == AppExit(exit_code=1, out_of_memory=False)
     await pair.close(stop_apps=True)
 
 
 async def test_what_both_engines_have_of_a_volume_counts_and_is_removed_once(
     pair: EnginePair, own: FakeRuntime, leaving: FakeRuntime
 ) -> None:
-    own.measured = Disks(free_bytes=7, growth={NEW: 1}, volume_growth={"shared": 5})
-    leaving.measured = Disks(free_bytes=9, growth={OLD: 2}, volume_growth={"shared": 5})
-    found = await pair.disks()
+    own.measured = resources(free_bytes=7, growth={NEW: 1}, volume_growth={"shared": 5})
+    leaving.measured = resources(free_bytes=9, growth={OLD: 2}, volume_growth={"shared": 5})
+    found = await pair.resources()
     assert (found.free_bytes, dict(found.growth)) == (7, {NEW: 1, OLD: 2})
     assert dict(found.volume_growth) == {"shared": 5}
 

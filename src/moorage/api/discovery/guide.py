@@ -29,7 +29,7 @@ class Facts:
     settles: bool  # whether it carries out signed authorizations, and pays the gas
     prices: PriceList
     size: Size
-    volume_mib: int | None  # None: this gateway has no volumes
+    volume_mib: int  # the size of a volume
     build_minutes_per_usd: int
     requests_per_minute: int
     retention_days: int
@@ -251,8 +251,6 @@ def words(facts: Facts) -> dict[str, object]:
 
 
 def _data(facts: Facts) -> str:
-    if facts.volume_mib is None:
-        return "this gateway has no volumes; files that an app writes are lost at the next deploy."
     return (
         f"`settings.volume: true` gives the project `/data` (`DATA_DIR`, {facts.volume_mib} MiB). "
         "All other files that an app writes are lost at the next deploy."

@@ -12,7 +12,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Hosts, Routes
-from moorage.engines.engine import Instance
+from moorage.engines.engine import AppState, Instance
 from moorage.errors import ClusterUnavailable
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import domains, projects
@@ -30,8 +30,8 @@ class Instances(Protocol):
         """Returns the apps that run and listen now, by deployment id."""
         ...
 
-    async def instance(self, deployment_id: str) -> Instance | None:
-        """Returns an app if it runs and listens now, otherwise None."""
+    async def inspect(self, deployment_id: str) -> AppState:
+        """Returns what an app does now."""
         ...
 
 
@@ -78,7 +78,7 @@ class FollowedRoutes:
         serving = project.serving_deployment_id or ""
         async with self._lock:
             hosts = self._hosts_of(project, await domains.verified_of(self._db, project.id))
-            instance = await self._instances.instance(serving)
+            instance = (await self._instances.inspect(serving)).instance
             if instance is None:
                 return False
             await self._route(project, hosts, {serving: instance})

@@ -68,8 +68,6 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     """The path of a Dockerfile that the plan does not follow."""
     written: WrittenFiles | None = None
     """What the version that it replaces has written; None if that is not known."""
-    offers_volumes: bool = True
-    """Whether this gateway has volumes."""
     releases_kept: int = 0
     """How many replaced versions this gateway keeps of a project."""
     volume_bytes: int = 0
@@ -176,9 +174,7 @@ class Situation(msgspec.Struct, frozen=True):
         """Returns what becomes of the files of the version that serves."""
         settings = attempt.request.settings
         return Successor(
-            volume=volume_of(
-                self.own, wanted=bool(settings.volume), offered=attempt.offers_volumes
-            ),
+            volume=volume_of(self.own, wanted=bool(settings.volume)),
             releases_kept=attempt.releases_kept,
             finds_volume=finds_volume(
                 attempt.findings, attempt.plan, self.now.with_settings(settings).run

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from moorage.engines.engine import Disks, EngineView, Limits
+from moorage.engines.engine import EngineView, Limits, Resources
 from moorage.errors import Maintenance, NoCapacity, TooManyProjects, WalletNotListed
 from moorage.metrics import record_disk
 from moorage.records.deployment import DeploymentStatus
@@ -114,9 +114,8 @@ class Capacity:
         self._runtime = runtime
         self._limits = limits
         self._policy = policy
-        self._disks: Disks | None = None
+        self._resources: Resources | None = None  # as they were measured last
         self._growth_bytes = 0  # by how much the disks of apps may still grow
-        self._networks: int | None = None  # how many more apps can get a network
         self._starting: set[str] = set()  # projects that are started, but not active in their rows
 
     @property
@@ -124,51 +123,50 @@ class Capacity:
         """The size of a new volume."""
         return self._limits.volume_bytes
 
-    async def measure(self) -> Disks:
-        """Measures disks and networks; returns the disks."""
-        disks = await self._runtime.disks()
+    async def measure(self) -> Resources:
+        """Measures what there is for apps."""
+        resources = await self._runtime.resources()
         kept = await deployments.kept_releases(self._db)
         self._growth_bytes = sum(
             growth
-            for deployment_id, growth in disks.growth.items()
+            for deployment_id, growth in resources.growth.items()
             if kept.get(deployment_id) is not DeploymentStatus.SUPERSEDED
         )
-        self._networks = await self._runtime.free_networks()
-        self._disks = disks
-        volumes = sum(disks.volume_growth.values())
-        record_disk(free_bytes=disks.free_bytes, promised_bytes=self._growth_bytes + volumes)
-        return disks
+        self._resources = resources
+        volumes = sum(resources.volume_growth.values())
+        record_disk(free_bytes=resources.free_bytes, promised_bytes=self._growth_bytes + volumes)
+        return resources
 
     async def room(self) -> Room:
         """Measures what is sold, and what there is."""
-        disks = await self.measure()
+        resources = await self.measure()
         apps = (await quotes.promised(self._db)).running
         return Room(
             apps=apps,
             memory_sold_bytes=apps * self._limits.memory_bytes,
-            memory_bytes=int(self._policy.memory_overcommit * self._runtime.memory_bytes()),
+            memory_bytes=int(self._policy.memory_overcommit * resources.memory_bytes),
             cpu_sold_millis=apps * self._limits.cpu_millis,
-            disk_free_bytes=disks.free_bytes,
-            disk_promised_bytes=self._growth_bytes + sum(disks.volume_growth.values()),
+            disk_free_bytes=resources.free_bytes,
+            disk_promised_bytes=self._growth_bytes + sum(resources.volume_growth.values()),
             disk_reserve_bytes=self._policy.reserve_bytes,
         )
 
-    def spare_bytes(self, disks: Disks) -> int:
+    def spare_bytes(self, resources: Resources) -> int:
         """Returns the free bytes beyond the reserve; negative when part of the reserve is used."""
-        return disks.free_bytes - self._policy.reserve_bytes
+        return resources.free_bytes - self._policy.reserve_bytes
 
     async def held_bytes(self, project: Project) -> int:
         """Returns how much a project's disk and volume hold, at most."""
-        disks, held = await self._runtime.disks(), 0
+        resources, held = await self._runtime.resources(), 0
         if (serving := project.serving_deployment_id) is not None:
-            held += self._limits.disk_bytes - disks.growth.get(serving, 0)
+            held += self._limits.disk_bytes - resources.growth.get(serving, 0)
         if project.volume:
-            held += self._limits.volume_bytes - disks.volume_growth.get(project.id, 0)
+            held += self._limits.volume_bytes - resources.volume_growth.get(project.id, 0)
         return max(0, held)
 
     async def check(self) -> None:
         """Raises NoCapacity when part of the reserve is used."""
-        if self.spare_bytes(await self._runtime.disks()) < 0:
+        if self.spare_bytes(await self._runtime.resources()) < 0:
             raise NoCapacity
 
     async def require(
@@ -180,16 +178,16 @@ class Capacity:
         """
         promised = await quotes.promised(source, without=project_id)
         await self._require_memory(source, project_id, others=promised.running)
-        disks = self._disks or await self.measure()
+        there = await self._measured()
         size, volume_size = self._limits.disk_bytes, self._limits.volume_bytes
-        absent = [each for each in promised.coming if each.deployment_id not in disks.growth]
-        to_make = {each.project_id for each in absent if each.volume} - disks.volume_growth.keys()
+        absent = [each for each in promised.coming if each.deployment_id not in there.growth]
+        to_make = {each.project_id for each in absent if each.volume} - there.volume_growth.keys()
         growth = self._growth_bytes + (len(absent) + 1) * size
-        volumes = sum(disks.volume_growth.values()) + (len(to_make) + new_volume) * volume_size
-        if self._networks is not None and self._networks <= len(absent):
+        volumes = sum(there.volume_growth.values()) + (len(to_make) + new_volume) * volume_size
+        if there.networks is not None and there.networks <= len(absent):
             raise NoCapacity
         taken = growth / self._policy.disk_overcommit + volumes
-        if disks.held or taken > self.spare_bytes(disks):  # apps that wait for room come first
+        if there.held or taken > self.spare_bytes(there):  # apps that wait for room come first
             raise NoCapacity
 
     async def require_memory(self, source: Source, project_id: str = "") -> None:
@@ -199,11 +197,15 @@ class Capacity:
 
     async def _require_memory(self, source: Source, project_id: str, *, others: int) -> None:
         coming = len(self._starting - {project_id})
-        allowed = self._policy.memory_overcommit * self._runtime.memory_bytes()
+        memory_bytes = (await self._measured()).memory_bytes
+        allowed = self._policy.memory_overcommit * memory_bytes
         if (others + coming + 1) * self._limits.memory_bytes <= allowed:
             return
         if not project_id or others == (await quotes.promised(source)).running:
             raise NoCapacity
+
+    async def _measured(self) -> Resources:
+        return self._resources or await self.measure()
 
     async def has_memory(self, project_id: str) -> bool:
         """Returns whether there is memory for a sleeping project's app."""

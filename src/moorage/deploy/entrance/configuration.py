@@ -230,7 +230,7 @@ def _successor(
     findings = msgspec.json.decode(newest.findings, type=tuple[Finding, ...])
     plan = msgspec.json.decode(newest.plan, type=Plan)
     return Successor(
-        volume=volume_of(project, wanted=True, offered=True),
+        volume=volume_of(project, wanted=True),
         releases_kept=0,
         finds_volume=finds_volume(findings, plan, variables.run),
         volume_bytes=volume_bytes,

@@ -30,17 +30,16 @@ class Volume(StrEnum):
     BEGINS = "begins"  # the project is given one: the version that serves runs without it
     THERE = "there"
     NONE = "none"
-    NOT_OFFERED = "not_offered"  # this gateway has none
 
 
-def volume_of(project: Project | DeploymentView | None, *, wanted: bool, offered: bool) -> Volume:
+def volume_of(project: Project | DeploymentView | None, *, wanted: bool) -> Volume:
     """Returns what volume the next version of a project has, if the deploy `wanted` one or not."""
     if project is not None and project.volume:
         return Volume.BEGINS if project.volume_begins else Volume.THERE
     if wanted:
         serves = project is not None and project.serving_deployment_id is not None
         return Volume.BEGINS if serves else Volume.THERE
-    return Volume.NONE if offered else Volume.NOT_OFFERED
+    return Volume.NONE
 
 
 class Successor(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,8 +132,6 @@ def fate(written: WrittenFiles | None, by: Successor) -> str:
 
 def how_to_keep(written: WrittenFiles | None, volume: Volume) -> str:
     """Returns how an app's files outlive deploys."""
-    if volume is Volume.NOT_OFFERED:
-        return "This gateway has no volumes: keep them outside of the app."
     if volume is not Volume.NONE:
         return "Only what the app writes below /data (DATA_DIR) is kept."
     example = _move(written) if written is not None and written.paths else "/app/a is /data/a"
@@ -230,8 +227,7 @@ class Written:
 
     def successor(self, project: Project | DeploymentView) -> Successor:
         """Returns what becomes of a project's files at its next deploy, as far as is known."""
-        offered = self._engine.capabilities.volumes
-        volume = volume_of(project, wanted=False, offered=offered)
+        volume = volume_of(project, wanted=False)
         return Successor(volume=volume, releases_kept=self.releases_kept)
 
     def _is_old(self, look: _Look) -> bool:

@@ -20,7 +20,7 @@ from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.workflow import Specs
-from moorage.engines.engine import Engine, Instance
+from moorage.engines.engine import Engine, Incident, IncidentKind, Instance, Keep
 from moorage.errors import DatabaseUnavailable
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
@@ -80,12 +80,12 @@ class Reconciler:
         self.asleep = 0
         """How many projects it found asleep."""
 
-    async def run(self) -> None:
-        """Reconciles each app at once when it ends, until cancelled."""
+    async def run(self, others: Callable[[Incident], Awaitable[None]]) -> None:
+        """Reconciles each app at once when it ends, until cancelled; `others` handles the rest."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 while True:
-                    tasks.create_task(self._look_safely(await self._runtime.next_exit()))
+                    tasks.create_task(self._handle(await self._runtime.next_incident(), others))
         finally:
             await self._apps.end_all()
 
@@ -123,7 +123,7 @@ class Reconciler:
         self.asleep = len(sleeping)
         serving = {project.serving_deployment_id or "" for project in living} | sleeping.keys()
         for stray in known - under_way - serving - kept.keys():
-            self._apps.app(stray).begin("remove", partial(self._runtime.remove, stray))
+            self._apps.app(stray).begin("remove", partial(self._remove, stray))
         changed = [sleeping[name] for name in running if name in sleeping]
         for project in living:
             instance = running.get(project.serving_deployment_id or "")
@@ -158,7 +158,7 @@ class Reconciler:
         await self._addresses.unroute(project)
         for deployment in await deployments.of_project(self._db, project.id):
             await self._apps.app(deployment.id).end()
-            await self._runtime.remove(deployment.id)
+            await self._remove(deployment.id)
             await self._sources.drop(deployment.id)
         if project.volume:
             await self._runtime.delete_volume(project.id)
@@ -169,11 +169,19 @@ class Reconciler:
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)
 
-    async def _look_safely(self, deployment_id: str) -> None:
+    async def _remove(self, deployment_id: str) -> None:
+        await self._runtime.stop(deployment_id, keep=Keep.NOTHING)
+
+    async def _handle(
+        self, incident: Incident, others: Callable[[Incident], Awaitable[None]]
+    ) -> None:
         try:
-            await self.look(deployment_id)
-        except Exception:
-            log.exception("reconciliation of one failed", deployment=deployment_id)
+            if incident.kind is IncidentKind.ENDED:
+                await self.look(incident.deployment_id)
+            else:
+                await others(incident)
+        except Exception:  # the next comparison finds what it left to do
+            log.exception("incident is not handled", deployment=incident.deployment_id)
 
     async def _is_in_line(
         self, project: Project, instance: Instance | None, proved: Sequence[str]
@@ -214,7 +222,8 @@ class Reconciler:
     async def _bring_in_line(self, project: Project, serving: str) -> None:
         if project.volume and await jobs.is_moving(self._db, project.id):
             return  # it is begun again, here or on the other engine, when that is over
-        instance, app = await self._runtime.instance(serving), self._apps.app(serving)
+        instance = (await self._runtime.inspect(serving)).instance
+        app = self._apps.app(serving)
         if project.status is ProjectStatus.SUSPENDED:
             if await self._metering.may_resume(self._db, project):
                 app.begin("start", lambda: self.start(project.id, serving))

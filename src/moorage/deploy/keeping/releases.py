@@ -12,7 +12,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.keeping.apps import Apps
-from moorage.engines.engine import Engine
+from moorage.engines.engine import Engine, Keep, Runs
 from moorage.records.deployment import DeploymentStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
@@ -30,7 +30,7 @@ class Drain:
     def __init__(
         self,
         *,
-        runtime: Engine,
+        runtime: Runs,
         apps: Apps,
         limit_seconds: float,
         clock: Clock,
@@ -122,7 +122,7 @@ class Releases:
             app.begin("discard", partial(self._discard_one, deployment_id))
 
     async def _discard_one(self, deployment_id: str) -> None:
-        await self._runtime.discard(deployment_id)
+        await self._runtime.stop(deployment_id, keep=Keep.LOGS)
         failed = await deployments.by_id(self._db, deployment_id)
         if failed is not None:
             await self._clear_volume(failed.project_id)

@@ -12,7 +12,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.keeping.apps import Apps
-from moorage.engines.engine import AppExit, Engine
+from moorage.engines.engine import AppExit, Runs
 from moorage.errors import DatabaseUnavailable
 from moorage.records.event import EventKind
 from moorage.records.project import Project
@@ -105,7 +105,7 @@ async def next_try(source: Source, serving: str, *, now_ms: int) -> tuple[bool, 
 class Restarts:
     """Restarts apps that ended, and counts their restarts."""
 
-    def __init__(self, *, db: Database, runtime: Engine, apps: Apps, clock: Clock) -> None:
+    def __init__(self, *, db: Database, runtime: Runs, apps: Apps, clock: Clock) -> None:
         self._db = db
         self._runtime = runtime
         self._apps = apps
@@ -132,12 +132,12 @@ class Restarts:
         return 0.0 if app.current is not None else app.wait_seconds("start")
 
     async def _restart(self, project: Project, serving: str, start: Start) -> None:
-        if await self._runtime.instance(serving) is None:  # else it was started meanwhile
-            await self._record(project, serving)
+        state = await self._runtime.inspect(serving)
+        if state.instance is None:  # else it was started meanwhile
+            await self._record(project, serving, state.exit)
         await start(project.id, serving)
 
-    async def _record(self, project: Project, serving: str) -> None:
-        ended = await self._runtime.exit_reason(serving)
+    async def _record(self, project: Project, serving: str, ended: AppExit | None) -> None:
         now_ms = self._clock.now_ms()
         before = await history_of(self._db, serving, now_ms=now_ms)
         history = before.with_restart(

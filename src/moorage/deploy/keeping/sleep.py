@@ -15,7 +15,7 @@ import structlog
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.keeping.apps import Apps
-from moorage.engines.engine import Engine, Instance
+from moorage.engines.engine import Instance, Runs
 from moorage.metrics import record_app_requests
 from moorage.records.project import Project
 from moorage.records.usage import BUCKETS, Batch, Consumption, Position, Traffic
@@ -129,7 +129,7 @@ class Sleep:
         self,
         *,
         db: Database,
-        runtime: Engine,
+        runtime: Runs,
         addresses: Addresses,
         apps: Apps,
         after_seconds: float,

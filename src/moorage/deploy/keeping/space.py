@@ -12,7 +12,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.engines.engine import Disks, Engine, Incident, IncidentKind
+from moorage.engines.engine import Incident, IncidentKind, Resources, Runs
 from moorage.ledger.metering import Metering
 from moorage.metrics import record_ended_for_space
 from moorage.records.event import EventKind
@@ -56,13 +56,13 @@ _MENDED = "The file system of the volume had errors and was repaired when the ap
 
 
 class Space:
-    """Records what the engine did to apps, and releases those that have room again."""
+    """Records what has happened to apps, and releases those that have room again."""
 
     def __init__(
         self,
         *,
         db: Database,
-        runtime: Engine,
+        runtime: Runs,
         metering: Metering,
         capacity: Capacity,
         ballast: ReservedDiskFile,
@@ -75,17 +75,8 @@ class Space:
         self._ballast = ballast
         self._clock = clock
 
-    async def run(self) -> None:
-        """Handles incidents until cancelled."""
-        while True:
-            incident = await self._runtime.next_incident()
-            try:
-                await self.handle(incident)
-            except Exception:  # `look` handles it again
-                log.exception("incident is not seen to", deployment=incident.deployment_id)
-
     async def handle(self, incident: Incident) -> None:
-        """Records what happened to an app, and tells its owner."""
+        """Records an incident that is no end, with an event for the app's owner."""
         match incident.kind:
             case IncidentKind.NO_SPACE:
                 record_ended_for_space()
@@ -96,12 +87,12 @@ class Space:
 
     async def look(self) -> None:
         """Measures the disk, holds apps that the engine ended, and releases those with room."""
-        disks = await self._capacity.measure()
-        spare = self._capacity.spare_bytes(disks)
-        self._ballast.adjust(free_bytes=disks.free_bytes, spare_bytes=spare)
-        for deployment_id in disks.held:
+        resources = await self._capacity.measure()
+        spare = self._capacity.spare_bytes(resources)
+        self._ballast.adjust(free_bytes=resources.free_bytes, spare_bytes=spare)
+        for deployment_id in resources.held:
             await self._hold(deployment_id)
-        await self._release(disks, spare)
+        await self._release(resources, spare)
 
     async def _hold(self, deployment_id: str) -> None:
         """Ends a project's billing and suspends it; a build that was ended fails by itself."""
@@ -129,11 +120,11 @@ class Space:
         await self._runtime.note(deployment_id, NO_SPACE)
         log.warning("app ended: the disk is nearly full", deployment=deployment_id)
 
-    async def _release(self, disks: Disks, spare: int) -> None:
+    async def _release(self, resources: Resources, spare: int) -> None:
         """Releases apps, longest wait first, while there is room for the growth of their disks."""
         for project_id, serving in (await projects.suspended_for_space(self._db)).items():
-            growth = disks.growth.get(serving, 0)
-            if serving in disks.held or growth > spare:
+            growth = resources.growth.get(serving, 0)
+            if serving in resources.held or growth > spare:
                 continue
             spare -= growth
             async with self._db.transaction(durable=True) as tx:

@@ -5,7 +5,7 @@ anything, as long as the apps' control groups are still there.
 """
 
 from moorage.clock import Clock
-from moorage.engines.engine import Engine
+from moorage.engines.engine import Runs
 from moorage.engines.engine import Usage as Used
 from moorage.metrics import record_cpu, watch_app_memory
 from moorage.records.usage import HOUR_MS, Consumption, Load
@@ -26,7 +26,7 @@ class UsageMeter:
         self,
         *,
         db: Database,
-        runtime: Engine,
+        runtime: Runs,
         keep_days: int,
         clock: Clock,
     ) -> None:

@@ -19,7 +19,7 @@ from moorage.deploy.keeping.apps import Apps, ProjectWork
 from moorage.deploy.keeping.restarts import Restarts, crash_loop
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.work.switch import Healthy, wait_until_healthy
-from moorage.engines.engine import Engine
+from moorage.engines.engine import Runs
 from moorage.errors import DeployFailed, NoCapacity
 from moorage.metrics import record_wake
 from moorage.records.project import Project, ProjectStatus
@@ -127,7 +127,7 @@ class Wake:
         sleep: Sleep,
         restarts: Restarts,
         capacity: Capacity,
-        runtime: Engine,
+        runtime: Runs,
         start: Start,
         timeout_seconds: float,
         healthy_seconds: float,
@@ -228,7 +228,7 @@ class Wake:
     async def _running_at(self, project: Project, serving: str) -> Address | None:
         """Returns what the project's host is routed to, if its app runs and listens."""
         address = self._addresses.target(project)
-        if address is None or await self._runtime.instance(serving) is None:
+        if address is None or (await self._runtime.inspect(serving)).instance is None:
             return None
         return address
 
@@ -257,7 +257,7 @@ class Wake:
         """Waits until the app is healthy; if it is not in time, visitors get its answers anyway."""
 
         async def has_ended() -> bool:
-            return await self._runtime.exit_reason(serving) is not None
+            return (await self._runtime.inspect(serving)).exit is not None
 
         deployment = await deployments.by_id(self._db, serving)
         path = "/" if deployment is None else deployment.health_path

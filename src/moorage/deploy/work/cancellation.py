@@ -7,7 +7,7 @@ from moorage.clock import Clock
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.worker import Worker
-from moorage.engines.engine import Engine, EngineView
+from moorage.engines.engine import EngineView, Keep, Runs, log_tail
 from moorage.errors import DeployFailed, DeploymentOver, FailureCause
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, JobKind, LogKind
 from moorage.records.project import Project
@@ -47,7 +47,7 @@ class Cancellation:
         cancelled = DeployFailed(
             FailureCause.CANCELLED,
             "You cancelled this deployment.",
-            log_tail=await self._runtime.log_tail(deployment.id, LogKind.BUILD),
+            log_tail=await log_tail(self._runtime, deployment.id, LogKind.BUILD),
         )
         async with self._db.transaction(durable=True) as tx:
             current = await deployments.by_id(tx, deployment.id)
@@ -67,7 +67,7 @@ class ClearingUp:
         *,
         db: Database,
         worker: Worker,
-        runtime: Engine,
+        runtime: Runs,
         sources: Sources,
         clock: Clock,
     ) -> None:
@@ -81,7 +81,7 @@ class ClearingUp:
     async def __call__(self, deployment_id: str) -> None:
         """Returns when nothing of the deployment runs."""
         await self._worker.abandon(deployment_id)
-        await self._runtime.discard(deployment_id)
+        await self._runtime.stop(deployment_id, keep=Keep.LOGS)
         await self._sources.drop(deployment_id)
 
     async def given_up(self) -> None:

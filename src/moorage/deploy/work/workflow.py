@@ -18,7 +18,16 @@ from moorage.deploy.sources import Sources
 from moorage.deploy.work.failure import explain, fail, fail_project, learned, second_try
 from moorage.deploy.work.moving import BUILT, build_moved, moves
 from moorage.deploy.work.switch import Healthy, Reconfigured, Switch, wait_until_healthy
-from moorage.engines.engine import AppExit, BuildSpec, Engine, Instance, InstanceSpec, Limits
+from moorage.engines.engine import (
+    AppExit,
+    BuildSpec,
+    Engine,
+    Instance,
+    InstanceSpec,
+    Keep,
+    Limits,
+    log_tail,
+)
 from moorage.errors import (
     ClusterUnavailable,
     ContentUnavailable,
@@ -300,7 +309,7 @@ class Workflow:
         deployment_id = instance.deployment_id
 
         async def has_ended() -> bool:
-            return await self._runtime.exit_reason(deployment_id) is not None
+            return (await self._runtime.inspect(deployment_id)).exit is not None
 
         try:
             await self._healthy(
@@ -311,7 +320,7 @@ class Workflow:
                 has_ended=has_ended,
             )
         except DeployFailed as failure:
-            ended = await self._runtime.exit_reason(deployment_id)
+            ended = (await self._runtime.inspect(deployment_id)).exit
             raise failure if ended is None else _crashed(ended, path) from failure
 
     async def _fail(
@@ -322,7 +331,7 @@ class Workflow:
             # It may run on a copy still: of an attempt that was cut off, or lost its database.
             with suppress(ClusterUnavailable):
                 await self._runtime.stop(deployment.id)
-        tail = failure.log_tail or await self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
+        tail = failure.log_tail or await log_tail(self._runtime, deployment.id, LogKind.RUNTIME)
         ended = DeployFailed(failure.cause, failure.reason, log_tail=tail)
         explained = await in_thread(explain, failure.cause, failure.reason, tail)
         now_ms = self._clock.now_ms()
@@ -334,7 +343,7 @@ class Workflow:
             await fail_project(tx, project.id)
             await jobs.finish(tx, job)
         self._count(deployment, "failed", failure.cause)
-        await self._runtime.discard(deployment.id)
+        await self._runtime.stop(deployment.id, keep=Keep.LOGS)
         await self._on_failed(plan_of(deployment))
         await self._sources.drop(deployment.id)
 

@@ -25,9 +25,10 @@ from moorage.engines.dockerd.daemon import DaemonFailed, calling
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
-    Disks,
     Instance,
     InstanceSpec,
+    Keep,
+    Resources,
     Usage,
     WrittenFiles,
 )
@@ -73,7 +74,7 @@ class DockerEngine(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
             self._configuration,
             docker_host=self._docker_host,
             subnet=self._subnet,
-            ended=self._exits.report,
+            ended=self._ended,
         )
         self._opened = host
         self._images = Images(self._configuration, host.daemon, host.cgroups, self._image_options)
@@ -135,15 +136,11 @@ class DockerEngine(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
             require_built(directory, "move")
             await self._images.export_files(deployment_id, target, without=without)
 
-    async def discard(self, deployment_id: str) -> None:
-        """As `Engine.discard`."""
-        await super().discard(deployment_id)
-        await self._images.remove(deployment_id)
-
-    async def remove(self, deployment_id: str) -> None:
-        """As `Engine.remove`."""
-        await super().remove(deployment_id)
-        await self._images.remove(deployment_id)
+    async def stop(self, deployment_id: str, *, keep: Keep = Keep.ALL) -> None:
+        """As `Engine.stop`."""
+        await super().stop(deployment_id, keep=keep)
+        if keep is not Keep.ALL:
+            await self._images.remove(deployment_id)
 
     @property
     def _volumes(self) -> Volumes:
@@ -167,27 +164,24 @@ class DockerEngine(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
             return None
         return WrittenFiles(files=0, size_bytes=0, complete=True)
 
-    async def disks(self) -> Disks:
-        """As `Engine.disks`: images and apps have no disks of fixed size, volumes have."""
+    async def resources(self) -> Resources:
+        """As `Engine.resources`: images and apps have no disks of fixed size, volumes have.
+
+        Of the apps' bridge, those ports are free that no app has.
+        """
         host = self._host
-        return Disks(
+        return Resources(
+            memory_bytes=host.shares.apps_bytes,
             free_bytes=await in_thread(free_disk_bytes, host),
+            networks=max(0, network.max_apps(self._subnet) - len(self._started())),
             volume_growth=await in_thread(host.volumes.growth),
         )
 
-    async def free_networks(self) -> int:
-        """As `Engine.free_networks`: the ports that are left on the apps' bridge."""
-        return max(0, network.max_apps(self._subnet) - len(self._started()))
-
-    async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        """As `Engine.exit_reason`; None for an app that was never started.
-
-        If the app has ended, waits until everything it wrote is in its log.
-        """
-        record = self._directory(deployment_id).record
+    async def _exit(self, directory: DeploymentDirectory) -> AppExit | None:
+        record = directory.record
         ended = None if record is None else await app.exit_of(self._host.daemon, record)
         if ended is not None:
-            await self._host.followers.drained(deployment_id)
+            await self._host.followers.drained(directory.deployment_id)
         return ended
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.kind import EngineKind, EngineOptions
 from moorage.planning.toolbox import Dockerfiles
 
-CAPABILITIES = Capabilities(volumes=True, caches=True, dockerfiles=True)
+CAPABILITIES = Capabilities(dockerfiles=True)
 
 
 def _missing(run_dir: Path) -> list[str]:

@@ -149,6 +149,11 @@ class Cgroups:
         for name in self._within("") - {f"/{shared}" for shared in _SHARED}:
             self.remove(name[1:])  # an earlier version's; its apps are restarted
 
+    @property
+    def are_made(self) -> bool:
+        """Whether the gateway's own groups are there."""
+        return all(directory.is_dir() for directory in self.directories(SERVICES))
+
     def close(self) -> None:
         """Removes the gateway's own groups; those of apps and builds must be gone."""
         for name in self._within(SERVICES):

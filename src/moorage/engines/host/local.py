@@ -8,7 +8,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
-from moorage.engines.engine import Incident, Instance, InstanceSpec
+from moorage.engines.engine import (
+    AppExit,
+    AppState,
+    Incident,
+    IncidentKind,
+    Instance,
+    InstanceSpec,
+    Keep,
+)
 from moorage.engines.failure import not_built
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
@@ -38,7 +46,7 @@ class LocalEngine(LogReading, ABC, Generic[H, D]):
         self._opened: H | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._locks = Locks()
-        self._exits = ExitWatcher(self._close_if_ended)
+        self._exits = ExitWatcher(self._ended)
 
     @abstractmethod
     def _close_host(self, host: H) -> None:
@@ -55,6 +63,10 @@ class LocalEngine(LogReading, ABC, Generic[H, D]):
     @abstractmethod
     def _has_ended(self, directory: D) -> bool:
         """Returns whether the app's command has ended; other processes may still be ending."""
+
+    @abstractmethod
+    async def _exit(self, directory: D) -> AppExit | None:
+        """Returns how the app ended, once all that it wrote is in its log; else None."""
 
     @abstractmethod
     async def _start(self, directory: D, spec: InstanceSpec, timeout_seconds: float) -> Instance:
@@ -92,44 +104,23 @@ class LocalEngine(LogReading, ABC, Generic[H, D]):
                 await to_its_end(self._halt(directory))
                 raise
 
-    async def stop(self, deployment_id: str) -> None:
+    async def stop(self, deployment_id: str, *, keep: Keep = Keep.ALL) -> None:
         """As `Engine.stop`."""
         async with self._alone(deployment_id) as directory:
             await to_its_end(self._halt(directory))
-
-    async def discard(self, deployment_id: str) -> None:
-        """As `Engine.discard`."""
-        async with self._alone(deployment_id) as directory:
-            await to_its_end(self._halt(directory))
-            if directory.record is not None:
+            if keep is Keep.NOTHING:
+                await in_thread(directory.remove)
+            elif keep is Keep.LOGS and directory.record is not None:
                 await in_thread(directory.abandon)
 
-    async def remove(self, deployment_id: str) -> None:
-        """As `Engine.remove`."""
-        async with self._alone(deployment_id) as directory:
-            await to_its_end(self._halt(directory))
-            await in_thread(directory.remove)
-
-    async def instance(self, deployment_id: str) -> Instance | None:
-        """As `Engine.instance`."""
+    async def inspect(self, deployment_id: str) -> AppState:
+        """As `Engine.inspect`."""
         directory = self._directory(deployment_id)
-        found = await in_thread(self._live, directory)
-        if found is None:
-            await self._wait_ended(directory)
-        return found
-
-    def memory_bytes(self) -> int:
-        """As `Engine.memory_bytes`."""
-        return self._host.shares.apps_bytes
-
-    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
-        """As `Engine.confine`."""
-        await in_thread(self._host.cgroups.confine, service, pid, memory_bytes=memory_bytes)
-        return True
-
-    async def next_exit(self) -> str:
-        """As `Engine.next_exit`."""
-        return await self._exits.next()
+        instance = await in_thread(self._live, directory)
+        if instance is not None:
+            return AppState(instance=instance)
+        await self._wait_ended(directory)
+        return AppState(exit=await self._exit(directory))
 
     async def next_incident(self) -> Incident:
         """As `Engine.next_incident`."""
@@ -165,16 +156,16 @@ class LocalEngine(LogReading, ABC, Generic[H, D]):
         for directory in directories:
             self._exits.watch(directory.deployment_id, directory.status_file)
 
-    def _close_if_ended(self, deployment_id: str) -> bool:
-        """Closes the address of an app that has ended; returns whether it did.
+    def _ended(self, deployment_id: str) -> None:
+        """Closes the address of an app that has ended, and reports it.
 
-        Returns False if the app has not ended, or another call is working on it.
+        Does nothing if the app has not ended, or another call is working on it.
         """
         directory = self._directory(deployment_id)
         if self._locks.is_held(deployment_id) or not self._has_ended(directory):
-            return False
+            return
         directory.socket.unlink(missing_ok=True)
-        return True
+        self._host.incidents.add(Incident(deployment_id, IncidentKind.ENDED))
 
     async def _is_gone(self, directory: D) -> bool:
         """Returns whether the app has no process; waits for them if its command has ended."""

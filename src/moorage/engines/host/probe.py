@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.host import listeners, processes
-from moorage.engines.host.cgroup import CONTROLLERS, Hierarchy, find_hierarchy
+from moorage.engines.host.cgroup import CONTROLLERS, Cgroups, Hierarchy, find_hierarchy
 from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
 from moorage.engines.host.listeners import first_listeners
 from moorage.engines.isolation import seccomp
@@ -117,6 +117,13 @@ def hierarchy() -> Hierarchy | None:
     """Returns the machine's control groups; None when a controller is missing."""
     mountinfo = Path("/proc/self/mountinfo").read_text()
     return find_hierarchy(mountinfo, lambda mount: (mount / "cgroup.controllers").read_text())
+
+
+def made_groups(instance_id: str) -> Cgroups | None:
+    """Returns the control groups that an open engine has made on this machine, if it has."""
+    found = hierarchy()
+    groups = None if found is None else Cgroups(found, f"moorage-{instance_id}")
+    return groups if groups is not None and groups.are_made else None
 
 
 def missing_diagnosis() -> list[str]:

@@ -46,11 +46,13 @@ logger = logging.getLogger(__name__)
 
 
 class ExitWatcher:
-    """Watches status files. Reports an exit only if `confirm`, called in the event loop, agrees."""
+    """Watches status files of apps.
 
-    def __init__(self, confirm: Callable[[str], bool]) -> None:
-        self._confirm = confirm
-        self._ended: asyncio.Queue[str] = asyncio.Queue()
+    Calls `ended` in the event loop when one was written, which may be before the app's end.
+    """
+
+    def __init__(self, ended: Callable[[str], None]) -> None:
+        self._ended = ended
         self._watched: dict[int, str] = {}
         self._awaited: set[str] = set()
         self._descriptor: int | None = None
@@ -94,15 +96,6 @@ class ExitWatcher:
         """
         return deployment_id in self._awaited
 
-    def report(self, deployment_id: str) -> None:
-        """Reports an end that the engine has learnt of in another way."""
-        if self._confirm(deployment_id):
-            self._ended.put_nowait(deployment_id)
-
-    async def next(self) -> str:
-        """Waits until an app has ended; returns its deployment id."""
-        return await self._ended.get()
-
     def _read(self) -> None:
         if self._descriptor is None:
             return
@@ -112,7 +105,7 @@ class ExitWatcher:
             if mask & _IN_IGNORED:  # the file is gone
                 self._watched.pop(watch, None)
             elif deployment_id:
-                self.report(deployment_id)
+                self._ended(deployment_id)
 
 
 def _events(read: bytes) -> Iterator[tuple[int, int]]:

@@ -18,11 +18,14 @@ import msgspec
 from moorage.engines.disks.disk import free_bytes
 from moorage.engines.engine import (
     AppExit,
+    AppState,
     BuildSpec,
-    Disks,
     Incident,
+    IncidentKind,
     Instance,
     InstanceSpec,
+    Keep,
+    Resources,
     Usage,
     WrittenFiles,
 )
@@ -110,7 +113,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         self._stack = AsyncExitStack()  # of what is open beside
         self._built_by: ImageBuilder | None = None
         self._locks = Locks()
-        self._exits: asyncio.Queue[str] = asyncio.Queue()
+        self._incidents: asyncio.Queue[Incident] = asyncio.Queue()
         self._meter = Meter()
         self._memory_bytes = 0  # of all nodes, for pods
         self._tending: asyncio.Task[None] | None = None
@@ -170,11 +173,6 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         finally:
             await self._close(shared)
 
-    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
-        """As `Engine.confine`: False, as the gateway's own pod has limits."""
-        del service, pid, memory_bytes
-        return False
-
     async def build(self, spec: BuildSpec) -> None:
         """As `Engine.build`: leaves an image in the registry."""
         shared = self._shared
@@ -224,21 +222,16 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
                 await to_its_end(self._halt(spec.deployment_id))
                 raise
 
-    async def stop(self, deployment_id: str) -> None:
-        """As `Engine.stop`."""
-        async with self._locks.alone(checked(deployment_id)):
-            await to_its_end(self._halt(deployment_id))
-
-    async def discard(self, deployment_id: str) -> None:
-        """As `Engine.discard`."""
-        async with self._locks.alone(checked(deployment_id)):
-            await to_its_end(self._discard(deployment_id))
-
-    async def remove(self, deployment_id: str) -> None:
-        """As `Engine.remove`; the wallet's namespace goes with the last of its deployments."""
+    async def stop(self, deployment_id: str, *, keep: Keep = Keep.ALL) -> None:
+        """As `Engine.stop`; the wallet's namespace goes with the last of its deployments."""
         shared = self._shared
         async with self._locks.alone(checked(deployment_id)):
+            if keep is Keep.ALL:
+                await to_its_end(self._halt(deployment_id))
+                return
             record = await to_its_end(self._discard(deployment_id))
+            if keep is Keep.LOGS:
+                return
             await shared.logs.remove(deployment_id)
             if record is not None:
                 await shared.forget(record)
@@ -259,25 +252,22 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         """As `Engine.running`. Raises ClusterUnavailable."""
         return self._shared.observed.instances()
 
-    async def instance(self, deployment_id: str) -> Instance | None:
-        """As `Engine.instance`: asks the cluster. Raises ClusterUnavailable."""
+    async def inspect(self, deployment_id: str) -> AppState:
+        """As `Engine.inspect`: asks the cluster. Raises ClusterUnavailable."""
         observed = self._shared.observed
         await observed.look(checked(deployment_id))
-        return observed.instance(deployment_id)
+        if (instance := observed.instance(deployment_id)) is not None:
+            return AppState(instance=instance)
+        return AppState(exit=await self._exit(deployment_id))
 
     async def known(self) -> set[str]:
         """As `Engine.known`: those with a record, or with logs here. Raises ClusterUnavailable."""
         shared = self._shared
         return shared.observed.known() | {path.name for path in shared.logs.deployments.iterdir()}
 
-    async def next_exit(self) -> str:
-        """As `Engine.next_exit`."""
-        return await self._exits.get()
-
     async def next_incident(self) -> Incident:
-        """As `Engine.next_incident`: there are none."""
-        await asyncio.Event().wait()
-        raise AssertionError
+        """As `Engine.next_incident`: ends of apps alone."""
+        return await self._incidents.get()
 
     async def connections(self, deployment_id: str) -> int | None:
         """As `Engine.connections`: a cluster does not tell who is connected to an app."""
@@ -289,10 +279,10 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         running = self._shared.observed.instances()
         return {name: usage for name, usage in used.items() if name in running}
 
-    async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        """As `Engine.exit_reason`; None for an app that was never started."""
+    async def _exit(self, deployment_id: str) -> AppExit | None:
+        """Returns how an app ended; None while it runs, or if it was never started."""
         shared = self._shared
-        record = shared.observed.record(checked(deployment_id))
+        record = shared.observed.record(deployment_id)
         if record is None or record.stage is not Stage.STARTED:
             return None
         pod = newest(shared.observed.pods(deployment_id))
@@ -309,17 +299,15 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
             return None
         return WrittenFiles(files=0, size_bytes=0, complete=True)
 
-    async def disks(self) -> Disks:
-        """As `Engine.disks`: the gateway's own; the cluster's disks are bounded by quotas."""
-        return Disks(free_bytes=await in_thread(free_bytes, self._shared.logs.deployments))
+    async def resources(self) -> Resources:
+        """As `Engine.resources`: what the nodes have for pods, and the gateway's own disk.
 
-    async def free_networks(self) -> int | None:
-        """As `Engine.free_networks`."""
-        return None
-
-    def memory_bytes(self) -> int:
-        """As `Engine.memory_bytes`: what the nodes have for pods."""
-        return self._memory_bytes
+        The cluster's disks are bounded by quotas.
+        """
+        return Resources(
+            memory_bytes=self._memory_bytes,
+            free_bytes=await in_thread(free_bytes, self._shared.logs.deployments),
+        )
 
     @property
     def _shared(self) -> Shared:
@@ -400,7 +388,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         if before is None or not has_ended(before, after):
             return
         if not self._locks.is_held(before.deployment_id):
-            self._exits.put_nowait(before.deployment_id)
+            self._incidents.put_nowait(Incident(before.deployment_id, IncidentKind.ENDED))
 
     async def _tend(self, shared: Shared) -> None:
         """Measures the cluster again each minute, and looks for what is left over."""

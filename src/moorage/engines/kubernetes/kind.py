@@ -9,7 +9,7 @@ from moorage.engines.kind import EngineKind, EngineOptions
 from moorage.errors import ConfigurationInvalid
 from moorage.planning.toolbox import Dockerfiles
 
-CAPABILITIES = Capabilities(volumes=True, caches=True, dockerfiles=True)
+CAPABILITIES = Capabilities(dockerfiles=True)
 
 
 def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:

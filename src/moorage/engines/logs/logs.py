@@ -291,11 +291,6 @@ class LogReading(ABC):
         del kind
         return self._logs(deployment_id)
 
-    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        """As `Engine.log_tail`."""
-        logs = await self._readable(deployment_id, kind)
-        return await in_thread(logs.tail, kind, max_bytes)
-
     async def read_log(
         self,
         deployment_id: str,

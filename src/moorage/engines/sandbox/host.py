@@ -11,7 +11,7 @@ from moorage.engines.disks import disk
 from moorage.engines.disks.caches import Caches, Downloads
 from moorage.engines.disks.disk import DiskTemplates
 from moorage.engines.disks.space import Space
-from moorage.engines.engine import Disks, Incident, IncidentKind, Limits
+from moorage.engines.engine import Incident, IncidentKind, Limits, Resources
 from moorage.engines.host import mounts as kernel
 from moorage.engines.host import probe, processes
 from moorage.engines.host.cgroup import Cgroups, open_groups
@@ -21,7 +21,7 @@ from moorage.engines.host.environment import Toolchains
 from moorage.engines.host.probe import EMPTY
 from moorage.engines.isolation import bubblewrap, firewall, network, seccomp
 from moorage.engines.isolation.firewall import Policy
-from moorage.engines.isolation.slots import holds, slot_at
+from moorage.engines.isolation.slots import free, holds, slot_at
 from moorage.engines.sandbox.deployment_directory import Host
 from moorage.errors import IsolationMissing
 from moorage.planning.python import lockpins
@@ -164,13 +164,12 @@ def sweep(host: Host) -> None:
             socket.unlink()
 
 
-def measure_disks(host: Host, busy: Collection[str]) -> Disks:
-    """Returns the free space for disks, and how far the existing ones can still grow; blocks.
-
-    Somebody works on those of the deployments in `busy`.
-    """
+def measure(host: Host, busy: Collection[str]) -> Resources:
+    """Measures what there is for apps; blocks. Somebody works on the deployments in `busy`."""
     in_use = {*busy, *os.listdir(host.mount_points)}  # noqa: PTH208 (done every two seconds)
-    return Disks(
+    return Resources(
+        memory_bytes=host.shares.apps_bytes,
+        networks=free(host.subnet),
         free_bytes=disk.free_bytes(host.deployments),
         growth=host.growths.measure(host.deployments, in_use=in_use),
         volume_growth=host.volumes.growth(),

@@ -16,9 +16,9 @@ from moorage.engines.engine import (
     AppExit,
     BuildSpec,
     Capabilities,
-    Disks,
     Instance,
     InstanceSpec,
+    Resources,
     Usage,
     WrittenFiles,
 )
@@ -28,7 +28,7 @@ from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.host.listeners import Listener
 from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.host.probe import trial
-from moorage.engines.isolation import firewall, network, slots
+from moorage.engines.isolation import firewall, network
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox import app, build
 from moorage.engines.sandbox.build import provision_copy, reprovision
@@ -37,7 +37,7 @@ from moorage.engines.sandbox.host import (
     TRIAL_LIMITS,
     close_host,
     keep_firewall,
-    measure_disks,
+    measure,
     open_host,
 )
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
@@ -100,7 +100,7 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
     what it downloads.
     """
 
-    capabilities = Capabilities(volumes=True, caches=True, written_files=True)
+    capabilities = Capabilities(written_files=True)
 
     def __init__(
         self,
@@ -222,20 +222,11 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
         """As `Engine.written`: what is newer on the app's disk than the end of its build."""
         return await in_thread(self._directory(deployment_id).written)
 
-    async def disks(self) -> Disks:
-        """As `Engine.disks`."""
-        return await in_thread(measure_disks, self._host, self._locks.held())
+    async def resources(self) -> Resources:
+        """As `Engine.resources`."""
+        return await in_thread(measure, self._host, self._locks.held())
 
-    async def free_networks(self) -> int:
-        """As `Engine.free_networks`: one for each free slot."""
-        return await in_thread(slots.free, self._subnet)
-
-    async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        """As `Engine.exit_reason`; None for an app that was never started.
-
-        If the app has ended, waits until everything it wrote is in its log.
-        """
-        directory = self._directory(deployment_id)
+    async def _exit(self, directory: DeploymentDirectory) -> AppExit | None:
         record = directory.record
         ended = None if record is None else app.exit_of(directory, record)
         if ended is not None:

@@ -10,27 +10,32 @@ from moorage.engines.host.processes import ExitWatcher
 
 
 @pytest.fixture
-async def watcher() -> AsyncIterator[ExitWatcher]:
-    opened = ExitWatcher(lambda _: True)
+def ended() -> "asyncio.Queue[str]":
+    return asyncio.Queue()
+
+
+@pytest.fixture
+async def watcher(ended: "asyncio.Queue[str]") -> AsyncIterator[ExitWatcher]:
+    opened = ExitWatcher(ended.put_nowait)
     opened.open()
     yield opened
     opened.close()
 
 
 async def test_end_is_awaited_until_whoever_writes_the_status_is_gone(
-    watcher: ExitWatcher, tmp_path: Path
+    watcher: ExitWatcher, ended: "asyncio.Queue[str]", tmp_path: Path
 ) -> None:
     status = tmp_path / "status"
     with status.open("w"):
         watcher.watch("app", status)
         assert watcher.awaits("app")
     async with asyncio.timeout(60):
-        assert await watcher.next() == "app"
+        assert await ended.get() == "app"
     assert not watcher.awaits("app")
 
 
 async def test_app_whose_end_was_reported_is_awaited_again_once_it_is_started(
-    watcher: ExitWatcher, tmp_path: Path
+    watcher: ExitWatcher, ended: "asyncio.Queue[str]", tmp_path: Path
 ) -> None:
     status = tmp_path / "status"
     for _ in range(2):
@@ -38,7 +43,7 @@ async def test_app_whose_end_was_reported_is_awaited_again_once_it_is_started(
             watcher.watch("app", status)
             assert watcher.awaits("app")
         async with asyncio.timeout(60):
-            await watcher.next()
+            await ended.get()
         assert not watcher.awaits("app")
 
 
