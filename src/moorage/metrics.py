@@ -208,6 +208,11 @@ _ended_for_space = Counter(
     "Apps and builds that were ended as the disk was nearly full.",
     registry=registry,
 )
+_lost_volumes = Counter(
+    "moorage_lost_volumes_total",
+    "Volumes of projects that were found gone.",
+    registry=registry,
+)
 _leader_failures = Counter(
     "moorage_leader_failures_total",
     "How often this gateway had the turn to keep the apps and could not.",
@@ -303,6 +308,11 @@ def record_disk(*, free_bytes: int, promised_bytes: int) -> None:
 def record_ended_for_space() -> None:
     """Counts an app or a build that was ended because the disk was nearly full."""
     _ended_for_space.inc()
+
+
+def record_lost_volume() -> None:
+    """Counts a volume that was found gone."""
+    _lost_volumes.inc()
 
 
 def record_parser_end(reason: str) -> None:

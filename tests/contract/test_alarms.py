@@ -69,6 +69,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     ),
     "MoorageDiskFills": ("moorage_disk_free_bytes", "2000000-1000x1440", "2000000x1440"),
     "MoorageEndedForSpace": ("moorage_ended_for_space_total", "0x1435 1x5", "4x1440"),
+    "MoorageVolumeLost": ("moorage_lost_volumes_total", "0x1435 1x5", "4x1440"),
     "MoorageCertificateEnds": (
         "moorage_certificate_end_timestamp_seconds",
         f"{10 * DAY}x1440",

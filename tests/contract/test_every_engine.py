@@ -8,7 +8,14 @@ from typing import cast
 
 import pytest
 
-from moorage.engines.engine import Engine, InstanceSpec, Keep, log_tail
+from moorage.engines.engine import (
+    Engine,
+    Incident,
+    IncidentKind,
+    InstanceSpec,
+    Keep,
+    log_tail,
+)
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import LogKind, LogStream
 from support.engines.file_engine import FileEngine
@@ -134,3 +141,23 @@ async def test_volume_outlives_its_deployment(engine: Engine, source: Path) -> N
     assert await engine.volumes() <= {"data"}
     await engine.delete_volume("data")
     assert await engine.volumes() == set()
+
+
+async def test_volume_that_is_gone_is_never_replaced_by_an_empty_one(
+    engine: Engine, source: Path
+) -> None:
+    await build(engine, source, plan())
+    limits = replace(LIMITS, volume_bytes=32 * MIB)
+    made = InstanceSpec(deployment_id="first", plan=plan(), limits=limits, volume="data")
+    expected = replace(made, makes_volume=False)
+    for spec in (made, expected):  # the second finds it
+        await engine.start(spec, timeout_seconds=30)
+        await engine.stop("first")
+    await engine.delete_volume("data")
+    with pytest.raises(DeployFailed, match="volume is gone"):
+        await engine.start(expected, timeout_seconds=30)
+    async with asyncio.timeout(60):
+        assert await engine.next_incident() == Incident("first", IncidentKind.VOLUME_LOST)
+    assert await engine.volumes() == set()
+    await engine.start(made, timeout_seconds=30)
+    assert await engine.volumes() == {"data"}

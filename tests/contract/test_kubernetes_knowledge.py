@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from moorage.content.store import DirectoryStore
-from moorage.engines.engine import InstanceSpec, Keep, log_tail
+from moorage.engines.engine import Incident, IncidentKind, InstanceSpec, Keep, log_tail
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.engine import KubernetesEngine
-from moorage.errors import ClusterUnavailable, IsolationMissing
+from moorage.errors import ClusterUnavailable, DeployFailed, IsolationMissing
 from moorage.records.deployment import LogKind
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.fake_kubernetes.faults import BUSY, INTERNAL, STARTING
@@ -203,7 +203,7 @@ async def test_cluster_that_does_not_answer_stops_no_app(
 ) -> None:
     await run_first(kubernetes, source)
     fake_cluster.fail("*", "*", INTERNAL)
-    for ask in (kubernetes.instance, kubernetes.stop):
+    for ask in (kubernetes.inspect, kubernetes.stop):
         with pytest.raises(ClusterUnavailable):
             await ask("first")
     with pytest.raises(ClusterUnavailable):
@@ -237,6 +237,28 @@ async def test_namespace_goes_with_the_last_of_a_wallets_deployments_and_volumes
         await until(lambda: not namespaces(fake_cluster, prefix))
         await run_first(engine, source)  # while the namespace may still be ending
         assert set(await engine.running()) == {"first"}
+
+
+async def test_volume_of_a_namespace_that_is_deleted_by_hand_is_lost_and_not_made_again(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    limits = replace(LIMITS, volume_bytes=32 * MIB)
+    spec = InstanceSpec(deployment_id="first", plan=plan(), limits=limits, volume="data")
+    before = make_engine(fake_cluster, tmp_path / "state", options=options)
+    await before.open()
+    await build(before, source, plan())
+    await before.start(spec, timeout_seconds=30)
+    await before.stop("first")
+    await before.close(stop_apps=False)
+    # One that makes the namespace as it should be at the next start, as happens every ten minutes.
+    engine = make_engine(fake_cluster, tmp_path / "state", options=options)
+    async with opened_engine(engine):
+        (name,) = namespaces(fake_cluster, options.prefix)
+        fake_cluster.delete(NAMESPACES, "", name)
+        with pytest.raises(DeployFailed, match="volume is gone"):
+            await engine.start(replace(spec, makes_volume=False), timeout_seconds=30)
+        assert await engine.next_incident() == Incident("first", IncidentKind.VOLUME_LOST)
+        assert await engine.volumes() == set()
 
 
 async def test_gateway_without_a_permission_says_which_and_what_for(

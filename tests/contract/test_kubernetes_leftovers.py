@@ -118,9 +118,9 @@ async def test_leftovers_are_removed_after_whatever_went_wrong_before(
         assert not images.fails
 
 
-@pytest.mark.parametrize("ending", ["discard", "remove"])
+@pytest.mark.parametrize("keep", [Keep.LOGS, Keep.NOTHING])
 async def test_image_of_a_lost_gateway_goes_with_its_deployment(
-    ending: str, fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+    keep: Keep, fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
 ) -> None:
     images = CutOff(fake_cluster, fake_cluster.directory / "built")
     lost = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
@@ -130,7 +130,7 @@ async def test_image_of_a_lost_gateway_goes_with_its_deployment(
         await images.begun.wait()
         async with opened_engine(leader):
             assert images.images == {(WALLET, "first")}
-            await getattr(leader, ending)("first")
+            await leader.stop("first", keep=keep)
             assert images.images == set()
         building.cancel()
         with suppress(asyncio.CancelledError, Refused):  # what it would write to may be gone

@@ -71,6 +71,7 @@ class InstanceSpec:
     owner: str = ""  # the wallet whose app it is
     variables: Mapping[str, str] = field(default_factory=dict)  # the deployer's, for the app
     volume: str | None = None  # the id of the volume at /data
+    makes_volume: bool = True  # whether the volume is made where there is none; else it is lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,7 @@ class IncidentKind(StrEnum):
     ENDED = "ended"  # and its address refuses connections
     NO_SPACE = "no_space"  # it, or its build, was killed as the machine's disk is nearly full
     VOLUME_MENDED = "volume_mended"  # its volume had errors, which were repaired at its start
+    VOLUME_LOST = "volume_lost"  # its volume is gone; it was not started
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,9 @@
 """Explains to the deployer why a build or an app failed; the same for all engines."""
 
 from moorage.engines.engine import BuildSpec, InstanceSpec
-from moorage.engines.host.deployment_directory import DeploymentDirectory
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning import static
-from moorage.records.deployment import LogKind
 
-_TAIL_CHARS = 8192
 _SCRIPT_CHARS = 500  # of a command that is shown by its first line alone
 _QUOTED_CHARS = 80  # of a command that a reason quotes
 
@@ -30,17 +27,6 @@ def failed_with(command: str, code: int, *, is_install: bool) -> str:
 def _named(command: str, *, is_install: bool) -> str:
     is_long = len(command) > _QUOTED_CHARS or "\n" in command
     return ("the install" if is_install else "the build") if is_long else f"`{command}`"
-
-
-def build_tail(directory: DeploymentDirectory) -> str:
-    """Returns the end of the build's log."""
-    return directory.logs.tail(LogKind.BUILD, _TAIL_CHARS)
-
-
-def last_words(directory: DeploymentDirectory) -> str:
-    """Returns the end of the app's log, after everything written so far is in it; blocks."""
-    directory.logs.drain(LogKind.RUNTIME)
-    return directory.logs.tail(LogKind.RUNTIME, _TAIL_CHARS)
 
 
 def not_built(to: str) -> DeployFailed:
@@ -70,13 +56,21 @@ def not_taken_along(why: str) -> DeployFailed:
     )
 
 
-def timed_out(directory: DeploymentDirectory, spec: BuildSpec, command: str) -> DeployFailed:
+def volume_lost() -> DeployFailed:
+    """Returns the failure of an app whose volume is gone, and would be replaced by an empty one."""
+    return DeployFailed(
+        FailureCause.INTERRUPTED,
+        "The app's volume is gone from the gateway's storage, and it is not started without it.",
+    )
+
+
+def timed_out(spec: BuildSpec, command: str, *, tail: str) -> DeployFailed:
     """Returns the failure of a build step that was still running at the timeout."""
     return DeployFailed(
         FailureCause.BUILD_TIMEOUT,
         f"the build took longer than {spec.timeout_seconds} s; "
         f"{_named(command, is_install=command == spec.plan.install)} was still running",
-        log_tail=build_tail(directory),
+        log_tail=tail,
     )
 
 

@@ -35,6 +35,7 @@ _WORTH_A_WARNING = {
     EventKind.PAYMENT_HELD,
     EventKind.PROJECT_CRASH_LOOPING,
     EventKind.VOLUME_MENDED,
+    EventKind.VOLUME_LOST,
 }
 
 

@@ -35,6 +35,7 @@ class EventKind(StrEnum):
     PROJECT_DELETED = "project.deleted"  # all of it was removed
     ANNOUNCEMENT = "gateway.announcement"  # the operator tells all who have projects
     VOLUME_MENDED = "volume.mended"  # errors of its file system were repaired
+    VOLUME_LOST = "volume.lost"  # it is gone; its app is not started
     DOMAIN_VERIFIED = "domain.verified"  # its record was found: it is routed to the project
     DOMAIN_LOST = "domain.lost"  # another project proved control of it
     DEPLOYMENT_READY = "deployment.ready"  # it serves at its project's address

@@ -103,8 +103,14 @@ class Project(msgspec.Struct, frozen=True):
     variables: str = ""  # of the next deployment, sealed
     volume: bool = False
     volume_after: str | None = None  # the deployment that served before it, and runs without it
+    volume_missing: bool = False  # its volume is to be made: it is a new one, or was found gone
     uncertified_since_ms: int | None = None  # served over plain HTTP, and free, since then
     months: int = 1  # of running for which its first price holds
+
+    @property
+    def makes_volume(self) -> bool:
+        """Whether a volume that is not there is made; otherwise it is lost."""
+        return self.serving_deployment_id is None or self.volume_begins or self.volume_missing
 
     @property
     def volume_begins(self) -> bool:

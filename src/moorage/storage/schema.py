@@ -80,6 +80,7 @@ projects = Table(
     # The deployment that served when it was given its volume, and runs without: the volume begins
     # with the next one, and with what this one has written. Null: it had it from its first on.
     Column("volume_after", Text),
+    Column("volume_missing", Boolean, nullable=False, server_default=false()),  # to be made
     # Since when it is served over plain HTTP, as no certificate could be had; null if not.
     Column("uncertified_since_ms", BigInteger),
     # The months of running for which its first price holds.

@@ -12,6 +12,7 @@ from moorage.engines.engine import (
     Capabilities,
     Cursor,
     Incident,
+    IncidentKind,
     Instance,
     InstanceSpec,
     Keep,
@@ -21,6 +22,7 @@ from moorage.engines.engine import (
     Resources,
     Usage,
 )
+from moorage.engines.failure import volume_lost
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import LogKind, LogStream
 from support.gateway.fakes import page_of, tree_of
@@ -34,6 +36,7 @@ class FileEngine:
     def __init__(self, directory: Path, socket_path: Path) -> None:
         self._known = directory / "known"
         self._volumes = directory / "volumes"
+        self._incidents: asyncio.Queue[Incident] = asyncio.Queue()
         self._notes: dict[str, list[str]] = {}
         self._built = directory / "built"
         self._running = directory / "running"
@@ -69,6 +72,10 @@ class FileEngine:
         if not (self._built / spec.deployment_id).exists():
             raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
         if spec.volume is not None:
+            if not spec.makes_volume and spec.volume not in await self.volumes():
+                lost = Incident(spec.deployment_id, IncidentKind.VOLUME_LOST)
+                self._incidents.put_nowait(lost)
+                raise volume_lost()
             (self._volumes / spec.volume).touch()
         (self._running / spec.deployment_id).touch()
         return self._instance(spec.deployment_id)
@@ -103,8 +110,7 @@ class FileEngine:
         return {}
 
     async def next_incident(self) -> Incident:
-        never: asyncio.Future[Incident] = asyncio.Future()
-        return await never
+        return await self._incidents.get()
 
     async def written(self, deployment_id: str) -> None:
         return None

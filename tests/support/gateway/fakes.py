@@ -34,6 +34,7 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
+from moorage.engines.failure import volume_lost
 from moorage.errors import DeployFailed, FailureCause, PaymentAlreadyUsed
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits
@@ -186,6 +187,10 @@ class FakeRuntime:
         self.exits.pop(spec.deployment_id, None)
         self.specs[spec.deployment_id] = spec
         if spec.volume is not None:
+            if not spec.makes_volume and spec.volume not in self.kept_volumes:
+                lost = Incident(spec.deployment_id, IncidentKind.VOLUME_LOST)
+                self.incidents.put_nowait(lost)
+                raise volume_lost()
             self.kept_volumes.add(spec.volume)
         return self.apps.setdefault(spec.deployment_id, self._instance(spec))
 

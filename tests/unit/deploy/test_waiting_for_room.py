@@ -1,12 +1,13 @@
 """Apps that were ended for want of disk: unbilled and told of, and started again when they fit."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from yard import Yard
 
 from moorage.deploy.keeping.deletion import DAY_MS, Retention
-from moorage.deploy.keeping.space import ReservedDiskFile, Space
+from moorage.deploy.keeping.space import VOLUME_LOST, ReservedDiskFile, Space
 from moorage.engines.engine import Incident, IncidentKind
 from moorage.errors import NoCapacity
 from moorage.records.deployment import Deployment, DeploymentStatus
@@ -15,6 +16,7 @@ from moorage.storage import events
 from moorage.storage.apps import projects
 from support.books.records_fixture import ALICE, add_deployment, add_project
 from support.gateway.fakes import resources, roomy
+from support.gateway.waiting import until, until_read
 
 GIB = 1 << 30
 
@@ -46,7 +48,7 @@ async def told(yard: Yard) -> list[tuple[str, str | int | float | None]]:
     return [
         (e.kind, e.data.get("reason_code"))
         for e in found
-        if "suspend" in e.kind or "resumed" in e.kind or "mended" in e.kind
+        if "suspend" in e.kind or "resumed" in e.kind or "volume" in e.kind
     ]
 
 
@@ -146,6 +148,44 @@ async def test_owner_is_told_of_a_volume_that_was_mended(
 ) -> None:
     await space.handle(Incident(serving.id, IncidentKind.VOLUME_MENDED))
     assert await told(yard) == [("volume.mended", None)]
+
+
+async def test_project_whose_volume_is_gone_is_suspended_once_and_waits_for_the_operator(
+    yard: Yard, project: Project, space: Space
+) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.give_volume(tx, project.id, is_empty=True)
+    app = await yard.active(project, micro_usd=5_000_000)
+    keeping = asyncio.create_task(yard.keep())
+    yard.runtime.die(app.id)  # and the runtime has no volume
+    await until(lambda: VOLUME_LOST in yard.runtime.notes.get(app.id, ()))
+    await yard.services.suspension.enforce()
+    await space.handle(Incident(app.id, IncidentKind.VOLUME_LOST))
+    assert await told(yard) == [("project.suspended", "project_blocked"), ("volume.lost", None)]
+    assert (await yard.project(project)).blocked_reason == VOLUME_LOST
+    assert [end is None for _, _, end in await yard.intervals(project)] == [False]
+    assert (yard.runtime.apps, yard.runtime.kept_volumes) == ({}, set())
+
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.unblock_project(tx, project.id)
+    yard.clock.advance(60_000)  # the pause after a start that failed
+    await until(lambda: app.id in yard.runtime.apps)
+    await until_read(lambda: yard.project(project), lambda it: not it.volume_missing)
+    assert yard.runtime.kept_volumes == {project.id}
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def test_volume_that_is_to_begin_empty_is_made_by_the_next_start(
+    yard: Yard, project: Project
+) -> None:
+    app = await yard.active(project, micro_usd=5_000_000)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.give_volume(tx, project.id, is_empty=True)
+    await yard.runtime.stop(app.id)
+    await yard.reconcile()
+    assert set(yard.runtime.apps) == {app.id}
+    assert yard.runtime.kept_volumes == {project.id}
 
 
 async def test_readiness_tells_that_the_reserve_is_touched(yard: Yard) -> None:

@@ -271,6 +271,9 @@ class Reconciler:
         spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
         async with self._apps.held(project.id):
+            if project.volume_missing:
+                async with self._db.transaction(durable=False) as tx:
+                    await projects.set_volume_made(tx, project.id)
             await self._bill(project.id)
             current = await self._serves(project.id, deployment.id)
             if current is not None and current.status is ProjectStatus.ACTIVE:

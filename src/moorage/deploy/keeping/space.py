@@ -12,9 +12,10 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Capacity
+from moorage.deploy.keeping.suspension import block_project
 from moorage.engines.engine import Incident, IncidentKind, Resources, Runs
 from moorage.ledger.metering import Metering
-from moorage.metrics import record_ended_for_space
+from moorage.metrics import record_ended_for_space, record_lost_volume
 from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.apps import deployments, projects
@@ -52,6 +53,10 @@ NO_SPACE = (
     "The gateway's disk is nearly full, and this app was writing most: it was ended. It is not "
     "billed, its files are kept, and it starts again by itself when there is room."
 )
+VOLUME_LOST = (
+    "The app's volume, /data, is gone from the gateway's storage. The app is stopped, and not "
+    "billed, until the operator has put a copy in its place, or resumes it with an empty one."
+)
 _MENDED = "The file system of the volume had errors and was repaired when the app was started."
 
 
@@ -84,6 +89,8 @@ class Space:
                 await self._hold(incident.deployment_id)
             case IncidentKind.VOLUME_MENDED:
                 await self._tell_mended(incident.deployment_id)
+            case IncidentKind.VOLUME_LOST:
+                await self._lose_volume(incident.deployment_id)
 
     async def look(self) -> None:
         """Measures the disk, holds apps that the engine ended, and releases those with room."""
@@ -130,6 +137,32 @@ class Space:
             async with self._db.transaction(durable=True) as tx:
                 await projects.release_for_space(tx, project_id)
             log.info("there is room again", deployment=serving)
+
+    async def _lose_volume(self, deployment_id: str) -> None:
+        """Suspends a project whose volume is gone, as the operator would; does nothing if it is."""
+        deployment = await deployments.by_id(self._db, deployment_id)
+        if deployment is None:
+            return
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            project = await projects.by_id(tx, deployment.project_id)
+            if project is None or not await projects.set_volume_lost(tx, project.id):
+                return
+            await block_project(tx, project, VOLUME_LOST, now_ms=now_ms)
+            await events.record(
+                tx,
+                wallet=project.wallet,
+                kind=EventKind.VOLUME_LOST,
+                data={
+                    "project_id": project.id,
+                    "deployment_id": deployment_id,
+                    "reason": VOLUME_LOST,
+                },
+                now_ms=now_ms,
+            )
+        record_lost_volume()
+        await self._runtime.note(deployment_id, VOLUME_LOST)
+        log.error("a volume is gone", deployment=deployment_id, project=project.id)
 
     async def _tell_mended(self, deployment_id: str) -> None:
         deployment = await deployments.by_id(self._db, deployment_id)

@@ -88,6 +88,7 @@ class Specs:
             owner=project.wallet,
             variables=variables.run,
             volume=project.id if project.volume and deployment.id != project.volume_after else None,
+            makes_volume=project.makes_volume,
         )
 
 

@@ -63,6 +63,11 @@ class Volume:
         """The disk, with file owners as on disk."""
         return Disk(image=self.directory / IMAGE, mount_point=self.mounts / _DISK)
 
+    @property
+    def is_made(self) -> bool:
+        """Whether it has a disk."""
+        return self.disk.image.exists()
+
     def show(self, deployment_id: str, uid: int, *, size_bytes: int) -> Path:
         """Mounts a view for a deployment's app, in which `uid` owns the files; returns where.
 

@@ -14,8 +14,8 @@ from moorage.engines.docker.container import (
 )
 from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host, Record
 from moorage.engines.dockerd.daemon import Daemon, NotFound, Refused, calling
-from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec
-from moorage.engines.failure import crashed, last_words, not_bound, out_of_memory
+from moorage.engines.engine import AppExit, InstanceSpec
+from moorage.engines.failure import crashed, not_bound, out_of_memory
 from moorage.engines.host import listeners
 from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.host.listeners import Listener, choose, first_listeners, opened_table
@@ -23,7 +23,6 @@ from moorage.engines.host.processes import ask_to_end
 from moorage.engines.images.image import is_name, numeric_user
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import is_running, process_record, wait_until_ended
-from moorage.records.deployment import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _OTHER_PORT_GRACE_SECONDS = 1.0  # how long to prefer the wanted port to a listener on another one
@@ -64,14 +63,14 @@ async def _launched(directory: DeploymentDirectory, image: str, spec: InstanceSp
             found = (await host.daemon.docker.images.inspect(image))["Config"]
         body = container(spec, image, host.around, data=data, scratch=scratch(found))
         user = str(found.get("User") or "")
-        await in_thread(_show, directory, numeric_user(user, ""), spec)
+        await in_thread(directory.show_volume, spec, numeric_user(user, ""))
         async with calling():
             made = await host.daemon.docker.containers.create(body, name=name)
         if data is not None and is_name(user):
             # Docker mounts the view for this too, and would make a directory where there is none.
             passwd = await host.daemon.beginning(made.id, _PASSWD, max_bytes=_PASSWD_BYTES)
             uid = numeric_user(user, passwd.decode(errors="replace"))
-            await in_thread(_show, directory, uid, spec)
+            await in_thread(directory.show_volume, spec, uid)
         async with calling():
             await made.start()
             state = (await made.show())["State"]
@@ -79,8 +78,8 @@ async def _launched(directory: DeploymentDirectory, image: str, spec: InstanceSp
         gone = "its image is gone: deploy it again"
         raise DeployFailed(FailureCause.INTERRUPTED, gone) from error
     except Refused as error:  # such as a program that is not in the image
-        reason = f"the image can't be started: {error}"
-        raise DeployFailed(FailureCause.CRASHED, reason, log_tail=last_words(directory)) from error
+        reason, tail = f"the image can't be started: {error}", directory.logs.last_words()
+        raise DeployFailed(FailureCause.CRASHED, reason, log_tail=tail) from error
     return Record(
         deployment_id=directory.deployment_id,
         stage=Stage.STARTED,
@@ -96,18 +95,6 @@ async def _clear(directory: DeploymentDirectory) -> None:
         await in_thread(directory.host.volumes.hide, directory.deployment_id)
     except OSError as error:
         logger.warning("deployment %s leaves a container: %s", directory.deployment_id, error)
-
-
-def _show(directory: DeploymentDirectory, uid: int, spec: InstanceSpec) -> None:
-    """Repairs and mounts the app's volume, if it has one."""
-    if spec.volume is None:
-        return
-    volume = directory.host.volumes.volume(spec.volume)
-    if volume.mend():
-        mended = "The file system of /data had errors and was mended: files may be missing."
-        directory.logs.note(LogKind.RUNTIME, mended)
-        directory.host.incidents.add(Incident(directory.deployment_id, IncidentKind.VOLUME_MENDED))
-    volume.show(directory.deployment_id, uid, size_bytes=spec.limits.volume_bytes)
 
 
 def runs(record: Record | None) -> bool:
@@ -139,7 +126,7 @@ async def wait_listening(
             if found.port == wanted or last or waited - other_since >= _OTHER_PORT_GRACE_SECONDS:
                 return found
         if last:
-            tail = await in_thread(last_words, directory)
+            tail = await in_thread(directory.logs.last_words)
             raise not_bound(spec, timeout_seconds, tail=tail)
         await asyncio.sleep(min(max(waited / _LATE_SHARE, _POLL_SECONDS), _MAX_POLL_SECONDS))
 
@@ -158,7 +145,7 @@ async def _crashed(
     ended = await exit_of(directory.host.daemon, record)
     code = None if ended is None else ended.exit_code
     await directory.host.followers.drained(directory.deployment_id)
-    tail = await in_thread(last_words, directory)
+    tail = await in_thread(directory.logs.last_words)
     if ended is not None and ended.out_of_memory:
         return out_of_memory(spec, code=code, tail=tail)
     return crashed(spec, code=code, tail=tail)

@@ -8,7 +8,6 @@ from typing import Self
 
 import msgspec
 
-from moorage.engines.disks.volume import Volumes
 from moorage.engines.docker.container import Surroundings
 from moorage.engines.docker.output import Followers
 from moorage.engines.dockerd.daemon import Daemon
@@ -51,11 +50,6 @@ class Host(shared.Host["DeploymentDirectory"]):
     def directory(self, deployment_id: str) -> "DeploymentDirectory":
         """Returns the directory of a deployment, which need not exist."""
         return DeploymentDirectory(host=self, deployment_id=deployment_id)
-
-    @property
-    def volumes(self) -> Volumes:
-        """The apps' volumes."""
-        return Volumes.of(self.configuration)
 
 
 @dataclass(frozen=True, kw_only=True)

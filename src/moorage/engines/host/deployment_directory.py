@@ -14,15 +14,28 @@ import msgspec
 
 from moorage.address import Address
 from moorage.clock import Clock
-from moorage.engines.engine import AppExit, Incident, Instance, WrittenFiles
+from moorage.engines.disks.volume import Volumes
+from moorage.engines.engine import (
+    AppExit,
+    Incident,
+    IncidentKind,
+    Instance,
+    InstanceSpec,
+    WrittenFiles,
+)
+from moorage.engines.failure import volume_lost
 from moorage.engines.host.cgroup import Cgroups, Shares
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.listeners import Listener
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.logs import Logs
+from moorage.records.deployment import LogKind
 from moorage.whole_file import overwrite_file, read_file, replace_file
 
 _FILE = "record.json"
+_VOLUME_MENDED = (
+    "The file system of /data had errors and was repaired: what was being written may be missing."
+)
 
 
 class Stage(StrEnum):
@@ -141,6 +154,11 @@ class Host(ABC, Generic[D]):
         """The directory that contains all deployments' directories."""
         return self.configuration.deployments
 
+    @property
+    def volumes(self) -> Volumes:
+        """The apps' volumes."""
+        return Volumes.of(self.configuration)
+
     @cached_property
     def collecting(self) -> Collecting:
         """The client of the log collector: one object, made before there are threads."""
@@ -191,6 +209,22 @@ class DeploymentDirectory(ABC):
     @abstractmethod
     def remove(self) -> None:
         """Removes everything, in whatever state it is."""
+
+    def show_volume(self, spec: InstanceSpec, uid: int) -> Path | None:
+        """Mounts the app's volume, whose files `uid` owns; returns where, None for an app without.
+
+        Repairs errors that the kernel has found. Raises OSError, DeployFailed.
+        """
+        if spec.volume is None:
+            return None
+        volume = self.host.volumes.volume(spec.volume)
+        if not (spec.makes_volume or volume.is_made):
+            self.host.incidents.add(Incident(self.deployment_id, IncidentKind.VOLUME_LOST))
+            raise volume_lost()
+        if volume.mend():
+            self.logs.note(LogKind.RUNTIME, _VOLUME_MENDED)
+            self.host.incidents.add(Incident(self.deployment_id, IncidentKind.VOLUME_MENDED))
+        return volume.show(self.deployment_id, uid, size_bytes=spec.limits.volume_bytes)
 
     def write(self, record: Record) -> None:
         """Writes the record to disk."""

@@ -113,7 +113,6 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         self._stack = AsyncExitStack()  # of what is open beside
         self._built_by: ImageBuilder | None = None
         self._locks = Locks()
-        self._incidents: asyncio.Queue[Incident] = asyncio.Queue()
         self._meter = Meter()
         self._memory_bytes = 0  # of all nodes, for pods
         self._tending: asyncio.Task[None] | None = None
@@ -201,6 +200,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         """As `Engine.start`. Raises ClusterUnavailable, after which the app may run."""
         shared = self._shared
         async with self._locks.alone(checked(spec.deployment_id)):
+            await app.require_volume(shared, spec)
             record = shared.observed.record(spec.deployment_id)
             if record is None or not record.is_built:
                 raise not_built("start")
@@ -266,8 +266,8 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         return shared.observed.known() | {path.name for path in shared.logs.deployments.iterdir()}
 
     async def next_incident(self) -> Incident:
-        """As `Engine.next_incident`: ends of apps alone."""
-        return await self._incidents.get()
+        """As `Engine.next_incident`: ends of apps, and lost volumes."""
+        return await self._shared.incidents.get()
 
     async def connections(self, deployment_id: str) -> int | None:
         """As `Engine.connections`: a cluster does not tell who is connected to an app."""
@@ -388,7 +388,8 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         if before is None or not has_ended(before, after):
             return
         if not self._locks.is_held(before.deployment_id):
-            self._incidents.put_nowait(Incident(before.deployment_id, IncidentKind.ENDED))
+            ended = Incident(before.deployment_id, IncidentKind.ENDED)
+            self._shared.incidents.put_nowait(ended)
 
     async def _tend(self, shared: Shared) -> None:
         """Measures the cluster again each minute, and looks for what is left over."""

@@ -260,7 +260,12 @@ class Logs:
         log = self.of(kind)
         return read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
 
-    def tail(self, kind: LogKind, max_chars: int) -> str:
+    def last_words(self) -> str:
+        """Returns the end of the app's log, after all that was written so far is in it."""
+        self.drain(LogKind.RUNTIME)
+        return self.tail(LogKind.RUNTIME)
+
+    def tail(self, kind: LogKind, max_chars: int = 8192) -> str:
         """Returns the end of a log, as text."""
         page = read_log(self.of(kind), tail=_TAIL_LINES, limit=_TAIL_LINES)
         return "".join(f"{line.text}\n" for line in page.lines)[-max_chars:]

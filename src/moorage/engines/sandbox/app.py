@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec, Limits
-from moorage.engines.failure import crashed, last_words, not_bound, out_of_memory
+from moorage.engines.engine import AppExit, InstanceSpec, Limits
+from moorage.engines.failure import crashed, not_bound, out_of_memory
 from moorage.engines.host import listeners, processes
 from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.host.environment import app_environment
@@ -112,9 +112,6 @@ _LATE_SHARE = 50  # polling delays a start by at most a fiftieth of its duration
 _POLL_SHARE = 10  # polling takes at most about a tenth of the time, even if a poll is slow
 _OTHERS_EVERY_SECONDS = 0.1
 _STATUS_SECONDS = 1.0  # how long to wait for the exit code after the end of the last process
-_VOLUME_MENDED = (
-    "The file system of /data had errors and was mended: what was being written may be missing."
-)
 
 
 def is_running(directory: DeploymentDirectory) -> bool:
@@ -132,7 +129,7 @@ def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> No
     cgroups, traffic = directory.host.cgroups, directory.host.configuration.traffic
     cgroups.create(directory.proxy_group, listeners.limits(traffic.app_connections))
     cgroups.create(directory.app_group, _starting(spec.limits))
-    data = _data(directory, slot, spec)
+    data = directory.show_volume(spec, slot.app_uid)
     with (
         directory.logs.open_pipes(LogKind.RUNTIME) as pipes,
         prepared(
@@ -154,18 +151,6 @@ def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> No
             stderr=pipes.err,
             pass_fds=prepared_launch.pass_fds,
         )
-
-
-def _data(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> Path | None:
-    """Repairs and mounts the app's volume, if it has one; returns where."""
-    if spec.volume is None:
-        return None
-    volume = directory.host.volumes.volume(spec.volume)
-    if volume.mend():
-        directory.logs.note(LogKind.RUNTIME, _VOLUME_MENDED)
-        directory.host.incidents.add(Incident(directory.deployment_id, IncidentKind.VOLUME_MENDED))
-    size_bytes = spec.limits.volume_bytes
-    return volume.show(directory.deployment_id, slot.app_uid, size_bytes=size_bytes)
 
 
 def _starting(limits: Limits) -> Limits:
@@ -206,7 +191,7 @@ async def _wait(
         if listener is not None and monitored:
             return listener
         if waited >= timeout_seconds:
-            tail = await in_thread(last_words, directory)
+            tail = await in_thread(directory.logs.last_words)
             raise not_bound(spec, timeout_seconds, tail=tail)
         await asyncio.sleep(poll_pause(waited, looking=clock.monotonic_seconds() - asked))
 
@@ -297,7 +282,7 @@ def exit_of(directory: DeploymentDirectory, record: Record) -> AppExit | None:
 async def _crashed(directory: DeploymentDirectory, spec: InstanceSpec) -> DeployFailed:
     await _wait_for_status(directory)
     code = parse_exit_code(_status(directory))
-    tail = await in_thread(last_words, directory)
+    tail = await in_thread(directory.logs.last_words)
     if directory.host.cgroups.oom_kills(directory.app_group):
         return out_of_memory(spec, code=code, tail=tail)
     return crashed(spec, code=code, tail=tail)

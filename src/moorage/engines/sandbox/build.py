@@ -12,7 +12,7 @@ from moorage.engines.disks.caches import Layer, layer_for
 from moorage.engines.disks.disk import disk_failure
 from moorage.engines.disks.trees import NotAFile
 from moorage.engines.engine import BuildSpec
-from moorage.engines.failure import build_tail, failed_with, shell_code, shown, timed_out
+from moorage.engines.failure import failed_with, shell_code, shown, timed_out
 from moorage.engines.host import processes
 from moorage.engines.host.environment import build_environment
 from moorage.engines.installs import UNCHANGED
@@ -149,7 +149,7 @@ class _Steps:
             if code != 0:
                 raise _failure(directory, cause, command, code)
         except TimeoutError:
-            raise timed_out(directory, self.spec, command) from None
+            raise timed_out(self.spec, command, tail=directory.logs.tail(LogKind.BUILD)) from None
         except asyncio.CancelledError:
             directory.logs.note(LogKind.BUILD, f"CANCELLED: `{shown(command)}` was ended")
             raise
@@ -200,7 +200,7 @@ async def _end(directory: DeploymentDirectory, process: Process) -> None:
 def _failure(
     directory: DeploymentDirectory, cause: FailureCause, command: str, code: int
 ) -> DeployFailed:
-    tail = build_tail(directory)
+    tail = directory.logs.tail(LogKind.BUILD)
     if directory.deployment_id in directory.host.space.held:
         return DeployFailed(FailureCause.OUT_OF_DISK, _NO_SPACE, log_tail=tail)
     reason = failed_with(command, code, is_install=cause is FailureCause.INSTALL_FAILED)

@@ -19,7 +19,6 @@ from moorage.engines.disks.disk import (
     mount_image,
 )
 from moorage.engines.disks.space import Space
-from moorage.engines.disks.volume import Volumes
 from moorage.engines.engine import WrittenFiles
 from moorage.engines.failure import not_taken_along
 from moorage.engines.host import deployment_directory
@@ -69,11 +68,6 @@ class Host(shared.Host["DeploymentDirectory"]):
     def directory(self, deployment_id: str) -> "DeploymentDirectory":
         """Returns the directory of a deployment, which need not exist."""
         return DeploymentDirectory(host=self, deployment_id=deployment_id)
-
-    @property
-    def volumes(self) -> Volumes:
-        """The apps' volumes."""
-        return Volumes.of(self.configuration)
 
     @property
     def mount_points(self) -> Path:

@@ -9,11 +9,13 @@ from sqlalchemy import (
     and_,
     bindparam,
     exists,
+    false,
     func,
     literal,
     null,
     or_,
     select,
+    true,
     union_all,
     update,
 )
@@ -56,7 +58,7 @@ _GIVE_VOLUME = Statement(
 _GIVE_EMPTY_VOLUME = Statement(
     update(projects)
     .where(projects.c.id == bindparam("project_id"))
-    .values(volume=True, volume_after=null())
+    .values(volume=True, volume_after=null(), volume_missing=True)
 )
 _CONFIGURE_DEPLOYMENT = Statement(
     update(deployments)
@@ -219,6 +221,16 @@ _HELD = Statement(
     .where(projects.c.no_space_since_ms.is_not(None), projects.c.deleted_at_ms.is_(None))
     .order_by(projects.c.no_space_since_ms, projects.c.id)
 )
+_VOLUME_LOST = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"), ~projects.c.volume_missing)
+    .values(volume_missing=true())
+)
+_VOLUME_MADE = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"), projects.c.volume_missing)
+    .values(volume_missing=false())
+)
 _RELEASE = Statement(
     update(projects)
     .where(projects.c.id == bindparam("project_id"))
@@ -245,6 +257,16 @@ async def suspended_for_space(db: Database) -> dict[str, str]:
     Those that have waited the longest come first.
     """
     return {str(row[0]): str(row[1] or "") for row in await db.all(_HELD)}
+
+
+async def set_volume_lost(tx: Transaction, project_id: str) -> bool:
+    """Records that a project's volume is gone; returns False if that is known."""
+    return await tx.execute(_VOLUME_LOST, project_id=project_id) == 1
+
+
+async def set_volume_made(tx: Transaction, project_id: str) -> None:
+    """Records that an app of a project runs with its volume."""
+    await tx.execute(_VOLUME_MADE, project_id=project_id)
 
 
 async def release_for_space(tx: Transaction, project_id: str) -> None:
@@ -389,6 +411,7 @@ _SET_SERVING = Statement(
         asleep_since_ms=null(),
         down_since_ms=null(),
         no_space_since_ms=null(),
+        volume_missing=false(),
     )
 )
 _UNCERTIFIED = Statement(

@@ -140,6 +140,10 @@ class Cluster:
         """What there is, read past the API."""
         return self._call(lambda: self._store.all(resource, namespace))
 
+    def delete(self, resource: Resource, namespace: str, name: str) -> None:
+        """Deletes an object as somebody does by hand; its controllers do the rest."""
+        self._call(lambda: self._writer.delete((resource, namespace, name), {}))
+
     def remove(self, resource: Resource, namespace: str, name: str) -> None:
         """Removes an object past the API."""
         self._call(lambda: self._store.remove(resource, namespace, name))

@@ -1,12 +1,13 @@
 """What all deployments of a gateway share in a cluster."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from moorage.clock import Clock
-from moorage.engines.engine import BuildSpec
+from moorage.engines.engine import BuildSpec, Incident
 from moorage.engines.kubernetes.cluster.claims import Claims
 from moorage.engines.kubernetes.cluster.client import CONFIG_MAPS, Cluster
 from moorage.engines.kubernetes.cluster.namespaces import Namespaces
@@ -75,6 +76,7 @@ class Shared:
     logs: SharedLogs
     pods: PodOptions
     clock: Clock
+    incidents: "asyncio.Queue[Incident]" = field(default_factory=asyncio.Queue)
 
     @property
     def instance(self) -> str:

@@ -6,7 +6,14 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 
-from moorage.engines.engine import AppExit, Instance, InstanceSpec
+from moorage.engines.engine import (
+    AppExit,
+    Incident,
+    IncidentKind,
+    Instance,
+    InstanceSpec,
+)
+from moorage.engines.failure import volume_lost
 from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.images.recipe import environment
 from moorage.engines.kubernetes.cluster.client import (
@@ -47,7 +54,6 @@ def require_short(variables: Mapping[str, str], *, setting: str, cause: FailureC
 
 _PROBE_SECONDS = 60  # that the kubelet goes on to probe after the gateway has given up
 _BEYOND_GRACE_SECONDS = 30.0  # that a node may take to end a pod, after the app's own time
-_TAIL_CHARS = 8192
 _SCALE_TRIES = 10
 
 logger = logging.getLogger(__name__)
@@ -100,6 +106,7 @@ async def launch(
     )
     try:
         async with shared.namespaces.made(spec.owner):
+            await require_volume(shared, spec)  # the namespace may have been made again just now
             record = await shared.store(record.started())
             if spec.volume is not None:
                 await shared.claims.ensure(
@@ -114,6 +121,15 @@ async def launch(
     except Refused as error:
         raise _not_taken(error) from error
     return record
+
+
+async def require_volume(shared: Shared, spec: InstanceSpec) -> None:
+    """Raises DeployFailed for a volume that is gone. Raises ClusterUnavailable, Refused."""
+    if spec.volume is None or spec.makes_volume:
+        return
+    if await shared.claims.find(spec.volume) is None:
+        shared.incidents.put_nowait(Incident(spec.deployment_id, IncidentKind.VOLUME_LOST))
+        raise volume_lost()
 
 
 async def wait_ready(
@@ -134,7 +150,7 @@ async def wait_ready(
         if has_ended:
             await shared.followers.drained(record.deployment_id)
         logs = shared.logs.of(record.deployment_id)
-        return await in_thread(logs.tail, LogKind.RUNTIME, _TAIL_CHARS)
+        return await in_thread(logs.tail, LogKind.RUNTIME)
 
     starting = Starting(
         spec,
