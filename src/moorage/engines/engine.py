@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypedDict, Unpack
 
 from moorage.address import Address
 from moorage.archive.tree import Tree
@@ -35,6 +35,15 @@ class LogPage:
 
     lines: tuple[LogLine, ...]
     next: Cursor
+
+
+class Lines(TypedDict, total=False):
+    """Which lines of a log to read: where they begin is what comes last."""
+
+    after: Cursor
+    since_ms: int
+    tail: int | None  # the last ones, so many
+    limit: int  # 10,000 by default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,21 +192,10 @@ class Capabilities:
 class LogSource(Protocol):
     """What has the logs of deployments."""
 
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
-        """Returns lines of a log, oldest first, at most `limit`, and at most a mebibyte.
+    async def read_log(self, deployment_id: str, kind: LogKind, **lines: Unpack[Lines]) -> LogPage:
+        """Returns lines of a log, oldest first, and at most a mebibyte; empty if there is no log.
 
-        They begin after `after`, at the time `since_ms`, or at the last `tail` lines, whichever
-        comes last. Lines that were deleted are skipped. A cursor beyond the log's end starts at its
-        beginning. Empty if there is no log.
+        Lines that were deleted are skipped. A cursor beyond the log's end starts at its beginning.
         """
         ...
 

@@ -9,18 +9,19 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from moorage.archive.tree import Tree
 from moorage.engines.engine import (
     AppState,
     BuildSpec,
     Capabilities,
-    Cursor,
     Engine,
     Incident,
     Instance,
     InstanceSpec,
     Keep,
+    Lines,
     LogPage,
     NewVolume,
     Resources,
@@ -181,21 +182,9 @@ class EnginePair:
         """As `Engine.written`."""
         return await (await self.engine_of(deployment_id)).written(deployment_id)
 
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
+    async def read_log(self, deployment_id: str, kind: LogKind, **lines: Unpack[Lines]) -> LogPage:
         """As `Engine.read_log`."""
-        engine = await self.engine_of(deployment_id)
-        return await engine.read_log(
-            deployment_id, kind, after=after, since_ms=since_ms, tail=tail, limit=limit
-        )
+        return await (await self.engine_of(deployment_id)).read_log(deployment_id, kind, **lines)
 
     @contextmanager
     def closed(self, volume_id: str, on: Engine) -> Iterator[None]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Unpack
 
 import msgspec
 
@@ -11,7 +12,7 @@ from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.platform import Following
-from moorage.engines.engine import Capabilities, Cursor, Engine, LogPage, Resources
+from moorage.engines.engine import Capabilities, Engine, Lines, LogPage, Resources
 from moorage.engines.host.configuration import FOLDERS
 from moorage.engines.logs import logs
 from moorage.engines.table import engine_kind
@@ -108,21 +109,10 @@ class MachineView:
     async def written(self, deployment_id: str) -> None:
         """None: it is not known here what an app has written."""
 
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
+    async def read_log(self, deployment_id: str, kind: LogKind, **lines: Unpack[Lines]) -> LogPage:
         """As `Engine.read_log`."""
         log = self._directory(deployment_id) / "logs" / kind
-        return await in_thread(
-            logs.read_log, log, after=after, since_ms=since_ms, tail=tail, limit=limit
-        )
+        return await in_thread(logs.read_log, log, **lines)
 
     def _directory(self, deployment_id: str) -> Path:
         """Returns a deployment's directory, of whichever engine it is; it need not exist."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection
 from pathlib import Path
+from typing import Unpack
 
 from moorage.address import Address
 from moorage.archive.tree import Tree
@@ -10,12 +11,12 @@ from moorage.engines.engine import (
     AppState,
     BuildSpec,
     Capabilities,
-    Cursor,
     Incident,
     IncidentKind,
     Instance,
     InstanceSpec,
     Keep,
+    Lines,
     LogLine,
     LogPage,
     NewVolume,
@@ -127,19 +128,9 @@ class FileEngine:
     async def known(self) -> set[str]:
         return {path.name for path in self._known.iterdir()}
 
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
+    async def read_log(self, deployment_id: str, kind: LogKind, **lines: Unpack[Lines]) -> LogPage:
         noted = self._notes.get(deployment_id, []) if kind is LogKind.RUNTIME else []
-        lines = [LogLine(0, LogStream.GATEWAY, text, 0) for text in noted]
-        return page_of(lines, after=after, tail=tail, limit=limit)
+        return page_of([LogLine(0, LogStream.GATEWAY, text, 0) for text in noted], lines)
 
     async def note(self, deployment_id: str, text: str) -> None:
         if (self._known / deployment_id).exists():

@@ -11,17 +11,18 @@ import shutil
 import sys
 import uuid
 from pathlib import Path
+from typing import Unpack
 
 import msgspec
 
 from moorage.address import Address
 from moorage.engines.engine import (
     BuildSpec,
-    Cursor,
     Engine,
     Instance,
     InstanceSpec,
     Keep,
+    Lines,
     LogPage,
 )
 from moorage.engines.host.configuration import HostConfiguration
@@ -134,18 +135,9 @@ class SharedEngine(FileEngine):
                     reap(record.pid)
         return found
 
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
+    async def read_log(self, deployment_id: str, kind: LogKind, **lines: Unpack[Lines]) -> LogPage:
         log = self._directory / "logs" / deployment_id / kind
-        return logs.read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
+        return logs.read_log(log, **lines)
 
     async def note(self, deployment_id: str, text: str) -> None:
         await self._log(deployment_id, LogKind.RUNTIME, text)

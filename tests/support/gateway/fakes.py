@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import Unpack, cast
 
 from moorage.address import Address
 from moorage.archive.tree import Tree, read_tree, write_tree
@@ -20,13 +20,13 @@ from moorage.engines.engine import (
     AppState,
     BuildSpec,
     Capabilities,
-    Cursor,
     Incident,
     IncidentKind,
     Instance,
     InstanceSpec,
     Keep,
     Limits,
+    Lines,
     LogLine,
     LogPage,
     NewVolume,
@@ -78,10 +78,12 @@ def app_address(deployment_id: str) -> Address:
     return Address(f"unix:/run/apps/{deployment_id}.sock")
 
 
-def page_of(lines: Sequence[LogLine], *, after: Cursor, tail: int | None, limit: int) -> LogPage:
+def page_of(all_lines: Sequence[LogLine], lines: Lines) -> LogPage:
     """A page of lines whose cursors count them."""
-    begin = max(after, len(lines) - (len(lines) if tail is None else tail))
-    found = [replace(line, cursor=n) for n, line in enumerate(lines, 1)][begin:][:limit]
+    tail = lines.get("tail")
+    before_tail = 0 if tail is None else len(all_lines) - tail
+    begin, limit = max(lines.get("after", 0), before_tail), lines.get("limit", 10_000)
+    found = [replace(line, cursor=n) for n, line in enumerate(all_lines, 1)][begin:][:limit]
     return LogPage(lines=tuple(found), next=begin + len(found))
 
 
@@ -267,23 +269,14 @@ class FakeRuntime:
         """Give apps so much that `roomy` takes so many: it promises all of it twice."""
         self.memory = apps * APP_LIMITS.memory_bytes // 2
 
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
+    async def read_log(self, deployment_id: str, kind: LogKind, **lines: Unpack[Lines]) -> LogPage:
         """Cursors count lines; those of `logs` are the app's own, at no time in particular."""
         texts = self.logs.get((deployment_id, kind), "").splitlines()
-        lines = [LogLine(0, LogStream.OUT, text, 0) for text in texts]
+        found = [LogLine(0, LogStream.OUT, text, 0) for text in texts]
         if kind is LogKind.RUNTIME:
             noted = self.notes.get(deployment_id, ())
-            lines += [LogLine(0, LogStream.GATEWAY, text, 0) for text in noted]
-        return page_of(lines, after=after, tail=tail, limit=limit)
+            found += [LogLine(0, LogStream.GATEWAY, text, 0) for text in noted]
+        return page_of(found, lines)
 
     async def note(self, deployment_id: str, text: str) -> None:
         await asyncio.sleep(0)

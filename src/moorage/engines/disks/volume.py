@@ -13,7 +13,6 @@ import fcntl
 import logging
 import os
 import shutil
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,13 +28,10 @@ from moorage.engines.disks.disk import (
     growths,
     mount_image,
 )
-from moorage.engines.engine import NewVolume
-from moorage.engines.failure import not_carried, not_taken_along
+from moorage.engines.failure import not_carried
 from moorage.engines.host import mounts, processes
 from moorage.engines.host.configuration import FOLDERS, HostConfiguration
-from moorage.engines.locks import checked
 from moorage.errors import DeployFailed, FailureCause
-from moorage.threads import in_thread
 
 MIN_BYTES = 32 * 1024 * 1024
 _NO_ROOM = "the gateway's disk has no room for the volume: try again later"
@@ -302,43 +298,3 @@ class Volumes:
                 volume.hide(deployment_id)
             if not volume.users():  # a crash happened between its mount and the view's
                 volume.close()
-
-
-class VolumesHere(ABC):
-    """The part of an `Engine` that has volumes on this machine's disk."""
-
-    @property
-    @abstractmethod
-    def _volumes(self) -> Volumes:
-        """All of them."""
-
-    async def volumes(self) -> set[str]:
-        """As `Engine.volumes`."""
-        return self._volumes.ids()
-
-    async def read_volume(
-        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
-    ) -> Tree | None:
-        """As `Engine.read_volume`."""
-        if written_by:
-            return await self._read_written(written_by, target, max_bytes=max_bytes)
-        return await in_thread(self._volume(volume_id).read, target, max_bytes=max_bytes)
-
-    async def _read_written(
-        self, deployment_id: str, target: Path, *, max_bytes: int | None
-    ) -> Tree | None:
-        """As `Engine.read_volume` with `written_by`; an engine may keep nothing."""
-        del deployment_id, target, max_bytes
-        raise not_taken_along("its engine keeps none")
-
-    async def write_volume(self, volume: NewVolume, tree: Tree) -> None:
-        """As `Engine.write_volume`."""
-        made = self._volume(volume.volume_id)
-        await in_thread(made.write, tree, size_bytes=volume.size_bytes)
-
-    async def delete_volume(self, volume_id: str, *, unless_used: bool = False) -> None:
-        """As `Engine.delete_volume`."""
-        await in_thread(self._volume(volume_id).delete, unless_used=unless_used)
-
-    def _volume(self, volume_id: str) -> Volume:
-        return self._volumes.volume(checked(volume_id))

@@ -79,11 +79,7 @@ class DeploymentDirectory(shared.DeploymentDirectory):
 
     def begin(self) -> None:
         """Makes the directory, in stage BUILDING; keeps logs of an earlier attempt."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.logs.create()
-        if not self.logs.is_empty(LogKind.BUILD):
-            self.logs.note(LogKind.BUILD, "what was begun before is begun again")
-        self.write(Record(deployment_id=self.deployment_id, stage=Stage.BUILDING))
+        self._begin(Record(deployment_id=self.deployment_id, stage=Stage.BUILDING))
 
     async def write_build_log(self, lines: Sequence[str]) -> None:
         """Writes lines that a build printed."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from moorage.engines.disks.volume import Volumes, VolumesHere
 from moorage.engines.docker import app, network
 from moorage.engines.docker.container import settled, usage_of
 from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host, Record
@@ -41,7 +40,7 @@ from moorage.threads import in_thread, to_its_end
 _TEND_EVERY_SECONDS = 5.0
 
 
-class DockerEngine(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
+class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
     """An `Engine` of one container for each app, on a network that the gateway's firewall guards.
 
     The gateway runs on Docker's machine, as root: it enters the containers' networks, and loads the
@@ -142,21 +141,9 @@ class DockerEngine(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
         if keep is not Keep.ALL:
             await self._images.remove(deployment_id)
 
-    @property
-    def _volumes(self) -> Volumes:
-        return self._host.volumes
-
-    async def running(self) -> dict[str, Instance]:
-        """As `Engine.running`."""
-        return await in_thread(self._running)
-
     async def connections(self, deployment_id: str) -> int:
         """As `Engine.connections`: those to the app's own port, not to the proxy's socket."""
         return await in_thread(app.connections, self._directory(deployment_id).record)
-
-    async def usage(self) -> dict[str, Usage]:
-        """As `Engine.usage`."""
-        return await in_thread(self._usage)
 
     async def written(self, deployment_id: str) -> WrittenFiles | None:
         """As `Engine.written`: nothing, as an app can only write in memory and to its volume."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -40,7 +39,7 @@ async def open_host(
 
     `ended` is called with a deployment's id when its app has ended. Raises IsolationMissing.
     """
-    missing = await in_thread(missing_here, configuration.run_dir)
+    missing = await in_thread(probe.missing_here, configuration.run_dir)
     try:
         daemon = await daemons.connect(docker_host)
     except DaemonFailed as error:
@@ -56,22 +55,6 @@ async def open_host(
         await daemon.close()
         raise
     return host
-
-
-def missing_here(run_dir: Path) -> list[str]:
-    """Returns what this machine lacks apart from Docker itself: `what: command`."""
-    missing = [
-        *probe.missing_privileges(run_dir=run_dir),
-        *probe.missing_programs(),
-        *probe.missing_diagnosis(),
-    ]
-    if probe.hierarchy() is None:
-        missing.append(probe.missing_hierarchy())
-    if not bubblewrap.find_servers():
-        missing.append(probe.MISSING_RESOLVER)
-    if os.geteuid() == 0 and probe.held_oom_score() is None:  # the check needs root
-        missing.append(probe.MISSING_OOM_SCORE)
-    return missing
 
 
 async def _join(host: Host) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from moorage.engines.engine import Capabilities, Engine
-from moorage.engines.host import processes
+from moorage.engines.host import probe, processes
 from moorage.engines.host.configuration import CONTAINERS, HostConfiguration
 from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.kind import EngineKind, EngineOptions
@@ -13,9 +13,7 @@ CAPABILITIES = Capabilities(dockerfiles=True)
 
 
 def _missing(run_dir: Path) -> list[str]:
-    from moorage.engines.docker.host import missing_here  # noqa: PLC0415  (aiodocker, as below)
-
-    found = missing_here(run_dir)
+    found = probe.missing_here(run_dir)
     if not processes.found("docker"):
         found.append("Docker is not installed: apt-get install docker.io docker-cli docker-buildx")
     return found

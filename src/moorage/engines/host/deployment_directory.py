@@ -210,6 +210,14 @@ class DeploymentDirectory(ABC):
     def remove(self) -> None:
         """Removes everything, in whatever state it is."""
 
+    def _begin(self, record: Record) -> None:
+        """Makes the directory with a record in stage BUILDING; keeps logs of an earlier attempt."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.logs.create()
+        if not self.logs.is_empty(LogKind.BUILD):
+            self.logs.note(LogKind.BUILD, "what was begun before is begun again")
+        self.write(record)
+
     def show_volume(self, spec: InstanceSpec, uid: int) -> Path | None:
         """Mounts the app's volume, whose files `uid` owns; returns where, None for an app without.
 

@@ -6,8 +6,11 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from moorage.archive.tree import Tree
+from moorage.engines.disks.volume import Volume
 from moorage.engines.engine import (
     AppExit,
     AppState,
@@ -16,8 +19,10 @@ from moorage.engines.engine import (
     Instance,
     InstanceSpec,
     Keep,
+    NewVolume,
+    Usage,
 )
-from moorage.engines.failure import not_built
+from moorage.engines.failure import not_built, not_taken_along
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
 from moorage.engines.host.processes import ExitWatcher
@@ -63,6 +68,14 @@ class LocalEngine(LogReading, ABC, Generic[H, D]):
     @abstractmethod
     def _has_ended(self, directory: D) -> bool:
         """Returns whether the app's command has ended; other processes may still be ending."""
+
+    @abstractmethod
+    def _running(self) -> dict[str, Instance]:
+        """Returns the apps that run and listen. Blocks."""
+
+    @abstractmethod
+    def _usage(self) -> dict[str, Usage]:
+        """Returns what running apps have used. Blocks."""
 
     @abstractmethod
     async def _exit(self, directory: D) -> AppExit | None:
@@ -122,6 +135,35 @@ class LocalEngine(LogReading, ABC, Generic[H, D]):
         await self._wait_ended(directory)
         return AppState(exit=await self._exit(directory))
 
+    async def running(self) -> dict[str, Instance]:
+        """As `Engine.running`."""
+        return await in_thread(self._running)
+
+    async def usage(self) -> dict[str, Usage]:
+        """As `Engine.usage`."""
+        return await in_thread(self._usage)
+
+    async def volumes(self) -> set[str]:
+        """As `Engine.volumes`."""
+        return self._host.volumes.ids()
+
+    async def read_volume(
+        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
+    ) -> Tree | None:
+        """As `Engine.read_volume`."""
+        if written_by:
+            return await self._read_written(written_by, target, max_bytes=max_bytes)
+        return await in_thread(self._volume(volume_id).read, target, max_bytes=max_bytes)
+
+    async def write_volume(self, volume: NewVolume, tree: Tree) -> None:
+        """As `Engine.write_volume`."""
+        made = self._volume(volume.volume_id)
+        await in_thread(made.write, tree, size_bytes=volume.size_bytes)
+
+    async def delete_volume(self, volume_id: str, *, unless_used: bool = False) -> None:
+        """As `Engine.delete_volume`."""
+        await in_thread(self._volume(volume_id).delete, unless_used=unless_used)
+
     async def next_incident(self) -> Incident:
         """As `Engine.next_incident`."""
         return await self._host.incidents.next()
@@ -129,6 +171,16 @@ class LocalEngine(LogReading, ABC, Generic[H, D]):
     async def known(self) -> set[str]:
         """As `Engine.known`."""
         return self._host.known()
+
+    async def _read_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int | None
+    ) -> Tree | None:
+        """As `Engine.read_volume` with `written_by`; an engine may keep nothing."""
+        del deployment_id, target, max_bytes
+        raise not_taken_along("its engine keeps none")
+
+    def _volume(self, volume_id: str) -> Volume:
+        return self._host.volumes.volume(checked(volume_id))
 
     def _logs(self, deployment_id: str) -> Logs:
         return self._directory(deployment_id).logs

@@ -13,7 +13,7 @@ from moorage.engines.host import listeners, processes
 from moorage.engines.host.cgroup import CONTROLLERS, Cgroups, Hierarchy, find_hierarchy
 from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
 from moorage.engines.host.listeners import first_listeners
-from moorage.engines.isolation import seccomp
+from moorage.engines.isolation import bubblewrap, seccomp
 from moorage.errors import DeployFailed, IsolationMissing
 from moorage.planning.plan import Plan, Stack
 from moorage.threads import in_thread
@@ -54,6 +54,20 @@ MISSING_OOM_SCORE = (
     "apps could have the kernel spare them when memory is short: start the gateway with"
     " CAP_SYS_RESOURCE, or without an OOMScoreAdjust below 0"
 )
+
+
+def missing_here(run_dir: Path) -> list[str]:
+    """Returns what this machine lacks to isolate apps; some of it only root can find."""
+    missing = [*missing_privileges(run_dir=run_dir), *missing_programs()]
+    if os.geteuid() == 0:
+        missing += missing_diagnosis()
+    if hierarchy() is None:
+        missing.append(missing_hierarchy())
+    if not bubblewrap.find_servers():
+        missing.append(MISSING_RESOLVER)
+    if os.geteuid() == 0 and held_oom_score() is None:
+        missing.append(MISSING_OOM_SCORE)
+    return missing
 
 
 def missing_programs() -> list[str]:

@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, Unpack
 
 import msgspec
 
 from moorage.clock import Clock
-from moorage.engines.engine import Cursor, LogLine, LogPage
+from moorage.engines.engine import Cursor, Lines, LogLine, LogPage
 from moorage.engines.logs import store
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.collector import Pipes
@@ -33,9 +33,14 @@ _TRIES = 5  # segments may be deleted while they are read
 
 
 def read_log(
-    log: Path, *, after: Cursor = 0, since_ms: int = 0, tail: int | None = None, limit: int
+    log: Path,
+    *,
+    after: Cursor = 0,
+    since_ms: int = 0,
+    tail: int | None = None,
+    limit: int = 10_000,
 ) -> LogPage:
-    """Returns at most `limit` lines, as `Engine.read_log`; an empty page if there is no log."""
+    """As `Engine.read_log`."""
     for _ in range(_TRIES):
         view = _View(log)
         try:
@@ -253,12 +258,9 @@ class Logs:
         line = text.replace("\n", " ").encode("utf-8", "replace")[: store.LINE_BYTES]
         self.append(kind, store.GATEWAY, [line], at_ms=self.clock.now_ms())
 
-    def read(
-        self, kind: LogKind, *, after: Cursor, since_ms: int, tail: int | None, limit: int
-    ) -> LogPage:
+    def read(self, kind: LogKind, **lines: Unpack[Lines]) -> LogPage:
         """As `Engine.read_log`."""
-        log = self.of(kind)
-        return read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
+        return read_log(self.of(kind), **lines)
 
     def last_words(self) -> str:
         """Returns the end of the app's log, after all that was written so far is in it."""
@@ -296,21 +298,10 @@ class LogReading(ABC):
         del kind
         return self._logs(deployment_id)
 
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
+    async def read_log(self, deployment_id: str, kind: LogKind, **lines: Unpack[Lines]) -> LogPage:
         """As `Engine.read_log`."""
         logs = await self._readable(deployment_id, kind)
-        return await in_thread(
-            logs.read, kind, after=after, since_ms=since_ms, tail=tail, limit=limit
-        )
+        return await in_thread(logs.read, kind, **lines)
 
     async def note(self, deployment_id: str, text: str) -> None:
         """As `Engine.note`; ignores errors in writing."""

@@ -125,12 +125,10 @@ class DeploymentDirectory(shared.DeploymentDirectory):
     def begin(self) -> Slot:
         """Makes a directory with a slot, in stage BUILDING; keeps logs of an earlier attempt."""
         self._clear()
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.logs.create()
-        if not self.logs.is_empty(LogKind.BUILD):
-            self.logs.note(LogKind.BUILD, "what was begun before is begun again")
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)  # it holds the slot
         slot = self.claim(None)
-        self.write(Record(deployment_id=self.deployment_id, slot=slot.number, stage=Stage.BUILDING))
+        begun = Record(deployment_id=self.deployment_id, slot=slot.number, stage=Stage.BUILDING)
+        self._begin(begun)
         return slot
 
     def create_disk(self, slot: Slot, size_bytes: int, source: Path) -> None:

@@ -57,19 +57,9 @@ def open_host(
     configuration: HostConfiguration, *, subnet: str, caches: Caches, downloads_bytes: int
 ) -> Host:
     """Sets up what all apps share, and removes leftovers; blocks. Raises IsolationMissing."""
-    missing = [
-        *probe.missing_privileges(run_dir=configuration.run_dir),
-        *probe.missing_programs(),
-        *probe.missing_diagnosis(),
-    ]
+    missing = probe.missing_here(configuration.run_dir)
     hierarchy, servers = probe.hierarchy(), bubblewrap.find_servers()
     oom_score = probe.held_oom_score()
-    if hierarchy is None:
-        missing.append(probe.missing_hierarchy())
-    if not servers:
-        missing.append(probe.MISSING_RESOLVER)
-    if oom_score is None:
-        missing.append(probe.MISSING_OOM_SCORE)
     if missing or hierarchy is None or oom_score is None:
         raise IsolationMissing(tuple(missing))
     templates = DiskTemplates(

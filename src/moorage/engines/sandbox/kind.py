@@ -142,15 +142,6 @@ def _files(directory: Path) -> Iterator[Path]:
                 yield path
 
 
-def _missing(run_dir: Path) -> list[str]:
-    found = [*probe.missing_privileges(run_dir=run_dir), *probe.missing_programs()]
-    if os.geteuid() == 0:  # the check needs root
-        found += probe.missing_diagnosis()
-    if probe.hierarchy() is None:
-        found.append(probe.missing_hierarchy())
-    return found
-
-
 def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
     return Sandbox(
         configuration,
@@ -165,7 +156,7 @@ KIND = EngineKind(
     name="root",
     capabilities=Sandbox.capabilities,
     run_directory=lambda _data_dir: Path("/run/moorage"),
-    missing=_missing,
+    missing=probe.missing_here,
     forwards_packets=True,
     make=_make,
     exports=SandboxExports,

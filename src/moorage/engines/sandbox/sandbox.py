@@ -11,7 +11,6 @@ from moorage.archive.tree import Tree
 from moorage.clock import Clock
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import NO_SPACE, disk_failure
-from moorage.engines.disks.volume import Volumes, VolumesHere
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -91,7 +90,7 @@ _TEND_EVERY_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
+class Sandbox(LocalEngine[Host, DeploymentDirectory]):
     """An `Engine` of namespaces, control groups, nftables, seccomp and loop disks.
 
     `run_dir` contains mount points, so every user must be able to reach it. `instance_id` has 4 to
@@ -197,26 +196,14 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
     async def _read_written(
         self, deployment_id: str, target: Path, *, max_bytes: int | None
     ) -> Tree | None:
-        """As `VolumesHere._read_written`: a stopped app's disk is mounted meanwhile."""
+        """As `LocalEngine._read_written`: a stopped app's disk is mounted meanwhile."""
         async with self._alone(deployment_id) as directory:
             require_built(directory, "take files of")
             return await in_thread(directory.read_written, target, max_bytes)
 
-    @property
-    def _volumes(self) -> Volumes:
-        return self._host.volumes
-
-    async def running(self) -> dict[str, Instance]:
-        """As `Engine.running`."""
-        return await in_thread(self._running)
-
     async def connections(self, deployment_id: str) -> int:
         """As `Engine.connections`: those to the app's own port."""
         return await in_thread(app.connections, self._directory(deployment_id))
-
-    async def usage(self) -> dict[str, Usage]:
-        """As `Engine.usage`."""
-        return await in_thread(self._usage)
 
     async def written(self, deployment_id: str) -> WrittenFiles | None:
         """As `Engine.written`: what is newer on the app's disk than the end of its build."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from moorage.engines.kubernetes.objects.pod import Manifest
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Rule:
     """What may be done with one resource of an API group, in all namespaces."""
 
@@ -24,90 +24,35 @@ _APPLY = ("create", "patch")  # server-side apply: `create` where the object is 
 _FOLLOW = ("list", "watch")
 
 RULES: tuple[Rule, ...] = (
+    Rule("", "namespaces", ("get", "list", *_APPLY, "delete"), "give each wallet a namespace"),
+    Rule("", "resourcequotas", _APPLY, "bound what a wallet has"),
+    Rule("", "limitranges", _APPLY, "bound what a container has"),
     Rule(
-        group="",
-        resource="namespaces",
-        verbs=("get", "list", *_APPLY, "delete"),
-        why="give each wallet a namespace",
+        "networking.k8s.io",
+        "networkpolicies",
+        _APPLY,
+        "keep apps from each other and from private networks",
     ),
+    Rule("", "secrets", (*_APPLY, "delete"), "give apps their variables"),
+    Rule("apps", "deployments", ("get", *_APPLY, "delete"), "run apps"),
+    Rule("", "services", (*_APPLY, "delete"), "have the cluster tell where apps are ready"),
+    Rule("discovery.k8s.io", "endpointslices", _FOLLOW, "learn where apps are ready"),
     Rule(
-        group="",
-        resource="resourcequotas",
-        verbs=_APPLY,
-        why="bound what a wallet has",
+        "",
+        "pods",
+        ("get", *_FOLLOW, *_APPLY, "delete"),
+        "test the isolation, read and write volumes, and learn how apps end",
     ),
+    Rule("", "pods/log", ("get",), "keep what apps print"),
+    Rule("", "configmaps", (*_FOLLOW, *_APPLY, "delete"), "remember what was built"),
+    Rule("", "persistentvolumeclaims", ("get", "list", *_APPLY, "delete"), "keep apps' volumes"),
     Rule(
-        group="",
-        resource="limitranges",
-        verbs=_APPLY,
-        why="bound what a container has",
+        "",
+        "nodes",
+        ("list",),
+        "know how much memory there is for apps, and which kernel is a node's own",
     ),
-    Rule(
-        group="networking.k8s.io",
-        resource="networkpolicies",
-        verbs=_APPLY,
-        why="keep apps from each other and from private networks",
-    ),
-    Rule(
-        group="",
-        resource="secrets",
-        verbs=(*_APPLY, "delete"),
-        why="give apps their variables",
-    ),
-    Rule(
-        group="apps",
-        resource="deployments",
-        verbs=("get", *_APPLY, "delete"),
-        why="run apps",
-    ),
-    Rule(
-        group="",
-        resource="services",
-        verbs=(*_APPLY, "delete"),
-        why="have the cluster tell where apps are ready",
-    ),
-    Rule(
-        group="discovery.k8s.io",
-        resource="endpointslices",
-        verbs=_FOLLOW,
-        why="learn where apps are ready",
-    ),
-    Rule(
-        group="",
-        resource="pods",
-        verbs=("get", *_FOLLOW, *_APPLY, "delete"),
-        why="test the isolation, read and write volumes, and learn how apps end",
-    ),
-    Rule(
-        group="",
-        resource="pods/log",
-        verbs=("get",),
-        why="keep what apps print",
-    ),
-    Rule(
-        group="",
-        resource="configmaps",
-        verbs=(*_FOLLOW, *_APPLY, "delete"),
-        why="remember what was built",
-    ),
-    Rule(
-        group="",
-        resource="persistentvolumeclaims",
-        verbs=("get", "list", *_APPLY, "delete"),
-        why="keep apps' volumes",
-    ),
-    Rule(
-        group="",
-        resource="nodes",
-        verbs=("list",),
-        why="know how much memory there is for apps, and which kernel is a node's own",
-    ),
-    Rule(
-        group="metrics.k8s.io",
-        resource="pods",
-        verbs=("list",),
-        why="tell what apps use",
-    ),
+    Rule("metrics.k8s.io", "pods", ("list",), "tell what apps use"),
 )
 
 
