@@ -166,7 +166,7 @@ async def test_volume_with_errors_is_mended_at_the_next_start(
     subprocess.run(["debugfs", "-w", "-f", "-", image], input=damaged, text=True, check=True)
     assert errors_in(image)
     assert get((await again(sandbox, "keeper", WITH_VOLUME)).address) == "kept"
-    assert await told(sandbox) == Incident("keeper", IncidentKind.VOLUME_MENDED)
+    assert await told(sandbox) == Incident("keeper", IncidentKind.VOLUME_REPAIRED)
     said = [line.text for line in (await sandbox.read_log("keeper", LogKind.RUNTIME)).lines]
     assert sum("/data had errors" in text for text in said) == 1
     await sandbox.stop("keeper")

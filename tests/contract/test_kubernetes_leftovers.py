@@ -79,7 +79,7 @@ async def test_image_without_a_record_is_removed_and_no_other(
     images = copying_builder(fake_cluster)
     former = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
     leader = make_engine(
-        fake_cluster, tmp_path / "two", options=options, builder=images, tend_seconds=0.05
+        fake_cluster, tmp_path / "two", options=options, builder=images, upkeep_seconds=0.05
     )
     async with opened_engine(former):
         await build(former, source, plan(), owner=OWNER)
@@ -109,7 +109,7 @@ async def test_leftovers_are_removed_after_whatever_went_wrong_before(
 ) -> None:
     images = Unreadable(fake_cluster, fake_cluster.directory / "built")
     leader = make_engine(
-        fake_cluster, tmp_path / "one", options=options, builder=images, tend_seconds=0.05
+        fake_cluster, tmp_path / "one", options=options, builder=images, upkeep_seconds=0.05
     )
     async with opened_engine(leader):
         await build(leader, source, plan(), owner=OWNER)
@@ -172,7 +172,7 @@ async def test_leader_that_lost_its_turn_changes_nothing_more(
         options=options,
         builder=images,
         keeps=lambda: turn.is_ours,
-        tend_seconds=0.05,
+        upkeep_seconds=0.05,
     )
     leader = make_engine(fake_cluster, tmp_path / "two", options=options, builder=images)
     async with opened_engine(leader):

@@ -575,7 +575,7 @@ def _is_door(entry: Path, sandbox: Sandbox) -> bool:
 async def test_flushed_firewall_is_loaded_again(sandbox: Sandbox) -> None:
     table = f"moorage_{sandbox.instance_id}"
     subprocess.run(["nft", "delete", "table", "inet", table], check=True)
-    await asyncio.to_thread(sandbox.tend)
+    await asyncio.to_thread(sandbox.maintain)
     assert "meta nfproto" in subprocess.check_output(
         ["nft", "list", "table", "inet", table], text=True
     )
@@ -587,9 +587,9 @@ async def test_unchanged_firewall_is_watched_without_a_program(sandbox: Sandbox)
     def tended() -> int:
         assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0  # where nobody else changes anything
         for _ in range(2):  # it is loaded, and looked at once more
-            sandbox.tend()
+            sandbox.maintain()
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
-        sandbox.tend()
+        sandbox.maintain()
         return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt - before
 
     with ThreadPoolExecutor(1) as thread:
@@ -602,10 +602,10 @@ async def test_docker_that_is_started_later_lets_apps_packets_pass(sandbox: Sand
 
     def with_docker() -> list[str]:
         assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0  # of this thread, which then ends
-        sandbox.tend()
+        sandbox.maintain()
         subprocess.run([*chain[:2], "-N", chain[3]], check=True)
         for _ in range(2):  # it is not done twice
-            sandbox.tend()
+            sandbox.maintain()
         return subprocess.check_output(chain, text=True).splitlines()
 
     with ThreadPoolExecutor(1) as thread:

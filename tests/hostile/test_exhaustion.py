@@ -200,7 +200,7 @@ async def test_cpu_is_bounded_by_the_quota(
         tried = (await deployer.results("hog"))[-1]
     else:
         hog_app = await deployer.deploy("hog", source, plan(), limits)
-        await asyncio.to_thread(sandbox.tend)  # ends the larger share that a start has
+        await asyncio.to_thread(sandbox.maintain)  # ends the larger share that a start has
         tried = (await attempts(hog_app, [["exhaust.py", "cpu", "2", "4"]]))[0]
     used = json.loads(tried["detail"])
     # A period of quota may be left over from before.
@@ -216,7 +216,7 @@ async def test_log_flood_takes_no_more_than_a_log_may(
     tail = functools.partial(sandbox.log_tail, "flooder", LogKind.RUNTIME)
     await until_read(tail, lambda said: "end-of-flood" in said, seconds=300)
     assert state_bytes(host) - before < CAP_BYTES["runtime"] + MEBIBYTE
-    assert len(await tail(max_bytes=4096)) <= 4096
+    assert len(await tail(max_chars=4096)) <= 4096
     assert await answers(flooder)
     assert await answers(neighbour)
     await sandbox.stop("flooder", keep=Keep.NOTHING)

@@ -154,7 +154,7 @@ class IncidentKind(StrEnum):
 
     ENDED = "ended"  # and its address refuses connections
     NO_SPACE = "no_space"  # it, or its build, was killed as the machine's disk is nearly full
-    VOLUME_MENDED = "volume_mended"  # its volume had errors, which were repaired at its start
+    VOLUME_REPAIRED = "volume_repaired"  # its volume had errors, which were repaired at its start
     VOLUME_LOST = "volume_lost"  # its volume is gone; it was not started
 
 
@@ -237,7 +237,7 @@ class EngineView(LogSource, Protocol):
     async def check(self) -> None:
         """Checks that apps can still run isolated, as `open` found.
 
-        Raises IsolationMissing, or LeaderAway when the process that has it open says nothing.
+        Raises IsolationMissing, or LeaderAway when the process that has it open reports nothing.
         """
         ...
 

@@ -13,7 +13,7 @@ def shell_code(returncode: int) -> int:
     return 128 - returncode if returncode < 0 else returncode
 
 
-def shown(command: str) -> str:
+def abbreviated(command: str) -> str:
     """Returns a command for a person: of a long script the first line, which says what it is."""
     first, newline, _ = command.partition("\n")
     return f"{first} …" if newline and len(command) > _SCRIPT_CHARS else command
@@ -97,7 +97,7 @@ def started(spec: InstanceSpec) -> str:
     """Returns what was started, for a sentence; of a site nothing of our own configuration."""
     if static.is_site(spec.plan.start):
         return "the server of the site's files"
-    return f"`{shown(spec.plan.start)}`" if spec.plan.start else "what the image starts"
+    return f"`{abbreviated(spec.plan.start)}`" if spec.plan.start else "what the image starts"
 
 
 def with_code(code: int | None) -> str:

@@ -18,7 +18,7 @@ _FORMAT = 1  # a change makes all that is kept unused
 
 
 def may_be_kept(spec: BuildSpec) -> bool:
-    """Returns whether a build's install can be told from others by what it reads."""
+    """Returns whether a build's install can be distinguished from others by what it reads."""
     plan = spec.plan
     return bool(spec.owner) and plan.install is not None and bool(plan.install_inputs)
 

@@ -37,7 +37,7 @@ class ClusterOptions:
     build: Limits  # of one build
     apps_per_wallet: int  # that run at the same time
     config: str  # a kubeconfig; "": as a pod of the cluster
-    prefix: str  # of the names of wallets' namespaces; it tells one set of gateways from another
+    prefix: str  # of the names of wallets' namespaces; each set of gateways has another
     registry: str  # where images are put
     registry_credentials: str  # a config.json, by which the gateway puts them there
     pull_credentials: str  # a config.json, by which nodes fetch them

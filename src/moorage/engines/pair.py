@@ -1,7 +1,7 @@
 """Two engines at once: the gateway's own, and the one that its projects are leaving.
 
 Whatever concerns a deployment goes to the engine that has it, which each engine knows from its own
-files. So a gateway that stops, or crashes, between two projects goes on from where it was.
+files. So a gateway that stops, or crashes, between two projects continues from where it was.
 """
 
 import asyncio

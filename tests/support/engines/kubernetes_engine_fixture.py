@@ -137,7 +137,7 @@ def make_engine(
     keeps: Keeps | None = always,
     patience: Patience = Patience(schedule_seconds=2, pull_seconds=2, make_seconds=1),  # noqa: B008
     builder: CopyingBuilder | None = None,
-    tend_seconds: float = 60.0,
+    upkeep_seconds: float = 60.0,
     **configuration: Any,
 ) -> KubernetesEngine:
     """An engine that is not opened yet, with a prefix of its own unless options are given."""
@@ -150,7 +150,7 @@ def make_engine(
         keeps=keeps,
         make_builder=lambda _: nullcontext(builder or copying_builder(cluster)),
         patience=patience,
-        tend_seconds=tend_seconds,
+        upkeep_seconds=upkeep_seconds,
     )
 
 

@@ -146,7 +146,7 @@ async def test_build_or_replaced_version_that_was_ended_leaves_the_project_alone
 async def test_owner_is_told_of_a_volume_that_was_mended(
     yard: Yard, project: Project, serving: Deployment, space: Space
 ) -> None:
-    await space.handle(Incident(serving.id, IncidentKind.VOLUME_MENDED))
+    await space.handle(Incident(serving.id, IncidentKind.VOLUME_REPAIRED))
     assert await told(yard) == [("volume.mended", None)]
 
 

@@ -87,7 +87,7 @@ class Space:
                 record_ended_for_space()
                 await self._capacity.measure()  # from now on no new app is admitted
                 await self._hold(incident.deployment_id)
-            case IncidentKind.VOLUME_MENDED:
+            case IncidentKind.VOLUME_REPAIRED:
                 await self._tell_mended(incident.deployment_id)
             case IncidentKind.VOLUME_LOST:
                 await self._lose_volume(incident.deployment_id)

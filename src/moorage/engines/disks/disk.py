@@ -48,8 +48,8 @@ def written_since(app: Path, home: Path, at_ns: int) -> WrittenFiles:
     """
     count = _Count(at_ns)
     inside, outside = list[str](), list[str]()
-    count.look_into(str(app), None, shown="/app", into=inside)
-    count.look_into(str(home), None, shown="/home/app", into=outside)
+    count.count_in(str(app), None, within="/app", into=inside)
+    count.count_in(str(home), None, within="/home/app", into=outside)
     return WrittenFiles(
         files=count.files,
         size_bytes=count.size_bytes,
@@ -77,7 +77,7 @@ def read_written(app: Path, target: Path, *, since_ns: int, max_bytes: int) -> T
 
 
 class _Count:
-    """What was found so far, and how much may still be looked at."""
+    """What was found so far, and how much may still be counted."""
 
     def __init__(self, at_ns: int) -> None:
         self.files, self.size_bytes, self.complete = 0, 0, True
@@ -85,8 +85,8 @@ class _Count:
         self._entries_left = _MAX_ENTRIES
         self._deadline = time.thread_time() + _MAX_SECONDS
 
-    def look_into(
-        self, path: str, below: int | None, *, shown: str, into: list[str], depth: int = 0
+    def count_in(
+        self, path: str, below: int | None, *, within: str, into: list[str], depth: int = 0
     ) -> None:
         """Counts the files of a directory and of those in it; names the first of them."""
         try:
@@ -98,24 +98,30 @@ class _Count:
                 for entry in entries:
                     if self._is_over():
                         return
-                    self._look_at(entry, directory, shown=shown, into=into, depth=depth)
+                    self._count(entry, directory, within=within, into=into, depth=depth)
         except OSError:  # the disk is being unmounted
             self.complete = False
         finally:
             os.close(directory)
 
-    def _look_at(
-        self, entry: os.DirEntry[str], directory: int, *, shown: str, into: list[str], depth: int
+    def _count(
+        self,
+        entry: os.DirEntry[str],
+        directory: int,
+        *,
+        within: str,
+        into: list[str],
+        depth: int,
     ) -> None:
-        inside = f"{shown}/{entry.name}"
+        inside = f"{within}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            hidden_at_home = entry.name.startswith(".") and shown.startswith("/home")
+            hidden_at_home = entry.name.startswith(".") and within.startswith("/home")
             if hidden_at_home or entry.name in _OF_TOOLS:
                 return
             if depth == _MAX_DEPTH:
                 self.complete = False
                 return
-            self.look_into(entry.name, directory, shown=inside, into=into, depth=depth + 1)
+            self.count_in(entry.name, directory, within=inside, into=into, depth=depth + 1)
         elif entry.is_file(follow_symlinks=False) and self._add(entry) and len(into) < _MAX_NAMED:
             into.append(_readable(inside))
 
@@ -471,7 +477,7 @@ def _state(image: Path) -> int:
 
 
 _LOOKS_A_ROUND = 30
-"""Each so many looks all disks are measured: of an app that ran between two looks, too."""
+"""Each so many measurements all disks are measured, also of apps that ran between two of them."""
 
 
 class Growths:

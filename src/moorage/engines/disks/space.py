@@ -32,7 +32,7 @@ FASTEST_BYTES_PER_SECOND = 4096 * MIB
 
 WINDOW_SECONDS = 10.0
 REACTION_SECONDS = 0.25
-"""How long a writer goes on at its speed, from the last check until it has been killed."""
+"""How long a writer continues at its speed, from the last check until it has been killed."""
 
 _MAX_PAUSE_SECONDS = 1.0
 _QUIET_PAUSE_SECONDS = 0.05  # the minimum while nothing grows
@@ -91,14 +91,14 @@ def pause_seconds(spare_bytes: int, *, quiet: bool, looking_seconds: float) -> f
 
 @dataclass(kw_only=True)
 class Space:
-    """Watches one gateway's disks. Calls `tell` with the id of each deployment it has killed."""
+    """Watches one gateway's disks. Calls `on_killed` with the id of each killed deployment."""
 
     cgroups: Cgroups
     deployments: Path
     mount_points: Path
     reserve_bytes: int
     clock: Clock
-    tell: Callable[[str], None]
+    on_killed: Callable[[str], None]
     held: frozenset[str] = frozenset()
     """Deployments that were killed and must not be started until their disks fit."""
 
@@ -119,7 +119,7 @@ class Space:
             self._thread.join()
         self._thread = None
 
-    def look(self) -> float:
+    def check(self) -> float:
         """Checks once, and kills writers if needed; returns the seconds until the next check."""
         begun = self.clock.monotonic_seconds()
         free = free_bytes(self.deployments)
@@ -146,13 +146,13 @@ class Space:
         pause = 0.0
         while not self._over.wait(pause):
             try:
-                pause = self.look()
+                pause = self.check()
             except Exception:  # one error must not end the watch
-                logger.exception("a look at the disk failed")
+                logger.exception("the disk could not be checked")
                 pause = _MIN_PAUSE_SECONDS
 
     def _end(self, chosen: Sequence[Writer], left: int) -> None:
-        """Kills writers by SIGKILL, as with SIGTERM they would go on writing for a while."""
+        """Kills writers by SIGKILL, as with SIGTERM they would write on for a while."""
         self.held |= {writer.deployment_id for writer in chosen}
         for writer in chosen:
             self.cgroups.kill_soon(writer.group)
@@ -163,7 +163,7 @@ class Space:
                 writer.growth_bytes // MIB,
                 left // MIB,
             )
-            self.tell(writer.deployment_id)
+            self.on_killed(writer.deployment_id)
 
     def _fits(self, deployment_id: str, spare: int) -> bool:
         """Returns whether a disk can grow to its full size within `spare` bytes."""

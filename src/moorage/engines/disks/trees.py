@@ -59,7 +59,7 @@ class _Copy:
 def copy_files(source: Path, target: Path, *, without: Collection[str], max_bytes: int) -> None:
     """Copies files below `source` into the new directory `target`, without directories so named.
 
-    No upload holds a link or a device, so a build has made them: they are left out, but for further
+    No upload holds a link or a device, so a build has made them: they are left out, except further
     names of files. Raises DeployFailed for more than `max_bytes` outside of holes, or directories
     that are nested too deeply; OSError.
     """
@@ -224,19 +224,19 @@ def _opened(path: Path | str, below: int | None = None) -> Iterator[int]:
 def _copy_into(source: Path, target: int, uid: int, above: str) -> None:
     with os.scandir(source) as entries:
         for entry in entries:
-            shown = f"{above}{entry.name}"
+            path = f"{above}{entry.name}"
             if not entry.is_dir(follow_symlinks=False):
-                _copy_file(Path(entry.path), target, uid, shown)
+                _copy_file(Path(entry.path), target, uid, path)
                 continue
             with suppress(FileExistsError):
                 os.mkdir(entry.name, 0o755, dir_fd=target)
                 os.chown(entry.name, uid, uid, dir_fd=target, follow_symlinks=False)
             with _opened(entry.name, target) as directory:
-                _copy_into(Path(entry.path), directory, uid, f"{shown}/")
+                _copy_into(Path(entry.path), directory, uid, f"{path}/")
 
 
-def _copy_file(source: Path, target: int, uid: int, shown: str) -> None:
-    reading = _open_file(source, shown)
+def _copy_file(source: Path, target: int, uid: int, path: str) -> None:
+    reading = _open_file(source, path)
     try:
         mode = 0o755 if os.fstat(reading).st_mode & 0o100 else 0o644
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -251,17 +251,17 @@ def _copy_file(source: Path, target: int, uid: int, shown: str) -> None:
         os.close(reading)
 
 
-def _open_file(path: Path, shown: str) -> int:
+def _open_file(path: Path, name: str) -> int:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise NotAFile(shown) from error
+            raise NotAFile(name) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise NotAFile(shown)
+        raise NotAFile(name)
     return descriptor
 
 

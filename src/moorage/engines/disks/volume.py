@@ -81,7 +81,7 @@ class Volume:
             mounts.mount_mapped(self.disk.mount_point / _DATA, view, uid)
             return view
 
-    def mend(self) -> bool:
+    def repair(self) -> bool:
         """Repairs errors that the kernel found, unless an app uses it; returns whether it did.
 
         Raises OSError if they can't be repaired.

@@ -37,7 +37,7 @@ from moorage.errors import IsolationMissing
 from moorage.records.deployment import LogKind
 from moorage.threads import in_thread, to_its_end
 
-_TEND_EVERY_SECONDS = 5.0
+_MAINTAIN_SECONDS = 5.0
 
 
 class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
@@ -82,7 +82,7 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
         await self._images.collect(built)
         for directory in host.directories():
             self._follow(directory, directory.record)
-        self._keep(repeat(partial(keep_firewall, host), every_seconds=_TEND_EVERY_SECONDS))
+        self._keep(repeat(partial(keep_firewall, host), every_seconds=_MAINTAIN_SECONDS))
         version = host.cgroups.hierarchy.version
         docker = host.daemon.info.get("ServerVersion", "")
         return f"docker: Docker {docker}, containers, seccomp, nftables, cgroup v{version}"
@@ -130,7 +130,7 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
     async def export_files(
         self, deployment_id: str, target: Path, *, without: Collection[str] = ()
     ) -> None:
-        """As `Engine.export_files`: what is in the image's `/app`, where the files were laid."""
+        """As `Engine.export_files`: what is in the image's `/app`, where the files were copied."""
         async with self._alone(deployment_id) as directory:
             require_built(directory, "move")
             await self._images.export_files(deployment_id, target, without=without)

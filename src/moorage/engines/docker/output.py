@@ -1,8 +1,8 @@
 """Follows what an app's container writes, into the app's log.
 
-Docker keeps the output in a file of limited size, also while no gateway runs: the next one goes on
-behind the last line that it has put into the log, whose time is in a file. A crash of the gateway
-may double the lines of a moment.
+Docker keeps the output in a file of limited size, also while no gateway runs: the next one
+continues behind the last line that it has put into the log, whose time is in a file. A crash of the
+gateway may double the lines of a moment.
 """
 
 import asyncio
@@ -92,8 +92,8 @@ class Follower:
             line = text if text.endswith(b"\n") else text + b"\n"
             self._append(self._intakes[number].take(line, self._clock.monotonic_seconds()))
         with contextlib.suppress(OSError):  # the deployment is gone, or the disk is full
-            said = f"{self._container_id} {self._last_ns}"
-            replace_file(self._position, said.encode())
+            position = f"{self._container_id} {self._last_ns}"
+            replace_file(self._position, position.encode())
 
     def _flush(self) -> None:
         for intake in self._intakes.values():
@@ -127,12 +127,12 @@ def _read(position: Path, container_id: str) -> int:
 
 
 class Followers:
-    """Follows every running container of a gateway, and tells of their ends."""
+    """Follows every running container of a gateway, and reports their ends."""
 
-    def __init__(self, daemon: Daemon, clock: Clock, tell: Callable[[str], None]) -> None:
+    def __init__(self, daemon: Daemon, clock: Clock, on_end: Callable[[str], None]) -> None:
         self._daemon = daemon
         self._clock = clock
-        self._tell = tell  # is called with the deployment's id when its app has ended
+        self._on_end = on_end  # is called with the deployment's id when its app has ended
         self._outputs: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Task[None]] = {}
 
@@ -166,7 +166,7 @@ class Followers:
 
     async def _wait(self, deployment_id: str, process: ProcessRecord) -> None:
         await wait_until_ended(process)
-        self._tell(deployment_id)
+        self._on_end(deployment_id)
 
     def _cancel(self, deployment_id: str) -> list[asyncio.Task[None]]:
         both = (self._outputs.pop(deployment_id, None), self._ends.pop(deployment_id, None))

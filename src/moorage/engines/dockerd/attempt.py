@@ -58,8 +58,8 @@ class Progress:
         if not step:
             return []
         if text == "CACHED":
-            told = self.shown(step)
-            return [] if told is None or step.startswith("FROM ") else ["(unchanged: kept)"]
+            line_of_step = self.shown(step)
+            return [] if line_of_step is None or step.startswith("FROM ") else ["(unchanged: kept)"]
         output = _OUTPUT.match(text)
         return [output[1].rstrip("\r").rpartition("\r")[2]] if output else []
 
@@ -67,8 +67,8 @@ class Progress:
         match = _STEP.match(text)
         self.has_begun = self.has_begun or (number != "0" and text != _NOT_REACHED)
         self._steps[number] = step = match[1] if match else ""
-        told = self.shown(step) if step else None
-        return [] if told is None else [told]
+        line = self.shown(step) if step else None
+        return [] if line is None else [line]
 
     def _failed(self, step: str, why: str) -> None:
         code = _FAILED.search(why)
@@ -80,7 +80,7 @@ Log = Callable[[Sequence[str]], Awaitable[None]]
 """Writes lines into the log of a build."""
 
 _TAIL_CHARS = 8192
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 _KILLED = 137  # 128 + SIGKILL
 _KILLED_WORD = "Killed"  # as shells say
 _NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
@@ -115,7 +115,7 @@ class Attempt:
                 _ended_when_full(process, has_room) as was_full,
             ):
                 async for lines in buildx.printed(process):
-                    await self._told([told for line in lines for told in self.progress.read(line)])
+                    await self._log([text for line in lines for text in self.progress.read(line)])
                 code = await process.wait()
         except TimeoutError:
             raise self.failure(
@@ -147,7 +147,7 @@ class Attempt:
         known = None if is_own(self.spec) else commands.get(step_named(step))
         return (known or step).replace("\n", " ")
 
-    async def _told(self, lines: Sequence[str]) -> None:
+    async def _log(self, lines: Sequence[str]) -> None:
         if lines:
             self.tail = (self.tail + "".join(f"{line}\n" for line in lines))[-_TAIL_CHARS:]
             await self.log(lines)
@@ -179,24 +179,24 @@ class Attempt:
 async def _ended_when_full(
     process: asyncio.subprocess.Process, has_room: Callable[[], bool]
 ) -> AsyncIterator[asyncio.Event]:
-    """Ends the builder when there is no more room on the disk; the event says that it was so."""
+    """Ends the builder when there is no more room on the disk; the event is set then."""
     was_full = asyncio.Event()
 
-    async def look() -> None:
+    async def watch() -> None:
         while await in_thread(has_room):  # noqa: ASYNC110 (a disk has no event)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
         was_full.set()
         while True:  # one that comes while the builder starts is lost
             process.terminate()
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
 
-    looking = asyncio.create_task(look())
+    watching = asyncio.create_task(watch())
     try:
         yield was_full
     finally:
-        looking.cancel()
+        watching.cancel()
         with contextlib.suppress(asyncio.CancelledError, ProcessLookupError):
-            await looking
+            await watching
 
 
 def is_own(spec: BuildSpec) -> bool:

@@ -21,7 +21,7 @@ import msgspec
 from moorage.engines.dockerd import buildx
 from moorage.engines.dockerd.attempt import Attempt, Log, is_own
 from moorage.engines.dockerd.buildx import Build, Output
-from moorage.engines.dockerd.dockerfile import ANY, Laid, lay, require_files
+from moorage.engines.dockerd.dockerfile import ANY, BuildFiles, require_files, write_build_files
 from moorage.engines.dockerd.firewall import BuildGroup, ElsewhereGroup
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.cgroup import Cgroups
@@ -206,7 +206,7 @@ class Builder:
     ) -> Attempt:
         await in_thread(require_files, spec.source)
         await log(spec.plan.because)
-        async with self._laid(spec) as laid, self._group(spec) as group:
+        async with self._files(spec) as files, self._group(spec) as group:
             attempt = Attempt(spec, log, group)
 
             def has_room() -> bool:
@@ -214,16 +214,16 @@ class Builder:
                 return self._has_room() or not self._writing.is_most(spec.deployment_id)
 
             pulls = is_own(spec) or pushes is not None
-            build = self._build(spec, laid, group, image, labels, pulls=pulls)
+            build = self._build(spec, files, group, image, labels, pulls=pulls)
             if pushes is None:
-                await attempt.run(build, self._environment(spec, laid), has_room)
+                await attempt.run(build, self._environment(spec, files), has_room)
                 return attempt
             only_built = replace(build, output=Output.NONE)
-            await attempt.run(only_built, self._environment(spec, laid), has_room)
-            directory = laid.file.parent / "push"
+            await attempt.run(only_built, self._environment(spec, files), has_room)
+            directory = files.file.parent / "push"
             await in_thread(_write_config, directory, pushes, image)
             pushing = replace(build, output=Output.REGISTRY)
-            environment = {**self._environment(spec, laid), "DOCKER_CONFIG": str(directory)}
+            environment = {**self._environment(spec, files), "DOCKER_CONFIG": str(directory)}
             await buildx.run(pushing.argv, environment)
             return attempt
 
@@ -237,7 +237,7 @@ class Builder:
             await in_thread(shutil.rmtree, directory, ignore_errors=True)
 
     @asynccontextmanager
-    async def _laid(self, spec: BuildSpec) -> AsyncIterator[Laid]:
+    async def _files(self, spec: BuildSpec) -> AsyncIterator[BuildFiles]:
         """Writes the build's files, and removes them at the end."""
         configuration, plan = self._configuration, spec.plan
         main = main_program(plan)
@@ -251,7 +251,7 @@ class Builder:
         place = configuration.run_dir / f"{spec.deployment_id}{BUILD_SUFFIX}"
         async with self._directory(place) as directory:
             yield await in_thread(
-                lay,
+                write_build_files,
                 spec,
                 materials,
                 configuration.build_env,
@@ -284,7 +284,7 @@ class Builder:
     def _build(
         self,
         spec: BuildSpec,
-        laid: Laid,
+        files: BuildFiles,
         group: BuildGroup | ElsewhereGroup,
         image: str,
         labels: Mapping[str, str],
@@ -297,30 +297,30 @@ class Builder:
         )
         return Build(
             builder=self._buildkit.name,
-            dockerfile=laid.file,
-            context=laid.context,
+            dockerfile=files.file,
+            context=files.context,
             image=image,
             labels=labels,
             cgroup_parent=group.parent,
             cache_scope=self.digest(variables.decode()),
-            contexts={name: str(path) for name, path in laid.written.contexts.items()},
-            arguments=laid.arguments,
-            secrets=laid.secrets,
+            contexts={name: str(path) for name, path in files.written.contexts.items()},
+            arguments=files.arguments,
+            secrets=files.secrets,
             pulls=pulls and not self._options.reads_local,
         )
 
-    def _environment(self, spec: BuildSpec, laid: Laid) -> dict[str, str]:
+    def _environment(self, spec: BuildSpec, files: BuildFiles) -> dict[str, str]:
         """Returns the builder's environment: for a stranger's Dockerfile without credentials."""
         found = {
             **self._buildkit.environment,
-            "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY": str(laid.policy),
+            "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY": str(files.policy),
         }
         if is_own(spec):
-            return {**found, "DOCKER_CONFIG": str(laid.file.parent)}
+            return {**found, "DOCKER_CONFIG": str(files.file.parent)}
         given = self._options.docker_config
         if given is None:
             return found
-        directory = laid.file.parent / "pull"
+        directory = files.file.parent / "pull"
         directory.mkdir(mode=0o700, exist_ok=True)
         (directory / _CONFIG).write_bytes(given.read_bytes())
         return {**found, "DOCKER_CONFIG": str(directory)}

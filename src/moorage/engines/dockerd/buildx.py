@@ -18,14 +18,14 @@ from moorage.threads import in_thread, to_its_end
 CORE_BYTES = 1  # not 0: so the kernel starts no core_pattern program, as root, either (core(5))
 _CHUNK_BYTES = 65_536
 _LINE_BYTES = 16_384
-_SAID_CHARS = 2000
+_MESSAGE_CHARS = 2000
 _END_SECONDS = 10.0
 _OWN_SECONDS = 900.0  # for what runs no command of a stranger's, such as a push
 _ERROR = "ERROR: "
 
 
 class BuilderFailed(OSError):
-    """The builder does not answer, or failed with what no stranger asked for; says what it said."""
+    """The builder does not answer, or failed with what no stranger asked for; with its words."""
 
 
 class Output(StrEnum):
@@ -108,17 +108,17 @@ def _options(option: str, values: Iterable[str]) -> list[str]:
 
 async def run(argv: Sequence[str], environment: Mapping[str, str]) -> str:
     """Runs it to its end; returns what it printed. Raises BuilderFailed."""
-    said = ""
+    messages = ""
     try:
         async with asyncio.timeout(_OWN_SECONDS), running(argv, environment) as process:
             async for lines in printed(process):
-                said = (said + "".join(f"{line}\n" for line in lines))[-_SAID_CHARS:]
+                messages = (messages + "".join(f"{line}\n" for line in lines))[-_MESSAGE_CHARS:]
             code = await process.wait()
     except TimeoutError:
         raise BuilderFailed(f"the builder did not end within {_OWN_SECONDS:g} s") from None
     if code != 0:
-        raise BuilderFailed(f"the builder failed: {_why(said)}")
-    return said
+        raise BuilderFailed(f"the builder failed: {_why(messages)}")
+    return messages
 
 
 async def write_output(
@@ -127,12 +127,12 @@ async def write_output(
     """Writes what it gives at its output to a file. Raises BuilderFailed, OSError."""
     with (
         target.open("wb") as file,
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as messages,
     ):
         try:
             async with (
                 asyncio.timeout(_OWN_SECONDS),
-                running(argv, environment, said=said.fileno()) as process,
+                running(argv, environment, messages=messages.fileno()) as process,
             ):
                 output = cast("asyncio.StreamReader", process.stdout)
                 while piece := await output.read(_CHUNK_BYTES):
@@ -140,30 +140,30 @@ async def write_output(
                     if file.tell() > max_bytes:
                         raise BuilderFailed(f"the builder gives more than {max_bytes} bytes")
                 code = await process.wait()
-            said.seek(0)
+            messages.seek(0)
             if code != 0:
-                raise BuilderFailed(_why(said.read(_SAID_CHARS).decode(errors="replace")))
+                raise BuilderFailed(_why(messages.read(_MESSAGE_CHARS).decode(errors="replace")))
         except TimeoutError:
             raise BuilderFailed(f"the builder did not end within {_OWN_SECONDS:g} s") from None
 
 
-def _why(said: str) -> str:
+def _why(messages: str) -> str:
     """Returns the builder's own words for why it failed."""
-    lines = said.strip().splitlines()
+    lines = messages.strip().splitlines()
     errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
     return errors[-1] if errors else "\n".join(lines[-1:])
 
 
 @asynccontextmanager
 async def running(
-    argv: Sequence[str], environment: Mapping[str, str], *, said: int = STDOUT
+    argv: Sequence[str], environment: Mapping[str, str], *, messages: int = STDOUT
 ) -> AsyncIterator[Process]:
     """Runs the builder, and ends it if it is left before its end: BuildKit then ends the build.
 
-    What it says of itself goes to the file `said`.
+    What it prints of itself goes to the file `messages`.
     """
     process = await asyncio.create_subprocess_exec(
-        *argv, stdin=DEVNULL, stdout=PIPE, stderr=said, env=dict(environment), cwd="/",
+        *argv, stdin=DEVNULL, stdout=PIPE, stderr=messages, env=dict(environment), cwd="/",
         start_new_session=True,
     )  # fmt: skip
     try:

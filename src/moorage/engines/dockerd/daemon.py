@@ -28,7 +28,7 @@ _NEEDED = {
     "MemoryLimit": "memory", "SwapLimit": "swap", "PidsLimit": "processes",
     "CpuCfsQuota": "processor time",
 }  # fmt: skip
-_PODMANS = "BuildahVersion"  # told by Podman alone
+_PODMANS = "BuildahVersion"  # Podman alone has it
 _UCRED = struct.Struct("=iII")  # struct ucred: process, user, group
 _NOT_FOUND, _REFUSED = 404, 400
 _NO_USER = "unable to find "  # a user or group that the image lacks: Docker answers 500
@@ -38,7 +38,7 @@ _ENDLESS = aiohttp.ClientTimeout(total=None)
 
 
 class DaemonFailed(OSError):
-    """The Docker daemon does not answer, or failed; says what it said."""
+    """The Docker daemon does not answer, or failed; with its words."""
 
 
 class NotFound(DaemonFailed):
@@ -228,7 +228,7 @@ async def _connected(
 
 
 def _maker(path: Path) -> int:
-    """Returns the process that listens at a unix socket, as unix(7) tells. Raises DaemonFailed."""
+    """Returns the process that listens at a unix socket, see unix(7). Raises DaemonFailed."""
     try:
         with socket.socket(socket.AF_UNIX) as asking:
             asking.settimeout(_API_SECONDS)
@@ -241,7 +241,7 @@ def _maker(path: Path) -> int:
 
 
 def lacking(info: Mapping[str, Any], pid: int) -> list[str]:
-    """Returns a sentence, with what mends it, for each thing that the daemon can't do."""
+    """Returns a sentence, with what repairs it, for each thing that the daemon can't do."""
     if _PODMANS in info:
         return ["this is Podman, which has no BuildKit: name a Docker daemon in docker_host"]
     missing = [

@@ -49,7 +49,7 @@ class Written(NamedTuple):
 def generated(plan: Plan, materials: Materials, files: Collection[str]) -> Written:
     """Returns the Dockerfile of a plan; `files` are those of `install_inputs` that there are.
 
-    What the install makes is a layer of its own, made anew when one of these files changes.
+    What the install makes is a layer of its own, made again when one of these files changes.
     """
     parts = recipe(plan, materials)
     contexts = {f"tool-{name}": path.parent for name, path in parts.tools.items()}
@@ -167,7 +167,7 @@ _OWN = ("BUILDKIT_", "MOORAGE_")  # the names of arguments to the builder itself
 
 
 @dataclass(frozen=True, kw_only=True)
-class Laid:
+class BuildFiles:
     """What was written for a build."""
 
     file: Path
@@ -201,7 +201,7 @@ def source_policy(registries: Collection[str], hidden: Collection[str] = ()) -> 
     }
 
 
-def lay(
+def write_build_files(
     spec: BuildSpec,
     materials: Materials,
     build_env: Mapping[str, str],
@@ -209,7 +209,7 @@ def lay(
     *,
     registries: Collection[str],
     hidden: Collection[str] = (),
-) -> Laid:
+) -> BuildFiles:
     """Writes the files of a build into an empty directory; blocks.
 
     A deployer's Dockerfile may name images of `registries` only, and no `hidden` ones.
@@ -240,7 +240,7 @@ def lay(
     policy = into / "policy.json"
     rules = source_policy(registries, hidden) if is_own else source_policy((ANY,))
     policy.write_bytes(msgspec.json.encode(rules))
-    return Laid(
+    return BuildFiles(
         file=file,
         context=context,
         written=written,

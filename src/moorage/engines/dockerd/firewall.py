@@ -66,8 +66,8 @@ class BuildGroup:
         for pid in {pid for group in self._groups() for pid in _pids(group)}:
             with contextlib.suppress(OSError, ValueError):  # it has just ended
                 lines = Path(f"/proc/{pid}/io").read_text().splitlines()
-                said = dict(line.split(": ") for line in lines)
-                found[pid] = int(said["write_bytes"])
+                output = dict(line.split(": ") for line in lines)
+                found[pid] = int(output["write_bytes"])
         return found
 
     def remove(self) -> None:
@@ -177,10 +177,10 @@ def load(policy: Policy, daemon: Daemon) -> None:
 
 
 def _networks_of_builds(daemon: Daemon) -> tuple[str, ...]:
-    said = processes.run(
+    output = processes.run(
         [*enter(daemon), "ip", "-json", "-4", "address", "show", "dev", DOCKER_BRIDGE]
     )
-    return firewall.connected_networks(said)
+    return firewall.connected_networks(output)
 
 
 def is_loaded(instance_id: str, daemon: Daemon) -> bool:
@@ -200,8 +200,8 @@ def unload(policy: Policy, daemon: Daemon) -> None:
 
 def connected(daemon: Daemon) -> tuple[str, ...]:
     """Returns the networks of the machine that Docker runs on; blocks."""
-    said = processes.run([*enter(daemon), "ip", "-json", "-4", "address"])
-    return firewall.connected_networks(said)
+    output = processes.run([*enter(daemon), "ip", "-json", "-4", "address"])
+    return firewall.connected_networks(output)
 
 
 def keep(instance_id: str, daemon: Daemon, policy: Callable[[], Policy]) -> None:

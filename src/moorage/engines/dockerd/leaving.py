@@ -48,7 +48,7 @@ async def export_app(
 def unpack_files(archive: Path, target: Path, *, without: Collection[str], max_bytes: int) -> None:
     """Writes the files below the archive's one directory into the new directory `target`.
 
-    Links are left out, but for second names of files, and directories with a name in `without`.
+    Links are left out, except second names of files, and directories with a name in `without`.
     Raises DeployFailed for more than `max_bytes`, or directories that are nested too deeply;
     OSError.
     """

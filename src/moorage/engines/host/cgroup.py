@@ -493,6 +493,6 @@ def smaller_limit(meminfo: str, limit: str) -> int:
     """
     total = re.search(r"^MemTotal:\s+(\d+) kB$", meminfo, re.MULTILINE)
     if total is None:
-        raise ValueError("/proc/meminfo does not tell the machine's memory")
+        raise ValueError("/proc/meminfo does not have the machine's memory")
     machine = int(total[1]) * _KIB
     return min(machine, int(limit)) if limit.strip().isdigit() else machine

@@ -33,7 +33,7 @@ from moorage.records.deployment import LogKind
 from moorage.whole_file import overwrite_file, read_file, replace_file
 
 _FILE = "record.json"
-_VOLUME_MENDED = (
+_VOLUME_REPAIRED = (
     "The file system of /data had errors and was repaired: what was being written may be missing."
 )
 
@@ -229,9 +229,9 @@ class DeploymentDirectory(ABC):
         if not (spec.makes_volume or volume.is_made):
             self.host.incidents.add(Incident(self.deployment_id, IncidentKind.VOLUME_LOST))
             raise volume_lost()
-        if volume.mend():
-            self.logs.note(LogKind.RUNTIME, _VOLUME_MENDED)
-            self.host.incidents.add(Incident(self.deployment_id, IncidentKind.VOLUME_MENDED))
+        if volume.repair():
+            self.logs.note(LogKind.RUNTIME, _VOLUME_REPAIRED)
+            self.host.incidents.add(Incident(self.deployment_id, IncidentKind.VOLUME_REPAIRED))
         return volume.show(self.deployment_id, uid, size_bytes=spec.limits.volume_bytes)
 
     def write(self, record: Record) -> None:

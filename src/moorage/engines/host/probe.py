@@ -104,10 +104,10 @@ def held_oom_score() -> int | None:
     get 0. If the gateway's own score is below 0, they could lower even that.
     """
     for score in (_EXPENDABLE_SCORE, 0):
-        said = processes.run(
+        output = processes.run(
             ["/bin/sh", "-c", _LOWER_OOM_SCORE, "sh", str(score), _NOBODY], accept=(0, 1, 2, 127)
         )
-        if said.strip() == str(score):
+        if output.strip() == str(score):
             return score
     return None
 
@@ -205,8 +205,8 @@ async def trial(
     except OSError as error:
         raise IsolationMissing((f"a trial run failed: {error}",)) from error
     except DeployFailed as failed:
-        said = failed.log_tail.strip() or failed.reason
-        problem = f"a trial run failed: {said}"
+        output = failed.log_tail.strip() or failed.reason
+        problem = f"a trial run failed: {output}"
         raise IsolationMissing((problem, *likely_causes())) from failed
     finally:
         await in_thread(directory.remove)

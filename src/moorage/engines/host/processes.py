@@ -84,7 +84,7 @@ class ExitWatcher:
             path = os.fsencode(status_file)
             watch = _checked(_libc.inotify_add_watch(self._descriptor, path, mask))
         except OSError as error:
-            logger.warning("the end of %s won't be told: %s", deployment_id, error)
+            logger.warning("the end of %s won't be reported: %s", deployment_id, error)
         else:
             self._watched[watch] = deployment_id
             self._awaited.add(deployment_id)
@@ -92,7 +92,7 @@ class ExitWatcher:
     def awaits(self, deployment_id: str) -> bool:
         """Returns whether the kernel has yet to report the end of an app's command.
 
-        From then on, or where it is not watched, others must look whether the app still runs.
+        From then on, or where it is not watched, others must check whether the app still runs.
         """
         return deployment_id in self._awaited
 

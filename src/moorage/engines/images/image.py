@@ -245,7 +245,7 @@ def parse_repository(text: str, *, of_image: bool = False) -> Repository:
 
 
 def root_url(registry: str) -> str:
-    """Returns where a registry answers: over HTTPS, but for one on this machine's loopback."""
+    """Returns where a registry answers: over HTTPS, except one on this machine's loopback."""
     host = _HUB_HOST if registry == HUB else registry
     return f"{'http' if _is_loopback(host) else 'https'}://{host}/"
 

@@ -1,6 +1,6 @@
 """A client of registries (OCI distribution spec 1.1): manifests, configurations and tags.
 
-Over HTTPS, but for a registry on this machine's loopback. What a digest names is compared with it.
+Over HTTPS, except a registry on this machine's loopback. What a digest names is compared with it.
 """
 
 import asyncio
@@ -184,7 +184,7 @@ def read_challenge(values: Iterable[str]) -> Challenge | None:
 _ACCEPTED = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 _BINARY = "application/octet-stream"
 _MAX_DOCUMENT_BYTES = 4 * 1024 * 1024  # of a manifest or configuration, as registries have it
-_MAX_SAID_CHARS = 300
+_MAX_ANSWER_CHARS = 300
 _PIECE_BYTES = 1 << 20
 _TAGS_A_PAGE = 1000
 _PAUSES_SECONDS = (0.2, 1.0, 5.0)
@@ -195,7 +195,7 @@ T = TypeVar("T")
 
 
 class RegistryFailed(OSError):
-    """A registry does not answer, or refuses; says what it said."""
+    """A registry does not answer, or refuses; with its answer."""
 
 
 class NotInRegistry(RegistryFailed):
@@ -388,13 +388,13 @@ async def _check(answer: aiohttp.ClientResponse, repository: Repository) -> None
         return
     if answer.status == 404:
         raise NotInRegistry(f"{repository}: the registry has no such image")
-    said = (await answer.content.read(_PIECE_BYTES)).decode(errors="replace")[:_MAX_SAID_CHARS]
+    output = (await answer.content.read(_PIECE_BYTES)).decode(errors="replace")[:_MAX_ANSWER_CHARS]
     kind = RegistryFailed
     if answer.status in _BUSY:
         kind = _Interrupted
     elif answer.status == 405:
         kind = _Unsupported
-    raise kind(f"{repository}: the registry answers {answer.status}: {said.strip()}")
+    raise kind(f"{repository}: the registry answers {answer.status}: {output.strip()}")
 
 
 def _decoded(body: bytes, kind: type[_Tags]) -> _Tags:

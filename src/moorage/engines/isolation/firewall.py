@@ -33,17 +33,17 @@ class FilterWatch:
     def __init__(self) -> None:
         self._in_order: int | None = None
 
-    def look(self, mend: Callable[[], None]) -> None:
-        """Calls `mend`, which checks the filter, unless nothing changed since its last call."""
+    def check(self, repair: Callable[[], None]) -> None:
+        """Calls `repair`, which checks the filter, unless nothing changed since its last call."""
         current = generation()
         if current is not None and current == self._in_order:
             return
-        mend()
-        self._in_order = current  # if it mended something, the next look checks that
+        repair()
+        self._in_order = current  # if it repaired something, the next call checks that
 
 
 def generation() -> int | None:
-    """Returns the generation in this thread's network namespace; None if that may not tell all.
+    """Returns the generation in this thread's network namespace; None if that may not show all.
 
     It counts changes by nftables alone, so not those of an iptables of the older kind.
     """
@@ -278,7 +278,7 @@ def load(policy: Policy, *, enter: Sequence[str] = ()) -> None:
 def pass_docker(policy: Policy, *, enter: Sequence[str] = ()) -> bool:
     """Adds exceptions to Docker's filter where it lacks them; returns whether it did.
 
-    Docker may be started, or begin its filter anew, after the gateway. Raises OSError.
+    Docker may be started, or begin its filter again, after the gateway. Raises OSError.
     """
     existing = _dockers(enter)
     missing = [rule for rule in docker_rules(policy) if existing and _line(rule) not in existing]
@@ -294,7 +294,7 @@ def is_loaded(instance_id: str) -> bool:
 
 
 def forget_connections(instance_id: str, address: str) -> None:
-    """Lets an address begin anew: the kernel counts connections until long after their app's end.
+    """Forgets an address's connections, which the kernel counts until long after their app's end.
 
     Does nothing if none of them is counted, or the filter is not loaded.
     """
@@ -326,8 +326,8 @@ def _dockers(enter: Sequence[str]) -> list[str]:
     """Returns the lines of Docker's chain for other programs' rules; [] where there is none."""
     if not processes.found("iptables"):
         return []
-    said = processes.run([*enter, "iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
-    return said.splitlines()
+    output = processes.run([*enter, "iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
+    return output.splitlines()
 
 
 def _line(rule: Sequence[str]) -> str:

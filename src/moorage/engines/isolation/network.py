@@ -199,6 +199,6 @@ def remove_leftover(name: str) -> None:
     """Removes the namespace and the interface of that name. Raises OSError if one remains."""
     # The interface first: the kernel would remove it with its namespace, but some time later.
     batch = f"link delete {name}\nnetns delete {name}\n"
-    said = processes.run_leniently(["ip", "-force", "-batch", "-"], stdin=batch)
+    output = processes.run_leniently(["ip", "-force", "-batch", "-"], stdin=batch)
     if leftovers(name) & {name}:
-        raise OSError(f"network {name} can't be removed: {said.strip()}")
+        raise OSError(f"network {name} can't be removed: {output.strip()}")

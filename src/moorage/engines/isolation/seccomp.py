@@ -180,7 +180,7 @@ ARCHITECTURES = {
 
 
 def build_filter(machine: str) -> list[Instruction]:
-    """Returns the program for `machine`, as `platform.machine()` tells it; else KeyError."""
+    """Returns the program for `machine`, as `platform.machine()` has it; else KeyError."""
     architecture = ARCHITECTURES[machine]
     numbers = architecture.numbers
     program = [

@@ -54,7 +54,7 @@ from moorage.threads import in_thread, to_its_end
 
 
 class Leftovers:
-    """Those of all wallets, of which one is looked at in each turn."""
+    """Those of all wallets, of which one is checked at a time."""
 
     def __init__(self, shared: Shared, builder: ImageBuilder, locks: Locks) -> None:
         """`locks` are those of deployments."""
@@ -100,22 +100,22 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         keeps: Keeps | None,
         make_builder: MakeBuilder,
         patience: Patience = Patience(),  # noqa: B008 (frozen)
-        tend_seconds: float = 60.0,
+        upkeep_seconds: float = 60.0,
     ) -> None:
-        """`keeps` says whether this gateway still keeps the apps; without it, it only asks."""
+        """`keeps` says whether this gateway still runs the apps; without it, it only asks."""
         self._configuration = configuration
         self._options = options
         self._keeps = keeps
         self._make_builder = make_builder
         self._patience = patience
-        self._tend_seconds = tend_seconds
+        self._upkeep_seconds = upkeep_seconds
         self._opened: Shared | None = None
         self._stack = AsyncExitStack()  # of what is open beside
         self._built_by: ImageBuilder | None = None
         self._locks = Locks()
         self._meter = Meter()
         self._memory_bytes = 0  # of all nodes, for pods
-        self._tending: asyncio.Task[None] | None = None
+        self._maintaining: asyncio.Task[None] | None = None
 
     async def open(self) -> str:
         """As `Engine.open`: also proves by a pod that pods are isolated."""
@@ -141,11 +141,11 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         except BaseException:
             await self._close(shared)
             raise
-        self._tending = asyncio.create_task(self._tend(shared))
+        self._maintaining = asyncio.create_task(self._maintain(shared))
         return f"kubernetes: {version}, restricted pods, network policies"
 
     async def check(self) -> None:
-        """As `Engine.check`: the cluster answers, and tells what runs."""
+        """As `Engine.check`: the cluster answers, and says what runs."""
         if self._opened is None:
             raise IsolationMissing(("the engine is closed",))
         try:
@@ -156,11 +156,11 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
 
     async def close(self, *, stop_apps: bool) -> None:
         """As `Engine.close`."""
-        if self._tending is not None:
-            self._tending.cancel()
+        if self._maintaining is not None:
+            self._maintaining.cancel()
             with suppress(asyncio.CancelledError):
-                await self._tending
-            self._tending = None
+                await self._maintaining
+            self._maintaining = None
         shared = self._opened
         if shared is None:
             return
@@ -204,7 +204,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
             record = shared.observed.record(spec.deployment_id)
             if record is None or not record.is_built:
                 raise not_built("start")
-            await shared.observed.look(spec.deployment_id)
+            await shared.observed.refresh(spec.deployment_id)
             if (found := shared.observed.instance(spec.deployment_id)) is not None:
                 return found
             try:
@@ -255,7 +255,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
     async def inspect(self, deployment_id: str) -> AppState:
         """As `Engine.inspect`: asks the cluster. Raises ClusterUnavailable."""
         observed = self._shared.observed
-        await observed.look(checked(deployment_id))
+        await observed.refresh(checked(deployment_id))
         if (instance := observed.instance(deployment_id)) is not None:
             return AppState(instance=instance)
         return AppState(exit=await self._exit(deployment_id))
@@ -270,11 +270,11 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         return await self._shared.incidents.get()
 
     async def connections(self, deployment_id: str) -> int | None:
-        """As `Engine.connections`: a cluster does not tell who is connected to an app."""
+        """As `Engine.connections`: a cluster does not count who is connected to an app."""
         return None if self._shared.observed.instance(checked(deployment_id)) else 0
 
     async def usage(self) -> dict[str, Usage]:
-        """As `Engine.usage`: what the metrics API tells; nothing where there is none."""
+        """As `Engine.usage`: what the metrics API has; nothing where there is none."""
         used = await self._meter.read(self._shared.cluster, instance=self._shared.instance)
         running = self._shared.observed.instances()
         return {name: usage for name, usage in used.items() if name in running}
@@ -342,7 +342,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         """Begins a record, in stage BUILDING; gives what finishes it with the image's name.
 
         On errors the build has failed, and only its log is kept. One that is cancelled stays as it
-        is: another gateway may have begun it anew.
+        is: another gateway may have begun it again.
         """
         shared = self._shared
         async with self._locks.alone(checked(deployment_id)):
@@ -391,18 +391,18 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
             ended = Incident(before.deployment_id, IncidentKind.ENDED)
             self._shared.incidents.put_nowait(ended)
 
-    async def _tend(self, shared: Shared) -> None:
-        """Measures the cluster again each minute, and looks for what is left over."""
+    async def _maintain(self, shared: Shared) -> None:
+        """Measures the cluster again each minute, and removes what is left over."""
         tasks: list[Callable[[], Awaitable[None]]] = [partial(self._measure, shared.cluster)]
         if self._keeps:
             tasks.append(Leftovers(shared, self._builder, self._locks).remove_next)
         while True:
-            await asyncio.sleep(self._tend_seconds)
+            await asyncio.sleep(self._upkeep_seconds)
             for task in tasks:
                 try:
                     await task()
-                except Exception as error:  # noqa: BLE001 (the next turn tries again)
-                    logger.warning("the cluster is not tended: %r", error)
+                except Exception as error:  # noqa: BLE001 (the next minute tries again)
+                    logger.warning("the cluster is not maintained: %r", error)
 
     async def _measure(self, cluster: Cluster) -> None:
         self._memory_bytes = allocatable_bytes((await cluster.list(NODES)).items)

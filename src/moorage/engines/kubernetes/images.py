@@ -131,7 +131,7 @@ class RegistryImages:
         opened: Callable[[], Awaitable[Builder]],
         scratch: Path,
     ) -> None:
-        """`made_by` tells these images from those of others below the same name.
+        """`made_by` separates these images from those of others below the same name.
 
         `credentials` are those for the registry, `opened` reaches the builder, and `scratch` is a
         directory for small files.

@@ -152,7 +152,7 @@ async def require_isolation(cluster: Cluster, trial: Trial, clock: Clock) -> Non
 
 
 def lacking(found: Findings | None, *, is_virtual: bool) -> list[str]:
-    """Returns a sentence, with what mends it, for each way in which the pod is not isolated.
+    """Returns a sentence, with what repairs it, for each way in which the pod is not isolated.
 
     A pod on a kernel of its own (`is_virtual`) is judged by its user and its network alone.
     """

@@ -78,7 +78,7 @@ def write(connection: socket.socket, data: Path, *, max_bytes: int, digest: str)
 
 
 def _connected(token: str) -> socket.socket:
-    """Waits for who knows the token; whoever else connects is sent away."""
+    """Waits for who knows the token; others are sent away."""
     with socket.create_server(("", PORT)) as server:
         while True:
             connection, _ = server.accept()

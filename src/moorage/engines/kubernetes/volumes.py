@@ -63,7 +63,7 @@ class VolumePod:
     namespace: str
     image: str  # Moorage's own
     command: Sequence[str]
-    token: str  # whoever sends it gets the files, or gives them
+    token: str  # who sends it gets the files, or gives them
     user: int = USER  # whom it runs as
     reads: bool  # and writes nothing: an app may be using the volume
     limits: Limits

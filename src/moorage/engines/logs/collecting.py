@@ -132,8 +132,8 @@ class Collecting:
             if pid is not None:
                 return pid
             time.sleep(_POLL_SECONDS)
-        said = self._output.read_text(errors="replace").strip()[-500:]
-        raise CollectorFailed(f"the collector of the apps' output does not start: {said}")
+        output = self._output.read_text(errors="replace").strip()[-500:]
+        raise CollectorFailed(f"the collector of the apps' output does not start: {output}")
 
     def _end(self) -> None:
         """Ends the collector that holds the lock, if any."""

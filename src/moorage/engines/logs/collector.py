@@ -209,7 +209,7 @@ def _open(path: Path, stack: contextlib.ExitStack) -> int:
 
 
 _READ_BYTES = 64 * 1024
-_TURNS = 16  # how often the ready pipes are read before looking for other ones
+_TURNS = 16  # how often the ready pipes are read before other ones are sought
 _DRAIN_READS = 64
 _BREATH_SECONDS = 0.01  # a pause, to write the output of this time together
 _REST_SECONDS = 1.0  # after which a line without an end is written as it is

@@ -226,7 +226,7 @@ class Logs:
     directory: Path
     collecting: Collecting | None  # None where nothing is written into pipes
     clock: Clock
-    changed: Callable[[str, LogKind], None] | None = None  # told of lines, by the deployment's id
+    changed: Callable[[str, LogKind], None] | None = None  # called with the deployment's id
 
     def create(self) -> None:
         """Makes the logs, unless they exist; keeps lines of an earlier attempt."""

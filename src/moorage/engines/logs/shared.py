@@ -346,7 +346,7 @@ def _replace(log: Path, draft: Path) -> None:
 
 
 _COPIES_PAUSE_SECONDS = (
-    0.3  # between two looks at one log in the store, each of which may cost money
+    0.3  # between two checks of one log in the store, each of which may cost money
 )
 _TRIES = 3
 _MAX_BYTES = 256 * 1024 * 1024
@@ -382,14 +382,14 @@ class LogCopies:
         async with self._locks.alone(f"{deployment_id} {kind}"):
             copy = self._copies.pop(log, None) or _Copy()
             self._copies[log] = copy  # also if this fails: what is on the disk already counts
-            if copy.looked < asked:
+            if copy.checked_at < asked:
                 await asyncio.sleep(
-                    copy.looked + _COPIES_PAUSE_SECONDS - self._clock.monotonic_seconds()
+                    copy.checked_at + _COPIES_PAUSE_SECONDS - self._clock.monotonic_seconds()
                 )
-                looked = self._clock.monotonic_seconds()
+                checked_at = self._clock.monotonic_seconds()
                 async with self._places:
                     await self._update(logs.of(kind), log, copy.items)
-                copy.looked = looked
+                copy.checked_at = checked_at
         await self._remove_idle()
         return logs
 
@@ -434,20 +434,20 @@ class LogCopies:
         now = self._clock.monotonic_seconds()
         for log, copy in list(self._copies.items()):
             has_room = sum(it.size for it in self._copies.values()) <= self._max_bytes
-            is_in_use = now - copy.looked < _IN_USE_SECONDS
+            is_in_use = now - copy.checked_at < _IN_USE_SECONDS
             if (has_room and len(self._copies) <= _MAX_COPIES) or is_in_use:
                 return
             deployment_id, kind = log
             directory = self._logs(deployment_id).of(kind)
             async with self._locks.alone(f"{deployment_id} {kind}"):
-                if self._copies.get(log) is copy and copy.looked <= now - _IN_USE_SECONDS:
+                if self._copies.get(log) is copy and copy.checked_at <= now - _IN_USE_SECONDS:
                     del self._copies[log]
                     await in_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 @dataclass(eq=False)
 class _Copy:
-    looked: float = -math.inf  # when it was all that was stored, on the monotonic clock
+    checked_at: float = -math.inf  # when it was all that was stored, on the monotonic clock
     items: dict[int, Item] = field(default_factory=dict)  # what it is a copy of, by their positions
 
     @property

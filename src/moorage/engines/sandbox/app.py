@@ -193,17 +193,17 @@ async def _wait(
         if waited >= timeout_seconds:
             tail = await in_thread(directory.logs.last_words)
             raise not_bound(spec, timeout_seconds, tail=tail)
-        await asyncio.sleep(poll_pause(waited, looking=clock.monotonic_seconds() - asked))
+        await asyncio.sleep(poll_pause(waited, took_seconds=clock.monotonic_seconds() - asked))
 
 
-def poll_pause(waited: float, *, looking: float) -> float:
+def poll_pause(waited: float, *, took_seconds: float) -> float:
     """Returns the seconds until the next poll of a starting app.
 
-    `waited` is the time since its start, `looking` the duration of the last poll, in seconds. The
-    pause grows, as polling takes processor time from the app.
+    `waited` is the time since its start, `took_seconds` the duration of the last poll. The pause
+    grows, as polling takes processor time from the app.
     """
     pause = min(max(waited / _LATE_SHARE, _POLL_SECONDS), _MAX_POLL_SECONDS)
-    return max(pause, _POLL_SHARE * looking)
+    return max(pause, _POLL_SHARE * took_seconds)
 
 
 class _Others:

@@ -12,7 +12,7 @@ from moorage.engines.disks.caches import Layer, layer_for
 from moorage.engines.disks.disk import disk_failure
 from moorage.engines.disks.trees import NotAFile
 from moorage.engines.engine import BuildSpec
-from moorage.engines.failure import failed_with, shell_code, shown, timed_out
+from moorage.engines.failure import abbreviated, failed_with, shell_code, timed_out
 from moorage.engines.host import processes
 from moorage.engines.host.environment import build_environment
 from moorage.engines.installs import UNCHANGED
@@ -151,14 +151,14 @@ class _Steps:
         except TimeoutError:
             raise timed_out(self.spec, command, tail=directory.logs.tail(LogKind.BUILD)) from None
         except asyncio.CancelledError:
-            directory.logs.note(LogKind.BUILD, f"CANCELLED: `{shown(command)}` was ended")
+            directory.logs.note(LogKind.BUILD, f"CANCELLED: `{abbreviated(command)}` was ended")
             raise
         finally:
             await in_thread(cgroups.remove, group)
 
     async def _spawn(self, command: str) -> Process:
         directory, spec = self.directory, self.spec
-        directory.logs.note(LogKind.BUILD, f"$ {shown(command)}")
+        directory.logs.note(LogKind.BUILD, f"$ {abbreviated(command)}")
         with (
             await in_thread(directory.logs.open_pipes, LogKind.BUILD) as pipes,
             prepared(

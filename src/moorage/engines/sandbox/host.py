@@ -105,7 +105,7 @@ def _space(configuration: HostConfiguration, cgroups: Cgroups, incidents: Incide
         mount_points=configuration.run_dir / "disks",
         reserve_bytes=configuration.disk_reserve_bytes,
         clock=configuration.clock,
-        tell=lambda name: incidents.add(Incident(name, IncidentKind.NO_SPACE)),
+        on_killed=lambda name: incidents.add(Incident(name, IncidentKind.NO_SPACE)),
     )
 
 
@@ -172,7 +172,7 @@ def thaw(host: Host) -> None:
     mount_points = [volume.disk.mount_point for volume in host.volumes.mounted()]
     for mount_point in (*host.mount_points.iterdir(), *mount_points):
         if os.path.ismount(mount_point) and kernel.thaw(mount_point):
-            logger.warning("%s was frozen: its app goes on", mount_point)
+            logger.warning("%s was frozen: its app continues", mount_point)
 
 
 def _prepare_directories(host: Host) -> None:
@@ -234,10 +234,10 @@ def keep_firewall(host: Host) -> None:
 
     Starts no program while nobody has changed any rule.
     """
-    host.filter.look(partial(_mend_firewall, host))
+    host.filter.check(partial(_repair_firewall, host))
 
 
-def _mend_firewall(host: Host) -> None:
+def _repair_firewall(host: Host) -> None:
     if not firewall.is_loaded(host.configuration.instance_id):
         logger.warning("the packet filter of the apps was gone: it is loaded again")
         firewall.load(_policy(host, _connected()))

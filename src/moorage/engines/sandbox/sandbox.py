@@ -44,14 +44,13 @@ from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 _MIN_SECONDS, _MAX_SECONDS = 3.0, 20.0
-_LOOKS_A_SECOND = 3  # 0.2 ms of processor time each
+_CHECKS_A_SECOND = 3  # 0.2 ms of processor time each
 
 
 class RecentInstances:
     """Takes an app with a process for listening for some seconds; the fewer apps, the fewer.
 
-    What is found by looking again is an app that runs on, but listens no more, or has lost its
-    network.
+    A check finds an app that runs on, but listens no more, or has lost its network.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -59,7 +58,7 @@ class RecentInstances:
         self._seen: dict[str, tuple[float, Instance]] = {}  # monotonic seconds
 
     def instance(self, deployment_id: str) -> Instance | None:
-        """Returns an app that was seen so recently that it need not be looked at again."""
+        """Returns an app that was seen so recently that it need not be checked again."""
         seen = self._seen.get(deployment_id)
         if seen is None or seen[0] + self._valid_seconds() <= self._clock.monotonic_seconds():
             return None
@@ -70,7 +69,7 @@ class RecentInstances:
         self._seen[instance.deployment_id] = (self._clock.monotonic_seconds(), instance)
 
     def forget(self, deployment_id: str) -> None:
-        """Forgets an app: it is looked at the next time."""
+        """Forgets an app: it is checked the next time."""
         self._seen.pop(deployment_id, None)
 
     def forget_others(self, keep: Collection[str]) -> None:
@@ -79,13 +78,13 @@ class RecentInstances:
             self.forget(deployment_id)
 
     def _valid_seconds(self) -> float:
-        return min(_MAX_SECONDS, max(_MIN_SECONDS, len(self._seen) / _LOOKS_A_SECOND))
+        return min(_MAX_SECONDS, max(_MIN_SECONDS, len(self._seen) / _CHECKS_A_SECOND))
 
 
 SUBNET = "10.201.0.0/16"
 DOWNLOADS_BYTES = 4096 * 1024 * 1024
 _INSTANCE_ID = re.compile(r"[0-9a-f]{4,6}\Z")
-_TEND_EVERY_SECONDS = 5.0
+_MAINTAIN_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +149,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         self._watch_exits(self._with_apps())
         self._opened.space.begin()
         self._keep(
-            self._opened.collecting.keep(), repeat(self.tend, every_seconds=_TEND_EVERY_SECONDS)
+            self._opened.collecting.keep(), repeat(self.maintain, every_seconds=_MAINTAIN_SECONDS)
         )
         version = self._opened.cgroups.hierarchy.version
         return f"root: namespaces, seccomp, nftables, cgroup v{version}, loop disks"
@@ -279,7 +278,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         return found
 
     def _has_process(self, deployment_id: str, group: str) -> bool:
-        """Returns whether an app still runs that was seen to; it was not told that it ended."""
+        """Returns whether an app still runs whose end was not reported."""
         return self._exits.awaits(deployment_id) or bool(self._host.cgroups.pids(group))
 
     def _with_apps(self) -> list[DeploymentDirectory]:
@@ -338,16 +337,18 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
                 logger.warning("how %s ended is not kept: %s", directory.deployment_id, error)
         await asyncio.to_thread(directory.dismiss, record)
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Does once what must be done every few seconds; blocks."""
         keep_firewall(self._host)
         for directory in self._with_apps():
             try:
-                self._tend_app(directory)
+                self._maintain_app(directory)
             except OSError as error:  # the app may be ending at this moment
-                logger.warning("deployment %s can't be tended: %s", directory.deployment_id, error)
+                logger.warning(
+                    "deployment %s can't be maintained: %s", directory.deployment_id, error
+                )
 
-    def _tend_app(self, directory: DeploymentDirectory) -> None:
+    def _maintain_app(self, directory: DeploymentDirectory) -> None:
         if directory.deployment_id in self._settled:
             return
         record = directory.record

@@ -253,6 +253,8 @@ async def test_look_asks_for_some_alone_and_takes_out_what_is_gone(seen: Seen) -
     seen.source.items = [pod("one", 1), pod("two", 2), pod("three", 3)]
     await seen.mirror.relist()
     seen.source.items, seen.source.version = [pod("one", 30, colour="blue")], 31
-    await seen.mirror.look(namespace="ns", labels={"of": "y"}, known=[("ns", "one"), ("ns", "two")])
+    await seen.mirror.refresh(
+        namespace="ns", labels={"of": "y"}, known=[("ns", "one"), ("ns", "two")]
+    )
     assert seen.held() == {"one blue", "three red"}
     assert seen.source.asked[-1] == {"app": "x", "of": "y"}

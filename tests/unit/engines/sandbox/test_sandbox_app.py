@@ -19,4 +19,4 @@ from moorage.engines.sandbox.app import poll_pause
 def test_app_is_looked_at_the_rarer_the_longer_it_starts(
     waited: float, looking: float, pause: float
 ) -> None:
-    assert poll_pause(waited, looking=looking) == pytest.approx(pause)
+    assert poll_pause(waited, took_seconds=looking) == pytest.approx(pause)

@@ -9,7 +9,7 @@ of ours may: reads, server-side apply, deletions, reviews.
 
 Of several gateways the one that keeps the apps changes the cluster: before each try it is asked
 whether that is still this one. What comes late all the same must not meet what the next leader has
-made: what can be made anew is deleted and scaled as it was seen.
+made: what can be made again is deleted and scaled as it was seen.
 """
 
 import asyncio
@@ -122,7 +122,7 @@ class NotFound(Refused):
 
 
 class Gone(Refused):
-    """The server no longer has what a watch, or the next page of a list, goes on from."""
+    """The server no longer has what a watch, or the next page of a list, continues from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,7 @@ class Cluster:
         return str(found.get("gitVersion", ""))
 
     async def uid(self) -> str:
-        """Returns what tells this cluster from all others: the id of a namespace of its own."""
+        """Returns what identifies this cluster: the id of a namespace."""
         found = await self.get(NAMESPACES, _ALWAYS_THERE)
         return str(found["metadata"]["uid"])
 
@@ -227,7 +227,7 @@ class Cluster:
                 continue
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Makes an object as the manifest says, whoever else has set its fields; returns it.
+        """Makes an object as the manifest says, also one of other makers; returns it.
 
         A new namespace refuses pods for a moment, until it has a service account.
         """
@@ -441,8 +441,8 @@ def _is_not_authorized(answer: httpx2.Response) -> bool:
 
 
 def _retry_after(answer: httpx2.Response) -> float:
-    said = answer.headers.get("Retry-After", "")
-    return float(said) if said.isdigit() else 0.0
+    output = answer.headers.get("Retry-After", "")
+    return float(output) if output.isdigit() else 0.0
 
 
 def _read(answer: httpx2.Response) -> Manifest:

@@ -1,7 +1,7 @@
 """A copy of some of the cluster's objects, which is never believed for longer than is stated.
 
-It is listed anew every `relist_seconds`, and follows a watch in between. A watch that stands still
-looks like a cluster in which nothing changes: so only the beginning of the last whole list counts
+It is listed again every `relist_seconds`, and follows a watch in between. A watch that stands still
+is like a cluster in which nothing changes: so only the beginning of the last whole list counts
 for the copy's age, and a copy that is older than `max_age_seconds` answers with ClusterUnavailable.
 """
 
@@ -122,7 +122,7 @@ class Mirror(Generic[T]):
         self._take_list(listed, list(self._objects))
         self._version, self._listed_at = listed.version, begun
 
-    async def look(
+    async def refresh(
         self, *, namespace: str, labels: Mapping[str, str], known: Collection[Key]
     ) -> None:
         """Asks for some of the objects now; `known` are those of them that were known so far.
@@ -162,7 +162,7 @@ class Mirror(Generic[T]):
     async def _watch(self) -> None:
         """Follows what changes, until the next list is due."""
         seconds = max(1, round(self._seconds_left()))
-        with contextlib.suppress(TimeoutError):  # a server may go on for longer than it was asked
+        with contextlib.suppress(TimeoutError):  # a server may take longer than it was asked
             async with asyncio.timeout(seconds + 1):
                 watch = self._source.watch(
                     self._resource,
@@ -190,7 +190,7 @@ class Mirror(Generic[T]):
         if change.type == _DELETED:
             key = _key(change.object)
             known = self._objects.get(key)
-            if known is not None and not _is_newer(known[0], self._version):  # else made anew
+            if known is not None and not _is_newer(known[0], self._version):  # else it is a new one
                 self.drop(key)
         elif change.type != _BOOKMARK:
             self.put(change.object)

@@ -105,7 +105,7 @@ class Namespaces:
         return [parse(it) for it in listed.items]
 
     async def tidy(self, name: str) -> None:
-        """Removes a namespace if nothing in it is kept, as the cluster says when it is asked.
+        """Removes a namespace if nothing in it is kept, as the cluster answers.
 
         Raises ClusterUnavailable, Refused.
         """

@@ -1,7 +1,7 @@
 """What is known of the cluster: pods, endpoints and records, by deployment, and how old that is.
 
-Everything that looks at all apps reads the copies, which are renewed each minute and refuse to
-answer when they are too old. Before anything is decided about one app, `look` asks the cluster.
+What concerns all apps reads the copies, which are renewed each minute and refuse to
+answer when they are too old. Before anything is decided about one app, `refresh` asks the cluster.
 """
 
 import asyncio
@@ -101,7 +101,7 @@ N = TypeVar("N", bound=Named)
 
 
 class _OfDeployments(Generic[N]):
-    """Objects by deployment, as a mirror tells of their changes."""
+    """Objects by deployment, as a mirror reports their changes."""
 
     def __init__(self, key: Callable[[N], Key]) -> None:
         self._key = key
@@ -177,7 +177,7 @@ class Observed:
         self._mirrors = (self._pod_mirror, self._endpoint_mirror, self._record_mirror)
 
     async def open(self) -> None:
-        """Lists everything, then goes on following it. Raises ClusterUnavailable, Refused."""
+        """Lists everything, then follows it. Raises ClusterUnavailable, Refused."""
         for mirror in self._mirrors:
             await mirror.relist()
         self._tasks = [asyncio.create_task(mirror.run()) for mirror in self._mirrors]
@@ -227,16 +227,16 @@ class Observed:
         found = {name: self.instance(name) for name in self._endpoints.ids()}
         return {name: instance for name, instance in found.items() if instance is not None}
 
-    async def look(self, deployment_id: str) -> None:
+    async def refresh(self, deployment_id: str) -> None:
         """Asks the cluster for a deployment's pods and endpoints. Raises ClusterUnavailable."""
         known = self.record(deployment_id)
         if known is None:
             return
         labels = {DEPLOYMENT_LABEL: deployment_id}
-        await self._pod_mirror.look(
+        await self._pod_mirror.refresh(
             namespace=known.namespace, labels=labels, known=[*self._pods.of(deployment_id)]
         )
-        await self._endpoint_mirror.look(
+        await self._endpoint_mirror.refresh(
             namespace=known.namespace, labels=labels, known=[*self._endpoints.of(deployment_id)]
         )
 

@@ -35,7 +35,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("", "secrets", (*_APPLY, "delete"), "give apps their variables"),
     Rule("apps", "deployments", ("get", *_APPLY, "delete"), "run apps"),
-    Rule("", "services", (*_APPLY, "delete"), "have the cluster tell where apps are ready"),
+    Rule("", "services", (*_APPLY, "delete"), "have the cluster say where apps are ready"),
     Rule("discovery.k8s.io", "endpointslices", _FOLLOW, "learn where apps are ready"),
     Rule(
         "",
@@ -52,7 +52,7 @@ RULES: tuple[Rule, ...] = (
         ("list",),
         "know how much memory there is for apps, and which kernel is a node's own",
     ),
-    Rule("metrics.k8s.io", "pods", ("list",), "tell what apps use"),
+    Rule("metrics.k8s.io", "pods", ("list",), "know what apps use"),
 )
 
 

@@ -52,7 +52,7 @@ def require_short(variables: Mapping[str, str], *, setting: str, cause: FailureC
         )
 
 
-_PROBE_SECONDS = 60  # that the kubelet goes on to probe after the gateway has given up
+_PROBE_SECONDS = 60  # that the kubelet probes after the gateway has given up
 _BEYOND_GRACE_SECONDS = 30.0  # that a node may take to end a pod, after the app's own time
 _SCALE_TRIES = 10
 
@@ -175,7 +175,7 @@ async def halt(shared: Shared, record: Record) -> None:
     """Ends the app, waits until it has ended, and records how. Raises ClusterUnavailable."""
     deployment_id = record.deployment_id
     name = app_name(deployment_id)
-    await shared.observed.look(deployment_id)
+    await shared.observed.refresh(deployment_id)
     before = newest(shared.observed.pods(deployment_id))
     try:
         await _scale_to_none(shared, name, record.namespace)
@@ -209,7 +209,7 @@ async def _remove_ended(shared: Shared, record: Record) -> None:
             await shared.followers.drained(record.deployment_id)
             seen = {"uid": pod.uid}
             await shared.cluster.delete(PODS, pod.name, namespace=pod.namespace, seen=seen)
-            await shared.observed.look(record.deployment_id)
+            await shared.observed.refresh(record.deployment_id)
 
 
 async def _scale_to_none(shared: Shared, name: str, namespace: str) -> None:
@@ -223,7 +223,7 @@ async def _scale_to_none(shared: Shared, name: str, namespace: str) -> None:
             break
         try:
             await shared.cluster.scale(found, replicas=0)
-        except Refused as error:  # what is told of its pods may have changed alone
+        except Refused as error:  # the state of its pods may have changed alone
             if error.reason != CONFLICT:
                 raise
         else:
@@ -246,7 +246,7 @@ async def _wait_ended(shared: Shared, deployment_id: str) -> Pod | None:
             logger.warning("pods of deployment %s do not end", deployment_id)
             return last
         if not await shared.observed.changes(deployment_id, seconds=1.0):
-            await shared.observed.look(deployment_id)
+            await shared.observed.refresh(deployment_id)
     return last
 
 

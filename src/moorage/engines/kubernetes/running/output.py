@@ -1,9 +1,9 @@
 """Follows what apps' pods write, into the apps' logs.
 
 The kubelet keeps the output of a pod's container, and of the one before it in the same pod, until
-the pod is gone; also while no gateway runs. The next one goes on behind the last line that it has
+the pod is gone; also while no gateway runs. The next one continues behind the last line that it has
 put into the log, whose time is in a file. What was not read when a pod went is lost, and a crash of
-the gateway may double the lines of a moment. The API tells no stream apart: all is `stdout`.
+the gateway may double the lines of a moment. The API does not separate streams: all is `stdout`.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 POSITION = "followed"
-"""The name of the file that tells how far an app's output was followed."""
+"""The name of the file with how far an app's output was followed."""
 
 _NS_A_MS = 1_000_000
 _BATCH_SECONDS = 0.05  # lines of this time are written together

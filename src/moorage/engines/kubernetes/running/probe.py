@@ -46,7 +46,7 @@ def targets() -> set[tuple[str, int]]:
 
 
 def _stays_open(host: str, port: int) -> bool:
-    """Returns whether something answers there, and goes on to."""
+    """Returns whether something answers there, and keeps doing so."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:

@@ -1,6 +1,6 @@
 """What the engine remembers of a deployment: a ConfigMap in the wallet's namespace.
 
-It is in the cluster, beside what it tells of: so it is not lost with a gateway's disk, and every
+It is in the cluster, beside the app: so it is not lost with a gateway's disk, and every
 gateway reads the same.
 """
 

@@ -16,7 +16,7 @@ from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25  # how exact times are
-_LOOK_SECONDS = 2.0  # after which the cluster is asked, if it has told of no change
+_REFRESH_SECONDS = 2.0  # after which the cluster is asked, if it has reported no change
 _PULL, _SCHEDULE, _RUN, _MAKE = "pull", "schedule", "run", "make"
 
 
@@ -26,7 +26,7 @@ class Patience:
 
     schedule_seconds: float = 60.0  # until a node has room
     pull_seconds: float = 30.0  # with an image that can't be fetched
-    make_seconds: float = 10.0  # until it has made a pod, or has said why not
+    make_seconds: float = 10.0  # until it has made a pod, or has answered why not
     all_seconds: float = 300.0  # for all together, such as fetching a large image
 
 
@@ -61,7 +61,7 @@ class Starting:
         self._deployment = deployment
         self._last_words = last_words
         self._begun = clock.monotonic_seconds()
-        self._since: dict[str, float] = {}  # when it was first seen that one of these goes on
+        self._since: dict[str, float] = {}  # when one of these was first seen
         self._starts = {pod.name: pod.starts for pod in observed.pods(spec.deployment_id)}
 
     async def wait(self) -> Instance:
@@ -73,8 +73,8 @@ class Starting:
             await self._check(newest(self._observed.pods(name)))
             if not await self._observed.changes(name, seconds=_POLL_SECONDS):
                 silent_seconds += _POLL_SECONDS
-            if silent_seconds >= _LOOK_SECONDS:
-                await self._observed.look(name)
+            if silent_seconds >= _REFRESH_SECONDS:
+                await self._observed.refresh(name)
                 silent_seconds = 0.0
 
     async def _check(self, pod: Pod | None) -> None:
@@ -111,7 +111,7 @@ class Starting:
             raise _no_room(f"the cluster does not run the app: {refusal}")
 
     def _lasts(self, what: str) -> float:
-        """Returns for how many seconds something goes on, as far as it was seen."""
+        """Returns for how many seconds something has lasted, as far as it was seen."""
         now = self._clock.monotonic_seconds()
         return now - self._since.setdefault(what, now)
 

@@ -1,8 +1,8 @@
 """What apps use, by the cluster's metrics API.
 
-It tells how many cores a container used during a window before a moment. So processor time is the
-sum of what is told of each moment, from when this gateway began to look; what passes between two
-moments is taken to be as told of the second.
+It has how many cores a container used during a window before a moment. So processor time is the
+sum over all moments since this gateway began to ask; what passes between two moments is taken to be
+as in the second.
 """
 
 import logging
@@ -66,12 +66,12 @@ class Meter:
         self._sums: dict[str, tuple[Sample, float]] = {}  # by pod: the last one, and milliseconds
 
     async def read(self, cluster: Cluster, *, instance: str) -> dict[str, Usage]:
-        """Asks the cluster; returns what each app has used, and nothing if it does not tell."""
+        """Asks the cluster; returns what each app has used, and nothing if it does not measure."""
         labels = {INSTANCE_LABEL: instance, PART_LABEL: Part.APP}
         try:
             listed = await cluster.list(POD_METRICS, labels=labels)
         except (ClusterUnavailable, Refused) as error:
-            logger.info("the cluster tells no usage: %s", error)
+            logger.info("the cluster has no usage: %s", error)
             return {}
         return self.add(samples(listed.items))
 
