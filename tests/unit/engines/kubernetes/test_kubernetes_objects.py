@@ -1,9 +1,11 @@
 """What the objects of a cluster must be, whatever their golden files say."""
 
 import json
+import os
 from base64 import b64decode
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
 from sample_objects import (
@@ -22,6 +24,9 @@ from sample_objects import (
     pod_specs,
 )
 
+from moorage.engines.engine import Limits
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.objects.app import app_objects
 from moorage.engines.kubernetes.objects.labels import (
     DEPLOYMENT_LABEL,
@@ -31,7 +36,146 @@ from moorage.engines.kubernetes.objects.labels import (
     wallet_namespace,
 )
 from moorage.engines.kubernetes.objects.namespace import Networks
+from moorage.engines.kubernetes.objects.permissions import questions, sentences
 from moorage.engines.kubernetes.objects.pod import Manifest
+from moorage.engines.kubernetes.opening import networks, pod_options
+from moorage.engines.kubernetes.running.app import require_short
+from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause
+from support.engines.kubernetes_schemas import RELEASES, validate_object
+
+LIMITS = Limits(memory_bytes=1, cpu_millis=1, pids=1, disk_bytes=1)
+HERE = HostConfiguration(
+    state_dir=Path("/state"), run_dir=Path("/run/x"), instance_id="a", tools={}, deny=("9.0.0.0/8",)
+)
+
+
+def options(
+    *,
+    resolvers: tuple[str, ...] = (),
+    gateway_networks: tuple[str, ...] = (),
+) -> ClusterOptions:
+    return ClusterOptions(
+        app=LIMITS,
+        build=LIMITS,
+        apps_per_wallet=1,
+        config="",
+        prefix="moorage",
+        registry="registry.example",
+        registry_credentials="",
+        pull_credentials="",
+        builder="unix:///builder",
+        builder_certificates="",
+        own_image="moorage",
+        runtime_class="gvisor",
+        user_namespaces=True,
+        storage_class="",
+        resolvers=resolvers,
+        gateway_namespace="moorage",
+        gateway_networks=gateway_networks,
+    )
+
+
+def test_pods_and_their_policies_have_the_operators_resolvers_and_networks() -> None:
+    chosen = options(resolvers=("9.9.9.9",))
+    assert pod_options(chosen, HERE).resolvers == ("9.9.9.9",)
+    found = networks(chosen, replace(HERE, deny=("203.0.113.0/24",)))
+    assert (found.resolvers, found.deny) == (("9.9.9.9",), ("203.0.113.0/24",))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "denied", "setting"),
+    [
+        (options(), ("10.0.0.1/8",), "deny_networks"),
+        (options(gateway_networks=("gateway.example",)), (), "kubernetes_gateway_networks"),
+        (options(resolvers=("9.9.9.0/24",)), (), "kubernetes_resolvers"),
+    ],
+    ids=["networks", "gateway-networks", "resolvers"],
+)
+def test_what_is_no_network_or_address_is_refused_by_its_setting(
+    chosen: ClusterOptions, denied: tuple[str, ...], setting: str
+) -> None:
+    with pytest.raises(ConfigurationInvalid, match=setting):
+        networks(chosen, replace(HERE, deny=denied))
+
+
+def test_gateway_reads_no_secret_and_has_no_wildcard() -> None:
+    found = {(q.rule.resource, q.verb) for q in questions()}
+    assert {verb for resource, verb in found if resource == "secrets"}.isdisjoint(
+        {"get", "list", "watch"}
+    )
+    assert not any("*" in word for pair in found for word in pair)
+    assert not {"pods/exec", "pods/attach", "serviceaccounts/token"} & {r for r, _ in found}
+
+
+def test_question_names_subresource_and_group_as_the_api_takes_them() -> None:
+    by_name = {(q.rule.resource, q.verb): q for q in questions()}
+    log = by_name["pods/log", "get"]
+    assert log.review()["spec"]["resourceAttributes"] == {
+        "group": "",
+        "resource": "pods",
+        "subresource": "log",
+        "verb": "get",
+    }
+    for question in by_name.values():
+        validate_object(question.review(), RELEASES[-1])
+
+
+def test_what_is_refused_is_told_once_for_each_resource_with_what_it_is_for() -> None:
+    refused = [q for q in questions() if q.rule.resource in {"deployments", "secrets"}]
+    assert sentences(refused) == [
+        "may not create, patch, delete secrets, to give apps their variables",
+        "may not get, create, patch, delete deployments.apps, to run apps",
+    ]
+    assert sentences([]) == []
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_objects_are_the_golden_ones(name: str) -> None:
+    golden = GOLDEN / f"{name}.json"
+    if os.environ.get("REWRITE_OBJECTS"):
+        golden.write_text(json.dumps(SAMPLES[name], indent=2, ensure_ascii=False) + "\n")
+    assert json.loads(golden.read_text()) == SAMPLES[name]
+
+
+def test_every_golden_file_is_compared() -> None:
+    assert {path.stem for path in GOLDEN.glob("*")} == set(SAMPLES)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_objects_satisfy_the_schema_of_each_release(release: str) -> None:
+    for objects in SAMPLES.values():
+        for found in objects:
+            validate_object(found, release)
+
+
+def test_schemas_refuse_an_unknown_field() -> None:
+    claim = SAMPLES["volume"][0]
+    with pytest.raises(AssertionError, match="surprise"):
+        validate_object({**claim, "surprise": 1}, RELEASES[-1])
+
+
+def test_usual_variables_are_taken() -> None:
+    for variables in ({}, {"A": "x" * 90_000}, {f"V{n}": "x" * 2_000 for n in range(200)}):
+        require_short(variables, setting="runEnvs", cause=FailureCause.CRASHED)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"A": "x" * 100_000},
+        {"A": "\u20ac" * 34_000},
+        {f"V{number}": "x" * 32_768 for number in range(16)},
+    ],
+    ids=["long", "wide", "many"],
+)
+def test_too_long_ones_are_named(variables: dict[str, str]) -> None:
+    with pytest.raises(DeployFailed, match="runEnvs are too long") as failed:
+        require_short(variables, setting="runEnvs", cause=FailureCause.CRASHED)
+    assert failed.value.cause is FailureCause.CRASHED
+
 
 WITH_PODS = sorted(
     name

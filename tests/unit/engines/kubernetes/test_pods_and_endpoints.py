@@ -1,13 +1,132 @@
-"""What is read of pods and endpoints, and when an app runs, has ended, or can't start."""
+"""What is read of pods and endpoints, what apps use, and why they can't start."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from moorage.engines.engine import AppExit, Instance
+from moorage.engines.engine import AppExit, Instance, InstanceSpec, Usage
+from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.kubernetes.cluster import observed, pods
+from moorage.engines.kubernetes.cluster.client import Refused
 from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
-from moorage.engines.kubernetes.running.starting import refused
+from moorage.engines.kubernetes.running.app import wait_ready
+from moorage.engines.kubernetes.running.record import Record
+from moorage.engines.kubernetes.running.starting import Patience, refused
+from moorage.engines.kubernetes.running.usage import Meter, allocatable_bytes, quantity, samples
+from moorage.errors import ClusterUnavailable, DeployFailed
+from support.engines.small_apps import LIMITS, plan
+from support.gateway.clock import MovableClock
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("250m", 0.25), ("2", 2), ("12345678n", 0.012345678), ("1500u", 0.0015),
+        ("128Mi", 128 * 2**20), ("64M", 64_000_000), ("1.5Gi", 1.5 * 2**30), ("1e3", 1000),
+        ("2E", 2 * 10**18), ("0", 0),
+    ],
+)  # fmt: skip
+def test_amounts_are_read_in_every_unit(text: str, amount: float) -> None:
+    assert float(quantity(text)) == pytest.approx(amount)
+
+
+@pytest.mark.parametrize("text", ["", "Mi", "12Xi", "1.2.3"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no amount"):
+        quantity(text)
+
+
+def measured(second: int, *, cpu: str = "500m", pod: str = "p") -> dict[str, Any]:
+    return {
+        "metadata": {"name": pod, "labels": {"moorage.dev/deployment": "one"}},
+        "timestamp": f"2026-01-01T00:00:{second:02}Z",
+        "containers": [{"name": "app", "usage": {"cpu": cpu, "memory": "10Mi"}}],
+    }
+
+
+def test_processor_time_is_the_sum_of_what_was_told() -> None:
+    meter = Meter()
+    seen = [meter.add(samples([measured(at)]))["one"].cpu_ms for at in (0, 10, 10, 30)]
+    assert seen == [0, 5_000, 5_000, 15_000]
+
+
+def test_pod_in_place_of_another_begins_anew() -> None:
+    meter = Meter()
+    meter.add(samples([measured(0)]))
+    meter.add(samples([measured(10)]))
+    assert meter.add(samples([measured(20, pod="q")])) == {
+        "one": Usage(cpu_ms=0, memory_bytes=10 * 2**20)
+    }
+
+
+def test_what_is_not_complete_is_left_out() -> None:
+    broken: list[dict[str, Any]] = [
+        {**measured(0), "containers": []},
+        {**measured(0), "metadata": {}},
+    ]
+    assert samples([*broken, measured(1, cpu="much")]) == []
+
+
+def test_memory_is_that_of_nodes_that_take_pods() -> None:
+    def node(**spec: Any) -> dict[str, Any]:
+        return {"spec": spec, "status": {"allocatable": {"memory": "1Gi"}}}
+
+    assert allocatable_bytes([node(), node(), node(unschedulable=True), {}]) == 2 * 2**30
+
+
+CRASHED = Pod(
+    namespace="ns",
+    name="app-one-x",
+    uid="1",
+    deployment_id="one",
+    created="2026-01-01T00:00:00Z",
+    is_ending=False,
+    is_over=False,
+    last_end=AppExit(exit_code=3, out_of_memory=False),
+)
+RECORD = Record(deployment_id="one", namespace="ns", wallet="w", stage=Stage.STARTED)
+
+
+class Stored:
+    """What an app shares with others, in a cluster whose only pod has crashed."""
+
+    def __init__(self, fault: Exception | None) -> None:
+        self.fault = fault
+        self.records: list[Record] = []
+        self.clock = MovableClock()
+        self.observed = SimpleNamespace(pods=lambda _id: [CRASHED], instance=lambda _id: None)
+        self.cluster = SimpleNamespace(get=self.store)
+        self.followers = SimpleNamespace(drained=self._drained)
+        self.logs = SimpleNamespace(of=lambda _id: SimpleNamespace(tail=lambda *_: "no such table"))
+
+    async def store(self, record: Record) -> Record:
+        if self.fault is not None:
+            raise self.fault
+        self.records.append(record)
+        return record
+
+    async def _drained(self, _id: str) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [None, ClusterUnavailable("away"), Refused("no", reason="Forbidden")],
+    ids=["stored", "unavailable", "refused"],
+)
+async def test_failed_start_is_told_by_its_own_cause(fault: Exception | None) -> None:
+    shared = Stored(fault)
+    with pytest.raises(DeployFailed, match="exit code 3"):
+        await wait_ready(
+            cast("Any", shared),
+            RECORD,
+            InstanceSpec(deployment_id="one", plan=plan(), limits=LIMITS),
+            timeout_seconds=5.0,
+            patience=Patience(),
+        )
+    codes = [each.exit_code for each in shared.records]
+    assert codes == ([3] if fault is None else [])
 
 
 def pod(name: str = "app-one-x", **status: Any) -> dict[str, Any]:

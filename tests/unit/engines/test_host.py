@@ -1,19 +1,260 @@
-"""Control groups of both versions, as data and on a made-up tree."""
+"""What engines share on one machine: programs, control groups, listeners, and the ends of apps."""
 
+import asyncio
+import contextlib
 import errno
+import socket
+import struct
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moorage.engines.engine import Limits, Usage
 from moorage.engines.host.cgroup import (
     Cgroups,
+    Division,
     Hierarchy,
+    Shares,
+    divide,
     find_hierarchy,
     limit_writes,
     parse_oom_kills,
     shared_writes,
+    smaller_limit,
 )
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.listeners import (
+    Listener,
+    choose,
+    parse_message,
+    request,
+    split_messages,
+)
+from moorage.engines.host.local import repeat
+from moorage.engines.host.processes import ExitWatcher
+from moorage.errors import ConfigurationInvalid
+
+
+@pytest.mark.parametrize(("length", "fits"), [(60, True), (70, False)])
+def test_run_dir_that_is_too_long_for_sockets_is_refused_with_what_to_do(
+    length: int, fits: bool
+) -> None:
+    run_dir = Path("/" + "r" * length)
+
+    def configured() -> HostConfiguration:
+        return HostConfiguration(
+            state_dir=Path("/state"), run_dir=run_dir, instance_id="abcdef", tools={}
+        )
+
+    if fits:
+        assert configured().run_dir == run_dir
+        return
+    with pytest.raises(ConfigurationInvalid, match=r"run_dir: .* Set run_dir to a short one"):
+        configured()
+
+
+@pytest.fixture
+def ended() -> "asyncio.Queue[str]":
+    return asyncio.Queue()
+
+
+@pytest.fixture
+async def watcher(ended: "asyncio.Queue[str]") -> AsyncIterator[ExitWatcher]:
+    opened = ExitWatcher(ended.put_nowait)
+    opened.open()
+    yield opened
+    opened.close()
+
+
+async def test_end_is_awaited_until_whoever_writes_the_status_is_gone(
+    watcher: ExitWatcher, ended: "asyncio.Queue[str]", tmp_path: Path
+) -> None:
+    status = tmp_path / "status"
+    with status.open("w"):
+        watcher.watch("app", status)
+        assert watcher.awaits("app")
+    async with asyncio.timeout(60):
+        assert await ended.get() == "app"
+    assert not watcher.awaits("app")
+
+
+async def test_app_whose_end_was_reported_is_awaited_again_once_it_is_started(
+    watcher: ExitWatcher, ended: "asyncio.Queue[str]", tmp_path: Path
+) -> None:
+    status = tmp_path / "status"
+    for _ in range(2):
+        with status.open("w"):
+            watcher.watch("app", status)
+            assert watcher.awaits("app")
+        async with asyncio.timeout(60):
+            await ended.get()
+        assert not watcher.awaits("app")
+
+
+async def test_app_that_is_not_watched_must_be_looked_at(
+    watcher: ExitWatcher, tmp_path: Path
+) -> None:
+    watcher.watch("app", tmp_path / "removed meanwhile")
+    assert not watcher.awaits("app")
+    assert not watcher.awaits("another")
+
+
+def message(address: str, port: int, *, only_ipv6: bool | None = None) -> bytes:
+    """A `struct inet_diag_msg` (linux/inet_diag.h), with INET_DIAG_SKV6ONLY where it is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    source = socket.inet_pton(family, address).ljust(16, b"\0")
+    body = struct.pack("=BBBB", family, 10, 0, 0) + struct.pack(">HH", port, 0) + source
+    body += bytes(16 + 12 + 20)
+    assert len(body) == 72
+    if only_ipv6 is not None:
+        body += struct.pack("=HHB3x", 5, 8, 0) + struct.pack("=HHB3x", 5, 11, only_ipv6)
+    return body
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (message("0.0.0.0", 3000), Listener("127.0.0.1", 3000, loopback_only=False)),
+        (message("127.0.0.1", 8080), Listener("127.0.0.1", 8080, loopback_only=True)),
+        (message("10.201.0.6", 80), Listener("10.201.0.6", 80, loopback_only=False)),
+        (message("::", 3000, only_ipv6=False), Listener("127.0.0.1", 3000, loopback_only=False)),
+        (message("::", 3000, only_ipv6=True), Listener("::1", 3000, loopback_only=False)),
+        (message("::1", 3000, only_ipv6=False), Listener("::1", 3000, loopback_only=True)),
+        (
+            message("::ffff:127.0.0.1", 3000, only_ipv6=False),
+            Listener("127.0.0.1", 3000, loopback_only=True),
+        ),
+        (
+            message("::ffff:0.0.0.0", 3000, only_ipv6=False),
+            Listener("127.0.0.1", 3000, loopback_only=False),
+        ),
+    ],
+)
+def test_listener_has_an_address_that_reaches_it(payload: bytes, expected: Listener) -> None:
+    assert parse_message(payload) == expected
+
+
+def listener(target: str, port: int, *, loopback: bool = False) -> Listener:
+    return Listener(target, port, loopback_only=loopback)
+
+
+def test_wanted_port_is_chosen_even_on_loopback() -> None:
+    found = [listener("127.0.0.1", 80), listener("127.0.0.1", 3000, loopback=True)]
+    assert choose(found, 3000) == found[1]
+
+
+def test_ipv4_is_chosen_before_ipv6() -> None:
+    found = [listener("::1", 3000), listener("127.0.0.1", 3000)]
+    assert choose(found, 3000) == found[1]
+
+
+def test_open_port_is_chosen_before_one_on_loopback() -> None:
+    found = [listener("127.0.0.1", 80, loopback=True), listener("127.0.0.1", 8080)]
+    assert choose(found, 3000) == found[1]
+
+
+def test_lowest_port_is_chosen_among_equals() -> None:
+    found = [listener("127.0.0.1", 9229), listener("127.0.0.1", 8080)]
+    assert choose(found, 3000) == found[1]
+
+
+def test_nothing_listening_is_no_choice() -> None:
+    assert choose([], 3000) is None
+
+
+def test_endpoint_is_cut_at_the_last_colon() -> None:
+    assert listener("::1", 3000).endpoint.rpartition(":") == ("::1", ":", "3000")
+
+
+def test_request_asks_for_listening_tcp_sockets() -> None:
+    sent = request(socket.AF_INET)
+    assert struct.unpack_from("=IHH", sent) == (len(sent), 20, 0x301)
+    assert struct.unpack_from("=BBBxI", sent, 16) == (socket.AF_INET, 6, 0, 1 << 10)
+    assert len(sent) == 16 + 56
+
+
+def accepts(code: bytes, port: int) -> bool:
+    """As the kernel runs struct inet_diag_bc_op (net/ipv4/inet_diag.c, inet_diag_bc_run)."""
+    position, left = 0, len(code)
+    while left > 0:
+        operation, yes, no = struct.unpack_from("=BBH", code, position)
+        operand = struct.unpack_from("=BBH", code, position + 4)[2]
+        holds = {2: port >= operand, 3: port <= operand}[operation]
+        left -= yes if holds else no
+        position += yes if holds else no
+    return left == 0
+
+
+def test_request_for_a_port_is_filtered_by_the_kernel() -> None:
+    sent = request(socket.AF_INET, port=3000)
+    assert struct.unpack_from("=I", sent)[0] == len(sent)
+    length, kind = struct.unpack_from("=HH", sent, 72)
+    assert (length, kind) == (len(sent) - 72, 1)
+    code = sent[76:]
+    assert [port for port in range(65_536) if accepts(code, port)] == [3000]
+
+
+def test_datagram_is_split_at_four_byte_boundaries() -> None:
+    first = struct.pack("=IHHII", 21, 20, 2, 1, 0) + b"abcde" + bytes(3)
+    second = struct.pack("=IHHII", 20, 3, 2, 1, 0) + bytes(4)
+    assert list(split_messages(first + second)) == [(20, b"abcde"), (3, bytes(4))]
+
+
+GIB = 1 << 30
+MEMINFO = "MemTotal:       24683700 kB\nMemFree:        22818000 kB\n"
+
+
+def test_reserve_and_builds_are_taken_off_and_the_rest_is_the_apps() -> None:
+    division = Division(reserve_bytes=GIB, builds_at_once=2, build_bytes=2 * GIB)
+    assert divide(24 * GIB, division) == Shares(
+        apps_bytes=19 * GIB, builds_bytes=4 * GIB, build_bytes=2 * GIB
+    )
+
+
+def test_builds_have_no_more_than_apps_where_there_is_little() -> None:
+    division = Division(reserve_bytes=GIB, builds_at_once=2, build_bytes=2 * GIB)
+    assert divide(3 * GIB, division) == Shares(
+        apps_bytes=GIB, builds_bytes=GIB, build_bytes=GIB // 2
+    )
+
+
+def test_reserve_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="memory_reserve_mib of 1024 leaves nothing of 1024 MiB"):
+        divide(GIB, Division(reserve_bytes=GIB))
+
+
+@given(
+    total=st.integers(2, 1 << 45),
+    reserve=st.integers(0, 1 << 45),
+    at_once=st.integers(1, 64),
+    build=st.integers(1, 1 << 40),
+)
+def test_shares_never_promise_more_than_there_is(
+    total: int, reserve: int, at_once: int, build: int
+) -> None:
+    division = Division(reserve_bytes=reserve, builds_at_once=at_once, build_bytes=build)
+    if reserve >= total:
+        return
+    shares = divide(total, division)
+    assert shares.apps_bytes + shares.builds_bytes + reserve == total
+    assert shares.build_bytes * at_once <= shares.builds_bytes <= shares.apps_bytes
+
+
+@pytest.mark.parametrize(
+    ("limit", "available"),
+    [
+        ("", 24683700 * 1024),  # the topmost group of version 2 has none
+        ("max\n", 24683700 * 1024),
+        ("9223372036854771712\n", 24683700 * 1024),
+        ("2147483648\n", 2147483648),
+    ],
+)
+def test_container_has_no_more_than_its_limit(limit: str, available: int) -> None:
+    assert smaller_limit(MEMINFO, limit) == available
+
 
 LIMITS = Limits(memory_bytes=536_870_912, cpu_millis=500, pids=128, disk_bytes=0)
 HYBRID = """\
@@ -262,3 +503,22 @@ def test_usage_of_version_1_is_counted_by_a_controller_of_its_own(tmp_path: Path
     cgroups = Cgroups(Hierarchy(1, mounts), "moorage-ab12")
     assert cgroups.usage("app-x") == Usage(cpu_ms=3007, memory_bytes=5_000_000)
     assert set(cgroups.directories("app-x")) == {mount / group for mount in mounts.values()}
+
+
+async def test_work_that_failed_once_is_done_again() -> None:
+    loop, done_again = asyncio.get_running_loop(), asyncio.Event()
+    tries: list[int] = []
+
+    def work() -> None:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise OSError("an app is on its way out")
+        loop.call_soon_threadsafe(done_again.set)
+
+    repeating = asyncio.create_task(repeat(work, every_seconds=0.001))
+    async with asyncio.timeout(60):
+        await done_again.wait()
+    repeating.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await repeating
+    assert tries[:2] == [0, 1]

@@ -1,11 +1,29 @@
-"""For how long an app that was seen to run and listen is taken to do so."""
+"""For how long an app is taken to run, and how often one that starts is polled."""
 
 import pytest
 
 from moorage.address import Address
 from moorage.engines.engine import Instance
+from moorage.engines.sandbox.app import poll_pause
 from moorage.engines.sandbox.sandbox import RecentInstances
 from support.gateway.clock import MovableClock
+
+
+@pytest.mark.parametrize(
+    ("waited", "looking", "pause"),
+    [
+        (0.0, 0.0, 0.002),
+        (0.1, 0.0, 0.002),
+        (0.5, 0.0, 0.01),
+        (2.5, 0.0, 0.05),
+        (60.0, 0.0, 0.05),
+        (0.0, 0.03, 0.3),  # it listens on a hundred thousand ports, say
+    ],
+)
+def test_app_is_looked_at_the_rarer_the_longer_it_starts(
+    waited: float, looking: float, pause: float
+) -> None:
+    assert poll_pause(waited, took_seconds=looking) == pytest.approx(pause)
 
 
 def app(name: str, port: int = 20_000) -> Instance:
