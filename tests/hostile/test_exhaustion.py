@@ -213,7 +213,7 @@ async def test_log_flood_takes_no_more_than_a_log_may(
     flooder = await deployer.deploy("flooder", source, plan(), SMALL)
     before = state_bytes(host)
     await ask(flooder, "/exec", ["python3", "attacks/exhaust.py", "log", "1024"])
-    tail = functools.partial(sandbox.log_tail, "flooder", LogKind.RUNTIME)
+    tail = functools.partial(log_tail, sandbox, "flooder", LogKind.RUNTIME)
     await until_read(tail, lambda said: "end-of-flood" in said, seconds=300)
     assert state_bytes(host) - before < CAP_BYTES["runtime"] + MEBIBYTE
     assert len(await tail(max_chars=4096)) <= 4096

@@ -5,10 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from moorage.deploy.addresses.addresses import Hosts, Routes
-from moorage.deploy.addresses.routes import Instances
 from moorage.deploy.keeping.sleep import AccessLog
 from moorage.deploy.work.switch import Healthy, wait_until_healthy
-from moorage.engines.engine import Engine, EngineView
+from moorage.engines.engine import Engine, EngineView, Runs
 from moorage.planning.plan import Plan
 
 
@@ -34,7 +33,7 @@ class Keeping:
 class Following:
     """What a proxy of this gateway's own takes, where another gateway keeps the apps."""
 
-    instances: Instances
+    instances: Runs
     routes: Routes  # of this gateway's proxy
     access_log: AccessLog
 

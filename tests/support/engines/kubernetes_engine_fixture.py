@@ -40,13 +40,6 @@ from support.engines.small_apps import LIMITS, MIB
 OWN_IMAGE = "moorage/own"
 
 
-@dataclass(frozen=True)
-class Copied:
-    """An image that the cluster has."""
-
-    reference: str
-
-
 @dataclass
 class CopyingBuilder:
     """Puts the files of a deployment beside this machine's programs."""
@@ -56,7 +49,7 @@ class CopyingBuilder:
     images: set[tuple[str, str]] = field(default_factory=set)  # wallet and deployment
     users: dict[str, str] = field(default_factory=dict)  # whom a deployment's app is to run as
 
-    async def build(self, spec: BuildSpec, log: Log) -> Copied:
+    async def build(self, spec: BuildSpec, log: Log) -> str:
         root = self.directory / secrets.token_hex(8)
         config = {
             "Cmd": ["/bin/sh", "-c", f"exec {spec.plan.start}"],
@@ -68,7 +61,7 @@ class CopyingBuilder:
         await log([f"copied {spec.deployment_id}"])
         return self._add(wallet_hash(spec.owner), spec.deployment_id, image)
 
-    async def copy(self, image: str, deployment_id: str) -> Copied:
+    async def copy(self, image: str, deployment_id: str) -> str:
         wallet = image.split("/")[1]
         return self._add(wallet, deployment_id, self.cluster.images.given[image])
 
@@ -87,12 +80,12 @@ class CopyingBuilder:
     async def stored(self, wallet: str) -> set[str]:
         return {deployment_id for owner, deployment_id in self.images if owner == wallet}
 
-    def _add(self, wallet: str, deployment_id: str, image: Image) -> Copied:
+    def _add(self, wallet: str, deployment_id: str, image: Image) -> str:
         digest = secrets.token_hex(32)
         reference = f"registry.example/{wallet}/{deployment_id}@sha256:{digest}"
         self.cluster.add_image(reference, image)
         self.images.add((wallet, deployment_id))
-        return Copied(reference)
+        return reference
 
 
 def copying_builder(cluster: Cluster) -> CopyingBuilder:

@@ -6,13 +6,13 @@ does not answer cannot know: the apps may run on, or be gone since long.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Hosts, Routes
-from moorage.engines.engine import AppState, Instance
+from moorage.engines.engine import Instance, Runs
 from moorage.errors import ClusterUnavailable
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import domains, projects
@@ -21,18 +21,6 @@ from moorage.storage.database import Database
 FOLLOW_SECONDS = 1.0
 SWITCH_SECONDS = 5.0
 """How long a replaced version runs on at least, so that every gateway's proxy has switched."""
-
-
-class Instances(Protocol):
-    """The part of an engine that says where apps run."""
-
-    async def running(self) -> Mapping[str, Instance]:
-        """Returns the apps that run and listen now, by deployment id."""
-        ...
-
-    async def inspect(self, deployment_id: str) -> AppState:
-        """Returns what an app does now."""
-        ...
 
 
 class _Routed(NamedTuple):
@@ -47,7 +35,7 @@ class FollowedRoutes:
         self,
         *,
         db: Database,
-        instances: Instances,
+        instances: Runs,
         routes: Routes,
         hosts: Hosts,
     ) -> None:
@@ -128,7 +116,7 @@ believed, five minutes after it was made."""
 class UnseenRoutes:
     """Removes the routes of one proxy when its gateway no longer sees where apps run."""
 
-    def __init__(self, *, instances: Instances, routes: Routes, clock: Clock) -> None:
+    def __init__(self, *, instances: Runs, routes: Routes, clock: Clock) -> None:
         self._instances = instances
         self._routes = routes
         self._clock = clock

@@ -183,7 +183,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
 
         async with self._making(spec.deployment_id, owner=spec.owner) as finish:
             built = await self._builder.build(spec, log)
-            await finish(built.reference)
+            await finish(built)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         """As `Engine.copy`: another name for the same image."""
@@ -194,7 +194,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         async with self._making(deployment_id, beside=origin) as finish:
             built = await self._builder.copy(origin.image, deployment_id)
             await shared.logs.copy(origin_id, deployment_id, LogKind.BUILD)
-            await finish(built.reference)
+            await finish(built)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """As `Engine.start`. Raises ClusterUnavailable, after which the app may run."""

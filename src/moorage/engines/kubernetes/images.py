@@ -10,7 +10,6 @@ import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.engines.dockerd.attempt import Log, is_own
@@ -62,13 +61,6 @@ _PASSWD = "/etc/passwd"  # noqa: S105 (a path)
 _PASSWD_BYTES = 256 * 1024
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuiltImage:
-    """A deployment's image."""
-
-    reference: str  # by digest
 
 
 @asynccontextmanager
@@ -158,7 +150,7 @@ class RegistryImages:
                     logger.error("no app is built: %s", error)
             return self._built_by
 
-    async def build(self, spec: BuildSpec, log: Log) -> BuiltImage:
+    async def build(self, spec: BuildSpec, log: Log) -> str:
         """Builds the image of a deployment; what an earlier attempt left is replaced.
 
         Raises DeployFailed, OSError. Nothing of a build that ends early runs on.
@@ -191,7 +183,7 @@ class RegistryImages:
                 logger.warning("the builder keeps %s: %s", name, error)
         return built
 
-    async def copy(self, image: str, deployment_id: str) -> BuiltImage:
+    async def copy(self, image: str, deployment_id: str) -> str:
         """Makes a deployment's image from another's of the same wallet.
 
         Raises NotInRegistry if that is gone, RegistryFailed.
@@ -278,13 +270,13 @@ class RegistryImages:
             raise RegistryFailed(f"{name}: {error}") from error
         return name.pinned(content.digest), found
 
-    async def _put(self, name: Reference, image: Image) -> BuiltImage:
+    async def _put(self, name: Reference, image: Image) -> str:
         """Stores an image whose layers are there. Raises RegistryFailed."""
         image = with_label(image, DEPLOYMENT_LABEL, name.tag)
         manifest, configuration = encoded(with_label(image, INSTANCE_LABEL, self._made_by))
         await self._registry.push_blob(name.repository, configuration)
         stored = await self._registry.put_manifest(name, manifest)
-        return BuiltImage(reference=str(stored))
+        return str(stored)
 
     async def _delete(self, image: Reference) -> None:
         if not await self._registry.delete_manifest(image):

@@ -22,24 +22,18 @@ Log: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 """Writes lines into the log of a build."""
 
 
-class BuiltImage(Protocol):
-    """The image of a deployment."""
-
-    @property
-    def reference(self) -> str:
-        """Its name in the registry, with its digest."""
-        ...
-
-
 class ImageBuilder(Protocol):
     """Makes the images of deployments, and keeps them in the operator's registry."""
 
-    async def build(self, spec: BuildSpec, log: Log) -> BuiltImage:
-        """Builds the image of a deployment. Raises DeployFailed, OSError."""
+    async def build(self, spec: BuildSpec, log: Log) -> str:
+        """Builds the image of a deployment; returns its name in the registry, with its digest.
+
+        Raises DeployFailed, OSError.
+        """
         ...
 
-    async def copy(self, image: str, deployment_id: str) -> BuiltImage:
-        """Gives an image another name, for another deployment of its wallet."""
+    async def copy(self, image: str, deployment_id: str) -> str:
+        """Gives an image another name, for another deployment of its wallet; returns it."""
         ...
 
     async def user(self, image: str) -> int:

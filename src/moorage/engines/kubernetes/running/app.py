@@ -146,7 +146,7 @@ async def wait_ready(
     """
     name = app_name(record.deployment_id)
 
-    async def last_words(*, has_ended: bool) -> str:
+    async def last_words(has_ended: bool) -> str:  # noqa: FBT001 (one question)
         if has_ended:
             await shared.followers.drained(record.deployment_id)
         logs = shared.logs.of(record.deployment_id)

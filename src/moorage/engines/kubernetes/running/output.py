@@ -9,14 +9,19 @@ the gateway may double the lines of a moment. The API does not separate streams:
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import msgspec
 
 from moorage.clock import Clock
-from moorage.engines.kubernetes.cluster.client import LOG_LINE_BYTES, NotFound, Refused, batches
+from moorage.engines.kubernetes.cluster.client import (
+    LOG_LINE_BYTES,
+    Cluster,
+    NotFound,
+    Refused,
+    batches,
+)
 from moorage.engines.kubernetes.cluster.pods import Pod
 from moorage.engines.kubernetes.objects.app import CONTAINER
 from moorage.engines.logs.collector import Budget, Entry, Intake
@@ -46,20 +51,10 @@ Arrivals: TypeAlias = "asyncio.Queue[bytes | Exception | None]"
 """Lines; at the end None, or what went wrong."""
 
 
-class PodLogs(Protocol):
-    """The part of the cluster that is needed here."""
-
-    def log(
-        self, *, namespace: str, pod: str, params: Mapping[str, str], silence_seconds: float
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Gives a container's output in pieces."""
-        ...
-
-
 class Follower:
     """Follows the app's container in one pod, through its starts, until the pod is gone."""
 
-    def __init__(self, source: PodLogs, pod: Pod, logs: SharedLogs, clock: Clock) -> None:
+    def __init__(self, source: Cluster, pod: Pod, logs: SharedLogs, clock: Clock) -> None:
         self._source = source
         self._pod = pod
         self._shared = logs
@@ -198,7 +193,7 @@ class Follower:
 class Followers:
     """Follows every pod of a gateway's apps."""
 
-    def __init__(self, source: PodLogs, clock: Clock, logs: SharedLogs) -> None:
+    def __init__(self, source: Cluster, clock: Clock, logs: SharedLogs) -> None:
         self._source = source
         self._clock = clock
         self._logs = logs

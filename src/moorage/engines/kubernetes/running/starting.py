@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from moorage.clock import Clock
 from moorage.engines.engine import Instance, InstanceSpec
@@ -30,14 +30,6 @@ class Patience:
     all_seconds: float = 300.0  # for all together, such as fetching a large image
 
 
-class LastWords(Protocol):
-    """Gives the end of an app's log."""
-
-    async def __call__(self, *, has_ended: bool) -> str:
-        """If the app has ended, first waits for what it wrote at its end."""
-        ...
-
-
 class Starting:
     """One start of an app."""
 
@@ -50,9 +42,12 @@ class Starting:
         patience: Patience,
         clock: Clock,
         deployment: Callable[[], Awaitable[Manifest]],
-        last_words: LastWords,
+        last_words: Callable[[bool], Awaitable[str]],
     ) -> None:
-        """`deployment` asks for the app's Deployment."""
+        """`deployment` asks for the app's Deployment.
+
+        `last_words` gives the end of the log, of an app that has ended (True) all of it.
+        """
         self._spec = spec
         self._observed = observed
         self._timeout_seconds = timeout_seconds
@@ -93,7 +88,7 @@ class Starting:
                 logger.warning("no node takes %s: %s", pod.name, pod.unscheduled)
                 raise _no_room("no node has room for the app")
         elif pod.is_running and self._lasts(_RUN) >= self._timeout_seconds:
-            tail = await self._last_words(has_ended=False)
+            tail = await self._last_words(False)
             raise not_bound(self._spec, self._timeout_seconds, tail=tail)
         if self._clock.monotonic_seconds() - self._begun > self._limit_seconds:
             raise ClusterUnavailable("The cluster did not bring the app up in time.")
@@ -122,7 +117,7 @@ class Starting:
         return pod.last_end is not None and not pod.is_running
 
     async def _ended(self, pod: Pod) -> DeployFailed:
-        how, tail = pod.last_end, await self._last_words(has_ended=True)
+        how, tail = pod.last_end, await self._last_words(True)
         if how is None:
             return DeployFailed(
                 FailureCause.CRASHED,
