@@ -69,6 +69,7 @@ def of_sources(folder: Folder, plan: Plan, toolbox: Toolbox, given: Collection[s
         *_commands(sources, toolbox),
         *_left_out(folder),
         *_refusing(sources),
+        *_extensions(sources, toolbox),
     ]
 
 
@@ -88,16 +89,13 @@ class _Source(NamedTuple):
 
 
 _ENDINGS = (
-    *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".jsx", ".prisma", ".rb", ".go", ".rs"),
-    *(".php", ".java", ".kt", "application.properties", "application.yml", ".vue", ".svelte"),
+    *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".prisma", ".rb", ".go", ".rs"),
+    *(".php", ".java", ".kt", "application.properties", "application.yml"),
 )
 _ASIDE = re.compile(
     r"(?:^|/)(?:tests?|__tests__|specs?|e2e|examples?|docs?|scripts?|node_modules|\.venv|vendor|dist"
     r"|build|alembic|migrations|public|static)/|\.(?:test|spec|d|config)\.|(?:^|/)(?:test_|conftest)"
 )
-_HINTS = (b"env", b"ENV", b"config(", b"localhost", b"127.0.0.1", b"://", b"host", b"OpenAI(",
-          b"Groq(", b"BaseSettings", b"Redis(", b"subprocess", b"spawn", b"exec", b"system(",
-          b"${", b"FastMCP(", b"mysqli", b"sql.Open")  # fmt: skip
 
 
 def _sources(folder: Folder) -> Iterator[_Source]:
@@ -110,8 +108,7 @@ def _sources(folder: Folder) -> Iterator[_Source]:
             return
         data = folder.data(name, limit=_FILE_LIMIT)
         left -= len(data)
-        if any(hint in data for hint in _HINTS):
-            yield _Source(name, data)
+        yield _Source(name, data)
 
 
 # Variables
@@ -135,7 +132,7 @@ class _Read(NamedTuple):
     stops: Stops | None = None  # None: at the start if it is not indented
 
 
-_JS = (".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".jsx", ".vue", ".svelte")
+_JS = (".js", ".mjs", ".cjs", ".ts", ".mts")
 _ENV_OF_JS = rb"process\.env(?:\.|\[['\"])%b\b(?:['\"]\])?" % _NAME
 _READS = (
     _Read(
@@ -154,7 +151,7 @@ _READS = (
     ),
     _Read(
         (".py",),
-        b"environ",
+        b"environ.Env",
         re.compile(rb"^([^#\n]*)\benv(?:\.[a-z_]+)?\([ ]?['\"]%b['\"][ ]?\)" % _NAME, re.M),
     ),
     _Read(
@@ -223,17 +220,16 @@ def _of_env_files(folder: Folder) -> set[str]:
     return names
 
 
-def _variables(sources: Iterable[_Source], known: Collection[str]) -> Iterator[Risk]:
+def _variables(sources: Collection[_Source], known: Collection[str]) -> Iterator[Risk]:
     """Yields one risk for each stage that variables stop."""
     found: dict[Stops, dict[str, str]] = {}
-    optional: set[str] = set(known)
     for path, text in sources:
-        optional |= {b"".join(names).decode() for names in _OPTIONAL.findall(text)}
         for stops, name in _read(path, text):
             found.setdefault(stops, {}).setdefault(name, path)
-    told: set[str] = set()
+    insisted = {name for names in found.values() for name in names}
+    told = {*known, *(name for name in insisted if _is_optional(name.encode(), sources))}
     for stops in Stops:
-        missing = {n: p for n, p in found.get(stops, {}).items() if n not in optional | told}
+        missing = {n: p for n, p in found.get(stops, {}).items() if n not in told}
         if not missing:
             continue
         told |= missing.keys()
@@ -250,10 +246,13 @@ def _variables(sources: Iterable[_Source], known: Collection[str]) -> Iterator[R
         )
 
 
-_OPTIONAL = re.compile(
-    rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]%b['\"][ ]?,"
-    rb"|process\.env\.%b[ \t]*(?:\|\||\?\?)|['\"]%b['\"] in os\.environ" % (_NAME, _NAME, _NAME)
-)
+def _is_optional(name: bytes, sources: Iterable[_Source]) -> bool:
+    """Whether some source has a default for the variable, or asks whether it is there."""
+    pattern = re.compile(
+        rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]%b['\"][ ]?,"
+        rb"|process\.env\.%b[ \t]*(?:\|\||\?\?)|['\"]%b['\"] in os\.environ" % (name, name, name)
+    )
+    return any(name in text and pattern.search(text) for _, text in sources)
 
 
 def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
@@ -275,21 +274,19 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
 
 _SERVICES: dict[str, str] = _TABLE["services"]
 _HOSTS = b"|".join(re.escape(name).encode() for name in _TABLE["hosts"]["names"].split())
-_ADDRESS = re.compile(
-    rb"(?<![\w+])(%b)(?:\+\w{1,20})?://(?:[^\s\"'`@/]{0,100}@)?(%b)(?=[:/\"'`?\s]|\Z)"
-    % ("|".join(_SERVICES).encode(), _HOSTS)
-)
+_SCHEME = re.compile(rb"(?<![\w+])(%b)(?:\+\w{1,20})?\Z" % "|".join(_SERVICES).encode())
+_HOST = re.compile(rb"://(?:[^\s\"'`@/]{0,100}@)?(?:%b)(?=[:/\"'`?\s]|\Z)" % _HOSTS)
 _AT = rb"['\"](?:%b)['\"]" % _HOSTS
 _CALLS = tuple(
-    (name, re.compile(pattern))
-    for name, pattern in (
-        ("Redis", rb"\bRedis\((?:\)|[^)\n]{0,80}?host[ ]?[=:][ ]?%b)" % _AT),
-        ("MySQL", rb"(?:mysqli_connect|new mysqli)\([ ]?%b" % _AT),
-        ("MySQL", rb"mysql:host=(?:%b)\b" % _HOSTS),
-        ("PostgreSQL", rb"pgsql:host=(?:%b)\b" % _HOSTS),
-        ("PostgreSQL", rb"psycopg2?\.connect\([^)\n]{0,120}host[ ]?=[ ]?%b" % _AT),
-        ("MySQL", rb"pymysql\.connect\([^)\n]{0,120}host[ ]?=[ ]?%b" % _AT),
-        ("MongoDB", rb"MongoClient\([ ]?(?:\)|%b)" % _AT),
+    (name, hint, re.compile(pattern))
+    for name, hint, pattern in (
+        ("Redis", b"Redis(", rb"\bRedis\((?:\)|[^)\n]{0,80}?host[ ]?[=:][ ]?%b)" % _AT),
+        ("MySQL", b"mysqli", rb"(?:mysqli_connect|new mysqli)\([ ]?%b" % _AT),
+        ("MySQL", b"mysql:host=", rb"mysql:host=(?:%b)\b" % _HOSTS),
+        ("PostgreSQL", b"pgsql:host=", rb"pgsql:host=(?:%b)\b" % _HOSTS),
+        ("PostgreSQL", b"psycopg", rb"psycopg2?\.connect\([^)\n]{0,120}host[ ]?=[ ]?%b" % _AT),
+        ("MySQL", b"pymysql", rb"pymysql\.connect\([^)\n]{0,120}host[ ]?=[ ]?%b" % _AT),
+        ("MongoDB", b"MongoClient(", rb"MongoClient\([ ]?(?:\)|%b)" % _AT),
     )
 )
 _FALLBACK = re.compile(
@@ -305,20 +302,31 @@ def _services(folder: Folder, sources: Iterable[_Source], known: Collection[str]
         yield _service("MySQL", _WORDPRESS, "")
         told.add("MySQL")
     for path, text in sources:
-        for match in _ADDRESS.finditer(text):
-            line = text[text.rfind(b"\n", 0, match.start()) + 1 : match.start()]
-            if line.lstrip()[:1] in (b"#", b"/", b"*"):
-                continue
-            name = _SERVICES[match[1].decode()]
-            variable = _FALLBACK.search(line)
-            by = variable[1].decode() if variable is not None else ""
-            if name not in told and by not in known:
+        for name, variable in _addresses(text):
+            if name not in told and variable not in known:
                 told.add(name)
-                yield _service(name, path, by)
-        for name, pattern in _CALLS:
-            if name not in told and pattern.search(text):
+                yield _service(name, path, variable)
+        for name, hint, pattern in _CALLS:
+            if name not in told and hint in text and pattern.search(text):
                 told.add(name)
                 yield _service(name, path, "")
+
+
+def _addresses(text: bytes) -> Iterator[tuple[str, str]]:
+    """Yields services at addresses of this machine, with the variable that replaces each, or ""."""
+    at = text.find(b"://")
+    while at >= 0:
+        before = text[max(text.rfind(b"\n", 0, at) + 1, at - _LINE) : at]
+        scheme = _SCHEME.search(before[-_WORD:])
+        if scheme is not None and _HOST.match(text, at) and before.lstrip()[:1] not in _COMMENTS:
+            variable = _FALLBACK.search(before.removesuffix(scheme[0]))
+            yield _SERVICES[scheme[1].decode()], variable[1].decode() if variable else ""
+        at = text.find(b"://", at + 3)
+
+
+_LINE = 300  # bytes of a line that are looked at
+_WORD = 40
+_COMMENTS = (b"#", b"/", b"*")
 
 
 def _service(name: str, path: str, variable: str) -> Risk:
@@ -335,6 +343,7 @@ def _service(name: str, path: str, variable: str) -> Risk:
 
 # Programs, processes, hosts
 
+_RUNNERS = (b"subprocess", b"child_process", b"os.system", b"shell_exec", b"os/exec", b"::Command")
 _CALLED = re.compile(
     rb"(?:subprocess\.\w{2,12}|Popen|os\.system|spawn(?:Sync)?|exec(?:Sync|File|FileSync)?|shell_exec"
     rb"|exec\.Command|Command::new)\([ \n]{0,20}\[?[ ]?f?['\"`](%b)(?=[ '\"`])"
@@ -345,7 +354,7 @@ _CALLED = re.compile(
 def _commands(sources: Iterable[_Source], toolbox: Toolbox) -> Iterator[Risk]:
     told: set[str] = set()
     for path, text in sources:
-        for match in _CALLED.finditer(text):
+        for match in _CALLED.finditer(text) if any(it in text for it in _RUNNERS) else ():
             program = match[1].decode()
             if program not in told and program not in toolbox.programs:
                 told.add(program)
@@ -387,3 +396,25 @@ def _refusing(sources: Iterable[_Source]) -> Iterator[Risk]:
                 path=path,
             )
             return
+
+
+_EXTENSIONS: dict[bytes, str] = {
+    code.encode(): name for code, name in _TABLE["php"]["extensions"].items()
+}
+
+
+def _extensions(sources: Iterable[_Source], toolbox: Toolbox) -> Iterator[Risk]:
+    """Yields PHP's extensions that sources use, where it is known which there are."""
+    has = {program for program in toolbox.programs if program.startswith("ext-")}
+    told = set[str]()
+    for path, text in sources if has else ():
+        for code, name in _EXTENSIONS.items() if path.endswith(".php") else ():
+            if code in text and f"ext-{name}" not in has and name not in told:
+                told.add(name)
+                yield Risk(
+                    RiskCode.LIBRARY_ABSENT,
+                    Stops.REQUESTS,
+                    f"{path} uses PHP's extension {name}, which is not here: do without it, or "
+                    "deploy a Dockerfile that installs it to a gateway with Docker.",
+                    path=path,
+                )

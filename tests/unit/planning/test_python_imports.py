@@ -398,3 +398,28 @@ def test_reflex_is_refused_by_name() -> None:
     with pytest.raises(PlanNotFound, match=r"rxconfig\.py is Reflex's.*Dockerfile"):
         plan(files)
     assert plan(files, runCommand="reflex run --single-port").start
+
+
+OLD = (
+    "from mcp.server.fastmcp import FastMCP\nFastMCP('a', host='0.0.0.0').run('streamable-http')\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("listed", "text", "added"),
+    [
+        ("mcp", OLD, " 'mcp<2'"),
+        ("mcp>=1.8", OLD, " 'mcp<2'"),
+        ("mcp==1.9.0", OLD, ""),
+        ("mcp>=1.8,<1.10", OLD, ""),
+        ("flask", f"from flask import escape\n{FLASK}", " 'flask<3'"),
+        ("flask", FLASK, ""),
+        ("pydantic\nflask", f"from pydantic import BaseSettings\n{FLASK}", " 'pydantic<2'"),
+    ],
+)
+def test_version_that_still_has_what_is_imported_is_installed(
+    listed: str, text: str, added: str
+) -> None:
+    install = plan({"app.py": text, "requirements.txt": listed}).install or ""
+    assert ("<" in install) is bool(added)
+    assert install.endswith(added)

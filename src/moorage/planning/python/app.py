@@ -368,12 +368,27 @@ def _install(
         because.append(
             f"{names} imported, or needed by what is, and not among the requirements: installed too"
         )
-    added = [*added, *imported]
+    older = _older(project, [*added, *imported])
+    for requirement, why in older.items():
+        because.append(f"{requirement} is installed, as {why}, which later versions lack")
+    added = [*added, *imported, *older]
     if not added:
         return f"{venv} && {install.command}"
     if needed.listed or install.command.endswith(f" -r {needed.file}"):
         return f"{venv} && {install.command} {' '.join(map(quote, added))}"
     return " && ".join(step for step in (venv, install.command, install_also(added)) if step)
+
+
+def _older(project: _Project, added: list[str]) -> dict[str, str]:
+    """Returns requirements of versions that still have what the app imports, each with why.
+
+    None for packages of which a lock file, or the list, has an upper bound.
+    """
+    needed = project.needed
+    if (needed.file or "").endswith(".lock"):
+        return {}
+    limited = {name for name, asked in needed.specifiers if re.search(r"[=~]=|<", asked)}
+    return project.imports.older(needed.names.difference(limited).union(map(bare, added)))
 
 
 def _imported(project: _Project, start: Start | None) -> tuple[list[Import], list[str]]:

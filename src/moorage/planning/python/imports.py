@@ -15,6 +15,7 @@ from moorage.planning.python.requirements import (
     ALSO,
     COMMANDS,
     LISTENING,
+    OLDER,
     PORTLESS,
     STANDARD_MODULES,
     normal,
@@ -137,6 +138,18 @@ class Imports:
                 unknown.setdefault(each.top, each)
         own = _present(self._folder, unknown.keys()) if unknown else set()
         return [each for top, each in unknown.items() if top not in own], list(packages)
+
+    def older(self, names: frozenset[str]) -> dict[str, str]:
+        """Returns requirements that still have what is imported, each with what that is.
+
+        `names` are the packages whose newest versions would be installed.
+        """
+        found: dict[str, str] = {}
+        for each in self.found:
+            name = next((it for it in _prefixes(each.module) if it in OLDER), "")
+            if name and each.need is Need.SURE and OLDER[name].partition("<")[0] in names:
+                found.setdefault(OLDER[name], f"{self._folder.path(each.file)} imports {name}")
+        return found
 
     def follows(self, file: str) -> bool:
         """Whether a file of the upload is read."""

@@ -129,6 +129,8 @@ _NO_PACKAGES = frozenset(normal(n) for n in STANDARD_MODULES - _PACKAGED if not 
 _MISNAMED = {normal(name): _IMPORTS[name][0] for name in PACKAGES["misnamed"]["names"].split()}
 ALSO: dict[str, str] = PACKAGES["also"]
 """By what is imported, a package that its use needs besides."""
+OLDER: dict[str, str] = PACKAGES["older"]
+"""By what is imported, the requirement that still has it."""
 LISTENING = tuple(map(re.escape, PACKAGES["listening"]["names"].split()))
 """Patterns of the names of modules that listen on a port for an app."""
 PORTLESS: dict[str, str] = PACKAGES["portless"]
