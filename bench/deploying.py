@@ -26,7 +26,7 @@ from moorage.planning.plan import Plan
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.settings import Settings
-from moorage.uploads.tree import DirectoryTree
+from moorage.uploads.reader import DirectoryTree
 from support.clients.wallet import deploy_body
 from support.engines.toolboxes import TOOLBOX
 from support.gateway.gateway_fixture import DevGateway

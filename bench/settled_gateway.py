@@ -9,7 +9,7 @@ from typing import Any
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization, signer_of
 from moorage.cli.main import run
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.verification import Verifier
 

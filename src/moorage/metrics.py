@@ -235,11 +235,11 @@ def record_auth_failure(code: str) -> None:
 
 
 def record_payment(*, chain: str, token: str, outcome: str) -> None:
-    """Counts a presented payment: `credited`, or what `outcome_of` says of its refusal."""
+    """Counts a presented payment: `credited`, or what `refusal_label` says of its refusal."""
     _payments.labels(chain, token, outcome).inc()
 
 
-def outcome_of(error: Exception) -> str:
+def refusal_label(error: Exception) -> str:
     """Returns what an error is called in a label: its class in snake case."""
     return _CAPITAL.sub("_", type(error).__name__).lower()
 

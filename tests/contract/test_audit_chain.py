@@ -15,7 +15,7 @@ from moorage.chains.local.devchain import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.cli.main import run
 from moorage.clock import SystemClock
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.audit.report import Report, run_audit
 from moorage.payments.taking.verification import Verifier

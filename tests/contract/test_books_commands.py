@@ -8,7 +8,7 @@ import pytest
 
 from moorage.cli.main import run
 from moorage.ledger import ledger
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.export import spreadsheet_text
 from moorage.records.event import EventKind

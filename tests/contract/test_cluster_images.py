@@ -31,7 +31,7 @@ from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Dockerfiles, Toolbox
 from moorage.records.deployment import LogKind
 from moorage.settings import load_settings
-from moorage.uploads.tree import DirectoryTree
+from moorage.uploads.reader import DirectoryTree
 from support.engines.base_image import SHOWN
 from support.engines.docker_fixture import (
     SMALL,

@@ -8,9 +8,8 @@ import msgspec
 import pytest
 from eth_account import Account
 
-from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.auth.wallet import Wallet
+from moorage.auth.wallet import ContractWallets, Wallet
 from moorage.chains.chain import Chain
 from moorage.chains.local.devchain import DevWallet
 from moorage.chains.rpc import RpcClient

@@ -11,8 +11,8 @@ from moorage.chains.local.devchain import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable
 from moorage.ledger import ledger
+from moorage.ledger.ledger import Transfer
 from moorage.ledger.metering import Metering
-from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.records.payments import Finality, PaymentStatus
 from moorage.records.project import ProjectStatus

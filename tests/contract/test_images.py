@@ -24,7 +24,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Dockerfiles, Toolbox
-from moorage.uploads.tree import DirectoryTree
+from moorage.uploads.reader import DirectoryTree
 from support.engines.docker_fixture import BASE, BOUND_SECONDS, Dockerd
 from support.gateway.waiting import until
 

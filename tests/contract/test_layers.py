@@ -11,7 +11,7 @@ from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.records.deployment import LogKind
 from moorage.sdk.archive import list_files
-from moorage.uploads.tree import DirectoryTree
+from moorage.uploads.reader import DirectoryTree
 from support.engines.small_apps import LIMITS, MIB, SERVER, build, fetch, logged, plan, start
 from support.engines.toolboxes import TOOLBOX
 

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from moorage.api.connections.server import Bounds, HttpServer, listen_tcp
-from moorage.auth.client_address import TrustedProxies
+from moorage.api.http.connections import Bounds, HttpServer, listen_tcp
+from moorage.auth.rate_limit import TrustedProxies
 from support.clients.raw_http import chunked, connected, request
 
 SOON = 0.5  # yet time enough for a request that is sent at once

@@ -10,15 +10,13 @@ import pytest
 from sqlalchemy import bindparam, func, select
 
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.deploy.entrance.admission import Admission
+from moorage.deploy.entrance.admission import Admission, Pricing
 from moorage.deploy.entrance.attempt import DeployAttempt
 from moorage.deploy.entrance.capacity import Quotas
-from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.sources import Sources
 from moorage.errors import MoorageError, RateLimited
-from moorage.ledger.ledger import credit_transfers
+from moorage.ledger.ledger import Transfer, credit_transfers
 from moorage.ledger.metering import Metering
-from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits
 from moorage.payments.price.quotes import MAX_NAMES_HELD, PriceList, Quotes, Size
 from moorage.payments.protocols.evidence import PaymentMeans
@@ -29,8 +27,8 @@ from moorage.storage.money import relays
 from moorage.storage.opening import open_database
 from moorage.storage.schema import entries, names, quotes, wallets
 from moorage.storage.vault import Vault
+from moorage.uploads.reader import Upload
 from moorage.uploads.request import DeployRequest
-from moorage.uploads.tree import Upload
 from support.books.postgres_fixture import PostgresServer
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, PLAN, USDC
 from support.gateway.clock import MovableClock

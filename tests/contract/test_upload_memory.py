@@ -18,7 +18,7 @@ _MEASURE = textwrap.dedent(
     from pathlib import Path
     from moorage.uploads.room import UploadLimits
     from moorage.uploads.reader import read_upload
-    from moorage.uploads.parsing import InPlace
+    from moorage.uploads.request import InPlace
 
     kind, uploads, spool = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     BODY = 45_000_000

@@ -12,7 +12,7 @@ from aiohttp import web
 from moorage.chains.local.devchain import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentPending
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.watcher import Watcher

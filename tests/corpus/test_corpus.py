@@ -26,7 +26,7 @@ from moorage.planning.toolbox import Toolbox
 from moorage.sdk.archive import list_files
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.store import Npm, ToolchainStore, find_npm
-from moorage.uploads.tree import DirectoryTree
+from moorage.uploads.reader import DirectoryTree
 from support.engines.memory_tree import app_text
 from support.engines.sandbox_fixture import make_sandbox
 from support.gateway.waiting import until

@@ -128,5 +128,5 @@ def test_every_labelled_counter_has_a_series_from_the_start() -> None:
 
 
 def test_refusals_are_counted_by_the_code_of_their_error() -> None:
-    assert metrics.outcome_of(PaymentAlreadyUsed()) == "payment_already_used"
-    assert metrics.outcome_of(RateLimited(1)) == "rate_limited"
+    assert metrics.refusal_label(PaymentAlreadyUsed()) == "payment_already_used"
+    assert metrics.refusal_label(RateLimited(1)) == "rate_limited"

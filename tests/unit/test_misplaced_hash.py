@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from moorage.misplaced_hash import MisplacedHash, misplaced_hash
+from moorage.unknown_keys import MisplacedHash, misplaced_hash
 from moorage.uploads.request import hash_in
 
 DIGITS = "Ab" * 32

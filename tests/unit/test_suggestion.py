@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from moorage.api.http.request import parse_small
-from moorage.deploy.entrance.change import change_request
+from moorage.deploy.entrance.configuration import change_request
 from moorage.errors import InvalidField
-from moorage.suggestion import Suggestions
+from moorage.unknown_keys import Suggestions
 from moorage.uploads.request import deploy_request
 from moorage.wire.credits import TopUpBody
 from moorage.wire.deployments import RollbackBody

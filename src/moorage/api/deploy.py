@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.address import checksum_address
-from moorage.api.connections.server import ARRIVAL, Arrival
 from moorage.api.http.caller import Caller, PaidFront, Payer
+from moorage.api.http.connections import ARRIVAL, Arrival
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payment import refuse_misplaced, repeated
 from moorage.api.http.problems import json_response, with_body
@@ -25,7 +25,7 @@ from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun, refuse_credentials
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.exports import ExportFiles
-from moorage.deploy.shared_uploads import SharedUploads
+from moorage.deploy.sources import SharedUploads
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import DatabaseUnavailable, InvalidField, UploadNotFound
 from moorage.ledger.build_time import BuildTime
@@ -46,10 +46,9 @@ from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.storage.operation import exports
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads.reader import Exports, ExportSource, read_upload
+from moorage.uploads.reader import Exports, ExportSource, Upload, read_upload
 from moorage.uploads.request import read_sha256
 from moorage.uploads.room import SpoolRoom, UploadLimits
-from moorage.uploads.tree import Upload
 from moorage.wire.deploy import Deployed, DigestUpload, Quoted, Understood, UploadStored
 
 

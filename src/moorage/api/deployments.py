@@ -34,8 +34,7 @@ from moorage.errors import (
     ProjectNotFound,
 )
 from moorage.ledger import ledger
-from moorage.ledger.burn import hour_of, lacking
-from moorage.ledger.metering import Metering
+from moorage.ledger.metering import Metering, hour_of, lacking
 from moorage.money import MicroUsd, usd_text
 from moorage.planning.plan import Plan
 from moorage.records.deployment import (

@@ -32,7 +32,7 @@ from moorage.records.deployment import DeploymentStatus, DeploymentView, LogKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
-from moorage.wire.logs import LogBody, LogEnd, LogItem, ProjectLogBody, ProjectLogItem
+from moorage.wire.deployments import LogBody, LogEnd, LogItem, ProjectLogBody, ProjectLogItem
 
 T = TypeVar("T")
 

@@ -24,10 +24,8 @@ from moorage.clock import iso_utc
 from moorage.deploy.entrance.capacity import Quotas
 from moorage.errors import InvalidField
 from moorage.ledger.build_time import Allowance, BuildTime
-from moorage.ledger.burn import hour_of, runs_out_at
 from moorage.ledger.ledger import held_account, wallet_account
-from moorage.ledger.metering import Metering
-from moorage.misplaced_hash import MisplacedHash, misplaced_hash
+from moorage.ledger.metering import Metering, hour_of, runs_out_at
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, decimal_text, usd_number
 from moorage.payments.taking.outcome import outcome_of
 from moorage.payments.taking.payment_required import paid_headers
@@ -40,6 +38,7 @@ from moorage.storage.money.billing import RunInterval
 from moorage.storage.money.payments import Key, PaidFor
 from moorage.storage.operation import wallet_rules
 from moorage.storage.operation.wallet_rules import NoticeKind
+from moorage.unknown_keys import MisplacedHash, misplaced_hash
 from moorage.wire.credits import (
     BuildAllowance,
     BurningProject,

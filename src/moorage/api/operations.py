@@ -20,23 +20,23 @@ from moorage.api import (
     public,
     webhooks,
 )
-from moorage.api.connections.server import Arrivals
 from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.guide import Facts
 from moorage.api.http.caller import Front, Handler, answered, carries_proof, signed_body
+from moorage.api.http.connections import Arrivals
 from moorage.api.http.dispatch import CrossOrigin, Dispatch, Operation, SlashRefused
 from moorage.api.http.payment import accounted, shows_payment
 from moorage.api.http.problems import INTERNAL, error_response, problem_response
 from moorage.api.http.request import ApiRequest, refuse_unknown
 from moorage.api.http.request_context import INTENDED, PAID
 from moorage.errors import Maintenance, MoorageError, PaymentPending
-from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.payment_required import (
     Challenges,
     PaymentRequired,
     error_headers,
     preferred,
 )
+from moorage.payments.taking.paywall import Outcomes
 from moorage.wire import calls
 from moorage.wire.calls import Call
 from moorage.wire.deploy import Quoted, ZipUpload

@@ -27,20 +27,19 @@ from moorage.clock import iso_utc
 from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.entrance.attempt import written_warnings
-from moorage.deploy.entrance.change import change_request
 from moorage.deploy.entrance.configuration import (
     Changed,
     CurrentConfig,
     Effect,
     ProjectConfiguration,
+    change_request,
 )
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import DAY_MS, Deletion
 from moorage.deploy.keeping.suspension import Paused, Pausing
 from moorage.errors import InvalidField, ProjectNotFound
 from moorage.ledger import ledger
-from moorage.ledger.burn import hour_of
-from moorage.ledger.metering import Metering
+from moorage.ledger.metering import Metering, hour_of
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.parsers.pool import ParserPool
 from moorage.payments.taking.payment_required import Seller
@@ -58,16 +57,14 @@ from moorage.wire.projects import (
     DomainItem,
     DomainList,
     DomainRemoved,
+    LatencyItem,
+    LoadItem,
     ProjectAdopted,
     ProjectChanged,
     ProjectDeleted,
     ProjectItem,
     ProjectList,
     ProjectShown,
-)
-from moorage.wire.usage import (
-    LatencyItem,
-    LoadItem,
     ProjectUsage,
     UsageHourItem,
     UsageItem,

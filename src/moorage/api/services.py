@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from moorage.api.access import LinkRoom
-from moorage.api.connections.server import Arrivals
 from moorage.api.deploy import DeployRoom, Uploads
 from moorage.api.deployments import DeploymentRoom, StatusRoom
 from moorage.api.discovery.documents import Documents, StandingBoard
 from moorage.api.discovery.guide import Facts
 from moorage.api.exports import ExportRoom, exports_app
 from moorage.api.http.caller import Front, Limiters, limit_address
+from moorage.api.http.connections import Arrivals
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.logs import Followers, LogRoom
 from moorage.api.money import CreditRoom, TopUpRoom
@@ -22,16 +22,15 @@ from moorage.api.projects import DomainRoom, ProjectRoom
 from moorage.api.public import PublicRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
-from moorage.auth.client_address import TrustedProxies
-from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceStore
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import RateLimiter, TrustedProxies
 from moorage.auth.tokens import Links, ManageTokens
+from moorage.auth.wallet import ContractWallets
 from moorage.chains.balances import ConcurrencyLimit
 from moorage.core import Core
 from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.services import DeployServices
-from moorage.deploy.shared_uploads import SharedUploads
+from moorage.deploy.sources import SharedUploads
 from moorage.engines.engine import EngineView
 from moorage.events.services import EventServices
 from moorage.ledger.services import LedgerServices

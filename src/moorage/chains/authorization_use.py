@@ -10,9 +10,7 @@ from moorage.chains.eip3009 import (
     authorization_state_calldata,
     authorization_used_topics,
 )
-from moorage.chains.encoding import parse_quantity
-from moorage.chains.erc20 import decode_uint256
-from moorage.chains.receipt import FoundLog, parse_found_logs
+from moorage.chains.receipt import FoundLog, decode_uint256, parse_found_logs, parse_quantity
 from moorage.chains.rpc import AnswerTooLarge, Call, Pace, RpcClient, RpcError
 from moorage.signing import keccak256
 

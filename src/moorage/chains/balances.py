@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from moorage.chains.chain import Chain, Token
-from moorage.chains.erc20 import balance_of_calldata, decode_uint256
+from moorage.chains.receipt import balance_of_calldata, decode_uint256
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.errors import ChainUnavailable, RateLimited
 from moorage.money import AtomicUnits

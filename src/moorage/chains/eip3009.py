@@ -6,7 +6,7 @@ import msgspec
 from coincurve import PublicKey
 
 from moorage.address import key_address
-from moorage.chains.encoding import parse_bytes32
+from moorage.chains.receipt import parse_bytes32
 from moorage.money import AtomicUnits
 from moorage.signing import keccak256
 

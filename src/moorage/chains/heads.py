@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from moorage.chains.encoding import parse_bytes32, parse_quantity
+from moorage.chains.receipt import parse_bytes32, parse_quantity
 from moorage.chains.rpc import OVERLOADED_CODES, Call, RpcClient, RpcError
 
 

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 
 from moorage.chains.chain import Chain
-from moorage.chains.encoding import parse_quantity
+from moorage.chains.receipt import parse_quantity
 from moorage.clock import Clock, SystemClock
 from moorage.errors import ChainUnavailable
 from moorage.signing import keccak256

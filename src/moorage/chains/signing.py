@@ -8,7 +8,7 @@ import coincurve
 import msgspec
 
 from moorage.address import checksum_address, key_address
-from moorage.chains.encoding import parse_quantity
+from moorage.chains.receipt import parse_quantity
 from moorage.signing import keccak256
 
 

@@ -2,9 +2,14 @@
 
 from collections.abc import Collection
 
-from moorage.chains.encoding import parse_quantity
-from moorage.chains.erc20 import TransferLog, parse_transfer_log, transfer_topics
-from moorage.chains.receipt import FoundLog, parse_found_logs
+from moorage.chains.receipt import (
+    FoundLog,
+    TransferLog,
+    parse_found_logs,
+    parse_quantity,
+    parse_transfer_log,
+    transfer_topics,
+)
 from moorage.chains.rpc import AnswerTooLarge, Pace, RpcClient, RpcError
 from moorage.errors import ChainUnavailable
 

@@ -24,8 +24,7 @@ from moorage.sdk.client import Client, DeployRequest
 from moorage.sdk.errors import ClientMisconfigured, FilesWouldBeLost
 from moorage.sdk.payer import Bought, deploy_request
 from moorage.wire.deploy import Deployed
-from moorage.wire.deployments import DeploymentItem, DeploymentProgress
-from moorage.wire.logs import LogItem
+from moorage.wire.deployments import DeploymentItem, DeploymentProgress, LogItem
 
 _UNDER_WAY = frozenset({"queued", "building", "deploying"})
 

@@ -29,10 +29,11 @@ from moorage.wire.projects import (
     DomainList,
     DomainRemoved,
     ExportItem,
+    LatencyItem,
     ProjectItem,
     ProjectShown,
+    UsageItem,
 )
-from moorage.wire.usage import LatencyItem, UsageItem
 
 Project = Annotated[str, Parameter(help="The project's name or id.")]
 FollowChange = Annotated[bool, Parameter(help="Wait until the change is served, or has failed.")]

@@ -9,10 +9,9 @@ from moorage.deploy import limits
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.domains import Domains, TxtRecords, Uncertified
 from moorage.deploy.addresses.routes import SWITCH_SECONDS, FollowedRoutes, UnseenRoutes
-from moorage.deploy.entrance.admission import Admission
+from moorage.deploy.entrance.admission import Admission, Pricing
 from moorage.deploy.entrance.capacity import Capacity, Quotas
 from moorage.deploy.entrance.configuration import ProjectConfiguration
-from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.exports import Exporter, ExportFiles, OwnerExports
 from moorage.deploy.keeping.apps import Apps

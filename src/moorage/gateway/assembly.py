@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from moorage.api.http.caller import address_key
 from moorage.api.services import ApiServices, Services
-from moorage.auth.client_address import TrustedProxies
 from moorage.auth.nonces import (
     FORGET_SECONDS,
     NonceFile,
@@ -18,6 +17,7 @@ from moorage.auth.nonces import (
     give_up_mark,
     marked_ms,
 )
+from moorage.auth.rate_limit import TrustedProxies
 from moorage.certificates.services import CertificateServices, open_certificates
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient

@@ -23,7 +23,7 @@ from moorage.gateway.platform import Proxy
 from moorage.loop import Run
 from moorage.metrics import exposition
 from moorage.pages.sessions.form import Count
-from moorage.pages.sessions.gate import Gate
+from moorage.pages.sessions.session import Gate
 from moorage.pages.sessions.sign_in import operator_doors
 from moorage.settings import Settings
 from moorage.storage.several.leases import Leases

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import TrustedProxies
 from moorage.certificates.services import CertificateServices
 from moorage.deploy.keeping.restarts import next_try
 from moorage.gateway.assembly import Rooms

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
-from moorage.api.connections.server import listen_tcp
+from moorage.api.http.connections import listen_tcp
 from moorage.clock import Clock, SystemClock
 from moorage.deploy.addresses.addresses import Hosts, Routes
 from moorage.deploy.platform import AppPlatform, Following, Keeping

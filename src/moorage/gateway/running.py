@@ -19,9 +19,8 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage import logs
-from moorage.api.connections.limits import FairShare
-from moorage.api.connections.server import Bounds, HttpServer
 from moorage.api.http.caller import address_key, limit_address
+from moorage.api.http.connections import Bounds, FairShare, HttpServer
 from moorage.api.http.request_context import RequestContext
 from moorage.api.operations import Pages, http_app, operations_app
 from moorage.auth.nonces import NonceStore
@@ -71,7 +70,7 @@ from moorage.gateway.platform_beside import open_beside, open_following
 from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.loop import Keeps, always
 from moorage.mcp.remote import McpEndpoint
-from moorage.pages.sessions.gate import operator_gate, wallet_gate
+from moorage.pages.sessions.session import operator_gate, wallet_gate
 from moorage.pages.sessions.sign_in import Confirmations, wallet_doors
 from moorage.pages.wallet.site import PREFIXES, WalletSite
 from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET

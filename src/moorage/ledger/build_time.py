@@ -14,7 +14,7 @@ import msgspec
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause
 from moorage.ledger import ledger
-from moorage.ledger.burn import charge_up_to
+from moorage.ledger.metering import charge_up_to
 from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
 from moorage.storage.database import Database, Source
 from moorage.storage.money import accounts, billing, payments

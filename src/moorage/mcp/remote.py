@@ -22,8 +22,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moorage.api.connections.server import Arrivals
 from moorage.api.http.caller import TOKEN
+from moorage.api.http.connections import Arrivals
 from moorage.api.http.in_process import ApiAnswer, Header, forwarded_headers, in_process
 from moorage.api.http.problems import BAD_ORIGIN, problem_of, problem_response
 from moorage.api.http.request import IN_LOOP_BYTES, decode_whole, read_whole
@@ -53,7 +53,7 @@ from moorage.mcp.tools import (
 from moorage.parsers.documents import MAX_DEPTH, MAX_VALUES, is_bounded
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.authorization import canonical_json, encode_base64, encode_base64url
-from moorage.uploads.parsing import DOCUMENTS
+from moorage.uploads.request import DOCUMENTS
 from moorage.wire import calls
 from moorage.wire.calls import ApiRequest, Call
 

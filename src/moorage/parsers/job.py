@@ -13,10 +13,10 @@ from moorage.errors import (
     RuntimeUnsupported,
     UploadInvalid,
 )
-from moorage.misplaced_hash import MisplacedHash
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.toolbox import Toolbox
 from moorage.records.deployment import Finding
+from moorage.unknown_keys import MisplacedHash
 from moorage.uploads.request import DeployRequest
 from moorage.uploads.room import UploadLimits
 from moorage.uploads.unpacking import Unpacked
@@ -69,7 +69,7 @@ _MAX_LOOKED_FOR = 64  # entries
 
 
 class Describe(msgspec.Struct, frozen=True, tag=True):
-    """The job to parse a body's skeleton: see `uploads.parsing.describe`."""
+    """The job to parse a body's skeleton: see `uploads.request.describe`."""
 
     skeleton: bytes
     damaged: int | None

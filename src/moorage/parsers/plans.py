@@ -26,9 +26,9 @@ from moorage.parsers.job import (
 from moorage.parsers.pool import ParserFault, ParserPool
 from moorage.planning.plan import Settings
 from moorage.planning.toolbox import Toolbox
-from moorage.uploads.parsing import Described, Skeleton, describe
+from moorage.uploads.reader import Upload
+from moorage.uploads.request import Described, Skeleton, describe
 from moorage.uploads.room import Content, SpoolFile, Uploader, UploadLimits
-from moorage.uploads.tree import Upload
 from moorage.uploads.unpacking import Unpacked
 
 IN_PLACE_BYTES = 16 * 1024

@@ -53,7 +53,7 @@ from moorage.planning.pages import left_out
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
-from moorage.uploads.parsing import DOCUMENTS, Skeleton, describe
+from moorage.uploads.request import DOCUMENTS, Skeleton, describe
 from moorage.uploads.room import UploadLimits
 from moorage.uploads.unpacking import check_volume, unpack, unpack_tree
 

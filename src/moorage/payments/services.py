@@ -21,9 +21,8 @@ from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Holdings, Quotes
 from moorage.payments.relay.refunds import RefundFollowUp
 from moorage.payments.relay.relayer import Relayer, key_in, limits_of
 from moorage.payments.relay.settlements import SettlementFollowUp, Settlements
-from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.payment_required import USUAL_CHAIN, Challenges, Seller
-from moorage.payments.taking.paywall import Paywall
+from moorage.payments.taking.paywall import Outcomes, Paywall
 from moorage.payments.taking.screening import Screening
 from moorage.payments.taking.topup import TopUp
 from moorage.payments.taking.verification import Lookups, Verifier

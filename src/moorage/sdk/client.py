@@ -22,9 +22,8 @@ from moorage.wire import calls
 from moorage.wire.calls import Call
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed, DigestUpload, ExportUpload, UploadStored
-from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
+from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, LogBody, LogItem
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
-from moorage.wire.logs import LogBody, LogItem
 from moorage.wire.projects import (
     ChangeBody,
     DomainItem,
@@ -37,6 +36,7 @@ from moorage.wire.projects import (
     ProjectDeleted,
     ProjectList,
     ProjectShown,
+    ProjectUsage,
 )
 from moorage.wire.public import (
     Balances,
@@ -47,7 +47,6 @@ from moorage.wire.public import (
     LinkMade,
     LinkRemoved,
 )
-from moorage.wire.usage import ProjectUsage
 
 
 class File(msgspec.Struct, frozen=True):

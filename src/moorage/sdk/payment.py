@@ -12,8 +12,12 @@ import msgspec
 from moorage.address import checksum_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization, authorization_digest
-from moorage.chains.encoding import parse_quantity
-from moorage.chains.erc20 import balance_of_calldata, decode_uint256, transfer_calldata
+from moorage.chains.receipt import (
+    balance_of_calldata,
+    decode_uint256,
+    parse_quantity,
+    transfer_calldata,
+)
 from moorage.chains.rpc import Call, OtherChain, RpcClient, RpcError
 from moorage.chains.signing import ChainTransaction
 from moorage.errors import ChainUnavailable

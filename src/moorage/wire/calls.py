@@ -16,6 +16,8 @@ from moorage.wire.deployments import (
     DeploymentList,
     DeploymentProgress,
     DeploymentShown,
+    LogBody,
+    ProjectLogBody,
     RollbackBody,
 )
 from moorage.wire.events import (
@@ -26,7 +28,6 @@ from moorage.wire.events import (
     WebhookRemoved,
     WebhookShown,
 )
-from moorage.wire.logs import LogBody, ProjectLogBody
 from moorage.wire.projects import (
     ChangeBody,
     DomainBody,
@@ -42,6 +43,7 @@ from moorage.wire.projects import (
     ProjectDeleted,
     ProjectList,
     ProjectShown,
+    ProjectUsage,
 )
 from moorage.wire.public import (
     Balances,
@@ -53,7 +55,6 @@ from moorage.wire.public import (
     LinkRemoved,
 )
 from moorage.wire.shape import Body, CamelBody
-from moorage.wire.usage import ProjectUsage
 
 _LONGEST_SHOWN = 64
 _Answer = TypeVar("_Answer", bound=msgspec.Struct)

@@ -8,8 +8,8 @@ import msgspec
 from sqlalchemy import bindparam, insert
 
 from moorage.ledger import ledger
+from moorage.ledger.ledger import Transfer
 from moorage.ledger.metering import Metering
-from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.records.payments import Finality, Payment, Refund, RefundStatus
 from moorage.storage.database import Database, Statement, Transaction

@@ -13,7 +13,7 @@ import pytest
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.ledger import ledger
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import Deployment, DeploymentStatus, JobKind

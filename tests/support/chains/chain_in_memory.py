@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from moorage.chains.chain import Chain, Token
-from moorage.chains.erc20 import TRANSFER_TOPIC
+from moorage.chains.receipt import TRANSFER_TOPIC
 from moorage.chains.rpc import Call, RpcClient
 from moorage.errors import ChainUnavailable
 

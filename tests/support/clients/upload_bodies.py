@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from moorage.uploads.parsing import InPlace, Parser
 from moorage.uploads.reader import ReceivedBody, read_upload
+from moorage.uploads.request import InPlace, Parser
 from moorage.uploads.room import UploadLimits
 
 

@@ -9,8 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.caller import PERSON, Limiters, Person
-from moorage.auth.client_address import TrustedProxies
-from moorage.auth.rate_limit import MemoryRateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter, TrustedProxies
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Hosts
 from moorage.storage.database import Database

@@ -36,7 +36,7 @@ from moorage.engines.engine import (
 )
 from moorage.engines.failure import volume_lost
 from moorage.errors import DeployFailed, FailureCause, PaymentAlreadyUsed
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.money import AtomicUnits
 from moorage.payments.protocols.evidence import AuthorizationEvidence, PaymentMeans
 from moorage.payments.relay.settlements import Settlements

@@ -31,7 +31,7 @@ FORKS.set_forkserver_preload(
         "moorage.operate.audit.report",
         "moorage.operate.check",
         "moorage.pages.operator.audits",
-        "moorage.pages.operator.opening",
+        "moorage.pages.operator.site",
         "pytest",
         "uvloop",
     ]

@@ -15,7 +15,7 @@ from moorage.operate.books import OpenBooks
 from moorage.pages.operator.audits import Audits, BooksCommand, Reports
 from moorage.pages.operator.health import Desk, Health, HealthReader
 from moorage.pages.operator.site import OperatorSite
-from moorage.pages.sessions.operator import OperatorSession
+from moorage.pages.sessions.session import OperatorSession
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from support.books.records_fixture import PAY_TO

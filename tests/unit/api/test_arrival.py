@@ -8,17 +8,17 @@ from typing import Any, cast
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from moorage.api.connections.limits import PlaceLimits
-from moorage.api.connections.server import (
+from moorage.api.http.connections import (
     ARRIVAL,
     GRACE_SECONDS,
     MIN_BYTES_PER_SECOND,
     Arrival,
     Arrivals,
+    PlaceLimits,
 )
 from moorage.api.http.request_context import HAS_PAID, WALLET
 from moorage.api.operations import HttpApi, Pages, http_app
-from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import TrustedProxies
 from moorage.errors import BodyStalled, MoorageError, UploadDisplaced
 from moorage.uploads.room import Uploader
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moorage.api.connections.limits import ConnectionTable
+from moorage.api.http.connections import ConnectionTable
 
 
 @dataclass(eq=False)

@@ -9,11 +9,11 @@ from starlette.requests import Request
 
 from moorage.api.http.caller import PERSON, Front, Person, authenticate
 from moorage.api.http.request_context import PAID
-from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import TrustedProxies
 from moorage.errors import PaymentPending, RateLimited, SignatureInvalid
 from moorage.ledger import ledger
+from moorage.ledger.ledger import Transfer
 from moorage.ledger.services import PaidWallets
-from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.storage.database import Database
 from moorage.storage.money import payments

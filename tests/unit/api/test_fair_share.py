@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from moorage.api.connections.limits import WAITING, WAITING_OF_ONE, FairShare
+from moorage.api.http.connections import WAITING, WAITING_OF_ONE, FairShare
 from moorage.api.http.request_context import HAS_PAID
 
 STEP_SECONDS = 0.005

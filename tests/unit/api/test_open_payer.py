@@ -11,8 +11,8 @@ from starlette.requests import Request
 from moorage.api.http.caller import Caller, PaidFront, Payer, identify
 from moorage.api.http.payment import OfferedPayment
 from moorage.auth.authenticator import Authenticator
-from moorage.auth.client_address import TrustedProxies
-from moorage.auth.contract_wallets import ContractWallets
+from moorage.auth.rate_limit import TrustedProxies
+from moorage.auth.wallet import ContractWallets
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import RateLimited

@@ -29,7 +29,7 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.ledger import ledger
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.money import MicroUsd
 from moorage.payments.protocols.authorization import encode_base64, encode_base64url
 from moorage.payments.protocols.evidence import (
@@ -38,8 +38,8 @@ from moorage.payments.protocols.evidence import (
     TransactionEvidence,
 )
 from moorage.payments.taking.outcome import PaymentOutcome
-from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.payment_required import PaymentRequired
+from moorage.payments.taking.paywall import Outcomes
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from moorage.api.connections.limits import Pace, PlaceLimits, Places
+from moorage.api.http.connections import Pace, PlaceLimits, Places
 from moorage.uploads.room import Uploader
 
 LIMITS = PlaceLimits(strangers=6, paid=4, one_uploader=3)

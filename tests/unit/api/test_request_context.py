@@ -16,7 +16,7 @@ from structlog.contextvars import get_contextvars
 
 from moorage import logs
 from moorage.api.http.request_context import INTENDED, WALLET, RequestContext
-from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import TrustedProxies
 
 PROXY, STRANGER = "10.0.0.1", "203.0.113.9"
 WALLET_ADDRESS = "0x" + "a" * 40

@@ -11,10 +11,9 @@ from eth_utils.crypto import keccak
 from starlette.datastructures import Headers
 
 from moorage.auth.authenticator import Authenticator
-from moorage.auth.contract_wallets import AT_ONCE, ContractWallets
 from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.auth.wallet import RECIPE, Wallet
+from moorage.auth.wallet import AT_ONCE, RECIPE, ContractWallets, Wallet
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.errors import (

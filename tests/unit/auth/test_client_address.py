@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.auth.client_address import UNKNOWN, TrustedProxies, rate_limit_key
+from moorage.auth.rate_limit import UNKNOWN, TrustedProxies, rate_limit_key
 from support.gateway.clock import HOUR_MS, MovableClock
 
 PROXY = "127.0.0.1"

@@ -8,7 +8,7 @@ from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.auth.contract_wallets import (
+from moorage.auth.wallet import (
     GAS,
     ContractSignature,
     artifact,

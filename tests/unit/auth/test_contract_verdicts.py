@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.auth.wallet import Wallet
+from moorage.auth.wallet import ContractWallets, Wallet
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import ChainUnavailable
 from support.chains.chain_in_memory import ChainInMemory

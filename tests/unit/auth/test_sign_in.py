@@ -11,11 +11,10 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
-from moorage.auth.authenticator import Authenticator
-from moorage.auth.contract_wallets import ContractWallets
+from moorage.auth.authenticator import MAX_HEADER_BYTES, Authenticator
 from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.auth.sign_in import MAX_HEADER_BYTES
+from moorage.auth.wallet import ContractWallets
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.rpc import RpcClient
 from moorage.errors import AuthError, NonceReused, SignatureInvalid, SignatureUnbound

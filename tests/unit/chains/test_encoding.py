@@ -1,6 +1,6 @@
 import pytest
 
-from moorage.chains.encoding import parse_bytes32, parse_quantity
+from moorage.chains.receipt import parse_bytes32, parse_quantity
 
 
 @pytest.mark.parametrize(

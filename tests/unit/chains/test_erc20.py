@@ -5,8 +5,10 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.chains.erc20 import (
+from moorage.chains.receipt import (
     TRANSFER_TOPIC,
+    Log,
+    Receipt,
     TransferLog,
     balance_of_calldata,
     decode_uint256,
@@ -15,7 +17,6 @@ from moorage.chains.erc20 import (
     parse_transfer_logs,
     transfer_calldata,
 )
-from moorage.chains.receipt import Log, Receipt
 
 USDC = "0xaf88d065e77c8cc2239327c5edb3a432268e5831"
 PAYER = "0x" + "a1" * 20

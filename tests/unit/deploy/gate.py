@@ -10,10 +10,9 @@ import pytest
 from sqlalchemy import func, select
 
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.deploy.entrance.admission import Admission
+from moorage.deploy.entrance.admission import Admission, Pricing
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.deploy.entrance.capacity import Quotas
-from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.sources import Sources
 from moorage.errors import MoorageError
 from moorage.failpoints import armed
@@ -26,9 +25,9 @@ from moorage.planning.plan import Plan, Settings
 from moorage.storage.database import Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from moorage.storage.vault import Vault
+from moorage.uploads.reader import Upload
 from moorage.uploads.request import DeployRequest
 from moorage.uploads.room import Spool
-from moorage.uploads.tree import Upload
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import ALICE, ARBITRUM, PLAN, USDC, transfer
 from support.gateway.clock import MovableClock

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from moorage.deploy.entrance.change import Change, change_request
+from moorage.deploy.entrance.configuration import Change, change_request
 from moorage.errors import InvalidField
 
 

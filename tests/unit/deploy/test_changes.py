@@ -7,8 +7,12 @@ import pytest
 from yard import Yard
 
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
-from moorage.deploy.entrance.change import change_request
-from moorage.deploy.entrance.configuration import Changed, Effect, ProjectConfiguration
+from moorage.deploy.entrance.configuration import (
+    Changed,
+    Effect,
+    ProjectConfiguration,
+    change_request,
+)
 from moorage.errors import (
     DeployFailed,
     FailureCause,

@@ -14,7 +14,7 @@ import structlog
 from starlette.types import ASGIApp, Message
 from yard import APP_LIMITS, ENGINE, HOST, SETTINGS, Yard, socket_of
 
-from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import TrustedProxies
 from moorage.deploy.limits import app_limits, capacity_policy
 from moorage.deploy.work.moving import queue_move
 from moorage.deploy.work.workflow import MAX_ATTEMPTS

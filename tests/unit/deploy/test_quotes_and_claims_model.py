@@ -22,7 +22,7 @@ from moorage.errors import (
     PaymentShort,
 )
 from moorage.ledger import ledger
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans

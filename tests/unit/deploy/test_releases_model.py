@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 from yard import PLACES, Yard
 
-from moorage.deploy.entrance import succession
+from moorage.deploy.entrance import configuration
 from moorage.deploy.limits import RELEASES_KEPT
 from moorage.deploy.work.rollback import Rollback
 from moorage.errors import (
@@ -109,7 +109,7 @@ class Harbour(BookModel):
                 project = await projects.by_id(tx, self.project.id)
                 assert project is not None
                 under_way = await deployments.under_way_of(tx, project.id)
-                await succession.queue(tx, project, deployment, in_place_of=under_way)
+                await configuration.queue_deployment(tx, project, deployment, in_place_of=under_way)
             return deployment
 
         deployment = self.run(queue())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moorage.content.store import DirectoryStore, Item
-from moorage.deploy.shared_uploads import SharedUploads
+from moorage.deploy.sources import SharedUploads
 from moorage.errors import ContentUnavailable, TooManyUploads, UploadNotFound
 from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader
 from moorage.uploads.stored import StoredUploads

@@ -9,8 +9,8 @@ import pytest
 from moorage.content.store import DirectoryStore
 from moorage.deploy.sources import Sources
 from moorage.errors import ContentUnavailable
+from moorage.uploads.reader import Upload
 from moorage.uploads.room import Content, Spool
-from moorage.uploads.tree import Upload
 
 ID = "6d3c9d52-2f47-4a07-9cdb-6a34e5e8a001"
 

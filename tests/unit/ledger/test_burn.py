@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.ledger.burn import lacking, resumable, runs_out_at, warning_hours
+from moorage.ledger.metering import lacking, resumable, runs_out_at, warning_hours
 from moorage.money import NOTHING, MicroUsd
 from support.gateway.clock import HOUR_MS
 

@@ -6,8 +6,14 @@ from sqlalchemy import select
 
 from moorage.errors import UniqueViolation, WriteConflict
 from moorage.ledger import ledger
-from moorage.ledger.ledger import EARNED, REFUNDED, held_account, received_account, wallet_account
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import (
+    EARNED,
+    REFUNDED,
+    Transfer,
+    held_account,
+    received_account,
+    wallet_account,
+)
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.records.payments import Payment
 from moorage.storage.database import Database, Statement, Transaction

@@ -1,7 +1,7 @@
 """What a wallet is told of its payments, and how often."""
 
 from moorage.ledger import ledger
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money import payments

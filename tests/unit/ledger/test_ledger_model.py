@@ -16,9 +16,8 @@ from hypothesis.stateful import (
 )
 
 from moorage.ledger import ledger
-from moorage.ledger.ledger import EARNED, account_of, held_account
+from moorage.ledger.ledger import EARNED, Transfer, account_of, held_account
 from moorage.ledger.metering import Metering
-from moorage.ledger.transfer import Transfer
 from moorage.operate.audit.rows import Finding, audit_books
 from moorage.operate.audit.states import audit_states
 from moorage.records.project import Project, ProjectStatus

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from moorage.errors import DatabaseUnavailable
 from moorage.gateway.vital_signs import Samples
 from moorage.ledger import metering as metering_module
-from moorage.ledger.burn import MONTH_MS, charge_up_to
 from moorage.ledger.ledger import EARNED
-from moorage.ledger.metering import Metering
+from moorage.ledger.metering import MONTH_MS, Metering, charge_up_to
 from moorage.money import MicroUsd
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects

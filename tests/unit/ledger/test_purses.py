@@ -8,8 +8,8 @@ import pytest
 
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
+from moorage.ledger.ledger import Transfer
 from moorage.ledger.metering import Metering
-from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
 from moorage.records.event import EventKind

@@ -12,11 +12,10 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from moorage.api.connections.server import Arrivals
 from moorage.api.http.caller import bearer_token, is_covered
+from moorage.api.http.connections import Arrivals
 from moorage.api.http.request import IN_LOOP_BYTES
-from moorage.auth.client_address import TrustedProxies
-from moorage.auth.rate_limit import MemoryRateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter, TrustedProxies
 from moorage.mcp.remote import (
     MAX_BODY_BYTES,
     MAX_CALLS_OF_AN_ADDRESS,

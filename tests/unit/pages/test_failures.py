@@ -11,9 +11,7 @@ from moorage.errors import BodyStalled, DatabaseUnavailable, RateLimited
 from moorage.pages.operator.health import Desk
 from moorage.pages.operator.site import OperatorSite
 from moorage.pages.sessions.form import FAILED, Count
-from moorage.pages.sessions.gate import Gate
-from moorage.pages.sessions.operator import OperatorSession
-from moorage.pages.sessions.session import Session
+from moorage.pages.sessions.session import Gate, OperatorSession, Session
 from moorage.pages.sessions.sign_in import Confirmations, Signing, operator_doors, wallet_doors
 from moorage.pages.wallet.site import WalletSite
 from support.gateway.clock import MovableClock

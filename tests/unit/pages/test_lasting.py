@@ -7,7 +7,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Scope
 
 from moorage.errors import DatabaseUnavailable
-from moorage.pages.sessions.lasting import Lasting
+from moorage.pages.wallet.site import Lasting
 
 SCOPE: Scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
 

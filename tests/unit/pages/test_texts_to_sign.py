@@ -11,10 +11,9 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 from starlette.requests import Request
 
-from moorage.auth.authenticator import Authenticator
-from moorage.auth.contract_wallets import ContractWallets
+from moorage.auth.authenticator import Authenticator, SignIn
 from moorage.auth.nonces import NonceFile
-from moorage.auth.sign_in import SignIn
+from moorage.auth.wallet import ContractWallets
 from moorage.clock import iso_utc
 from moorage.errors import SignatureInvalid
 from moorage.pages.sessions.sign_in import Signing

@@ -13,7 +13,7 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.ledger import ledger
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.price.quotes import PaymentOption
 from moorage.payments.protocols import mpp

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from moorage.chains.erc20 import TRANSFER_TOPIC
+from moorage.chains.receipt import TRANSFER_TOPIC
 from moorage.errors import ChainUnavailable, MoorageError, RefundRefused
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering

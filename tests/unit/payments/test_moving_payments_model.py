@@ -15,9 +15,8 @@ from hypothesis.stateful import (
 )
 
 from moorage.errors import PaymentPending
-from moorage.ledger.ledger import held_account
+from moorage.ledger.ledger import Transfer, held_account
 from moorage.ledger.metering import Metering
-from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.refunds import release
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence

@@ -16,7 +16,7 @@ from moorage.errors import (
     RateLimited,
 )
 from moorage.ledger import ledger
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.refunds import release
 from moorage.payments.protocols.evidence import (

@@ -11,7 +11,7 @@ from moorage.chains.eip3009 import (
     authorization_used_topics,
     transfer_calldata,
 )
-from moorage.chains.erc20 import TRANSFER_TOPIC
+from moorage.chains.receipt import TRANSFER_TOPIC
 from moorage.chains.rpc import RpcClient
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.relay.refunds import RefundFollowUp, refund_nonce, sent_before

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from moorage.errors import PaymentPending
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.payments.taking.screening import held_back
 from moorage.payments.watch.watcher import TimedScreening, Verdicts
 from support.books.records_fixture import transfer

@@ -14,7 +14,7 @@ from moorage.errors import (
     PaymentNotFound,
     PaymentPending,
 )
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.payments.taking.paywall import TransactionSearch
 from moorage.payments.taking.verification import Lookup, Verifier
 from support.books.records_fixture import USDC, fresh_hash, transfer

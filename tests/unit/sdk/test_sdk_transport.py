@@ -20,8 +20,7 @@ from moorage.sdk.transport import (
 )
 from moorage.wire.credits import Credits
 from moorage.wire.deploy import Deployed
-from moorage.wire.deployments import DeploymentItem, DeploymentProgress
-from moorage.wire.logs import LogBody
+from moorage.wire.deployments import DeploymentItem, DeploymentProgress, LogBody
 from moorage.wire.projects import ProjectList, ProjectShown
 from moorage.wire.public import Health
 

@@ -12,8 +12,8 @@ import pytest
 from moorage.archive.project import FILES, VOLUME, Manifest, part_of, write_archive
 from moorage.archive.tree import write_tree
 from moorage.errors import InvalidField, UploadInvalid
-from moorage.uploads.parsing import InPlace
 from moorage.uploads.reader import Exports, ExportSource, ReceivedBody, read_upload
+from moorage.uploads.request import InPlace
 from moorage.uploads.room import UploadLimits
 from support.clients.upload_bodies import contents, stream
 

@@ -17,8 +17,8 @@ from moorage.errors import (
     TooManyUploads,
     UploadNotFound,
 )
-from moorage.uploads.parsing import InPlace
 from moorage.uploads.reader import ReceivedBody, read_upload
+from moorage.uploads.request import InPlace
 from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader, UploadLimits, sweep_spool
 from moorage.uploads.stored import Stored, StoredUploads
 from support.clients.upload_bodies import contents, document, receive, stream

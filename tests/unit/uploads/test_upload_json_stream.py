@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import BodyTooLarge, InvalidField
-from moorage.uploads.parsing import JsonStream
+from moorage.uploads.request import JsonStream
 
 
 class Recorder:

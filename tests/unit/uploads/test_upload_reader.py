@@ -21,8 +21,8 @@ from moorage.errors import (
     MoorageError,
     UploadInvalid,
 )
-from moorage.uploads.parsing import InPlace
 from moorage.uploads.reader import read_upload
+from moorage.uploads.request import InPlace
 from moorage.uploads.room import UploadLimits
 from support.clients.upload_bodies import contents, document, files_body, receive, received, stream
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import NoCapacity, TooManyUploads, UploadDisplaced
-from moorage.uploads.parsing import InPlace
 from moorage.uploads.reader import read_upload
+from moorage.uploads.request import InPlace
 from moorage.uploads.room import (
     Allowance,
     RoomLimits,

@@ -8,8 +8,8 @@ import pytest
 
 from moorage.planning.reading.folder import SourceTree
 from moorage.sdk.archive import list_files
+from moorage.uploads.reader import DirectoryTree, Upload
 from moorage.uploads.room import UploadLimits
-from moorage.uploads.tree import DirectoryTree, Upload
 from support.clients.upload_bodies import contents, files_body, receive
 
 FILES = {

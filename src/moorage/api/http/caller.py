@@ -25,8 +25,7 @@ from moorage.api.http.problems import problem_of
 from moorage.api.http.request import flag, named_project, viewed_deployment
 from moorage.api.http.request_context import CALLER, HAS_PAID, OPEN, PAID, WALLET
 from moorage.auth.authenticator import Authenticator, Verified
-from moorage.auth.client_address import TrustedProxies
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import RateLimiter, TrustedProxies
 from moorage.auth.tokens import ManageTokens
 from moorage.auth.wallet import Wallet, signed_body_digest
 from moorage.chains.chain import Chain
@@ -56,8 +55,7 @@ from moorage.payments.protocols.evidence import (
     TransactionEvidence,
     is_credential,
 )
-from moorage.payments.taking.outcomes import Outcomes
-from moorage.payments.taking.paywall import Paywall, booked
+from moorage.payments.taking.paywall import Outcomes, Paywall, booked
 from moorage.records.deployment import DeploymentView
 from moorage.records.project import Project
 from moorage.signing import Target, host_of

@@ -19,7 +19,6 @@ from moorage.errors import (
     PaymentMalformed,
     PaymentPending,
 )
-from moorage.misplaced_hash import MisplacedHash, misplaced_hash
 from moorage.money import json_of
 from moorage.payments.protocols.evidence import (
     TX_HEADER,
@@ -35,8 +34,9 @@ from moorage.payments.protocols.evidence import (
     shown_transaction,
 )
 from moorage.payments.taking.outcome import PaymentOutcome
-from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.payment_required import PaymentRequired
+from moorage.payments.taking.paywall import Outcomes
+from moorage.unknown_keys import MisplacedHash, misplaced_hash
 from moorage.wire.problems import PaymentState
 
 if TYPE_CHECKING:

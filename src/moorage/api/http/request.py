@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from moorage.api.connections.server import ARRIVAL, Arrival
+from moorage.api.http.connections import ARRIVAL, Arrival
 from moorage.errors import (
     BodyTooLarge,
     DeploymentNotFound,
@@ -19,16 +19,14 @@ from moorage.errors import (
     ProjectNotFound,
     WrongWallet,
 )
-from moorage.misplaced_hash import misplaced_hash
 from moorage.parsers.job import JsonRead, ReadJson
 from moorage.parsers.pool import ParserFault, ParserPool
 from moorage.records.deployment import DeploymentView
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
-from moorage.suggestion import Suggestions, did_you_mean
-from moorage.uploads.parsing import DOCUMENTS
-from moorage.uploads.request import NAME_PATTERN
+from moorage.unknown_keys import Suggestions, did_you_mean, misplaced_hash
+from moorage.uploads.request import DOCUMENTS, NAME_PATTERN
 
 _MAX_QUERY_DIGITS = 19  # of 2**63 - 1
 LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999

@@ -9,7 +9,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
-from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import TrustedProxies
 from moorage.metrics import record_request
 
 WALLET = "moorage.wallet"

@@ -16,8 +16,7 @@ import msgspec
 
 from moorage.address import checksum_address, key_address
 from moorage.chains.chain import Chain
-from moorage.chains.encoding import parse_quantity
-from moorage.chains.erc20 import transfer_topics
+from moorage.chains.receipt import parse_quantity, transfer_topics
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, LocalChainFailed
 from moorage.loop import until_tick

@@ -415,7 +415,7 @@ def _refund_exit(done: "Iterable[Refund]") -> Exit:
 
 
 def _transaction(text: str) -> str:
-    from moorage.chains.erc20 import normalise_tx_hash
+    from moorage.chains.receipt import normalise_tx_hash
     from moorage.errors import InvalidField
 
     try:

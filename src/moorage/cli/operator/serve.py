@@ -40,8 +40,8 @@ def plan(directory: Path, /, *, app: AppFlags = NO_FLAGS, json: Switch = False) 
     from moorage.planning.static import said
     from moorage.records.deployment import said_left_out
     from moorage.sdk.archive import list_files
+    from moorage.uploads.reader import DirectoryTree
     from moorage.uploads.request import deploy_settings
-    from moorage.uploads.tree import DirectoryTree
 
     screen = Screen(json=json)
     asked = app.settings(VariableReader(os.environ, sys.stdin.buffer))
@@ -99,7 +99,7 @@ def dev(
     from moorage import logs
     from moorage.gateway import dev as development
     from moorage.pages.operator.audits import BooksCommand
-    from moorage.pages.operator.opening import open_operator_pages
+    from moorage.pages.operator.site import open_operator_pages
     from moorage.settings import load_settings
 
     load = partial(
@@ -147,7 +147,7 @@ def serve(*, config: Path, beside_another: Switch = False) -> int:
     from moorage import logs
     from moorage.gateway.running import run_serve
     from moorage.pages.operator.audits import BooksCommand
-    from moorage.pages.operator.opening import open_operator_pages
+    from moorage.pages.operator.site import open_operator_pages
     from moorage.settings import load_settings
 
     load = partial(load_settings, file=config)

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import UNSET
 
-from moorage.deploy.entrance.change import NOT_REMOVED
 from moorage.deploy.entrance.configuration import (
+    NOT_REMOVED,
     UNCONFIGURED,
     CurrentConfig,
     current_config,

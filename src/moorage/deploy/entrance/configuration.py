@@ -4,16 +4,16 @@ A change is based on the deployment under way, or else on the one that serves. S
 of a deployment that failed is dropped.
 """
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
-from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.deploy.entrance.change import Change
 from moorage.deploy.entrance.written import (
     Successor,
     begins_empty,
@@ -21,17 +21,184 @@ from moorage.deploy.entrance.written import (
     refuse_loss,
     volume_of,
 )
+from moorage.deploy.work.failure import fail
 from moorage.engines.engine import WrittenFiles
-from moorage.errors import OutOfCredits, ProjectBlocked, ProjectNotFound, ProjectPaused
+from moorage.errors import (
+    DeployFailed,
+    FailureCause,
+    InvalidField,
+    OutOfCredits,
+    ProjectBlocked,
+    ProjectNotFound,
+    ProjectPaused,
+)
 from moorage.ledger import ledger
 from moorage.planning.plan import Plan, Settings
-from moorage.records.deployment import Deployment, Finding, Origin
-from moorage.records.project import Project, ProjectStatus, Variables
-from moorage.storage.apps import deployments, projects
+from moorage.records.deployment import Deployment, DeploymentStatus, Finding, JobKind, Origin
+from moorage.records.project import Changes, Project, ProjectStatus, Variables
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.money.accounts import WalletRow
 from moorage.storage.vault import Vault
+from moorage.unknown_keys import Suggestions, did_you_mean
+from moorage.uploads.request import check_health_path, check_variables, description, display_name
+
+NOT_REMOVED = "A volume cannot be removed; it is deleted with the project."
+_SHOWN_LENGTH = 64
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What to change; None leaves a field as it is."""
+
+    display_name: str | None = None
+    description: str | None = None
+    health_path: str | None = None
+    run_envs: Changes = {}
+    build_vars: Changes = {}
+    volume: bool = False  # whether to add a volume; it is never removed
+    restart: bool = False
+    discard_written: bool = False  # whether files of the running version may be lost
+    paused: bool | None = None  # alone: whether its owner wants it stopped
+
+
+def change_request(document: object) -> Change:
+    """Returns the change. Raises InvalidField with the first wrong or unknown field.
+
+    null means the default: no description, "/" as health path, no variable of this name.
+    """
+    if not isinstance(document, dict):
+        raise InvalidField("body", "must be a JSON object")
+    for key in document:
+        if key not in _FIELDS:
+            advice = _SUGGESTIONS.advice(key) or f"cannot be changed; what can: {_CHANGEABLE}"
+            raise InvalidField(key[:_SHOWN_LENGTH], advice)
+    if "paused" in document and len(document) > 1:
+        raise InvalidField("paused", "stands alone: change the rest before, or after")
+    return Change(
+        display_name=display_name(document) if "displayName" in document else None,
+        description=description(document) if "description" in document else None,
+        health_path=_health_path(document) if "healthPath" in document else None,
+        run_envs=_variables(document, "runEnvs"),
+        build_vars=_variables(document, "buildVars"),
+        volume=_volume(document),
+        restart=_flag(document, "restart"),
+        discard_written=_flag(document, "discard_written"),
+        paused=_flag(document, "paused") if "paused" in document else None,
+    )
+
+
+_FIELDS = frozenset(
+    (
+        *("displayName", "description", "healthPath", "runEnvs", "buildVars", "volume"),
+        *("restart", "paused", "discard_written"),
+    )
+)
+_CHANGEABLE = ", ".join(sorted(_FIELDS))
+_DEPLOY_AGAIN = "POST /agent/deploy with the same uniqueName"
+_SUGGESTIONS = Suggestions(
+    {
+        key: f"is set by a deploy: {_DEPLOY_AGAIN} and settings.{key}"
+        for field in msgspec.structs.fields(Settings)
+        if (key := field.encode_name) not in _FIELDS
+    }
+    | did_you_mean(_FIELDS)
+    | {
+        "settings": f"are a deploy's; here each key stands at the top: {_CHANGEABLE}",
+        "months": "are not kept: a project runs as long as there are credits; "
+        'buy some with POST /agent/credits and {"amount_usd": …}',
+        "uniqueName": "cannot be changed; displayName can",
+        "upload": f"is a deploy's: {_DEPLOY_AGAIN}",
+    }
+)
+
+
+def _health_path(document: Mapping[str, Any]) -> str:
+    value = document["healthPath"]
+    if value is None:
+        return "/"
+    if not isinstance(value, str):
+        raise InvalidField("healthPath", "must be a string")
+    check_health_path("healthPath", value)
+    return value
+
+
+def _variables(document: Mapping[str, Any], field: str) -> Changes:
+    value = document.get(field, {})
+    if not isinstance(value, dict):
+        raise InvalidField(field, "must be an object of strings, and nulls for what is to go")
+    for name, item in value.items():
+        if not (item is None or isinstance(item, str)):
+            raise InvalidField(f"{field}.{name[:_SHOWN_LENGTH]}", "must be a string or null")
+    if "PORT" in value:
+        raise InvalidField(f"{field}.PORT", "is settings.port, which a deploy sets")
+    check_variables(field, value)
+    return value
+
+
+def _volume(document: Mapping[str, Any]) -> bool:
+    if document.get("volume", True) is not True:
+        raise InvalidField("volume", NOT_REMOVED)
+    return "volume" in document
+
+
+def _flag(document: Mapping[str, Any], field: str) -> bool:
+    value = document.get(field, False)
+    if not isinstance(value, bool):
+        raise InvalidField(field, "must be true or false")
+    return value
+
+
+def copied_deployment(built: Deployment, origin: Origin, *, now_ms: int) -> Deployment:
+    """Returns a new deployment of the files that an earlier one has built."""
+    return msgspec.structs.replace(
+        built,
+        id=str(uuid.uuid4()),
+        status=DeploymentStatus.QUEUED,
+        request_digest="",  # never equal to that of an upload
+        note="",
+        log_tail="",
+        created_at_ms=now_ms,
+        origin=origin,
+        copy_of=built.id,
+        superseded_at_ms=None,
+    )
+
+
+async def queue_deployment(
+    tx: Transaction,
+    project: Project,
+    deployment: Deployment,
+    *,
+    in_place_of: Sequence[Deployment],
+    builds: bool = False,
+) -> tuple[str, ...]:
+    """Stores the deployment and its job, and ends `in_place_of` as superseded; returns their ids.
+
+    `builds` is whether the owner's commands are run before the app.
+    """
+    now_ms = deployment.created_at_ms
+    for earlier in in_place_of:
+        late = DeployFailed(
+            FailureCause.SUPERSEDED,
+            f"A later deployment of this project, {deployment.id}, took its place "
+            "before it was ready. Poll that one.",
+        )
+        await fail(tx, earlier, late, wallet=project.wallet, now_ms=now_ms)
+        await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=earlier.id)
+    await deployments.add(tx, deployment)
+    if project.serving_deployment_id is None:
+        await projects.set_status(tx, project.id, ProjectStatus.QUEUED)
+    await jobs.add(
+        tx,
+        job_id=str(uuid.uuid4()),
+        kind=JobKind.DEPLOY,
+        subject_id=deployment.id,
+        wallet=project.wallet,
+        builds=builds,
+        run_at_ms=now_ms,
+    )
+    return tuple(item.id for item in in_place_of)
 
 
 class CurrentConfig(msgspec.Struct, frozen=True):
@@ -217,9 +384,9 @@ class ProjectConfiguration:
             raise OutOfCredits
         await self._capacity.require(tx, new_volume=new_volume, project_id=project.id)
         await self._copies.check(project.wallet)
-        copy = succession.copy_of(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
+        copy = copied_deployment(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
         deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
-        await succession.queue(tx, project, deployment, in_place_of=now.under_way)
+        await queue_deployment(tx, project, deployment, in_place_of=now.under_way)
         return Changed(Effect.DEPLOYING, deployment.id)
 
 

@@ -26,7 +26,7 @@ from moorage.archive.project import VOLUME, part_of
 from moorage.archive.tree import Tree
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.entrance import succession
+from moorage.deploy.entrance.configuration import copied_deployment, queue_deployment
 from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.sources import Sources
 from moorage.engines.engine import BuildSpec, Engine, NewVolume
@@ -65,9 +65,9 @@ async def queue_move(
     tx: Transaction, project: Project, serving: Deployment, engine: str, *, now_ms: int
 ) -> Deployment:
     """Queues a project's move to an engine; it must have no deployment under way."""
-    copy = succession.copy_of(serving, Origin.CONFIGURATION, now_ms=now_ms)
+    copy = copied_deployment(serving, Origin.CONFIGURATION, now_ms=now_ms)
     moved = msgspec.structs.replace(copy, engine=engine)
-    await succession.queue(tx, project, moved, in_place_of=(), builds=True)
+    await queue_deployment(tx, project, moved, in_place_of=(), builds=True)
     return moved
 
 

@@ -6,9 +6,12 @@ import msgspec
 
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
-from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.deploy.entrance.configuration import refuse_stopped
+from moorage.deploy.entrance.configuration import (
+    copied_deployment,
+    queue_deployment,
+    refuse_stopped,
+)
 from moorage.engines.engine import EngineView
 from moorage.errors import (
     DeploymentNotFound,
@@ -76,8 +79,8 @@ class Rollback:
             if release.id not in on_machine:
                 raise ReleaseGone
             await self._copies.check(project.wallet)
-            deployment = succession.copy_of(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
-            given_up = await succession.queue(
+            deployment = copied_deployment(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
+            given_up = await queue_deployment(
                 tx,
                 project,
                 deployment,

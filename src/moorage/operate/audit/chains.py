@@ -9,14 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from moorage.chains.chain import Chain
-from moorage.chains.erc20 import TransferLog
 from moorage.chains.heads import Heads, read_block, read_heads
-from moorage.chains.receipt import FoundLog, Receipt, parse_receipt
+from moorage.chains.receipt import FoundLog, Receipt, TransferLog, parse_receipt
 from moorage.chains.rpc import AnswerTooLarge, Pace, RpcClient, RpcError
 from moorage.chains.transfer_search import find_transfers, require_head
 from moorage.errors import ChainUnavailable
 from moorage.operate.audit.rows import Finding, PaymentKey, payment_key, payment_row
-from moorage.payments.watch.comparison import (
+from moorage.payments.taking.verification import (
     lies_in_another_block,
     payment_problem,
     refund_is_on_chain,

@@ -11,7 +11,6 @@ from itertools import accumulate
 import msgspec
 
 from moorage.chains.chain import Chain, Token
-from moorage.ledger.burn import charge_up_to
 from moorage.ledger.ledger import (
     EARNED,
     GRANTED,
@@ -20,6 +19,7 @@ from moorage.ledger.ledger import (
     received_account,
     wallet_account,
 )
+from moorage.ledger.metering import charge_up_to
 from moorage.money import credit_from_atomic_units
 from moorage.records.payments import Payment, PaymentStatus, Refund, RefundStatus
 from moorage.storage.database import Transaction

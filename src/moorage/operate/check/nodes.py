@@ -8,9 +8,8 @@ import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import Eip712Domain, authorization_state_calldata, domain_separator
-from moorage.chains.encoding import parse_bytes32
-from moorage.chains.erc20 import decode_uint256
 from moorage.chains.heads import Block, block_call, parse_block, parse_tagged_block
+from moorage.chains.receipt import decode_uint256, parse_bytes32
 from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable

@@ -9,8 +9,7 @@ import msgspec
 from moorage.clock import SystemClock, boot_id
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
-from moorage.ledger.burn import HOUR_MS, owed, runs_out_at
-from moorage.ledger.metering import BilledTime
+from moorage.ledger.metering import HOUR_MS, BilledTime, owed, runs_out_at
 from moorage.money import MicroUsd
 from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.records.event import EventKind

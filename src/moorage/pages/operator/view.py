@@ -15,7 +15,7 @@ from moorage.operate.books import OpenBooks
 from moorage.pages.operator.health import Desk
 from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.form import Form
-from moorage.pages.sessions.operator import OperatorSession
+from moorage.pages.sessions.session import OperatorSession
 
 PER_PAGE = 50
 _MAX_PAGE = 10_000

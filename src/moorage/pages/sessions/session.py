@@ -1,8 +1,9 @@
-"""A session of a wallet's pages: whose wallet is looked at, and what they may do."""
+"""The sessions of pages: of a wallet's people and of operators, and whose a request is by them."""
 
 import hashlib
 import hmac
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,8 +17,25 @@ from moorage.clock import Clock
 from moorage.errors import NonceReused, UniqueViolation
 from moorage.loop import Loop, Scope
 from moorage.records.access import Link, Role, StoredSession
+from moorage.signing import host_of
 from moorage.storage import page_access
 from moorage.storage.database import Database, Transaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorSession:
+    """An operator who signed in, or opened a link that this machine's commands made."""
+
+    id: str  # not its secret
+    name: str  # a wallet, or who made the link: acts are recorded under it
+    csrf: str  # every form that changes something repeats it
+    expires_ms: int
+    may_change: bool = True
+
+
+FindOperator = Callable[[Request], Awaitable[OperatorSession | None]]
+"""Returns the session of a request to an operator's page, if it has one."""
+
 
 LIFETIME_MS = 12 * 3_600_000
 """How long a session lasts."""
@@ -202,3 +220,86 @@ class Session:
     def person(self) -> Person:
         """Who asks, as the API in this process knows them."""
         return Person(self.wallet, project_id=self.project_id, may_change=self.may_change)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Finds the sessions of one site: its cookie, and the hosts that its pages are served at."""
+
+    sessions: Sessions
+    cookie: Cookie
+    url: str  # where its pages are served
+    hosts: frozenset[str]  # as the `Origin` of its pages names them
+
+    def url_of(self, request: Request) -> str:
+        """Returns where its pages are served, with the host as the browser spells it."""
+        host = request.headers.get("host", "").lower()
+        scheme = self.url.partition("://")[0]
+        return f"{scheme}://{host}" if host in self.hosts else self.url
+
+    async def stored_session(self, request: Request, role: Role) -> StoredSession | None:
+        """Returns the row of a request's session."""
+        return await self.sessions.find(self.cookie.read(request), role=role)
+
+    async def enter(self, request: Request, response: Response, secret: str) -> Response:
+        """Has `response` give the browser a new session, and ends the one that it had."""
+        await self._end(request)
+        self.cookie.set(response, secret)
+        return response
+
+    async def leave(self, request: Request, response: Response) -> Response:
+        """Ends the browser's session, and has `response` make it forget it."""
+        await self._end(request)
+        self.cookie.clear(response)
+        return response
+
+    async def _end(self, request: Request) -> None:
+        secret = self.cookie.read(request)
+        if secret:
+            await self.sessions.end(secret)
+
+    async def wallet_session(self, request: Request) -> Session | None:
+        """Returns the session of a request to a wallet's page."""
+        found = await self.stored_session(request, Role.WALLET)
+        if found is None:
+            return None
+        return Session(
+            id=found.digest,
+            wallet=found.who,
+            project_id=found.project_id,
+            may_change=found.may_change,
+            csrf=csrf_of(self.cookie.read(request)),
+            expires_ms=found.expires_ms,
+            signed_ms=found.signed_ms,
+        )
+
+    async def operator_session(self, request: Request) -> OperatorSession | None:
+        """Returns the session of a request to an operator's page."""
+        found = await self.stored_session(request, Role.OPERATOR)
+        if found is None:
+            return None
+        return OperatorSession(
+            id=found.digest,
+            name=found.who,
+            csrf=csrf_of(self.cookie.read(request)),
+            expires_ms=found.expires_ms,
+        )
+
+
+def wallet_gate(sessions: Sessions, *, public_url: str) -> Gate:
+    """Returns the gate of wallets' pages, which are served where the API is."""
+    secure = public_url.startswith("https:")
+    hosts = frozenset({host_of(public_url)})
+    return Gate(sessions=sessions, cookie=Cookie("moorage", secure), url=public_url, hosts=hosts)
+
+
+def operator_gate(sessions: Sessions, *, url: str) -> Gate:
+    """Returns the gate of operators' pages, served at `url`: the operator's port, or the public.
+
+    A browser on this machine may spell the port's host in other ways.
+    """
+    secure, host = url.startswith("https:"), host_of(url)
+    port = host.rpartition(":")[2]
+    local = (f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
+    hosts = frozenset((host,) if secure else (host, *local))
+    return Gate(sessions=sessions, cookie=Cookie("moorage-operator", secure), url=url, hosts=hosts)

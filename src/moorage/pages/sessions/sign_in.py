@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,24 +17,29 @@ from starlette.routing import Route
 from moorage.address import checksum_address
 from moorage.api.discovery.guide import Facts
 from moorage.api.http.problems import problem_of
-from moorage.auth.authenticator import Authenticator
-from moorage.auth.sign_in import NONCE_OF_PAGES, SignIn
+from moorage.auth.authenticator import NONCE_OF_PAGES, Authenticator, SignIn
 from moorage.clock import Clock, iso_utc
-from moorage.errors import MoorageError, NonceReused, SignatureInvalid, TimestampExpired
+from moorage.errors import (
+    BodyTooLarge,
+    MoorageError,
+    NonceReused,
+    SignatureInvalid,
+    TimestampExpired,
+)
 from moorage.pages.rendering.templates import SECURITY_HEADERS, page
 from moorage.pages.sessions.form import (
     FAILED,
+    TOKEN,
     Answer,
     Count,
     Form,
     intended_form,
+    own_form,
     read_form,
     require_own_page,
     told,
 )
-from moorage.pages.sessions.gate import Gate
-from moorage.pages.sessions.operator import OperatorSession
-from moorage.pages.sessions.session import Session
+from moorage.pages.sessions.session import Gate, OperatorSession, Session
 from moorage.records.access import Role
 from moorage.signing import host_of
 
@@ -337,3 +342,50 @@ class Confirmations:
         sessions = self.gate.sessions
         if not await sessions.note_signature(session.id, issued_ms=signed.issued_ms):
             raise NonceReused("This signature was used before. Sign again.")
+
+
+_NOT_TYPED = frozenset(
+    {TOKEN, *SIGNATURE_FIELDS, "a_month", "confirmed", "earlier", "id", "kind", "without_export"}
+)
+
+_MAX_TEXTS = 50  # no form has as many
+
+_TOO_LARGE = (
+    "You were signed out, and nothing was changed. What you typed is too much to be shown here: go "
+    "back in this browser to find it, sign in again in another tab, and send it once more."
+)
+
+
+def is_part(request: Request) -> bool:
+    """Returns whether a script asks for a part of a page, which nobody sees as a page."""
+    return "hx-request" in request.headers
+
+
+def typed(form: Form) -> list[tuple[str, str]]:
+    """Returns the texts of a form, each with a label; without what a page itself put there."""
+    return [
+        (name.replace("_", " ").capitalize(), text)
+        for name, text in form.items()
+        if text.strip() and name not in _NOT_TYPED
+    ]
+
+
+async def signed_out(
+    request: Request, *, hosts: Collection[str], sign_in: str, count: Count
+) -> Response:
+    """Answers a form whose session has ended: with what was typed, if anything was.
+
+    Without a session nobody's word is shown but what a page of ours sent; strangers, who may say
+    that one did, can't have a long page made of thousands of fields, and are counted. Raises
+    RateLimited.
+    """
+    await count(request)
+    try:
+        texts = typed(await own_form(request, hosts=hosts))
+    except BodyTooLarge:
+        return page("error.html", status=413, message=_TOO_LARGE, home=sign_in)
+    except MoorageError:
+        texts = []
+    if not 0 < len(texts) <= _MAX_TEXTS:
+        return RedirectResponse(sign_in, 303)
+    return page("sessions/signed_out.html", status=401, typed=texts, sign_in=sign_in)

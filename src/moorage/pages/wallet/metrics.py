@@ -13,7 +13,7 @@ from moorage.records.deployment import DeploymentStatus
 from moorage.records.usage import SPAN_MS
 from moorage.wire import calls
 from moorage.wire.deployments import DeploymentItem
-from moorage.wire.usage import ProjectUsage, UsageItem
+from moorage.wire.projects import ProjectUsage, UsageItem
 
 SPANS = {"hour": HOUR_MS, "day": DAY_MS, "week": 7 * DAY_MS, "month": 30 * DAY_MS}
 _FINE = ("hour", "day")  # for as long five minutes are kept

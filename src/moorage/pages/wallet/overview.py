@@ -1,14 +1,14 @@
-"""The first page of a wallet: until when it runs, what runs, and what needs a person."""
+"""The first page of a wallet: until when it runs, what runs, what needs a person; and its links."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from moorage.money import MicroUsd
 from moorage.pages.sessions.session import Cookie
-from moorage.pages.wallet.api import ApiRefused
+from moorage.pages.wallet.api import Api, ApiRefused
 from moorage.pages.wallet.view import View
 from moorage.records.project import ProjectStatus
 from moorage.wire import calls
@@ -18,6 +18,69 @@ from moorage.wire.events import (
     WebhookShown,
 )
 from moorage.wire.projects import ProjectItem
+
+_MAX_CHOICES = 50
+"""Of how many projects one can be picked; of more it is named."""
+
+
+async def show_links(view: View) -> Response:
+    """`GET /wallet/links`."""
+    return await _links_shown(view)
+
+
+async def make_link(view: View) -> Response:
+    """`POST /wallet/links`: a link to look at everything, or at one project."""
+    days, project, label = (
+        view.form.get(name, "").strip() for name in ("days", "project", "label")
+    )
+    body: dict[str, Any] = {"label": label}
+    if days:
+        body["days"] = int(days) if days.isascii() and days.isdigit() else days
+    if project:
+        body["projectId"] = project
+    try:
+        return await _made(view, view.api, body)
+    except ApiRefused as refused:
+        if refused.status >= 500:
+            raise
+        return await _links_shown(view, error=refused.problem.error)
+
+
+async def make_link_once(view: View) -> Response:
+    """`POST /wallet/links/once`: a link that opens once, and may change things as this session."""
+    api = await view.confirmed(
+        f"Make a link that opens the pages of the wallet {view.session.wallet} once, within 10 "
+        "minutes, and lets its reader change things.",
+        sentence="Please run `moorage dashboard` and give me the address that it prints.",
+    )
+    return await _made(view, api, {"once": True})
+
+
+async def remove_link(view: View) -> Response:
+    """`POST /wallet/links/{link_id}/remove`."""
+    await view.api.call(calls.REMOVE_LINK, view.request.path_params["link_id"])
+    return view.redirect("/wallet/links", "link-removed")
+
+
+async def _made(view: View, api: Api, body: dict[str, Any]) -> Response:
+    made = await api.call(calls.MAKE_LINK, body=body)
+    return view.page("wallet/link_made.html", made=made, once=body.get("once", False))
+
+
+async def _links_shown(view: View, *, error: str = "") -> Response:
+    found = await view.api.call(calls.LINKS)
+    newest = await view.api.call(calls.PROJECTS, limit=_MAX_CHOICES)
+    return view.page(
+        "wallet/links.html",
+        status=400 if error else 200,
+        links=found.links,
+        names=await view.project_names(each.project_id for each in found.links),
+        choices=[] if newest.next else [(each.id, each.name) for each in newest.projects[::-1]],
+        has_choices=not newest.next,
+        form=view.form or {"project": view.query.get("project", "")},
+        error=error,
+    )
+
 
 EVENTS_A_PAGE = 50
 _SECRET_SECONDS = 60

@@ -1,5 +1,6 @@
 """The table of a wallet's pages, and how they are answered, also after errors."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,21 +9,74 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage.api.discovery.guide import Facts
 from moorage.clock import Clock
-from moorage.errors import MoorageError
+from moorage.errors import DatabaseUnavailable, MoorageError
 from moorage.pages.rendering.templates import PREFIX, page, serve_asset
 from moorage.pages.sessions.form import Count, own_form, require_token, told
-from moorage.pages.sessions.gate import Gate
-from moorage.pages.sessions.lasting import Lasting
-from moorage.pages.sessions.sign_in import SIGNATURE_FIELDS, Confirmations, Unconfirmed
-from moorage.pages.sessions.typed import is_part, signed_out, typed
-from moorage.pages.wallet import actions, history, links, logs, metrics, overview, top_up, view
+from moorage.pages.sessions.session import Gate
+from moorage.pages.sessions.sign_in import (
+    SIGNATURE_FIELDS,
+    Confirmations,
+    Unconfirmed,
+    is_part,
+    signed_out,
+    typed,
+)
+from moorage.pages.wallet import actions, history, logs, metrics, overview, top_up, view
 from moorage.pages.wallet.api import Api, ApiRefused, Stream
 from moorage.pages.wallet.view import View
 from moorage.records.access import Role
+
+ASK_SECONDS = 2.0
+"""How often is asked whether the session lasts."""
+
+
+class Lasting(Response):
+    """An answer that is cut off once its session was ended, its link revoked, or either expired."""
+
+    def __init__(
+        self,
+        answer: Response,
+        lasts: Callable[[], Awaitable[bool]],
+        *,
+        ask_seconds: float = ASK_SECONDS,
+    ) -> None:
+        super().__init__()
+        self._answer = answer
+        self._lasts = lasts
+        self._ask_seconds = ask_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer, as far as it may be sent."""
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        sending = asyncio.ensure_future(self._answer(scope, receive, noted))
+        try:
+            while not (await asyncio.wait((sending,), timeout=self._ask_seconds))[0]:
+                if has_begun and not await self._still_lasts():
+                    break
+        finally:
+            sending.cancel()
+            await asyncio.wait((sending,))
+        if sending.cancelled():
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            sending.result()
+
+    async def _still_lasts(self) -> bool:
+        try:
+            return await self._lasts()
+        except DatabaseUnavailable:
+            return True  # it is not known to have ended
+
 
 Handler = Callable[[View], Awaitable[Response]]
 
@@ -68,10 +122,10 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/wallet/payments", history.show_payments),
     ("GET", "/wallet/payments.csv", history.download_payments),
     ("GET", "/wallet/payments/{tx_hash}", history.show_receipt),
-    ("GET", "/wallet/links", links.show_links),
-    ("POST", "/wallet/links", links.make_link),
-    ("POST", "/wallet/links/once", links.make_link_once),
-    ("POST", "/wallet/links/{link_id}/remove", links.remove_link),
+    ("GET", "/wallet/links", overview.show_links),
+    ("POST", "/wallet/links", overview.make_link),
+    ("POST", "/wallet/links/once", overview.make_link_once),
+    ("POST", "/wallet/links/{link_id}/remove", overview.remove_link),
     ("GET", "/wallet/events", overview.show_events),
     ("POST", "/wallet/events/{event_id}/redeliver", overview.redeliver),
     ("POST", "/wallet/webhook", overview.set_webhook),

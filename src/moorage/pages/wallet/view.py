@@ -17,8 +17,7 @@ from moorage.pages.rendering.formatting import ms
 from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.session import Session
-from moorage.pages.sessions.sign_in import Confirmations
-from moorage.pages.sessions.typed import is_part
+from moorage.pages.sessions.sign_in import Confirmations, is_part
 from moorage.pages.wallet.api import Api
 from moorage.wire import calls
 from moorage.wire.credits import Credits

@@ -9,7 +9,7 @@ import msgspec
 
 from moorage.address import parse_address
 from moorage.chains.eip3009 import MAX_SIGNATURE_BYTES, TransferAuthorization
-from moorage.chains.encoding import parse_bytes32
+from moorage.chains.receipt import parse_bytes32
 from moorage.errors import PaymentMalformed
 from moorage.money import atomic_units
 

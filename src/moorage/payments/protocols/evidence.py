@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
-from moorage.chains.erc20 import normalise_tx_hash
+from moorage.chains.receipt import normalise_tx_hash
 from moorage.errors import InvalidField, PaymentMalformed
 from moorage.money import MicroUsd, credit_from_atomic_units
 from moorage.payments.protocols import mpp, x402

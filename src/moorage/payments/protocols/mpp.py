@@ -15,7 +15,7 @@ import msgspec
 
 from moorage.address import checksum_address, parse_address
 from moorage.chains.eip3009 import TransferAuthorization
-from moorage.chains.erc20 import normalise_tx_hash
+from moorage.chains.receipt import normalise_tx_hash
 from moorage.errors import (
     AuthorizationRefused,
     ChallengeExpired,

@@ -19,8 +19,6 @@ from moorage.chains.authorization_use import AuthorizationUse, find_use, is_used
 from moorage.chains.chain import Token
 from moorage.chains.eip3009 import TransferAuthorization, authorization_in
 from moorage.chains.eip3009 import transfer_calldata as authorized_calldata
-from moorage.chains.encoding import parse_quantity
-from moorage.chains.erc20 import TransferLog, parse_transfer_logs, transfer_calldata
 from moorage.chains.heads import (
     block_call,
     is_safe,
@@ -29,7 +27,14 @@ from moorage.chains.heads import (
     read_block,
     read_heads,
 )
-from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.receipt import (
+    Receipt,
+    TransferLog,
+    parse_quantity,
+    parse_receipt,
+    parse_transfer_logs,
+    transfer_calldata,
+)
 from moorage.chains.rpc import Call, RpcClient, RpcError
 from moorage.chains.transfer_search import find_transfers
 from moorage.clock import Clock, boot_id
@@ -39,8 +44,13 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decimal_text
 from moorage.payments.relay.relayer import Relayer
-from moorage.payments.taking.verification import Head, is_shown_for_good, witness
-from moorage.payments.watch.comparison import payment_problem, refund_is_on_chain
+from moorage.payments.taking.verification import (
+    Head,
+    is_shown_for_good,
+    payment_problem,
+    refund_is_on_chain,
+    witness,
+)
 from moorage.records.payments import (
     Finality,
     Payment,

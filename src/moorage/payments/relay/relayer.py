@@ -22,8 +22,7 @@ from moorage.chains.eip3009 import (
     authorization_digest,
     judged_by_contract,
 )
-from moorage.chains.encoding import parse_quantity
-from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.receipt import Receipt, parse_quantity, parse_receipt
 from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
 from moorage.chains.signing import ChainTransaction, Fees, GasPrice, SigningKey, parse_gas_price
 from moorage.clock import Clock

@@ -24,9 +24,8 @@ from moorage.chains.authorization_use import (
 )
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization, signer_of, transfer_calldata
-from moorage.chains.encoding import parse_quantity
 from moorage.chains.heads import block_call, parse_block, parse_tagged_block, read_block, read_heads
-from moorage.chains.receipt import parse_receipt
+from moorage.chains.receipt import parse_quantity, parse_receipt
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import (
@@ -41,7 +40,7 @@ from moorage.errors import (
     UniqueViolation,
 )
 from moorage.failpoints import failpoint
-from moorage.ledger.transfer import max_units, transfers_in
+from moorage.ledger.ledger import max_units, transfers_in
 from moorage.metrics import record_settlement, record_unresolved
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relay.relayer import Relayer

@@ -22,18 +22,25 @@ from moorage.errors import (
     MoorageError,
     PayerMismatch,
     PaymentAlreadyUsed,
+    PaymentError,
     PaymentHeld,
     PaymentNotFound,
     PaymentPending,
 )
 from moorage.ledger import ledger
-from moorage.ledger.ledger import Filling
-from moorage.ledger.transfer import Transfer
-from moorage.metrics import outcome_of, record_payment
+from moorage.ledger.ledger import Filling, Transfer
+from moorage.metrics import record_payment, refusal_label
 from moorage.money import MicroUsd
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.relay.settlements import Settlements
-from moorage.payments.taking.outcome import PaymentOutcome, PaymentReceipt, tokens_of
+from moorage.payments.taking.outcome import (
+    PaymentOutcome,
+    PaymentReceipt,
+    outcome_of,
+    state_after,
+    state_in_books,
+    tokens_of,
+)
 from moorage.payments.taking.payment_required import Challenges
 from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.verification import Lookup, Lookups, Verifier
@@ -246,7 +253,7 @@ class Paywall:
             )
             raise pending from unknown
         except MoorageError as error:
-            outcome = outcome_of(error)
+            outcome = refusal_label(error)
             record_payment(chain=means.chain.name, token=means.token.name, outcome=outcome)
             raise
         record_payment(chain=means.chain.name, token=means.token.name, outcome="credited")
@@ -622,3 +629,108 @@ def _credited_to(wallet: str, known: Iterable[Payment]) -> list[Payment]:
 def _standing(known: Iterable[Payment]) -> list[Payment]:
     """The payments that were not reversed."""
     return [item for item in known if item.status is not PaymentStatus.REVERSED]
+
+
+_OF_THE_PAYMENT = (PaymentError, ChainUnavailable, DatabaseUnavailable)
+"""Refusals that say what became of the payment, or that this is not known now."""
+
+_NOT_LOOKED = PaymentPending()
+
+
+class Outcomes:
+    """Tells the outcomes of payments."""
+
+    def __init__(self, *, db: Database, paywall: Paywall, chains: Mapping[str, Chain]) -> None:
+        self._db = db
+        self._paywall = paywall
+        self._chains = chains
+
+    async def after_refusal(
+        self, evidence: Evidence, *, wallet: str, refusal: MoorageError
+    ) -> PaymentOutcome:
+        """Returns what became of a payment that came with a refused request of `wallet`.
+
+        Unless the payment itself was refused, a transaction is credited first, as for a top-up: its
+        money has moved, whatever is wrong with the request. An authorization is not spent.
+        """
+        is_open = refusal.receipt is None and not isinstance(refusal, _OF_THE_PAYMENT)
+        if is_open and isinstance(evidence, TransactionEvidence):
+            refusal = await self._credited(evidence, wallet) or _NOT_LOOKED
+        return await self.known(evidence, wallet=wallet, refusal=refusal)
+
+    async def of_repeated(
+        self, evidence: Evidence, *, wallet: str, unique_name: str | None = None
+    ) -> PaymentOutcome:
+        """Returns what became of the payment of a repeated request, whose answer stays the first.
+
+        A transaction is credited; one that can't be now is credited later, by the watcher or when
+        its hash comes again. An authorization is not spent.
+        """
+        failure: MoorageError | None = None
+        if isinstance(evidence, TransactionEvidence):
+            failure = await self._credited(evidence, wallet, unique_name)
+        return await self.known(evidence, wallet=wallet, refusal=failure or _NOT_LOOKED)
+
+    async def known(
+        self, evidence: Evidence, *, wallet: str, refusal: MoorageError
+    ) -> PaymentOutcome:
+        """Returns the outcome that the books show; where they don't, that of the refusal.
+
+        Asks no chain, and credits nothing.
+        """
+        if isinstance(refusal.payment, PaymentOutcome):
+            return refusal.payment
+        if isinstance(refusal.receipt, PaymentReceipt):
+            return outcome_of(refusal.receipt)
+        if isinstance(evidence, TransactionEvidence):
+            return await self._in_books(
+                evidence, evidence.tx_hash, wallet, otherwise=state_after(refusal)
+            )
+        return await self._of_authorization(evidence, wallet, refusal)
+
+    async def _credited(
+        self, evidence: TransactionEvidence, wallet: str, unique_name: str | None = None
+    ) -> MoorageError | None:
+        """Credits a transaction; returns why it could not be, if so."""
+        try:
+            await self._paywall.take(
+                evidence, wallet=wallet, body_digest="", unique_name=unique_name
+            )
+        except MoorageError as failure:
+            return failure
+        return None
+
+    async def _of_authorization(
+        self, evidence: AuthorizationEvidence, wallet: str, refusal: MoorageError
+    ) -> PaymentOutcome:
+        state = PaymentState.PENDING
+        with contextlib.suppress(DatabaseUnavailable):
+            settled_by = await self._paywall.settled_by(evidence)
+            if settled_by is None and isinstance(refusal, PaymentAlreadyUsed):
+                settled_by = refusal.used_by
+            if settled_by is not None:
+                return await self._in_books(evidence, settled_by, wallet, otherwise=state)
+            is_new = not await self._paywall.knows(evidence)
+            was_used = isinstance(refusal, PaymentAlreadyUsed)  # perhaps by somebody else
+            if isinstance(refusal, NOTHING_CREDITED) or (is_new and not was_used):
+                state = PaymentState.UNUSED
+        chain, token = evidence.means.chain.name, evidence.means.token.name
+        return PaymentOutcome(tx_hash=None, chain=chain, token=token, state=state)
+
+    async def _in_books(
+        self, evidence: Evidence, tx_hash: str, wallet: str, *, otherwise: PaymentState
+    ) -> PaymentOutcome:
+        chain, found = evidence.means.chain, list[Payment]()
+        with contextlib.suppress(DatabaseUnavailable):
+            chain, found = await booked(
+                self._db, named=chain, chains=self._chains.values(), tx_hash=tx_hash
+            )
+        own = [one for one in found if one.payer == wallet]
+        brought = [one for one in own if one.status is PaymentStatus.CREDITED]
+        return PaymentOutcome(
+            tx_hash=tx_hash,
+            chain=chain.name,
+            token=tokens_of(brought or own) or evidence.means.token.name,
+            state=state_in_books(found, wallet) or otherwise,
+            credited=MicroUsd(sum(one.credited_micro_usd for one in brought)),
+        )

@@ -17,8 +17,7 @@ import msgspec
 import structlog
 
 from moorage.errors import PaymentPending
-from moorage.ledger.ledger import verdicts_before
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer, verdicts_before
 from moorage.money import AtomicUnits
 from moorage.records.payments import Payment
 

@@ -17,13 +17,6 @@ import structlog
 from moorage.address import parse_address
 from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import Chain, Token
-from moorage.chains.encoding import parse_bytes32, parse_quantity
-from moorage.chains.erc20 import (
-    balance_of_calldata,
-    decode_uint256,
-    normalise_tx_hash,
-    parse_transfer_log,
-)
 from moorage.chains.heads import (
     HEAD_CALLS,
     Block,
@@ -33,7 +26,17 @@ from moorage.chains.heads import (
     parse_block,
     parse_heads,
 )
-from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.receipt import (
+    Receipt,
+    balance_of_calldata,
+    decode_uint256,
+    normalise_tx_hash,
+    parse_bytes32,
+    parse_quantity,
+    parse_receipt,
+    parse_transfer_log,
+    parse_transfer_logs,
+)
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, Call, RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import (
@@ -43,10 +46,46 @@ from moorage.errors import (
     PaymentPending,
     RateLimited,
 )
-from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, worth_of
+from moorage.ledger.ledger import Transfer, transfers_in, uncreditable_in, worth_of
 from moorage.metrics import record_uncreditable
 from moorage.money import MicroUsd
-from moorage.records.payments import Payment, Place
+from moorage.records.payments import Payment, Place, Refund
+
+
+def payment_problem(
+    payment: Payment, receipt: Receipt | None, *, recipients: Collection[str]
+) -> str | None:
+    """Returns how a payment differs from its transaction's receipt; None when it does not."""
+    if receipt is None:
+        return "its transaction is not on the chain"
+    logs = parse_transfer_logs(receipt, token_address=payment.token_address)
+    log = next((log for log in logs if log.log_index == payment.log_index), None)
+    if lies_in_another_block(payment, receipt):
+        return f"lies in block {receipt.block_number} {receipt.block_hash} by now"
+    if log is None:
+        return "its transaction holds no such transfer"
+    ours = recipients if payment.recipient is None else (payment.recipient,)
+    told = (log.sender, log.value)
+    if told != (payment.payer, payment.amount) or log.recipient not in ours:
+        return f"the chain tells of {log.value} from {log.sender} to {log.recipient}"
+    return None
+
+
+def lies_in_another_block(payment: Payment, receipt: Receipt | None) -> bool:
+    """Whether a payment's transaction is on the chain, in another block than was credited."""
+    return receipt is not None and (receipt.block_number, receipt.block_hash) != (
+        payment.block_number,
+        payment.block_hash,
+    )
+
+
+def refund_is_on_chain(refund: Refund, receipt: Receipt | None) -> bool:
+    """Whether a transaction pays the refund's amount to its recipient."""
+    return receipt is not None and any(
+        (log.recipient, log.value) == (refund.recipient, refund.amount)
+        for log in parse_transfer_logs(receipt, token_address=refund.token_address)
+    )
+
 
 Head = Literal["latest", "safe", "finalized"]
 

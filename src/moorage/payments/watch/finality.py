@@ -13,15 +13,15 @@ from typing import NamedTuple
 import structlog
 
 from moorage.chains.chain import Token
-from moorage.chains.erc20 import balance_of_calldata, decode_uint256
 from moorage.chains.heads import Heads, read_heads
+from moorage.chains.receipt import balance_of_calldata, decode_uint256
 from moorage.chains.rpc import AnswerTooLarge, Call, Pace, RpcClient, RpcError
 from moorage.chains.transfer_search import find_transfers
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, PaymentPending
 from moorage.ledger import ledger
+from moorage.ledger.ledger import Transfer, transfers_in
 from moorage.ledger.metering import Metering
-from moorage.ledger.transfer import Transfer, transfers_in
 from moorage.metrics import record_disputed, record_moved, record_reversed
 from moorage.payments.taking.screening import Screen, allow, held_back
 from moorage.payments.taking.verification import Sighting, Stance, is_among, keyed, sightings

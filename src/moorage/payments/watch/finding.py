@@ -10,7 +10,7 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
 from moorage.errors import PaymentPending
 from moorage.ledger import ledger
-from moorage.ledger.transfer import Transfer
+from moorage.ledger.ledger import Transfer
 from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.verification import Witness, witness
 from moorage.payments.watch.watcher import (

@@ -11,14 +11,21 @@ from dataclasses import dataclass, field
 import structlog
 
 from moorage.chains.chain import Chain
-from moorage.chains.erc20 import parse_transfer_log, transfer_topics
 from moorage.chains.heads import Heads, block_call, parse_block, read_block, read_heads
-from moorage.chains.receipt import FoundLog, Log, Receipt, parse_found_logs, parse_receipt
+from moorage.chains.receipt import (
+    FoundLog,
+    Log,
+    Receipt,
+    parse_found_logs,
+    parse_receipt,
+    parse_transfer_log,
+    transfer_topics,
+)
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, Pace, RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, PaymentPending
 from moorage.ledger import ledger
-from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, worth_of
+from moorage.ledger.ledger import Transfer, transfers_in, uncreditable_in, worth_of
 from moorage.metrics import record_found, record_uncreditable, record_unread, record_unsearched
 from moorage.money import MicroUsd
 from moorage.payments.taking.screening import COMMANDS_AT_ONCE, Screen, allow, held_back

@@ -27,10 +27,18 @@ from moorage.wire.credits import CreditEntry, PaymentItem, PaymentList, RefundIt
 from moorage.wire.deployments import DeploymentProgress
 from moorage.wire.events import EventItem, EventPage, LastDelivery, WebhookShown
 from moorage.wire.problems import Bought, PaymentDemand
-from moorage.wire.projects import DnsRecord, DomainItem, DomainList
+from moorage.wire.projects import (
+    DnsRecord,
+    DomainItem,
+    DomainList,
+    LatencyItem,
+    LoadItem,
+    ProjectUsage,
+    UsageHourItem,
+    UsageItem,
+)
 from moorage.wire.public import ChainItem
 from moorage.wire.shape import WarningCode, WarningItem
-from moorage.wire.usage import LatencyItem, LoadItem, ProjectUsage, UsageHourItem, UsageItem
 from support.gateway.clock import START_MS
 
 TX = "0x" + "ab" * 32

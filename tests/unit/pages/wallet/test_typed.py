@@ -7,10 +7,8 @@ import pytest
 from page_asker import HOSTILE, PERSON_OF_WALLET, SIGNED_IF_IT_SAYS_SO, FakeApi
 from starlette.types import Message, Scope
 
-from moorage.pages.sessions.gate import Gate
-from moorage.pages.sessions.session import Session
-from moorage.pages.sessions.sign_in import Confirmations
-from moorage.pages.sessions.typed import typed
+from moorage.pages.sessions.session import Gate, Session
+from moorage.pages.sessions.sign_in import Confirmations, typed
 from moorage.pages.wallet.site import WalletSite
 from moorage.storage.database import Database
 from support.books.records_fixture import add_project

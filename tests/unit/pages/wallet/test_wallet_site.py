@@ -8,10 +8,9 @@ from rich_answers import everything
 from starlette.types import Message, Receive, Scope, Send
 
 from moorage.auth.tokens import DAY_MS, LinkOrder, Links
-from moorage.pages.sessions.gate import wallet_gate
-from moorage.pages.sessions.session import Sessions
+from moorage.pages.sessions.session import Sessions, wallet_gate
 from moorage.pages.sessions.sign_in import Confirmations
-from moorage.pages.wallet import actions, links
+from moorage.pages.wallet import actions, overview
 from moorage.pages.wallet.site import PAGES, WalletSite
 from moorage.records.access import Role
 from moorage.storage.database import Database
@@ -73,7 +72,7 @@ async def test_followed_log_ends_when_the_link_is_revoked(
 
 def test_page_that_asks_for_a_signature_leads_back_to_a_page() -> None:
     shown = {path for method, path, _ in PAGES if method == "GET"}
-    signed = [actions.delete, actions.revoke_tokens, links.make_link_once]
+    signed = [actions.delete, actions.revoke_tokens, overview.make_link_once]
     asked = [path for _, path, handler in PAGES if handler in signed]
     assert len(asked) == len(signed)
     assert {path.rpartition("/")[0] for path in asked} <= shown
