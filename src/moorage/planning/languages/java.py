@@ -4,6 +4,7 @@ import re
 from shlex import quote
 from typing import NamedTuple
 
+from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, wanted_from
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
@@ -88,6 +89,8 @@ def _by_maven(folder: Folder, text: str) -> tuple[str, str]:
         return "package", _start("target/quarkus-app/quarkus-run.jar")
     if "<modules>" in text:
         return "package", _start("target/*.jar */target/*.jar")
+    if "<packaging>war" in text and not _WHOLE.search(text):
+        raise RuntimeUnsupported("pom.xml", _WAR)
     named = _MAIN_CLASS.search(text)
     program = None if named else _program(folder)
     name = named[1] if named else program.name if program else ""
@@ -95,6 +98,12 @@ def _by_maven(folder: Folder, text: str) -> tuple[str, str]:
         return "package", _start("target/*.war" if "<packaging>war" in text else "target/*.jar")
     goals = "package dependency:copy-dependencies -DincludeScope=runtime"
     return goals, f"java $JAVA_OPTS -cp 'target/classes:target/dependency/*' {name}"
+
+
+_WAR = (
+    "it packs a war for a servlet container, which is not here: pack a jar that runs by itself, as "
+    "Spring Boot's plugin does"
+)
 
 
 def _by_gradle(text: str) -> tuple[str, str]:

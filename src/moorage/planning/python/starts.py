@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Set
+from itertools import islice
 from shlex import quote
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ def runner_command(folder: Folder, runner: Runner, scripts: tuple[str, ...]) -> 
     imports = rb"^[ \t]*(?:import|from)[ \t]+%b\b" % runner.package.encode()
     names = importing(folder, re.compile(imports, re.MULTILINE), likely)
     pages = [name for name in names if runner.page.search(folder.data(name, limit=READ))]
-    if runner.is_sure and names and (names[0] in likely or not pages):
+    if runner.is_sure and names and (names[0].rpartition("/")[2] in likely or not pages):
         pages = names
     if not pages:
         return "", ""
@@ -72,13 +73,23 @@ def imported(folder: Folder, packages: tuple[str, ...], scripts: tuple[str, ...]
 
 
 def importing(folder: Folder, pattern: re.Pattern[bytes], likely: tuple[str, ...]) -> list[str]:
-    """Returns the folder's own Python files that contain the pattern, likely names first."""
+    """Returns the folder's own Python files that contain the pattern, likely names first.
+
+    Without any, those of likely names right below, such as `dashboard/app.py`.
+    """
     others = [n for n in folder.files() if n.endswith(".py") and n not in likely]
-    return [
-        name
-        for name in (*likely, *others[:_OTHERS_LIMIT])
-        if folder.has(name) and pattern.search(folder.data(name, limit=READ))
-    ]
+    below = (
+        f"{d}/{name}" for d in folder.directories() if not is_aside(f"{d}/x.py") for name in likely
+    )
+    for names in ((*likely, *others[:_OTHERS_LIMIT]), islice(below, _BELOW_LIMIT)):
+        there = (name for name in names if folder.has(name))
+        found = [name for name in there if pattern.search(folder.data(name, limit=READ))]
+        if found:
+            return found
+    return []
+
+
+_BELOW_LIMIT = 500  # names that are looked for
 
 
 SCRIPTS = tuple(f"{name}.py" for name in ("main", "app", "server", "start", "bot", "hello", "run"))
