@@ -98,6 +98,14 @@ def test_database_of_another_kind_is_refused_without_its_password() -> None:
     assert "s3cret" not in str(error)
 
 
+def test_clusters_credentials_are_the_files_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / "pull.json").touch()
+    settings = load(kubernetes_credentials=str(tmp_path))
+    assert settings.kubernetes_credential("pull.json") == str(tmp_path / "pull.json")
+    assert settings.kubernetes_credential("registry.json") == ""
+    assert load().kubernetes_credential("pull.json") == ""
+
+
 def test_data_dir_is_made_absolute() -> None:
     assert load().data_dir == str(Path.cwd() / ".moorage")
     assert load(data_dir="/srv/moorage").data_dir == "/srv/moorage"
