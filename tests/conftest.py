@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # However long examples take, as the machine may be busy; the same ones in each run, as what fails
@@ -16,6 +17,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("unhurried")
+
+# Left to itself, structlog takes a second to draw an exception: with all variables of its frames.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 # Most objects of a run are made while tests are collected, and live until it ends. To look for
 # garbage among them again and again takes a third of that time: it is looked for once.

@@ -28,8 +28,9 @@ PAYLOAD = "eyJ4NDAyVmVyc2lvbiI6MiwicGF5bG9hZCI6eyJzaWduYXR1cmUiOiIweGFiYyJ9fQ"
 def kept_configuration() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    kept = structlog.get_config()
     yield
-    structlog.reset_defaults()
+    structlog.configure(**kept)
     root.handlers[:], root.level = handlers, level
 
 

@@ -39,10 +39,10 @@ class Lines(io.BytesIO):
 def lines() -> Iterator[Lines]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    lines = Lines()
+    kept, lines = structlog.get_config(), Lines()
     logs.configure(json=True, level="info", stream=lines)
     yield lines
-    structlog.reset_defaults()
+    structlog.configure(**kept)
     root.handlers[:], root.level = handlers, level
 
 
