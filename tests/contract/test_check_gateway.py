@@ -1,4 +1,4 @@
-"""What `moorage check` says of nodes, names, ports and certificates, as they really are."""
+"""What `moorage check` says of nodes, tokens, names, ports, certificates and stores."""
 
 import socket
 import subprocess
@@ -10,13 +10,171 @@ import msgspec
 import pytest
 
 from moorage.certificates.pem import CertificateInvalid, read_certificate
-from moorage.operate.check import Finding, check_gateway
-from moorage.operate.check.configuration import check_configuration, check_names
+from moorage.chains.chain import Chain, Token
+from moorage.chains.eip3009 import Eip712Domain
+from moorage.content.store import DirectoryStore, open_content
+from moorage.errors import ContentUnavailable
+from moorage.operate.check import Finding, check_gateway, configuration
+from moorage.operate.check.configuration import check_configuration, check_content, check_names
 from moorage.operate.check.machine import gateway_holds
-from moorage.operate.check.nodes import check_nodes
+from moorage.operate.check.nodes import TokenFacts, check_nodes, check_tokens, judge_token
 from moorage.settings import Settings, load_settings
 from support.chains.chain_fixture import LocalChains
 from support.chains.rpc_proxy import RpcProxy
+from support.gateway.content_fixture import S3Server, answering, credentials_text
+
+RIGHT = '{ name = "USD Coin", version = "2" }'
+
+
+async def finding(chain: Chain, token: Token, **changed: object) -> tuple[bool, str, str]:
+    configured = msgspec.structs.replace(token, **changed)
+    (found,) = await check_tokens([msgspec.structs.replace(chain, tokens=(configured,))])
+    assert found.name == f"{token.name} on {chain.name}"
+    return found.ok, found.detail, found.remedy
+
+
+async def test_each_token_says_how_it_can_be_paid_and_a_wrong_domain_what_mends_it(
+    local_chains: LocalChains,
+) -> None:
+    chain = local_chains.base
+    usdc, usdt = chain.tokens
+    assert await finding(chain, usdc) == (True, f"without gas, or by transfers: {RIGHT}", "")
+    assert await finding(chain, usdt) == (
+        True,
+        "by transfers alone: it has no EIP-3009",
+        "",
+    )
+
+    ok, detail, remedy = await finding(
+        chain, usdc, authorization=Eip712Domain(name="USDC", version="2")
+    )
+    assert (ok, remedy) == (
+        False,
+        f"set authorization of usdc in chains.base.tokens: {RIGHT}",
+    )
+    assert detail.startswith('its EIP-712 domain is not { name = "USDC", version = "2" }')
+
+    ok, detail, _ = await finding(chain, usdc, authorization=None)
+    assert ok
+    assert detail.endswith(f"set authorization of usdc in chains.base.tokens: {RIGHT}")
+
+    ok, _, remedy = await finding(chain, usdt, authorization=usdc.authorization)
+    assert (ok, remedy) == (False, "leave out authorization of usdt in chains.base.tokens")
+
+
+async def test_chain_that_cannot_be_asked_is_one_finding(local_chains: LocalChains) -> None:
+    silent = msgspec.structs.replace(local_chains.base, rpc_urls=("http://127.0.0.1:9/",))
+    found = {each.name: each for each in await check_tokens([silent, local_chains.arbitrum])}
+    assert set(found) == {"chain base", "usdc on arbitrum", "usdt on arbitrum"}
+    assert not found["chain base"].ok
+    assert found["chain base"].remedy == "set chains.base.rpc_urls right"
+
+
+@pytest.mark.parametrize(
+    ("mine", "ok"), [(None, True), (Eip712Domain(name="USD Coin", version="2"), False)]
+)
+def test_domain_that_a_token_does_not_tell_is_never_guessed(
+    local_chains: LocalChains, mine: Eip712Domain | None, *, ok: bool
+) -> None:
+    chain = local_chains.base
+    token = msgspec.structs.replace(chain.tokens[0], authorization=mine)
+    told = (Eip712Domain(name="Bridged", version="1"),)
+    for separator in (b"\1" * 32, None):
+        facts = TokenFacts(authorizes=True, separator=separator, domains=told)
+        found = judge_token(chain, token, facts)
+        assert (found.ok, "does not tell" in found.detail) == (ok, True)
+        assert "Bridged" not in found.detail + found.remedy
+
+
+DENIED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\nConnection: close\r\n\r\nAccessDenied"
+
+
+def configured(**content: str) -> Settings:
+    return load_settings(file=None, environ={}, **content)
+
+
+@pytest.fixture
+def credentials(s3_server: S3Server, tmp_path: Path) -> str:
+    path = tmp_path / "credentials"
+    path.touch(mode=0o600)
+    path.write_text(credentials_text(s3_server.url))
+    return str(path)
+
+
+async def test_store_that_takes_all_is_good_and_nothing_stays_in_it(
+    s3_server: S3Server, credentials: str, tmp_path: Path
+) -> None:
+    bucket, root = s3_server.bucket(), tmp_path / "store"
+    root.mkdir()
+    for settings in (
+        configured(content_url=f"file://{root}"),
+        configured(
+            content_url=f"s3://{bucket}",
+            content_credentials_file=credentials,
+        ),
+    ):
+        (found,) = await check_content(settings)
+        assert (found.name, found.ok, found.remedy) == ("content store", True, "")
+        store = open_content(settings.content_url, settings.content_credentials_file)
+        assert store is not None
+        assert await store.items("checks") == []
+
+
+async def test_nothing_is_tried_without_a_store() -> None:
+    assert await check_content(configured()) == []
+
+
+async def test_directory_that_is_not_mounted_is_told_and_no_reason_not_to_start(
+    tmp_path: Path,
+) -> None:
+    (found,) = await check_content(configured(content_url=f"file://{tmp_path}/none"))
+    assert (found.ok, found.blocks) == (False, False)
+    assert "there is no directory" in found.detail
+    assert "could not write" in found.detail
+    assert "mounted" in found.remedy
+
+
+async def test_bucket_that_is_not_there_is_told(s3_server: S3Server, credentials: str) -> None:
+    settings = configured(
+        content_url="s3://none-such",
+        content_credentials_file=credentials,
+    )
+    (found,) = await check_content(settings)
+    assert (found.ok, found.blocks) == (False, False)
+    assert "could not write" in found.detail
+    assert "content_url" in found.remedy
+
+
+async def test_keys_that_may_not_write_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with answering(DENIED) as store:
+        monkeypatch.setattr(configuration, "open_content", lambda *_: store)
+        (found,) = await check_content(configured(content_url="s3://bucket/below"))
+    assert not found.ok
+    assert "could not write" in found.detail
+    assert "put, get, list and delete what is below s3://bucket/below" in found.remedy
+
+
+async def test_credentials_that_others_may_read_are_a_reason_not_to_start(credentials: str) -> None:
+    Path(credentials).chmod(0o644)
+    settings = configured(content_url="s3://bucket", content_credentials_file=credentials)
+    (found,) = await check_content(settings)
+    assert (found.ok, found.blocks) == (False, True)
+    assert "chmod 600" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("step", "said"), [("get", "read what was"), ("items", "list"), ("delete", "delete")]
+)
+async def test_each_thing_that_the_store_refuses_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: str, said: str
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise ContentUnavailable
+
+    monkeypatch.setattr(DirectoryStore, step, refuse)
+    (found,) = await check_content(configured(content_url=f"file://{tmp_path}"))
+    assert f"could not {said}" in found.detail
+
 
 NOW_MS = round(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
 PAY_TO = "0x7EA5000000000000000000000000000000000001"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
 import socket
 import stat
@@ -15,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from eth_account import Account
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.local.devchain import (
@@ -29,11 +31,44 @@ from moorage.chains.local.devchain import (
 from moorage.chains.rpc import RpcClient
 from moorage.errors import LocalChainFailed
 from support.chains.chain_fixture import LocalChains
-from support.chains.paying import rpc, send_transfer, token_balance
+from support.chains.paying import rpc, send_transfer, token_balance, until_mined
 from support.chains.rpc_proxy import RpcProxy
 from support.gateway.ports import quiet_port
 from support.gateway.standing_still import is_stopped
 from support.gateway.waiting import until
+
+
+async def test_transaction_that_the_node_held_back_in_its_turn_is_waited_for(
+    local_chains: LocalChains,
+) -> None:
+    """As when it was judged a moment before the one before it was mined."""
+    url = local_chains.arbitrum.rpc_urls[0]
+    key = "0x" + secrets.token_hex(32)
+    sender = Account.from_key(key).address
+    await rpc(url, "anvil_setBalance", sender, hex(10**18))
+    hashes = []
+    for nonce in (2, 1):
+        signed = Account.sign_transaction(
+            {
+                "type": 2,
+                "chainId": 42161,
+                "nonce": nonce,
+                "to": sender,
+                "value": 0,
+                "gas": 30_000,
+                "maxFeePerGas": 10**11,
+                "maxPriorityFeePerGas": 10**9,
+            },
+            key,
+        )
+        raw = signed.raw_transaction.to_0x_hex()
+        hashes.append(await rpc(url, "eth_sendRawTransaction", raw))
+    await until_mined(url)  # it is not their turn: nothing to wait for
+    await rpc(url, "anvil_setNonce", sender, "0x1")
+    await until_mined(url)
+    receipts = [await rpc(url, "eth_getTransactionReceipt", tx_hash) for tx_hash in hashes]
+    assert [receipt["status"] for receipt in receipts] == ["0x1", "0x1"]
+
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 USDC = "0xaf88d065e77c8cC2239327C5EDb3A432268e5831"

@@ -1,9 +1,16 @@
-"""Real receivers over HTTP: what counts as delivered, who holds up whom, and where nothing goes."""
+"""Real receivers: what counts as delivered, who holds up whom, where nothing goes, by which TLS."""
 
 import asyncio
+import json
+import os
+import re
 import socket
+import ssl
 import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +20,8 @@ from standardwebhooks import Webhook as StandardWebhook
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.clock import SystemClock
 from moorage.events.delivery import (
+    MAX_AGE_MS,
+    PAUSES_MS,
     DeliveryWorker,
     Destinations,
     NotDelivered,
@@ -20,6 +29,7 @@ from moorage.events.delivery import (
     SystemResolver,
     is_own_address,
 )
+from moorage.events.signature import new_secret, signed_headers
 from moorage.events.webhooks import Webhooks
 from moorage.records.event import DeliveryStatus, EventKind
 from moorage.storage import events
@@ -29,6 +39,145 @@ from support.books.records_fixture import ALICE, GATEWAY, fund
 from support.gateway.clock import MovableClock
 from support.gateway.receiver import Answer, Receiver, receiving
 from support.gateway.waiting import seen_through, until
+
+POST_ALL = """
+import asyncio, sys
+from moorage.events.delivery import Destinations
+from moorage.events.delivery import NotDelivered, Sender
+
+async def resolve(host):
+    return ["127.0.0.1"]
+
+async def main(urls):
+    sender = Sender(destinations=Destinations(allow=["127.0.0.0/8"]), resolve=resolve)
+    for url in urls:
+        try:
+            print(await sender.post(url, headers={}, body=b"{}"))
+        except NotDelivered as failure:
+            print(failure)
+    await sender.close()
+
+asyncio.run(main(sys.argv[1:]))
+"""
+
+
+def make_certificate(directory: Path, host: str) -> tuple[Path, Path]:
+    """A certificate for `host` that is its own authority, and its key."""
+    certificate, key = directory / "certificate.pem", directory / "key.pem"
+    made_as = f"-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={host}"
+    named = f"-addext subjectAltName=DNS:{host}"
+    subprocess.run(
+        ["openssl", "req", *made_as.split(), *named.split(), "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+async def post_trusting(certificate: Path, *urls: str) -> list[str]:
+    """What a sender says of each URL on a machine whose one authority is `certificate`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        POST_ALL,
+        *urls,
+        env=os.environ | {"SSL_CERT_FILE": str(certificate)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), timeout=60)
+    return out.decode().splitlines()
+
+
+async def test_event_goes_to_the_certificates_host_and_to_no_other(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "hooks.example")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+
+    async with receiving(tls=tls) as receiver:
+        valid, other = await post_trusting(
+            certificate,
+            f"https://hooks.example:{receiver.port}/",
+            f"https://other.example:{receiver.port}/",
+        )
+
+    assert valid == "200"
+    assert "TLS handshake failed" in other
+    assert [headers["host"] for headers, _ in receiver.got] == [f"hooks.example:{receiver.port}"]
+
+
+async def test_certificate_of_an_unknown_authority_is_told_nothing(tmp_path: Path) -> None:
+    (tmp_path / "known").mkdir()
+    known, _ = make_certificate(tmp_path / "known", "authority.example")
+    certificate, key = make_certificate(tmp_path, "hooks.example")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+
+    async with receiving(tls=tls) as receiver:
+        (said,) = await post_trusting(known, f"https://hooks.example:{receiver.port}/")
+
+    assert "TLS handshake failed" in said
+    assert receiver.got == []
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
+BODY = '{"data":{"name":"café"}}'.encode()
+CALL_VERIFY = (
+    "\nconst [secret, headers, body] = JSON.parse(require('fs').readFileSync(0));"
+    "\nconsole.log(verify(secret, headers, Buffer.from(body)));"
+)
+
+Verify = Callable[[str, dict[str, str], bytes], bool]
+
+
+def snippet(language: str) -> str:
+    (text,) = re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
+    return str(text)
+
+
+def in_python(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    names: dict[str, Any] = {}
+    exec(compile(snippet("python"), "webhooks.md", "exec"), names)
+    return bool(names["verify"](secret, headers, body))
+
+
+def in_node(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    done = subprocess.run(
+        ["node", "-e", snippet("javascript") + CALL_VERIFY],
+        input=json.dumps([secret, headers, body.decode()]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {"true": True, "false": False}[done.stdout.strip()]
+
+
+@pytest.mark.parametrize("verify", [in_python, in_node])
+def test_receivers_code_takes_what_is_signed_and_nothing_else(verify: Verify) -> None:
+    secret, now = new_secret(), int(time.time())
+
+    def signed(at: int) -> dict[str, str]:
+        return signed_headers(secret=secret, message_id="evt_1", timestamp_seconds=at, body=BODY)
+
+    assert verify(secret, signed(now), BODY)
+    rotated = signed(now)
+    rotated["webhook-signature"] = "v1,AAAA " + rotated["webhook-signature"]
+    assert verify(secret, rotated, BODY)
+    assert not verify(secret, signed(now), BODY + b" ")
+    assert not verify(new_secret(), signed(now), BODY)
+    assert not verify(secret, signed(now - 600), BODY)
+
+
+def test_every_type_of_event_has_a_row() -> None:
+    assert set(re.findall(r"^\| `(\w+\.\w+)` \|", DOCUMENT, re.MULTILINE)) == set(EventKind)
+
+
+def test_pauses_are_the_ones_that_are_made() -> None:
+    (listed,) = re.findall(r"tried again after\n(.*?), then every (\d+) h, until", DOCUMENT)
+    units = {"s": 1000, "min": 60_000, "h": 3_600_000}
+    pauses = [int(number) * units[unit] for number, unit in re.findall(r"(\d+) (\w+)", listed[0])]
+    assert (*pauses, int(listed[1]) * units["h"]) == PAUSES_MS
+    assert 3 * 24 * units["h"] == MAX_AGE_MS
+
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DEV = Destinations(allow=LOOPBACK)

@@ -17,6 +17,13 @@ from hypothesis import strategies as st
 
 from moorage import logs
 from moorage.errors import ConfigurationInvalid
+from support.gateway.gateway_fixture import DevGateway
+
+
+def test_log_is_read_while_a_character_is_being_written(tmp_path: Path) -> None:
+    (tmp_path / "gateway.log").write_bytes("no room … left".encode()[:9])  # "…" has three bytes
+    assert DevGateway(tmp_path).log == "no room \N{REPLACEMENT CHARACTER}"
+
 
 SIGNATURE = "0x" + "5a" * 65
 PRIVATE_KEY = "0x" + "c0ffee11" * 8

@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from moorage.api.deploy import accepted
 from moorage.api.http.caller import answered
 from moorage.api.projects import adopt_project, change_project, show_project
 from moorage.clock import iso_utc
+from moorage.deploy.entrance.attempt import Admitted
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.suspension import Pausing
@@ -25,6 +27,24 @@ from support.books.records_fixture import ALICE, UNLIMITED, add_deployment, add_
 from support.gateway.believed import HOSTS, Believed, body_of, request_of
 from support.gateway.clock import START_MS, MovableClock
 from support.gateway.fakes import FakeRuntime, roomy
+
+CONTRACTS = "Deployment started. Poll status for updates."
+
+
+@pytest.mark.parametrize(
+    ("redeploys", "months", "said"),
+    [(False, 1, ""), (False, 3, ""), (True, 1, "kept"), (True, 3, "months does not count")],
+)
+def test_redeploy_is_told_what_is_kept_and_that_months_do_not_count(
+    redeploys: bool, months: int, said: str
+) -> None:
+    admitted = Admitted("project", "deployment", 0, redeploys=redeploys, months=months)
+    response = accepted(admitted)
+    body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
+    assert body["message"].startswith(CONTRACTS)
+    assert (body["message"] != CONTRACTS) == bool(said)
+    assert said in body["message"]
+
 
 AN_HOUR = 0.000685
 """Of $0.50 a month, in dollars: a 730th, rounded up to the micro-USD."""

@@ -63,11 +63,11 @@ def test_any_wrapped_bytes_are_taken_out_or_signature_invalid(content: bytes) ->
     assert found.factory_calldata in content
 
 
-@pytest.mark.parametrize("cut", range(7 * 32))
-def test_wrapper_cut_short_is_signature_invalid(cut: int) -> None:
+def test_wrapper_cut_short_is_signature_invalid() -> None:
     whole = wrapped(FACTORY, b"\xca" * 32, b"\x51" * 32).removesuffix(MAGIC)
-    with pytest.raises(SignatureInvalid, match="ERC-6492"):
-        unwrap(whole[:cut] + MAGIC)
+    for cut in range(7 * 32):
+        with pytest.raises(SignatureInvalid, match="ERC-6492"):
+            unwrap(whole[:cut] + MAGIC)
 
 
 def test_places_beyond_any_memory_are_signature_invalid() -> None:

@@ -110,11 +110,9 @@ def test_what_may_help_can_be_sent_as_it_is(name: str) -> None:
         assert f"settings.{key}" in found.advice.next_actions[0]
 
 
-@pytest.mark.parametrize("known", known_failures(), ids=lambda known: known.name)
-def test_known_failure_is_told_in_sentences(known: Any) -> None:
-    for sentence in (known.cause, known.action):
-        assert sentence.endswith((".", ".)"))
-        assert len(sentence) <= 200
+def test_known_failure_is_told_in_sentences() -> None:
+    told = [sentence for known in known_failures() for sentence in (known.cause, known.action)]
+    assert [each for each in told if not each.endswith((".", ".)")) or len(each) > 200] == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from yard import HOST, Yard, socket_of
 
+from moorage.address import Address
 from moorage.auth.rate_limit import MemoryRateLimiter
+from moorage.deploy.addresses.addresses import Addresses, Hosts
 from moorage.deploy.addresses.domains import Domains, LookupFailed
 from moorage.deploy.keeping.apps import Apps
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound, RateLimited
@@ -20,6 +22,67 @@ from support.books.records_fixture import ALICE, BOB, add_project
 from support.gateway.clock import HOUR_MS, MINUTE_MS
 from support.gateway.fakes import app_address
 from support.gateway.waiting import until
+
+TARGET = Address("127.0.0.1:3000")
+OLD, NEW = "hello.old.example", "hello.new.example"
+
+
+class Table:
+    """Routes in memory."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, Address] = {}
+
+    async def point(self, host: str, target: Address) -> None:
+        self.table[host] = target
+
+    async def remove(self, host: str) -> None:
+        self.table.pop(host, None)
+
+    def target(self, host: str) -> Address | None:
+        return self.table.get(host)
+
+    def routes(self) -> dict[str, Address]:
+        return dict(self.table)
+
+
+def addresses(db: Database, table: Table, *former: str) -> Addresses:
+    hosts = Hosts(base_domain="new.example", scheme="http", port=None, former_domains=former)
+    return Addresses(db=db, routes=table, hosts=hosts)
+
+
+async def test_project_is_routed_at_its_old_and_its_new_host(db: Database) -> None:
+    table = Table()
+    found, project = addresses(db, table, "old.example"), await add_project(db)
+    assert await found.project_at(OLD) == project
+    await table.point(NEW, TARGET)  # as the start before left it
+    assert not found.routes_to(project, TARGET, proved=())
+    await found.route(project, TARGET)
+    assert table.table == {NEW: TARGET, OLD: TARGET}
+    assert found.routes_to(project, TARGET, proved=())
+    await found.unroute(project)
+    assert table.table == {}
+
+
+async def test_start_removes_routes_below_a_domain_that_was_retired(db: Database) -> None:
+    table = Table()
+    table.table = {NEW: TARGET, OLD: TARGET}
+    await add_project(db)
+    await addresses(db, table).sweep()
+    assert table.table == {NEW: TARGET}
+
+
+def test_nobody_claims_a_host_below_a_former_domain() -> None:
+    rules = DomainRules(
+        base_domains=("new.example", "old.example"),
+        gateway_host="gateway.example",
+        max_length=80,
+    )
+    for host in ("a.old.example", "old.example"):
+        with pytest.raises(InvalidField, match=r"old\.example"):
+            rules.host(host)
+    assert rules.host("a.elsewhere.example") == "a.elsewhere.example"
+
 
 SHOP = "shop.example"
 RECORD = "_moorage.shop.example"

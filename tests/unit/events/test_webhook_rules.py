@@ -1,9 +1,94 @@
-"""Where webhooks may go, address by address and URL by URL."""
+"""Where webhooks may go, when they are tried again, and how they are signed."""
+
+import base64
+import json
+import time
 
 import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from moorage.errors import InvalidField
-from moorage.events.delivery import Destinations
+from moorage.events.delivery import Destinations, next_attempt_ms
+from moorage.events.signature import new_secret, signed_headers
+from support.gateway.clock import HOUR_MS, START_MS
+
+HOURS = 3600
+
+
+def attempts_after(created_ms: int, first_ms: int) -> list[int]:
+    """Seconds between the attempts of a delivery whose first attempt is at `first_ms`."""
+    at_ms, attempts = first_ms, 0
+    pauses: list[int] = []
+    while True:
+        attempts += 1
+        again_ms = next_attempt_ms(attempts=attempts, created_at_ms=created_ms, now_ms=at_ms)
+        if again_ms is None:
+            return pauses
+        pauses.append((again_ms - at_ms) // 1000)
+        at_ms = again_ms
+
+
+def test_pauses_grow_from_seconds_to_half_a_day_over_three_days() -> None:
+    assert attempts_after(START_MS, START_MS) == [
+        *(10, 60, 5 * 60, 30 * 60, 2 * HOURS, 6 * HOURS),
+        *(12 * HOURS,) * 5,  # until 68 h 36 min 10 s: another would be beyond 72 h
+    ]
+
+
+def test_delivery_that_waited_its_time_for_its_turn_has_one_attempt() -> None:
+    assert attempts_after(START_MS, START_MS + 72 * HOUR_MS) == []
+
+
+def test_delivery_that_waited_most_of_its_time_has_fewer_attempts() -> None:
+    assert attempts_after(START_MS, START_MS + 71 * HOUR_MS) == [10, 60, 5 * 60, 30 * 60]
+
+
+BODY = b'{"type":"credits.low","data":{"caf\xc3\xa9":1}}'
+
+
+def test_signature_is_the_one_of_the_published_vector() -> None:
+    # standard-webhooks, libraries: the test `sign function works`
+    headers = signed_headers(
+        secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        message_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+        timestamp_seconds=1614265330,
+        body=b'{"test": 2432232314}',
+    )
+
+    assert headers == {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+
+
+def signed_now(secret: str) -> dict[str, str]:
+    return signed_headers(
+        secret=secret, message_id="evt_1", timestamp_seconds=int(time.time()), body=BODY
+    )
+
+
+def test_receivers_own_library_accepts_what_is_signed() -> None:
+    secret = new_secret()
+    assert Webhook(secret).verify(BODY, signed_now(secret)) == json.loads(BODY)
+
+
+def test_receivers_own_library_refuses_another_body_and_another_secret() -> None:
+    secret = new_secret()
+    headers = signed_now(secret)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(BODY + b" ", headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(new_secret()).verify(BODY, headers)
+
+
+def test_secret_is_fresh_and_as_long_as_the_specification_wants() -> None:
+    made = {new_secret() for _ in range(100)}
+    assert len(made) == 100
+    for secret in made:
+        assert secret.startswith("whsec_")
+        assert 24 <= len(base64.b64decode(secret[6:], validate=True)) <= 64
+
 
 PUBLIC = ["1.1.1.1", "93.184.215.14", "100.63.255.255", "172.32.0.1", "2606:4700::1111",
           "::ffff:1.1.1.1", "64:ff9b::101:101"]  # fmt: skip
