@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.python.requirements import package_of
-from moorage.planning.python.versions import wheels
+from moorage.planning.python.versions import companions, wheels
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Version
 from support.engines.memory_tree import MemoryTree
@@ -243,3 +243,22 @@ def test_python_or_install_that_is_asked_for_is_never_tried_otherwise(
 ) -> None:
     made = plan({"requirements.txt": "flask\n", "app.py": FLASK} | files, **settings)
     assert made.older_python is msgspec.UNSET
+
+
+@pytest.mark.parametrize(
+    ("specifiers", "found"),
+    [
+        ([("flask", "==2.2.2")], ["werkzeug<3"]),
+        ([("flask", "==1.1.2")], ["itsdangerous<2.1", "jinja2<3.1", "werkzeug<2.1"]),
+        ([("flask", "==2.2.2"), ("werkzeug", ">=2.2")], ["werkzeug<3"]),
+        ([("flask", "==2.2.2"), ("werkzeug", "==2.2.3")], []),
+        ([("flask", ">=2.2")], []),
+        ([("passlib", "")], []),
+        ([("passlib", ""), ("bcrypt", "")], ["bcrypt<4.1"]),
+        ([("openai", "==0.28.1")], []),
+    ],
+)
+def test_old_version_gets_companions_that_the_app_leaves_open(
+    specifiers: list[tuple[str, str]], found: list[str]
+) -> None:
+    assert companions(specifiers) == found

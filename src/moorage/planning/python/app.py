@@ -8,7 +8,11 @@ from typing import NamedTuple
 from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning.explicit import Asked, find_tool
 from moorage.planning.plan import NO_PORT, Recipe, Risk, RiskCode, Stack, Stops
-from moorage.planning.python.imports import Import, Imports, django_entries
+from moorage.planning.python.imports import (
+    Import,
+    Imports,
+    django_entries,
+)
 from moorage.planning.python.requirements import (
     KNOWN_PACKAGES,
     Requirements,
@@ -21,7 +25,13 @@ from moorage.planning.python.requirements import (
 )
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
 from moorage.planning.python.starts import SCRIPTS, Start, find_start
-from moorage.planning.python.versions import Found, locked_names, python_for, wheels
+from moorage.planning.python.versions import (
+    Found,
+    companions,
+    locked_names,
+    python_for,
+    wheels,
+)
 from moorage.planning.reading.folder import Folder
 from moorage.planning.risks import of_packages
 from moorage.planning.toolbox import Tool, Toolbox
@@ -371,7 +381,11 @@ def _install(
     older = _older(project, [*added, *imported])
     for requirement, why in older.items():
         because.append(f"{requirement} is installed, as {why}, which later versions lack")
-    added = [*added, *imported, *older]
+    fitting = _companions(project, [*added, *imported, *older])
+    if fitting:
+        because.append(f"{', '.join(fitting.values())}: what the app asks for runs with these")
+    added = [*(one for one in (*added, *imported, *older) if bare(one) not in fitting)]
+    added += fitting.values()
     if not added:
         return f"{venv} && {install.command}"
     if needed.listed or install.command.endswith(f" -r {needed.file}"):
@@ -389,6 +403,15 @@ def _older(project: _Project, added: list[str]) -> dict[str, str]:
         return {}
     limited = {name for name, asked in needed.specifiers if re.search(r"[=~]=|<", asked)}
     return project.imports.older(needed.names.difference(limited).union(map(bare, added)))
+
+
+def _companions(project: _Project, added: list[str]) -> dict[str, str]:
+    """Returns requirements that pinned versions need in older ones than they say, by name."""
+    needed = project.needed
+    if (needed.file or "").endswith(".lock"):
+        return {}
+    pinned = [(bare(it), it.removeprefix(bare(it))) for it in added]
+    return {bare(it): it for it in companions([*needed.specifiers, *pinned])}
 
 
 def _imported(project: _Project, start: Start | None) -> tuple[list[Import], list[str]]:

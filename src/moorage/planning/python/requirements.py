@@ -20,7 +20,7 @@ from moorage.planning.reading.formats import toml_document, yaml_document
 
 _SPAN = re.compile(r"(?:>=(?P<low>[\d.]+),[ ]?)?<(?P<high>[\d.]+)\Z")
 _SEPARATORS = re.compile(r"[-_.]+")
-_AFTER_NAME = re.compile(r"[\[=].*")
+_AFTER_NAME = re.compile(r"[\[=<>~!].*")
 _MORE_MODULES = (
     "tomllib",
     "annotationlib",
@@ -117,6 +117,11 @@ UNFIT = tuple(
 )
 """By minor version, the versions of packages that do not run on it and later ones."""
 UNFIT_NAMES = frozenset(name for _, packages in UNFIT for name in packages)
+COMPANIONS = tuple(
+    (name, _spans(span), tuple(needs.split()))
+    for name, span, needs in PACKAGES["companions"]["rows"]
+)
+"""Packages, some of their versions, and what these need beyond what they say."""
 REMOVED_MODULES = tuple(
     (_minor(python), frozenset(names.split())) for python, names in PACKAGES["removed"].items()
 )

@@ -12,9 +12,11 @@ from packaging.version import Version as Release
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked, pinned, pinned_tool
 from moorage.planning.python.requirements import (
+    COMPANIONS,
     REMOVED_MODULES,
     UNFIT,
     UNFIT_NAMES,
+    bare,
     conda_packages,
     normal,
 )
@@ -115,6 +117,22 @@ def wheels(
         if name in UNFIT_NAMES:
             pins += _pins(name, f"=={version}")
     return Wheels(limited, pins, modules)
+
+
+def companions(specifiers: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns requirements of packages that old versions need in old ones, too: `numpy<2`.
+
+    `specifiers` are as those of `wheels`.
+    """
+    listed, found = dict(specifiers), dict[str, str]()
+    for name, spans, needs in COMPANIONS:
+        pins = _pins(name, listed[name]) if name in listed else []
+        if any(spans.holds(pin.newest) for pin in pins):
+            for requirement in needs:
+                plain = requirement.lstrip("?")
+                if plain == requirement or bare(plain) in listed:
+                    found.setdefault(bare(plain), plain)
+    return sorted(it for name, it in found.items() if not _CONDITION.search(listed.get(name, "")))
 
 
 def locked_names(folder: Folder, file: str | None) -> set[str]:
