@@ -28,7 +28,7 @@ _READ = re.compile(
 )
 _WORDS = (b"SECRET", b"_KEY", b"COOKIE_PASSWORD")  # one of these is in each name
 _CODE = (".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".rb", ".php", ".go")
-_CODE_LIMIT = 100  # files of code that are read
+_CODE_LIMIT = 40  # files of code that are read
 _NAMES_LIMIT = 2_000
 _LIMIT = 65_536  # bytes of a file
 
