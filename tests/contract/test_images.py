@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.engines.docker.images import Images
+from moorage.engines.docker.docker import Images
 from moorage.engines.dockerd.builder import BuilderOptions
 from moorage.engines.dockerd.daemon import connect
 from moorage.engines.dockerd.firewall import BuildGroup, remove_everywhere

@@ -11,7 +11,7 @@ import yaml
 
 from moorage.engines.isolation.firewall import NOT_PUBLIC
 from moorage.engines.kubernetes.objects.labels import GATEWAY_LABELS
-from moorage.engines.kubernetes.objects.permissions import questions
+from moorage.engines.kubernetes.opening import questions
 from moorage.gateway.configuration import receiving_address, serving_chains
 from moorage.settings import Settings, load_settings
 from support.engines.kubernetes_schemas import RELEASES, validate_object

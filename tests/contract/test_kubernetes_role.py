@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.engine import Engine, InstanceSpec, Keep, log_tail
-from moorage.engines.kubernetes.objects.permissions import questions
+from moorage.engines.kubernetes.opening import questions
 from moorage.errors import IsolationMissing
 from moorage.records.deployment import LogKind
 from support.engines.fake_kubernetes.cluster import Cluster

@@ -6,10 +6,12 @@ import logging
 import os
 import platform
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from moorage.clock import Clock
 from moorage.engines.disks import trees
@@ -25,8 +27,41 @@ from moorage.engines.disks.disk import (
     taken_bytes,
 )
 from moorage.engines.engine import BuildSpec
-from moorage.engines.installs import install_key, may_be_kept
 from moorage.threads import in_thread
+
+UNCHANGED = "dependencies unchanged: install skipped"
+"""The line in the log of a build whose install is not run."""
+
+_FORMAT = 1  # a change makes all that is kept unused
+
+
+def may_be_kept(spec: BuildSpec) -> bool:
+    """Returns whether a build's install can be distinguished from others by what it reads."""
+    plan = spec.plan
+    return bool(spec.owner) and plan.install is not None and bool(plan.install_inputs)
+
+
+def install_key(spec: BuildSpec, build_env: Mapping[str, str], made_on: Sequence[str]) -> str:
+    """Returns the SHA-256, in hex, of everything that may change the install's result.
+
+    `made_on` is what identifies the programs that there are for it. Reads the files; blocks.
+    """
+    plan = spec.plan
+    digest = hashlib.sha256(
+        msgspec.json.encode(
+            (
+                *(_FORMAT, tuple(made_on), spec.owner, spec.limits.disk_bytes),
+                *(plan.install, plan.directory, plan.toolchains),
+                *(dict(build_env), plan.build_env, dict(spec.variables)),
+            ),
+            order="deterministic",
+        )
+    )
+    for name in sorted(plan.install_inputs):
+        path = spec.source / name
+        content = path.read_bytes() if path.is_file() else None
+        digest.update(msgspec.json.encode((name, content)))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from moorage.engines.disks.caches import Layer, layer_for
+from moorage.engines.disks.caches import UNCHANGED, Layer, layer_for
 from moorage.engines.disks.disk import disk_failure
 from moorage.engines.disks.trees import NotAFile
 from moorage.engines.engine import BuildSpec
 from moorage.engines.failure import abbreviated, failed_with, shell_code, timed_out
 from moorage.engines.host import processes
 from moorage.engines.host.environment import build_environment
-from moorage.engines.installs import UNCHANGED
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.app import prepared

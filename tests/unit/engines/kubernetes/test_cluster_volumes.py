@@ -9,8 +9,8 @@ import pytest
 from sample_objects import APP_LIMITS, PLAIN
 
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.cluster.claims import Claims
 from moorage.engines.kubernetes.cluster.client import Cluster, Refused
+from moorage.engines.kubernetes.cluster.namespaces import Claims
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.objects.app import volume_claim
 from moorage.engines.kubernetes.objects.labels import PART_LABEL, Part

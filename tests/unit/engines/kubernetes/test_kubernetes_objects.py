@@ -36,9 +36,8 @@ from moorage.engines.kubernetes.objects.labels import (
     wallet_namespace,
 )
 from moorage.engines.kubernetes.objects.namespace import Networks
-from moorage.engines.kubernetes.objects.permissions import questions, sentences
 from moorage.engines.kubernetes.objects.pod import Manifest
-from moorage.engines.kubernetes.opening import networks, pod_options
+from moorage.engines.kubernetes.opening import networks, pod_options, questions, sentences
 from moorage.engines.kubernetes.running.app import require_short
 from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause
 from support.engines.kubernetes_schemas import RELEASES, validate_object

@@ -8,9 +8,8 @@ from typing import Protocol, TypeAlias
 
 from moorage.clock import Clock
 from moorage.engines.engine import BuildSpec, Incident
-from moorage.engines.kubernetes.cluster.claims import Claims
 from moorage.engines.kubernetes.cluster.client import CONFIG_MAPS, Cluster
-from moorage.engines.kubernetes.cluster.namespaces import Namespaces
+from moorage.engines.kubernetes.cluster.namespaces import Claims, Namespaces
 from moorage.engines.kubernetes.cluster.observed import Observed
 from moorage.engines.kubernetes.objects.labels import record_name
 from moorage.engines.kubernetes.objects.pod import PodOptions
