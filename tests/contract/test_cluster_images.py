@@ -225,7 +225,6 @@ async def opened_deploys(
         registry_credentials=credentials,
         builder=place.address,
         builder_certificates=place.certificates,
-        memory_bytes=1 << 34,
     )
     configuration = host_configuration(tmp_path / "state", run_dir)
     made = make_building_engine(

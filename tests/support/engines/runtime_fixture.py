@@ -84,7 +84,6 @@ def building_options(
         building_cluster,
         registry=f"{cluster_registry.host}/apps",
         builder=dockerd.host,
-        memory_bytes=1 << 34,
     )
     return engine_options(cluster, base=BASE, local_images=True)
 
