@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moorage import metrics
-from moorage.gateway import vital_signs
+from moorage.gateway import duplicate_gateway_check, vital_signs
 from support.gateway.gateway_fixture import REPOSITORY
 
 RULES = REPOSITORY / "ops/prometheus/moorage.rules.yml"
@@ -139,7 +139,8 @@ def test_each_alert_is_tested_and_has_advice() -> None:
 
 @pytest.mark.parametrize("path", [RULES, DASHBOARD], ids=lambda path: path.name)
 def test_every_series_that_is_named_exists(path: Path) -> None:
-    assert vital_signs.EVERY_SECONDS  # its metrics are there once it is imported
+    assert vital_signs.EVERY_SECONDS  # the metrics of both are there once they are imported
+    assert duplicate_gateway_check.__name__
     shown = metrics.exposition()[0].decode()
     families = set(re.findall(r"^# TYPE (moorage_\w+)", shown, re.MULTILINE))
     known = families | {
