@@ -9,7 +9,7 @@ from typing import Any
 from moorage.api.access import LinkRoom
 from moorage.api.deploy import DeployRoom, Uploads
 from moorage.api.deployments import DeploymentRoom, StatusRoom
-from moorage.api.discovery.documents import Documents, StandingBoard
+from moorage.api.discovery.documents import Documents, PublicStatusBoard
 from moorage.api.discovery.guide import Facts
 from moorage.api.exports import ExportRoom, exports_app
 from moorage.api.http.caller import Front, Limiters, limit_address
@@ -121,8 +121,8 @@ class ApiServices:
         )
 
     @cached_property
-    def standing(self) -> StandingBoard:
-        return StandingBoard(
+    def standing(self) -> PublicStatusBoard:
+        return PublicStatusBoard(
             partial(wallet_rules.current_notices, self._core.db),
             chains=[chain.name for chain in self._services.payments.seller.chains],
             clock=self._core.clock,

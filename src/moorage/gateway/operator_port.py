@@ -23,8 +23,8 @@ from moorage.gateway.platform import Proxy
 from moorage.loop import Run
 from moorage.metrics import exposition
 from moorage.pages.sessions.form import Count
-from moorage.pages.sessions.session import Gate
-from moorage.pages.sessions.sign_in import operator_doors
+from moorage.pages.sessions.session import AuthGuard
+from moorage.pages.sessions.sign_in import operator_login
 from moorage.settings import Settings
 from moorage.storage.several.leases import Leases
 
@@ -40,8 +40,8 @@ class OperatorPages(Protocol):
         """The tasks that run until the gateway stops."""
         ...
 
-    def app(self, gate: Gate, doors: tuple[Route, ...], *, count: Count) -> ASGIApp:
-        """Returns the pages for a browser that passes `gate`; `doors` lead to it.
+    def app(self, guard: AuthGuard, login_routes: tuple[Route, ...], *, count: Count) -> ASGIApp:
+        """Returns the pages for a browser that passes `guard`; `login_routes` lead to it.
 
         `count` counts forms of one that does not.
         """
@@ -52,14 +52,16 @@ OpenOperatorPages = Callable[[Rooms, Callable[[], Settings]], Awaitable[Operator
 """Opens the pages of a gateway, given its rooms and what returns the settings in force."""
 
 
-def guarded(pages: OperatorPages, gate: Gate, rooms: Rooms, *, wallets: Collection[str]) -> ASGIApp:
-    """Returns pages with the doors that lead to them; `wallets` may sign in."""
+def guarded(
+    pages: OperatorPages, guard: AuthGuard, rooms: Rooms, *, wallets: Collection[str]
+) -> ASGIApp:
+    """Returns pages with those that lead to them; `wallets` may sign in."""
     http = rooms.api.http
     count = partial(limit_address, http.front)
-    doors = operator_doors(
-        gate, count=count, signing=rooms.signing, facts=http.facts, wallets=frozenset(wallets)
+    login_routes = operator_login(
+        guard, count=count, signing=rooms.signing, facts=http.facts, wallets=frozenset(wallets)
     )
-    return pages.app(gate, doors, count=count)
+    return pages.app(guard, login_routes, count=count)
 
 
 def operator_app(checks: Mapping[str, Check], *, pages: ASGIApp | None = None) -> ASGIApp:

@@ -70,8 +70,8 @@ from moorage.gateway.platform_beside import open_beside, open_following
 from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.loop import Keeps, always
 from moorage.mcp.remote import McpEndpoint
-from moorage.pages.sessions.session import operator_gate, wallet_gate
-from moorage.pages.sessions.sign_in import Confirmations, wallet_doors
+from moorage.pages.sessions.session import operator_guard, wallet_guard
+from moorage.pages.sessions.sign_in import Confirmations, wallet_login
 from moorage.pages.wallet.site import PREFIXES, WalletSite
 from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.pages import listen_unix
@@ -415,16 +415,16 @@ def _mcp_endpoint(rooms: Rooms) -> McpEndpoint:
 
 def _pages(rooms: Rooms) -> Pages:
     http = rooms.api.http
-    gate, signing = wallet_gate(rooms.sessions, public_url=http.front.public_url), rooms.signing
+    guard, signing = wallet_guard(rooms.sessions, public_url=http.front.public_url), rooms.signing
     count = partial(limit_address, http.front)
     site = WalletSite(
         api=operations_app(http),
-        gate=gate,
-        confirmations=Confirmations(gate=gate, signing=signing),
+        guard=guard,
+        confirmations=Confirmations(guard=guard, signing=signing),
         facts=http.facts,
         clock=rooms.core.clock,
         count=count,
-        doors=wallet_doors(gate, count=count, signing=signing, facts=http.facts),
+        login_routes=wallet_login(guard, count=count, signing=signing, facts=http.facts),
     )
     return Pages(app=site.app, prefixes=PREFIXES)
 
@@ -434,8 +434,8 @@ def _public_pages(rooms: Rooms, settings: Settings, of_operator: OperatorPages |
     wallets, prefix = _pages(rooms), "/operator"
     if of_operator is None or not settings.operator_wallets:
         return wallets
-    gate = operator_gate(rooms.sessions, url=rooms.api.http.front.public_url)
-    operators = guarded(of_operator, gate, rooms, wallets=settings.operator_wallets)
+    guard = operator_guard(rooms.sessions, url=rooms.api.http.front.public_url)
+    operators = guarded(of_operator, guard, rooms, wallets=settings.operator_wallets)
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
         app = operators if scope["path"].startswith(prefix) else wallets.app
@@ -449,8 +449,8 @@ def _operator_app(
 ) -> ASGIApp:
     app = None
     if pages is not None:
-        gate = operator_gate(rooms.sessions, url=http_url(*operator.getsockname()))
-        guarded_pages = guarded(pages, gate, rooms, wallets=settings.operator_wallets)
+        guard = operator_guard(rooms.sessions, url=http_url(*operator.getsockname()))
+        guarded_pages = guarded(pages, guard, rooms, wallets=settings.operator_wallets)
         app = RequestContext(guarded_pages, rooms.api.proxies)
     return operator_app(checks_of(rooms), pages=app)
 

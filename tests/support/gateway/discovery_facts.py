@@ -1,6 +1,6 @@
 """Facts of an imagined gateway, and how well it is."""
 
-from moorage.api.discovery.documents import StandingBoard
+from moorage.api.discovery.documents import PublicStatusBoard
 from moorage.api.discovery.guide import Facts
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.payments.price.quotes import PriceList, Size
@@ -32,6 +32,6 @@ async def no_notices() -> dict[str, str]:
     return {}
 
 
-BOARD = StandingBoard(
+BOARD = PublicStatusBoard(
     no_notices, chains=("arbitrum", "base"), clock=MovableClock(1_800_000_000_000)
 )

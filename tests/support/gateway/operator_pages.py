@@ -13,7 +13,7 @@ from moorage.chains.chain import KNOWN_CHAINS
 from moorage.ledger.metering import BilledTime
 from moorage.operate.books import OpenBooks
 from moorage.pages.operator.audits import Audits, BooksCommand, Reports
-from moorage.pages.operator.health import Desk, Health, HealthReader
+from moorage.pages.operator.health import Health, HealthReader, OperatorContext
 from moorage.pages.operator.site import OperatorSite
 from moorage.pages.sessions.session import OperatorSession
 from moorage.settings import Settings
@@ -74,7 +74,7 @@ class OperatorPages:
 
     def __post_init__(self) -> None:
         self.audits = Audits(self.audit_command, clock=self.clock)
-        desk = Desk(
+        context = OperatorContext(
             books=OpenBooks(
                 db=self.db,
                 chains=KNOWN_CHAINS,
@@ -94,7 +94,7 @@ class OperatorPages:
             reports=Reports(BooksCommand(self.report_program, ())),
         )
         self.site = OperatorSite(
-            desk=desk, find_operator=self._find, hosts=frozenset({HOST}), count=counts_nobody
+            context=context, find_operator=self._find, hosts=frozenset({HOST}), count=counts_nobody
         )
         self._app = self.site.app
 

@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage.errors import BodyStalled, DatabaseUnavailable, RateLimited
-from moorage.pages.operator.health import Desk
+from moorage.pages.operator.health import OperatorContext
 from moorage.pages.operator.site import OperatorSite
 from moorage.pages.sessions.form import FAILED, Count
-from moorage.pages.sessions.session import Gate, OperatorSession, Session
-from moorage.pages.sessions.sign_in import Confirmations, Signing, operator_doors, wallet_doors
+from moorage.pages.sessions.session import AuthGuard, OperatorSession, Session
+from moorage.pages.sessions.sign_in import Confirmations, Signing, operator_login, wallet_login
 from moorage.pages.wallet.site import WalletSite
 from support.gateway.clock import MovableClock
 from support.gateway.discovery_facts import FACTS
@@ -36,8 +36,8 @@ class Sessions:
         raise self.reason
 
 
-class Gateless:
-    """A gate that nobody passes; `reason`: why it can't even look, if it can't."""
+class Guardless:
+    """A guard that nobody passes; `reason`: why it can't even look, if it can't."""
 
     hosts = frozenset({HOST})
     url = f"http://{HOST}"
@@ -71,22 +71,24 @@ class FailingSigning:
 
 def sites(reason: Exception | None, count: Count) -> ASGIApp:
     """Both sites on one host."""
-    gate, signing = cast("Gate", Gateless(reason)), cast("Signing", FailingSigning())
+    guard, signing = cast("AuthGuard", Guardless(reason)), cast("Signing", FailingSigning())
     wallets = WalletSite(
         api=cast("ASGIApp", None),
-        gate=gate,
+        guard=guard,
         confirmations=cast("Confirmations", None),
         facts=FACTS,
         clock=MovableClock(),
         count=count,
-        doors=wallet_doors(gate, count=count, signing=signing, facts=FACTS),
+        login_routes=wallet_login(guard, count=count, signing=signing, facts=FACTS),
     )
     operators = OperatorSite(
-        desk=cast("Desk", None),
-        find_operator=gate.operator_session,
-        hosts=gate.hosts,
+        context=cast("OperatorContext", None),
+        find_operator=guard.operator_session,
+        hosts=guard.hosts,
         count=count,
-        doors=operator_doors(gate, count=count, signing=signing, facts=FACTS, wallets=frozenset()),
+        login_routes=operator_login(
+            guard, count=count, signing=signing, facts=FACTS, wallets=frozenset()
+        ),
     )
     wallet_pages, operator_pages = wallets.app, operators.app
 

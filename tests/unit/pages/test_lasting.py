@@ -7,7 +7,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Scope
 
 from moorage.errors import DatabaseUnavailable
-from moorage.pages.wallet.site import Lasting
+from moorage.pages.wallet.site import SessionStream
 
 SCOPE: Scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}}
 
@@ -34,7 +34,7 @@ class Browser:
         return self.messages[-1].get("more_body") is False
 
 
-async def answer(lasting: Lasting) -> Browser:
+async def answer(lasting: SessionStream) -> Browser:
     browser = Browser()
     async with asyncio.timeout(10):
         await lasting(SCOPE, browser.receive, browser.send)
@@ -55,7 +55,9 @@ async def test_stream_ends_whole_once_its_session_has_ended() -> None:
     async def lasts() -> bool:
         return answers.pop(0)
 
-    browser = await answer(Lasting(StreamingResponse(endless(closed)), lasts, ask_seconds=0.001))
+    browser = await answer(
+        SessionStream(StreamingResponse(endless(closed)), lasts, ask_seconds=0.001)
+    )
     assert (browser.content, browser.is_done, answers) == (b"a line\n", True, [])
     assert closed.is_set()
 
@@ -71,7 +73,7 @@ async def test_stream_goes_on_while_it_is_not_known_whether_its_session_lasts() 
         return False
 
     stream = StreamingResponse(endless(asyncio.Event()))
-    assert (await answer(Lasting(stream, lasts, ask_seconds=0.001))).is_done
+    assert (await answer(SessionStream(stream, lasts, ask_seconds=0.001))).is_done
     assert asked == 5
 
 
@@ -83,5 +85,5 @@ async def test_answer_that_ends_by_itself_is_sent_as_it_is() -> None:
     async def lasts() -> bool:
         raise AssertionError("it was over before anybody asked")
 
-    browser = await answer(Lasting(StreamingResponse(lines()), lasts, ask_seconds=60))
+    browser = await answer(SessionStream(StreamingResponse(lines()), lasts, ask_seconds=60))
     assert (browser.content, browser.is_done) == (b"one\ntwo\n", True)

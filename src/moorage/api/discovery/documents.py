@@ -179,10 +179,10 @@ def mcp_card(facts: Facts) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class PublicStatus:
     """What works, and what the operator tells everybody; never why something does not work."""
 
-    looked_ms: int | None  # when the gateway last looked at itself; None: it has just started
+    checked_ms: int | None  # when the gateway last looked at itself; None: it has just started
     deploys: bool
     apps: bool
     payments: Mapping[str, bool] = field(default_factory=dict)  # by the chain's name
@@ -190,7 +190,7 @@ class Standing:
     announcement: str | None = None
 
 
-class StandingBoard:
+class PublicStatusBoard:
     """The last look at the gateway's parts, and the notices that are in force."""
 
     def __init__(
@@ -204,22 +204,24 @@ class StandingBoard:
         self._chains = tuple(chains)
         self.clock = clock
         self._ill: frozenset[str] = frozenset()
-        self._looked_ms: int | None = None
+        self._checked_ms: int | None = None
 
     def note(self, parts: Mapping[str, str]) -> None:
         """Keeps what a look at the parts of /ready found: "ok", or what is wrong."""
         self._ill = frozenset(part for part, state in parts.items() if state != "ok")
-        self._looked_ms = self.clock.now_ms()
+        self._checked_ms = self.clock.now_ms()
 
-    async def read(self) -> Standing:
+    async def read(self) -> PublicStatus:
         """Returns how well the gateway is."""
         try:
             told = await self._read_notices()
         except DatabaseUnavailable:
-            return Standing(looked_ms=self._looked_ms, deploys=False, apps=self._works("runtime"))
+            return PublicStatus(
+                checked_ms=self._checked_ms, deploys=False, apps=self._works("runtime")
+            )
         maintenance = told.get(NoticeKind.MAINTENANCE)
-        return Standing(
-            looked_ms=self._looked_ms,
+        return PublicStatus(
+            checked_ms=self._checked_ms,
             deploys=maintenance is None and self._works("database", "disk", "runtime"),
             apps=self._works("runtime", "proxy"),
             payments={name: self._works("database", f"chain {name}") for name in self._chains},
@@ -245,7 +247,7 @@ class PublicPage:
     """The page as an ASGI app."""
 
     def __init__(
-        self, facts: Facts, board: StandingBoard, headers: tuple[tuple[str, str], ...]
+        self, facts: Facts, board: PublicStatusBoard, headers: tuple[tuple[str, str], ...]
     ) -> None:
         safe = {**SECURITY_HEADERS, "Content-Security-Policy": _POLICY}
         self._facts = facts
@@ -262,14 +264,14 @@ class PublicPage:
         now_ms = self._board.clock.now_ms()
         if self._made is not None and 0 <= now_ms - self._made[0] < _KEPT_SECONDS * 1000:
             return self._made[1]
-        standing = await self._board.read()
-        html = page_html(self._facts, standing, now_ms=now_ms).encode()
+        status = await self._board.read()
+        html = page_html(self._facts, status, now_ms=now_ms).encode()
         made = Document(html, "text/html; charset=utf-8", self._headers, _KEPT_SECONDS)
         self._made = (now_ms, made)
         return made
 
 
-def page_html(facts: Facts, standing: Standing, *, now_ms: int) -> str:
+def page_html(facts: Facts, status: PublicStatus, *, now_ms: int) -> str:
     """Returns the page as it is at a time."""
     return render(
         "public.html",
@@ -277,7 +279,7 @@ def page_html(facts: Facts, standing: Standing, *, now_ms: int) -> str:
         summary=SUMMARY,
         host=host_of(facts.url),
         facts=facts,
-        standing=standing,
+        status=status,
         prices=[(months, facts.prices.deploy(facts.size, months=months)) for months in _MONTHS],
         upload_mib=UPLOAD_MIB,
         quote_minutes=QUOTE_MINUTES,
@@ -308,7 +310,9 @@ class Front:
 class Documents:
     """Every document by its path; made again when what they say has changed."""
 
-    def __init__(self, facts: Facts, operations: Sequence[Operation], board: StandingBoard) -> None:
+    def __init__(
+        self, facts: Facts, operations: Sequence[Operation], board: PublicStatusBoard
+    ) -> None:
         self._facts = facts
         self._operations = operations
         self._board = board
@@ -333,7 +337,7 @@ def icon() -> Document:
 
 
 def documents(
-    facts: Facts, operations: Sequence[Operation], board: StandingBoard
+    facts: Facts, operations: Sequence[Operation], board: PublicStatusBoard
 ) -> Iterator[tuple[str, Document | Front]]:
     """Yields each document with its path."""
     text = llms_text(facts).encode()

@@ -258,7 +258,7 @@ class Body(Protocol):
 B = TypeVar("B", bound=Body)
 
 
-class Places(Generic[B]):
+class BodySlots(Generic[B]):
     """The bodies that have a place."""
 
     def __init__(self, limits: PlaceLimits) -> None:
@@ -621,7 +621,7 @@ class Arrivals:
     """All bodies that arrive."""
 
     def __init__(self, proxies: TrustedProxies, limits: PlaceLimits | None = None) -> None:
-        self.places: Places[Arrival] = Places(limits or PlaceLimits())
+        self.places: BodySlots[Arrival] = BodySlots(limits or PlaceLimits())
         self._proxies = proxies
 
     def begin(self, scope: Scope, receive: Receive) -> "Arrival":

@@ -174,7 +174,7 @@ _NEWEST = 2**62
 _MAX_GRANT_USD = 1_000_000
 
 
-class Standing:
+class WalletBalance:
     """A wallet, with what has burned and until when its credits last."""
 
     def __init__(self, wallet: ListedWallet, *, owed_: int, runs_out_ms: int | None) -> None:
@@ -194,7 +194,7 @@ async def listed(view: View) -> Response:
     )
     return view.page(
         "wallets.html",
-        standings=[await _standing(view, each) for each in found[:PER_PAGE]],
+        balances=[await _balance_of(view, each) for each in found[:PER_PAGE]],
         total=await overview.count_wallets(view.books.db),
         parts=view.neighbours(has_more=len(found) > PER_PAGE),
     )
@@ -209,11 +209,11 @@ async def one(view: View) -> Response:
     given = await grant_rows.of_wallet(db, wallet, limit=PER_PAGE + 1, offset=view.offset)
     return view.page(
         "wallet.html",
-        standing=await _standing(view, found[0]),
+        balance=await _balance_of(view, found[0]),
         projects=(await projects.project_page(db, ProjectQuery(wallet), limit=PER_PAGE))[::-1],
         rule=await wallet_rules.wallet_rule(db, wallet),
         payments=await payment_list.page(
-            db, PaymentFilter.ALL, now_ms=view.desk.clock.now_ms(), limit=_LATEST, text=wallet
+            db, PaymentFilter.ALL, now_ms=view.context.clock.now_ms(), limit=_LATEST, text=wallet
         ),
         entries=await accounts.statement_page(
             db, account=wallet_account(wallet), before=_NEWEST, limit=_LATEST
@@ -225,12 +225,12 @@ async def one(view: View) -> Response:
     )
 
 
-async def _standing(view: View, wallet: ListedWallet) -> Standing:
+async def _balance_of(view: View, wallet: ListedWallet) -> WalletBalance:
     """Returns where a wallet stands now."""
-    billed = view.desk.billed
+    billed = view.context.billed
     burning = await billing.open_of_wallet(view.books.db, wallet.address)
     runs_out = runs_out_at(wallet.balance, burning, now_ms=billed.now_ms())
-    return Standing(
+    return WalletBalance(
         wallet,
         owed_=owed(burning, at_ms=billed.now_ms()),
         runs_out_ms=None if runs_out is None else billed.wall_ms(runs_out),

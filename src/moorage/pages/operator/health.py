@@ -246,7 +246,7 @@ _EXPLORERS = {42161: "https://arbiscan.io/tx/", 8453: "https://basescan.org/tx/"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
+class OperatorContext:
     """A running gateway, as its operator's pages know it."""
 
     books: OpenBooks  # `View.books` says who looks into them

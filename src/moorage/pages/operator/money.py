@@ -34,7 +34,7 @@ _DAY_MS = 86_400_000
 
 async def show_prices(view: View) -> Response:
     """`GET /operator/prices`: what all cost; with a date, what an order would change from then."""
-    settings, now_ms = view.desk.load(), view.desk.clock.now_ms()
+    settings, now_ms = view.context.load(), view.context.clock.now_ms()
     a_month = prices.list_price(settings)
     text, problem = view.query.get("date", ""), ""
     part = {"limit": PER_PAGE, "offset": view.offset}
@@ -71,7 +71,7 @@ async def order(view: View) -> Response:
     """
     view.require_confirmed()
     from_ms = _day_ms(view.form.get("date", ""))
-    settings = view.desk.load()
+    settings = view.context.load()
     if view.form.get("a_month") != str(prices.list_price(settings)):
         raise InvalidField("a_month", "the settings' file has another price by now: look again")
     await prices.order(view.books, settings, from_ms=from_ms, reason=view.reason())
@@ -98,7 +98,7 @@ _ROWS = 200
 
 async def show_books(view: View) -> Response:
     """`GET /operator/books`: the last audit here, and when the books were last audited at all."""
-    audits = view.desk.audits
+    audits = view.context.audits
     run = audits.last
     done = await audit_log.last_upkeep(view.books.db)
     return view.page(
@@ -106,7 +106,7 @@ async def show_books(view: View) -> Response:
         run=run,
         is_running=audits.is_running,
         last=done.get(Upkeep.AUDIT),
-        health=await view.desk.health(),
+        health=await view.context.health(),
         max_rows=_ROWS,
         totals=[] if run is None or run.report is None else list(map(_total, run.report.totals)),
     )
@@ -122,7 +122,7 @@ def _total(total: TokenTotal) -> list[str]:
 async def audit(view: View) -> Response:
     """`POST /operator/books/audit`: begins one."""
     search = view.form.get("search") == "true"
-    begun = view.desk.audits.ask(view.books.operator, search=search)
+    begun = view.context.audits.ask(view.books.operator, search=search)
     return view.done("/operator/books", "audit" if begun else "audit-runs")
 
 
@@ -189,7 +189,7 @@ async def _report(view: View) -> bytes:
         options += ["--by", "day" if view.query.get("by") == "day" else "month"]
     elif text := view.query.get("wallet", ""):
         options += ["--wallet", wallet_address(text)]
-    return await view.desk.reports.csv((what, *options))
+    return await view.context.reports.csv((what, *options))
 
 
 def _what(view: View) -> str:
@@ -215,7 +215,7 @@ async def listed(view: View) -> Response:
     found = await payment_list.page(
         view.books.db,
         which,
-        now_ms=view.desk.clock.now_ms(),
+        now_ms=view.context.clock.now_ms(),
         limit=PER_PAGE + 1,
         offset=view.offset,
         chain_id=chain_id,
@@ -227,7 +227,7 @@ async def listed(view: View) -> Response:
         unusual = await payment_list.page(
             view.books.db,
             PaymentFilter.UNUSUAL,
-            now_ms=view.desk.clock.now_ms(),
+            now_ms=view.context.clock.now_ms(),
             limit=_UNUSUAL + 1,
         )
     return view.page(
@@ -241,7 +241,7 @@ async def listed(view: View) -> Response:
         state_of=state_of,
         which=which,
         filters=[(each.value, each.value.capitalize()) for each in PaymentFilter],
-        chains=[(name, name) for name in view.desk.books.chains],
+        chains=[(name, name) for name in view.context.books.chains],
         meanings=WORDS,
         parts=view.neighbours(has_more=len(found) > PER_PAGE),
     )
@@ -253,7 +253,7 @@ def _filter(view: View) -> tuple[PaymentFilter, str, int]:
         which = PaymentFilter(view.query.get("state", PaymentFilter.ALL))
     except ValueError:
         which = PaymentFilter.ALL
-    chain = view.desk.books.chains.get(view.query.get("chain", ""))
+    chain = view.context.books.chains.get(view.query.get("chain", ""))
     return which, view.query.get("q", "").strip().lower(), 0 if chain is None else chain.chain_id
 
 
@@ -263,7 +263,7 @@ async def one(view: View) -> Response:
 
 
 async def _page_of(view: View, payment: Payment) -> Response:
-    db, now_ms = view.books.db, view.desk.clock.now_ms()
+    db, now_ms = view.books.db, view.context.clock.now_ms()
     of_hash = await payment_list.page(
         db,
         PaymentFilter.ALL,
@@ -312,7 +312,7 @@ def _postings_of(payment: Payment, refunds: list[Refund]) -> Iterator[str]:
 def _key_problem(view: View) -> str:
     """Returns why no refund can be sent from here; "" where one can."""
     try:
-        refund_key(view.desk.settings, None)
+        refund_key(view.context.settings, None)
     except ConfigurationInvalid as error:
         return error.message
     return ""
@@ -326,7 +326,7 @@ async def release_one(view: View) -> Response:
         view.books.db,
         payment.tx_hash,
         chain_ids={payment.chain_id},
-        clock=view.desk.clock,
+        clock=view.context.clock,
         who=view.books.operator,
         reason=view.reason(),
     )
@@ -339,7 +339,7 @@ async def refund_one(view: View) -> Response:
     """`POST …/refund`: sends tokens of the payment back to its payer."""
     payment = await _payment(view)
     view.require_confirmed()
-    chain = view.desk.chain_of(payment.chain_id)
+    chain = view.context.chain_of(payment.chain_id)
     order = RefundOrder(
         tx_hash=payment.tx_hash,
         chain=None if chain is None else chain.name,
@@ -349,7 +349,7 @@ async def refund_one(view: View) -> Response:
         reason=view.reason(),
         earlier=_count(view.form.get("earlier", "")),
     )
-    settings = view.desk.settings
+    settings = view.context.settings
     await begin_refund(view.books, order, key=refund_key(settings, None))
     return view.done(_path(payment), "refund-sent")
 

@@ -26,7 +26,7 @@ _CLASSES = ("2xx", "3xx", "4xx", "5xx")
 
 async def show_trends(view: View) -> Response:
     """`GET /operator/trends`: money by the day for a month, the rest by the hour for a day."""
-    db, now_ms = view.books.db, view.desk.clock.now_ms()
+    db, now_ms = view.books.db, view.context.clock.now_ms()
     days = _last(_DAYS, DAY_MS, now_ms)
     paid = await overview.paid_by_day(db, since_ms=days[0])
     money = _chart(
@@ -35,7 +35,7 @@ async def show_trends(view: View) -> Response:
     starts = _last(_HOURS, _HOUR_MS, now_ms)
     found = {each.hour_ms: each for each in await overview.hours_of_all(db, since_ms=starts[0])}
     hours = [found.get(start) for start in starts]
-    machine = (await view.desk.health()).machine
+    machine = (await view.context.health()).machine
     return view.page(
         "trends.html",
         paid_micro_usd=sum(paid.values()),
@@ -98,7 +98,7 @@ async def show_configuration(view: View) -> Response:
     default = described(Settings())
     rows = [
         (name, _text(value), value != default.get(name))
-        for name, value in described(view.desk.settings).items()
+        for name, value in described(view.context.settings).items()
         if text in name
     ]
     changes, problem = _waiting(view)
@@ -120,10 +120,10 @@ def _waiting(view: View) -> tuple[list[ConfigurationChange], str]:
 
     What the file said at the start may differ from what is in force, as `moorage dev` adds to it.
     """
-    desk = view.desk
+    context = view.context
     try:
-        now, in_force = recorded(desk.load()), recorded(desk.settings)
-        changed = compare(recorded(desk.configured), now, now_ms=desk.clock.now_ms())
+        now, in_force = recorded(context.load()), recorded(context.settings)
+        changed = compare(recorded(context.configured), now, now_ms=context.clock.now_ms())
         return [each for each in changed if each.after != in_force.get(each.setting)], ""
     except (MoorageError, OSError) as error:
         return [], error.message if isinstance(error, MoorageError) else str(error.strerror)
@@ -207,8 +207,8 @@ _ACTS = 5
 
 async def show_overview(view: View) -> Response:
     """`GET /operator`."""
-    health = await view.desk.health()
-    now_ms = view.desk.clock.now_ms()
+    health = await view.context.health()
+    now_ms = view.context.clock.now_ms()
     return view.page(
         "overview.html",
         health=health,
@@ -219,4 +219,4 @@ async def show_overview(view: View) -> Response:
 
 async def glance(view: View) -> Response:
     """`GET /operator/glance`: the part of the first page that is looked at again by itself."""
-    return view.page("glance.html", health=await view.desk.health(), overdue_ms=0)
+    return view.page("glance.html", health=await view.context.health(), overdue_ms=0)

@@ -38,7 +38,7 @@ async def listed(view: View) -> Response:
     asked = view.query.get("by", "")
     by = next((each for each in _ORDERS if each == asked), ProjectOrder.CPU)
     text = view.query.get("q", "").strip().lower()
-    since_ms = view.desk.clock.now_ms() - int(hours) * HOUR_MS
+    since_ms = view.context.clock.now_ms() - int(hours) * HOUR_MS
     found = await overview.used_projects(
         view.books.db,
         by,
@@ -67,7 +67,7 @@ async def listed(view: View) -> Response:
 async def one(view: View) -> Response:
     """`GET /operator/projects/{name}`."""
     project, db = await _project(view), view.books.db
-    now_ms = view.desk.clock.now_ms()
+    now_ms = view.context.clock.now_ms()
     hours = await usage.between(
         db, project_id=project.id, from_ms=now_ms - 24 * HOUR_MS, until_ms=now_ms
     )
@@ -77,7 +77,7 @@ async def one(view: View) -> Response:
         deployments=(await deployments.of_project(db, project.id))[:_DEPLOYMENTS],
         hours=[(hour, _latency([hour])) for hour in hours],
         latency=_latency(hours),
-        base_domain=view.desk.settings.base_domain,
+        base_domain=view.context.settings.base_domain,
         eviction=next(
             (
                 each

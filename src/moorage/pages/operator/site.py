@@ -17,11 +17,11 @@ from moorage.loop import Run
 from moorage.operate.books import books_of
 from moorage.pages.operator import customers, money, overview, projects
 from moorage.pages.operator.audits import Audits, BooksCommand, Reports
-from moorage.pages.operator.health import Desk, HealthReader, read_health
+from moorage.pages.operator.health import HealthReader, OperatorContext, read_health
 from moorage.pages.operator.view import View
 from moorage.pages.rendering.templates import PREFIX, page, serve_asset
-from moorage.pages.sessions.form import Count, Form, own_form, require_token, told
-from moorage.pages.sessions.session import FindOperator, Gate
+from moorage.pages.sessions.form import Count, Form, own_form, require_token, with_error_pages
+from moorage.pages.sessions.session import AuthGuard, FindOperator
 from moorage.pages.sessions.sign_in import is_part, signed_out, typed
 from moorage.settings import Settings
 
@@ -87,18 +87,18 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
 class OperatorSite:
     """What an operator's pages need."""
 
-    desk: Desk
+    context: OperatorContext
     find_operator: FindOperator
     hosts: frozenset[str]  # that the pages are served at, as `Origin` names them
     count: Count  # of forms that come without a session
-    doors: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
+    login_routes: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
 
     @property
     def app(self) -> ASGIApp:
         """The pages as an ASGI app."""
         return Router(
             [
-                *self.doors,
+                *self.login_routes,
                 *(self._route(*each) for each in PAGES),
                 Route("/", _home),
                 Route("/favicon.svg", icon()),
@@ -118,10 +118,10 @@ class OperatorSite:
             form: Form = {}
             if request.method == "POST":
                 form = await own_form(request, hosts=self.hosts)
-            view = View(request=request, session=session, desk=self.desk, form=form)
+            view = View(request=request, session=session, context=self.context, form=form)
             return await _answered(handler, view)
 
-        return Route(f"{HOME}{path}", told(answer, home=HOME), methods=[method])
+        return Route(f"{HOME}{path}", with_error_pages(answer, home=HOME), methods=[method])
 
 
 async def _answered(handler: Handler, view: View) -> Response:
@@ -163,24 +163,24 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
 class OpenedPages:
     """The pages of one gateway."""
 
-    desk: Desk
+    context: OperatorContext
 
     @property
     def runs(self) -> tuple[Run, ...]:
         """The tasks that run until the gateway stops."""
-        return (self.desk.audits.run,)
+        return (self.context.audits.run,)
 
-    def app(self, gate: Gate, doors: tuple[Route, ...], *, count: Count) -> ASGIApp:
-        """Returns the pages for those whom `gate` lets in; `doors` lead to it.
+    def app(self, guard: AuthGuard, login_routes: tuple[Route, ...], *, count: Count) -> ASGIApp:
+        """Returns the pages for those whom `guard` lets in; `login_routes` lead to it.
 
         `count` counts forms of all others.
         """
         site = OperatorSite(
-            desk=self.desk,
-            find_operator=gate.operator_session,
-            hosts=gate.hosts,
+            context=self.context,
+            find_operator=guard.operator_session,
+            hosts=guard.hosts,
             count=count,
-            doors=doors,
+            login_routes=login_routes,
         )
         return site.app
 
@@ -199,7 +199,7 @@ async def open_operator_pages(
     """
     core, payee = rooms.core, rooms.payee
     books = await books_of(core.db, payee.chains, payee.clients, pay_to=payee.pay_to, operator="")
-    desk = Desk(
+    context = OperatorContext(
         books=books,
         in_force=in_force,
         configured=load(),
@@ -210,4 +210,4 @@ async def open_operator_pages(
         audits=Audits(command.of("audit"), clock=core.clock),
         reports=Reports(command),
     )
-    return OpenedPages(desk)
+    return OpenedPages(context)

@@ -12,7 +12,7 @@ from moorage import __version__
 from moorage.address import parse_address
 from moorage.errors import InvalidField
 from moorage.operate.books import OpenBooks
-from moorage.pages.operator.health import Desk
+from moorage.pages.operator.health import OperatorContext
 from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.session import OperatorSession
@@ -50,13 +50,13 @@ class View:
 
     request: Request
     session: OperatorSession
-    desk: Desk
+    context: OperatorContext
     form: Form = field(default_factory=dict)  # of a page of ours; empty for a GET
 
     @cached_property
     def books(self) -> OpenBooks:
         """The books, for acts of this operator."""
-        return replace(self.desk.books, operator=self.session.name)
+        return replace(self.context.books, operator=self.session.name)
 
     @property
     def query(self) -> dict[str, str]:
@@ -69,12 +69,12 @@ class View:
             f"operator/{template}",
             status=status,
             session=self.session,
-            now_ms=self.desk.clock.now_ms(),
+            now_ms=self.context.clock.now_ms(),
             path=self.request.url.path,
             query=self.query,
             version=__version__,
             done=DONE.get(self.query.get("done", "")),
-            desk=self.desk,
+            context=self.context,
             **context,
         )
 

@@ -25,7 +25,7 @@ FAILED = (
 )
 
 
-def told(answer: Answer, *, home: str) -> Answer:
+def with_error_pages(answer: Answer, *, home: str) -> Answer:
     """Returns `answer` with each of its errors as a page; `home` is the site's first page."""
 
     async def always(request: Request) -> Response:

@@ -223,7 +223,7 @@ class Session:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class AuthGuard:
     """Finds the sessions of one site: its cookie, and the hosts that its pages are served at."""
 
     sessions: Sessions
@@ -286,15 +286,17 @@ class Gate:
         )
 
 
-def wallet_gate(sessions: Sessions, *, public_url: str) -> Gate:
-    """Returns the gate of wallets' pages, which are served where the API is."""
+def wallet_guard(sessions: Sessions, *, public_url: str) -> AuthGuard:
+    """Returns the guard of wallets' pages, which are served where the API is."""
     secure = public_url.startswith("https:")
     hosts = frozenset({host_of(public_url)})
-    return Gate(sessions=sessions, cookie=Cookie("moorage", secure), url=public_url, hosts=hosts)
+    return AuthGuard(
+        sessions=sessions, cookie=Cookie("moorage", secure), url=public_url, hosts=hosts
+    )
 
 
-def operator_gate(sessions: Sessions, *, url: str) -> Gate:
-    """Returns the gate of operators' pages, served at `url`: the operator's port, or the public.
+def operator_guard(sessions: Sessions, *, url: str) -> AuthGuard:
+    """Returns the guard of operators' pages, served at `url`: the operator's port, or the public.
 
     A browser on this machine may spell the port's host in other ways.
     """
@@ -302,4 +304,6 @@ def operator_gate(sessions: Sessions, *, url: str) -> Gate:
     port = host.rpartition(":")[2]
     local = (f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
     hosts = frozenset((host,) if secure else (host, *local))
-    return Gate(sessions=sessions, cookie=Cookie("moorage-operator", secure), url=url, hosts=hosts)
+    return AuthGuard(
+        sessions=sessions, cookie=Cookie("moorage-operator", secure), url=url, hosts=hosts
+    )

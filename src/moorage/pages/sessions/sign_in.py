@@ -37,9 +37,9 @@ from moorage.pages.sessions.form import (
     own_form,
     read_form,
     require_own_page,
-    told,
+    with_error_pages,
 )
-from moorage.pages.sessions.session import Gate, OperatorSession, Session
+from moorage.pages.sessions.session import AuthGuard, OperatorSession, Session
 from moorage.records.access import Role
 from moorage.signing import host_of
 
@@ -145,22 +145,22 @@ _MAX_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where the doors of a site lie, and who may pass."""
+class LoginSite:
+    """Where the login pages of a site are, and who may sign in."""
 
     role: Role
     home: str  # the site's first page
-    base: str  # what the doors' paths begin with
+    base: str  # what their paths begin with
     statement: str  # what is signed to sign in
     wallets: frozenset[str] | None  # those that may sign in; None: any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doors:
-    """The doors of one site."""
+class LoginPages:
+    """The pages of one site that need no session: to sign in, and to open links."""
 
-    gate: Gate
-    place: Place
+    guard: AuthGuard
+    site: LoginSite
     find: FindSession
     count: Count
     signing: Signing
@@ -168,31 +168,31 @@ class Doors:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """The doors' routes."""
-        base = self.place.base
+        """Their routes."""
+        base = self.site.base
         link, sign_in = f"{base}/links/{{secret}}", f"{base}/sign-in"
         return (
-            Route(sign_in, self._told(self._show_sign_in), methods=["GET"]),
-            Route(sign_in, self._told(self._sign_in), methods=["POST"]),
+            Route(sign_in, self._with_error_pages(self._show_sign_in), methods=["GET"]),
+            Route(sign_in, self._with_error_pages(self._sign_in), methods=["POST"]),
             Route(f"{sign_in}/text", self._challenge, methods=["POST"]),
-            Route(link, self._told(self._show_link), methods=["GET"]),
-            Route(link, self._told(self._open_link), methods=["POST"]),
-            Route(f"{base}/sign-out", self._told(self._sign_out), methods=["POST"]),
+            Route(link, self._with_error_pages(self._show_link), methods=["GET"]),
+            Route(link, self._with_error_pages(self._open_link), methods=["POST"]),
+            Route(f"{base}/sign-out", self._with_error_pages(self._sign_out), methods=["POST"]),
         )
 
     async def _show_sign_in(self, request: Request) -> Response:
         if await self.find(request) is not None:
-            return RedirectResponse(self.place.home, 303)
+            return RedirectResponse(self.site.home, 303)
         return self._page("sessions/sign_in.html", error="")
 
     async def _challenge(self, request: Request) -> Response:
         """Gives the script a text for the wallet to sign: to sign in, or what a page names."""
         try:
             await self.count(request)
-            require_own_page(request, self.gate.hosts)
+            require_own_page(request, self.guard.hosts)
             form = await read_form(request, max_bytes=_MAX_BYTES)
-            statement = form.get("statement") or self.place.statement
-            url = self.gate.url_of(request)
+            statement = form.get("statement") or self.site.statement
+            url = self.guard.url_of(request)
             body, status = self.signing.challenge(form, statement, url=url)._asdict(), 200
         except MoorageError as error:
             body, status = {"error": error.message}, problem_of(error).status
@@ -204,100 +204,100 @@ class Doors:
         return JSONResponse(body, status, {**SECURITY_HEADERS, "Cache-Control": "no-store"})
 
     async def _sign_in(self, request: Request) -> Response:
-        place = self.place
-        require_own_page(request, self.gate.hosts)
+        site = self.site
+        require_own_page(request, self.guard.hosts)
         form = await read_form(request, max_bytes=_MAX_BYTES)
         try:
-            url = self.gate.url_of(request)
-            signed = await self.signing.check(request, form, place.statement, url=url)
-            if place.wallets is not None and signed.wallet not in place.wallets:
+            url = self.guard.url_of(request)
+            signed = await self.signing.check(request, form, site.statement, url=url)
+            if site.wallets is not None and signed.wallet not in site.wallets:
                 raise SignatureInvalid("This wallet is not one of the operators'.")
-            opened = await self.gate.sessions.sign_in(
-                signed.wallet, role=place.role, nonce=signed.nonce, issued_ms=signed.issued_ms
+            opened = await self.guard.sessions.sign_in(
+                signed.wallet, role=site.role, nonce=signed.nonce, issued_ms=signed.issued_ms
             )
         except MoorageError as error:
             status = problem_of(error).status
             return self._page("sessions/sign_in.html", status=status, error=error.message)
-        return await self.gate.enter(request, RedirectResponse(place.home, 303), opened.secret)
+        return await self.guard.enter(request, RedirectResponse(site.home, 303), opened.secret)
 
     async def _show_link(self, request: Request) -> Response:
         """A look uses up nothing: programs that preview links look as well."""
-        sessions = self.gate.sessions
-        link = await sessions.look_at_link(request.path_params["secret"], role=self.place.role)
+        sessions = self.guard.sessions
+        link = await sessions.look_at_link(request.path_params["secret"], role=self.site.role)
         return self._gone() if link is None else self._page("sessions/link.html", link=link)
 
     async def _open_link(self, request: Request) -> Response:
-        require_own_page(request, self.gate.hosts)
-        secret, place = request.path_params["secret"], self.place
-        opened = await self.gate.sessions.open_link(secret, role=place.role)
+        require_own_page(request, self.guard.hosts)
+        secret, site = request.path_params["secret"], self.site
+        opened = await self.guard.sessions.open_link(secret, role=site.role)
         if opened is None:
             return self._gone()
         project = opened.session.project_id
-        home = place.home if project is None else f"{place.home}/projects/{project}"
-        return await self.gate.enter(request, RedirectResponse(home, 303), opened.secret)
+        home = site.home if project is None else f"{site.home}/projects/{project}"
+        return await self.guard.enter(request, RedirectResponse(home, 303), opened.secret)
 
     async def _sign_out(self, request: Request) -> Response:
         session = await self.find(request)
         if session is not None:
-            form = await intended_form(request, csrf=session.csrf, hosts=self.gate.hosts)
+            form = await intended_form(request, csrf=session.csrf, hosts=self.guard.hosts)
             if form.get("all") and session.may_change:
-                await self.gate.sessions.end_all(session.id)
-        return await self.gate.leave(request, RedirectResponse(f"{self.place.base}/sign-in", 303))
+                await self.guard.sessions.end_all(session.id)
+        return await self.guard.leave(request, RedirectResponse(f"{self.site.base}/sign-in", 303))
 
-    def _told(self, handler: Answer) -> Answer:
+    def _with_error_pages(self, handler: Answer) -> Answer:
         """Returns the handler behind the limit of its client's address; it tells its errors."""
 
         async def counted(request: Request) -> Response:
             await self.count(request)
             return await handler(request)
 
-        return told(counted, home=self.place.home)
+        return with_error_pages(counted, home=self.site.home)
 
     def _gone(self) -> Response:
         return self._page("sessions/link_gone.html", status=404)
 
     def _page(self, template: str, *, status: int = 200, **context: Any) -> Response:
-        place = self.place
-        return page(
-            template, status=status, facts=self.facts, place=place, home=place.home, **context
-        )
+        site = self.site
+        return page(template, status=status, facts=self.facts, site=site, home=site.home, **context)
 
 
-def wallet_doors(gate: Gate, *, count: Count, signing: Signing, facts: Facts) -> tuple[Route, ...]:
-    """Returns the doors of wallets' pages: any wallet may sign in, as it may call the API."""
-    place = Place(
+def wallet_login(
+    guard: AuthGuard, *, count: Count, signing: Signing, facts: Facts
+) -> tuple[Route, ...]:
+    """Returns how to sign in to wallets' pages: any wallet may, as it may call the API."""
+    site = LoginSite(
         role=Role.WALLET,
         home="/wallet",
         base="",
         statement="Sign in to look after your apps. This costs nothing and moves no money.",
         wallets=None,
     )
-    doors = Doors(
-        gate=gate, place=place, find=gate.wallet_session, count=count, signing=signing, facts=facts
+    login_routes = LoginPages(
+        guard=guard, site=site, find=guard.wallet_session, count=count, signing=signing, facts=facts
     )
-    return doors.routes
+    return login_routes.routes
 
 
-def operator_doors(
-    gate: Gate, *, count: Count, signing: Signing, facts: Facts, wallets: frozenset[str]
+def operator_login(
+    guard: AuthGuard, *, count: Count, signing: Signing, facts: Facts, wallets: frozenset[str]
 ) -> tuple[Route, ...]:
-    """Returns the doors of operators' pages; `wallets` may sign in, others need a link."""
-    place = Place(
+    """Returns how to sign in to operators' pages: `wallets` may, others need a link."""
+    site = LoginSite(
         role=Role.OPERATOR,
         home="/operator",
         base="/operator",
         statement="Sign in as an operator of this gateway. This costs nothing.",
         wallets=wallets,
     )
-    doors = Doors(
-        gate=gate,
-        place=place,
-        find=gate.operator_session,
+    login_routes = LoginPages(
+        guard=guard,
+        site=site,
+        find=guard.operator_session,
         count=count,
         signing=signing,
         facts=facts,
     )
-    return doors.routes
+    return login_routes.routes
 
 
 SIGNATURE_FIELDS = ("address", "chain", "nonce", "issued_at", "signature", "statement")
@@ -316,7 +316,7 @@ class Unconfirmed(Exception):
 class Confirmations:
     """Checks that a form carries its session's wallet's signature of what it would do."""
 
-    gate: Gate
+    guard: AuthGuard
     signing: Signing
 
     async def require(
@@ -335,11 +335,11 @@ class Confirmations:
         raise Unconfirmed(statement, sentence=sentence, error=error)
 
     async def _check(self, request: Request, session: Session, form: Form, statement: str) -> None:
-        url = self.gate.url_of(request)
+        url = self.guard.url_of(request)
         signed = await self.signing.check(request, form, statement, url=url)
         if signed.wallet != session.wallet:
             raise SignatureInvalid(f"Another wallet has signed this: {signed.wallet}.")
-        sessions = self.gate.sessions
+        sessions = self.guard.sessions
         if not await sessions.note_signature(session.id, issued_ms=signed.issued_ms):
             raise NonceReused("This signature was used before. Sign again.")
 

@@ -15,8 +15,8 @@ from moorage.api.discovery.guide import Facts
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable, MoorageError
 from moorage.pages.rendering.templates import PREFIX, page, serve_asset
-from moorage.pages.sessions.form import Count, own_form, require_token, told
-from moorage.pages.sessions.session import Gate
+from moorage.pages.sessions.form import Count, own_form, require_token, with_error_pages
+from moorage.pages.sessions.session import AuthGuard
 from moorage.pages.sessions.sign_in import (
     SIGNATURE_FIELDS,
     Confirmations,
@@ -34,7 +34,7 @@ ASK_SECONDS = 2.0
 """How often is asked whether the session lasts."""
 
 
-class Lasting(Response):
+class SessionStream(Response):
     """An answer that is cut off once its session was ended, its link revoked, or either expired."""
 
     def __init__(
@@ -154,25 +154,25 @@ class WalletSite:
     """What the pages of wallets need."""
 
     api: ASGIApp
-    gate: Gate
+    guard: AuthGuard
     confirmations: Confirmations
     facts: Facts
     clock: Clock
     count: Count  # of forms that come without a session
-    doors: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
+    login_routes: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
 
     @property
     def app(self) -> ASGIApp:
         """The pages as an ASGI app."""
         routes = [self._route(*each) for each in PAGES]
         assets = Route(f"{PREFIX}/{{digest}}/{{name}}", serve_asset)
-        return Router([*routes, *self.doors, assets], default=_not_found)
+        return Router([*routes, *self.login_routes, assets], default=_not_found)
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:
-            session = await self.gate.wallet_session(request)
+            session = await self.guard.wallet_session(request)
             if session is None and request.method == "POST" and not is_part(request):
-                hosts, count = self.gate.hosts, self.count
+                hosts, count = self.guard.hosts, self.count
                 return await signed_out(request, hosts=hosts, sign_in=_SIGN_IN, count=count)
             if session is None:
                 return _to_sign_in(request)
@@ -188,17 +188,17 @@ class WalletSite:
             answered = await self._answered(handler, view)
             if not isinstance(answered, Stream | StreamingResponse):
                 return answered
-            lasts = partial(self.gate.sessions.lasts, session.id, role=Role.WALLET)
-            return Lasting(answered, lasts)
+            lasts = partial(self.guard.sessions.lasts, session.id, role=Role.WALLET)
+            return SessionStream(answered, lasts)
 
-        return Route(path, told(answer, home="/wallet"), methods=[method])
+        return Route(path, with_error_pages(answer, home="/wallet"), methods=[method])
 
     async def _answered(self, handler: Handler, view: View) -> Response:
         """Returns what the handler answers, once a page of ours sent what would change things."""
         if view.request.method in ("GET", "HEAD"):
             return await _answered(handler, view)
         try:
-            view = replace(view, form=await own_form(view.request, hosts=self.gate.hosts))
+            view = replace(view, form=await own_form(view.request, hosts=self.guard.hosts))
             require_token(view.form, csrf=view.session.csrf)
         except MoorageError as error:
             return _refused(view, 400, error.message)

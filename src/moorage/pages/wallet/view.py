@@ -23,7 +23,7 @@ from moorage.wire import calls
 from moorage.wire.credits import Credits
 from moorage.wire.projects import ProjectShown
 
-TOLD = {
+FLASH_MESSAGES = {
     "paused": "Paused: the app stops within seconds, and costs nothing.",
     "resumed": "Resumed: the app starts within seconds, if the credits pay for it.",
     "restarting": "The app is started again. The present one serves until that is healthy.",
@@ -58,7 +58,7 @@ def ms_or_none(iso: str | None) -> int | None:
 _SOON_MS = 3 * DAY_MS
 
 
-class Standing(StrEnum):
+class RunwayState(StrEnum):
     """How it stands with a wallet's apps."""
 
     RUNS = "runs"  # and lasts
@@ -70,7 +70,7 @@ class Standing(StrEnum):
 class Runway:
     """Times in Unix milliseconds."""
 
-    standing: Standing
+    state: RunwayState
     balance: MicroUsd
     an_hour: MicroUsd
     ends_ms: int | None  # None: nothing burns, or it lasts beyond the calendar
@@ -83,12 +83,12 @@ def runway_of(account: Credits, *, now_ms: int, retention_days: int) -> Runway:
     balance = MicroUsd(account.balance_micro_usd)
     an_hour = MicroUsd(account.burn_per_hour_micro_usd)
     if account.runs_out_at is None:
-        standing = Standing.RUNS if an_hour else Standing.NOTHING_RUNS
-        return Runway(standing, balance, an_hour, None, None, None)
+        state = RunwayState.RUNS if an_hour else RunwayState.NOTHING_RUNS
+        return Runway(state, balance, an_hour, None, None, None)
     ends_ms = ms(account.runs_out_at)
     left_ms = max(0, ends_ms - now_ms)
     return Runway(
-        Standing.SOON if left_ms < _SOON_MS else Standing.RUNS,
+        RunwayState.SOON if left_ms < _SOON_MS else RunwayState.RUNS,
         balance,
         an_hour,
         ends_ms,
@@ -160,12 +160,12 @@ class View:
             now_ms=self.clock.now_ms(),
             path=self.request.url.path,
             navigation=self._navigation,
-            told=TOLD.get(self.query.get("told", "")),
+            told=FLASH_MESSAGES.get(self.query.get("told", "")),
             **context,
         )
 
     def redirect(self, path: str, told: str = "") -> Response:
-        """Has the browser load another page, which says one of `TOLD`."""
+        """Has the browser load another page, which says one of `FLASH_MESSAGES`."""
         return RedirectResponse(f"{path}?told={told}" if told else path, 303)
 
     async def project_names(self, ids: Iterable[str | UnsetType | None]) -> dict[str, str]:

@@ -5,7 +5,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from moorage.api.discovery.documents import PublicPage, StandingBoard
+from moorage.api.discovery.documents import PublicPage, PublicStatusBoard
 from moorage.errors import DatabaseUnavailable
 from support.gateway.clock import MovableClock
 from support.gateway.discovery_facts import FACTS
@@ -20,7 +20,7 @@ class Gateway:
         self.notices: dict[str, str] = {}
         self.has_database = True
         self.clock = MovableClock(1_800_000_000_000)
-        self.board = StandingBoard(self._read, chains=("arbitrum", "base"), clock=self.clock)
+        self.board = PublicStatusBoard(self._read, chains=("arbitrum", "base"), clock=self.clock)
         self._client = TestClient(PublicPage(FACTS, self.board, ()))
 
     async def _read(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pytest
 from page_asker import HOSTILE, PERSON_OF_WALLET, SIGNED_IF_IT_SAYS_SO, FakeApi
 from starlette.types import Message, Scope
 
-from moorage.pages.sessions.session import Gate, Session
+from moorage.pages.sessions.session import AuthGuard, Session
 from moorage.pages.sessions.sign_in import Confirmations, typed
 from moorage.pages.wallet.site import WalletSite
 from moorage.storage.database import Database
@@ -20,7 +20,7 @@ TEXT = "a long reason\nof two lines"
 
 
 class OneSession:
-    """A gate at which everybody has the same session, or none."""
+    """A guard at which everybody has the same session, or none."""
 
     hosts = frozenset({HOST})
 
@@ -36,7 +36,7 @@ async def sent(session: Session | None, origin: str, **fields: str) -> tuple[int
     refused = (409, {"error": "No.", "code": "x", "retryable": False})
     site = WalletSite(
         api=FakeApi({"POST /links": refused, "DELETE /links/1": refused}),
-        gate=cast("Gate", OneSession(session)),
+        guard=cast("AuthGuard", OneSession(session)),
         confirmations=cast("Confirmations", SIGNED_IF_IT_SAYS_SO),
         facts=FACTS,
         clock=MovableClock(),

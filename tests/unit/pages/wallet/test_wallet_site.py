@@ -8,7 +8,7 @@ from rich_answers import everything
 from starlette.types import Message, Receive, Scope, Send
 
 from moorage.auth.tokens import DAY_MS, LinkOrder, Links
-from moorage.pages.sessions.session import Sessions, wallet_gate
+from moorage.pages.sessions.session import Sessions, wallet_guard
 from moorage.pages.sessions.sign_in import Confirmations
 from moorage.pages.wallet import actions, overview
 from moorage.pages.wallet.site import PAGES, WalletSite
@@ -41,7 +41,7 @@ async def test_followed_log_ends_when_the_link_is_revoked(
     assert opened is not None
     site = WalletSite(
         api=log_without_end,
-        gate=wallet_gate(sessions, public_url="http://127.0.0.1:8402"),
+        guard=wallet_guard(sessions, public_url="http://127.0.0.1:8402"),
         confirmations=cast("Confirmations", SIGNED_IF_IT_SAYS_SO),
         facts=FACTS,
         clock=clock,

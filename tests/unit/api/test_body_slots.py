@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from moorage.api.http.connections import Pace, PlaceLimits, Places
+from moorage.api.http.connections import BodySlots, Pace, PlaceLimits
 from moorage.uploads.room import Uploader
 
 LIMITS = PlaceLimits(strangers=6, paid=4, one_uploader=3)
@@ -31,7 +31,7 @@ def paying(wallet: str, seconds_left: float = 15.0) -> Body:
     return Body(Uploader(wallet, has_paid=True), seconds_left)
 
 
-def entered(places: Places[Body], *bodies: Body) -> list[Body]:
+def entered(places: BodySlots[Body], *bodies: Body) -> list[Body]:
     """The bodies that were displaced by entering these."""
     for body in bodies:
         places.enter(body)
@@ -39,7 +39,7 @@ def entered(places: Places[Body], *bodies: Body) -> list[Body]:
 
 
 def test_slowest_of_the_address_with_most_goes() -> None:
-    places = Places[Body](LIMITS)
+    places = BodySlots[Body](LIMITS)
     quiet = [stranger("a", 0.1), stranger("b", 0.2), stranger("c", 0.3)]
     many = [stranger("many", left) for left in (9, 7, 8)]
     assert entered(places, *quiet, *many) == []
@@ -51,7 +51,7 @@ def test_slowest_of_the_address_with_most_goes() -> None:
 
 
 def test_of_addresses_that_have_as_many_the_slowest_goes() -> None:
-    places = Places[Body](LIMITS)
+    places = BodySlots[Body](LIMITS)
     bodies = [stranger(f"address {number}", 10 - number) for number in range(6)]
     assert entered(places, *bodies) == []
 
@@ -60,14 +60,14 @@ def test_of_addresses_that_have_as_many_the_slowest_goes() -> None:
 
 
 def test_of_those_as_slow_the_one_that_loses_least_goes() -> None:
-    places = Places[Body](LIMITS)
+    places = BodySlots[Body](LIMITS)
     bodies = [stranger(f"address {number}", 15, 1000 - number) for number in range(6)]
     entered(places, *bodies, stranger("newcomer"))
     assert [body.is_displaced for body in bodies] == [False] * 5 + [True]
 
 
 def test_one_address_has_so_many_places_and_pays_for_more_itself() -> None:
-    places = Places[Body](LIMITS)
+    places = BodySlots[Body](LIMITS)
     other, own = stranger("other", 0.1), [stranger("own", left) for left in (5, 3, 4)]
     assert entered(places, other, *own) == []
 
@@ -77,7 +77,7 @@ def test_one_address_has_so_many_places_and_pays_for_more_itself() -> None:
 
 
 def test_strangers_and_wallets_that_paid_never_take_each_others_places() -> None:
-    places = Places[Body](LIMITS)
+    places = BodySlots[Body](LIMITS)
     paid = [paying(f"wallet {number}", 0.1) for number in range(4)]
     strangers = [stranger(f"address {number}") for number in range(6)]
     assert entered(places, *paid, *strangers) == []
@@ -91,7 +91,7 @@ def test_strangers_and_wallets_that_paid_never_take_each_others_places() -> None
 
 
 def test_place_that_was_left_is_free() -> None:
-    places = Places[Body](LIMITS)
+    places = BodySlots[Body](LIMITS)
     bodies = [stranger(f"address {number}") for number in range(6)]
     entered(places, *bodies)
     places.leave(bodies[2])
