@@ -20,7 +20,7 @@ _TABLE: dict[str, Any] = tomllib.loads(
 )
 _FILES_LIMIT = 300
 _FILE_LIMIT = 65_536  # bytes of each
-_TOTAL_LIMIT = 524_288  # of all
+_TOTAL_LIMIT = 262_144  # of all
 _NAMED_LIMIT = 6  # variables in one risk
 
 

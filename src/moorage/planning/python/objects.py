@@ -16,6 +16,7 @@ FILE_LIMIT = 262_144  # bytes read of each
 TOTAL_LIMIT = 4_194_304  # bytes read of all
 
 PREFERRED = ("main", "app", "server", "api", "asgi", "wsgi", "run", "index", "application")
+_RANKS = {stem: rank for rank, stem in enumerate(PREFERRED)}
 OBJECT_NAMES = ("app", "application", "api", "server")
 
 # The class of an app object: the package it comes from, and the server that runs it.
@@ -129,17 +130,20 @@ def is_aside(name: str) -> bool:
 def _candidates(folder: Folder) -> list[str]:
     """Importable Python files that aren't tests or the like, the likeliest first."""
     ranked: list[tuple[int, int, int, str]] = []
+    aside: dict[str, bool] = {}
     for name in folder.names():
         if not name.endswith(".py"):
             continue
-        *directories, file = name.split("/")
+        directory, slash, file = name.rpartition("/")
         stem = file[:-3]
         if not stem.isidentifier() or stem.startswith("test_") or stem.endswith("_test"):
             continue
-        if stem == "__main__" or is_aside(name):  # gunicorn would load its own __main__
+        if directory not in aside:
+            aside[directory] = is_aside(directory + slash)
+        if stem == "__main__" or aside[directory]:  # gunicorn would load its own __main__
             continue
-        rank = PREFERRED.index(stem) if stem in PREFERRED else len(PREFERRED)
-        ranked.append((int(rank == len(PREFERRED)), len(directories), rank, name))
+        rank = _RANKS.get(stem, len(PREFERRED))
+        ranked.append((int(rank == len(PREFERRED)), name.count("/"), rank, name))
     ranked.sort()
     return [name for *_, name in ranked[:FILES_LIMIT]]
 

@@ -130,11 +130,11 @@ class Folder:
     def names(self) -> Iterator[str]:
         """Every file's name, sorted."""
         skip = len(self._prefix)
-        for index in range(bisect_left(self._paths, self._prefix), len(self._paths)):
-            path = self._paths[index]
-            if not path.startswith(self._prefix):
-                return
-            yield path[skip:]
+        if not skip:
+            return iter(self._paths)
+        begin = bisect_left(self._paths, self._prefix)
+        end = bisect_left(self._paths, self._prefix[:-1] + _AFTER_SLASH, begin)
+        return (path[skip:] for path in self._paths[begin:end])
 
     def files(self) -> Iterator[str]:
         """The files right inside, sorted."""
