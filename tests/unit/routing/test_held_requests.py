@@ -3,14 +3,22 @@
 import asyncio
 from collections import Counter
 
-from moorage.routing.waking import (
-    MAX_HELD,
-    MAX_HELD_PER_HOST,
-    MAX_HELD_PER_OWNER,
-    MAX_HELD_PER_VISITOR,
-    Question,
-    Waking,
+import pytest
+
+from moorage.routing import waking as module
+from moorage.routing.waking import Question, Waking
+
+NAMES = ("MAX_HELD", "MAX_HELD_PER_HOST", "MAX_HELD_PER_OWNER", "MAX_HELD_PER_VISITOR")
+MAX_HELD, MAX_HELD_PER_HOST, MAX_HELD_PER_OWNER, MAX_HELD_PER_VISITOR = SMALL = tuple(
+    getattr(module, name) // 16 for name in NAMES
 )
+
+
+@pytest.fixture(autouse=True)
+def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sixteenth of each: thousands of waiting tasks show no more, and take seconds."""
+    for name, places in zip(NAMES, SMALL, strict=True):
+        monkeypatch.setattr(module, name, places)
 
 
 class Visitor:
