@@ -66,7 +66,7 @@ READERS = {
     "api/http/request.py",  # whole, and parsed in the loop up to 64 KiB
     "api/deploy.py",  # as a stream: to a file, or decoded but for a small rest
     "routing/pages.py",  # to drop it
-    "api/connections/server.py",  # these pass on what arrives, or watch for who leaves
+    "api/http/connections.py",  # these pass on what arrives, or watch for who leaves
     "api/http/caller.py",
     "api/http/in_process.py",
     "mcp/remote.py",
