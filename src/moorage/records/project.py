@@ -109,8 +109,13 @@ class Project(msgspec.Struct, frozen=True):
 
     @property
     def makes_volume(self) -> bool:
-        """Whether a volume that is not there is made; otherwise it is lost."""
-        return self.serving_deployment_id is None or self.volume_begins or self.volume_missing
+        """Whether a volume that is not there is made; otherwise it is lost.
+
+        One that was found gone is made only once the operator has resumed its project.
+        """
+        if self.serving_deployment_id is None or self.volume_begins:
+            return True
+        return self.volume_missing and self.blocked_reason is None
 
     @property
     def volume_begins(self) -> bool:

@@ -188,13 +188,16 @@ class FakeRuntime:
             raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
         self.exits.pop(spec.deployment_id, None)
         self.specs[spec.deployment_id] = spec
+        if spec.deployment_id in self.apps:  # as it was started
+            return self.apps[spec.deployment_id]
         if spec.volume is not None:
             if not spec.makes_volume and spec.volume not in self.kept_volumes:
                 lost = Incident(spec.deployment_id, IncidentKind.VOLUME_LOST)
                 self.incidents.put_nowait(lost)
                 raise volume_lost()
             self.kept_volumes.add(spec.volume)
-        return self.apps.setdefault(spec.deployment_id, self._instance(spec))
+        self.apps[spec.deployment_id] = self._instance(spec)
+        return self.apps[spec.deployment_id]
 
     async def stop(self, deployment_id: str, *, keep: Keep = Keep.ALL) -> None:
         await self._enter(_STOPS[keep], deployment_id)

@@ -176,6 +176,40 @@ async def test_project_whose_volume_is_gone_is_suspended_once_and_waits_for_the_
     await asyncio.gather(keeping, return_exceptions=True)
 
 
+async def test_volume_that_is_gone_is_not_made_before_the_operator_resumes_its_project(
+    yard: Yard, project: Project, space: Space
+) -> None:
+    """Its suspension is recorded first, and carried out a moment later."""
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.give_volume(tx, project.id, is_empty=True)
+    app = await yard.active(project, micro_usd=5_000_000)
+    await yard.runtime.stop(app.id)
+    await space.handle(Incident(app.id, IncidentKind.VOLUME_LOST))
+    await yard.reconcile()
+    assert (yard.runtime.apps, yard.runtime.kept_volumes) == ({}, set())
+    assert (await yard.project(project)).volume_missing
+
+
+async def test_volume_that_went_with_its_project_is_not_reported(
+    yard: Yard, project: Project, serving: Deployment, space: Space
+) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+    await space.handle(Incident(serving.id, IncidentKind.VOLUME_LOST))
+    assert (await yard.project(project)).blocked_reason is None
+    assert await told(yard) == []
+
+
+async def test_volume_is_not_recorded_as_made_by_an_app_that_runs_without(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    """It was started before, and is still running when its project resumes."""
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.give_volume(tx, project.id, is_empty=True)
+    await yard.reconciler.start(project.id, serving.id)
+    assert (await yard.project(project)).volume_missing
+
+
 async def test_volume_that_is_to_begin_empty_is_made_by_the_next_start(
     yard: Yard, project: Project
 ) -> None:

@@ -271,7 +271,7 @@ class Reconciler:
         spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
         async with self._apps.held(project.id):
-            if project.volume_missing:
+            if project.volume_missing and project.id in await self._runtime.volumes():
                 async with self._db.transaction(durable=False) as tx:
                     await projects.set_volume_made(tx, project.id)
             await self._bill(project.id)

@@ -17,6 +17,7 @@ from moorage.engines.engine import Incident, IncidentKind, Resources, Runs
 from moorage.ledger.metering import Metering
 from moorage.metrics import record_ended_for_space, record_lost_volume
 from moorage.records.event import EventKind
+from moorage.records.project import ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
@@ -139,14 +140,16 @@ class Space:
             log.info("there is room again", deployment=serving)
 
     async def _lose_volume(self, deployment_id: str) -> None:
-        """Suspends a project whose volume is gone, as the operator would; does nothing if it is."""
+        """Suspends a project whose volume is gone, as the operator would; once for each loss."""
         deployment = await deployments.by_id(self._db, deployment_id)
         if deployment is None:
             return
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, deployment.project_id)
-            if project is None or not await projects.set_volume_lost(tx, project.id):
+            if project is None or project.status is ProjectStatus.DELETING:
+                return  # the deletion has removed it
+            if not await projects.set_volume_lost(tx, project.id):
                 return
             await block_project(tx, project, VOLUME_LOST, now_ms=now_ms)
             await events.record(
