@@ -12,6 +12,7 @@ from moorage.payments.price.quotes import PriceList, Size, app_size, price_list
 from moorage.settings import Settings, described, load_settings, needed_first, tables
 
 FIELDS = [each for each in msgspec.structs.fields(Settings) if each.name in tables()]
+OPERATOR = "0x" + "0e" * 20
 DAI = {"name": "dai", "symbol": "DAI", "address": "0x" + "d1" * 20, "decimals": 18}
 
 
@@ -47,6 +48,22 @@ def test_operator_port_is_on_loopback_unless_it_is_for_everybody() -> None:
     assert load().operator_host == "127.0.0.1"
     assert load(operator_listen="0.0.0.0:1").operator_host == "0.0.0.0"
     assert "operator_listen" in str(refused(operator_listen="192.0.2.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("wallets", "public_url", "are_public"),
+    [
+        ((OPERATOR,), "https://gateway.example.com", True),
+        ((OPERATOR,), "http://gateway.example.com", False),
+        ((OPERATOR,), "", False),
+        ((), "https://gateway.example.com", False),
+    ],
+)
+def test_operators_pages_are_public_over_https_alone_and_where_wallets_may_sign_in(
+    wallets: tuple[str, ...], public_url: str, are_public: bool
+) -> None:
+    settings = load(operator_wallets=wallets, public_url=public_url)
+    assert settings.has_public_operator_pages is are_public
 
 
 @pytest.mark.parametrize(

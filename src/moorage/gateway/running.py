@@ -432,7 +432,7 @@ def _pages(rooms: Rooms) -> Pages:
 def _public_pages(rooms: Rooms, settings: Settings, of_operator: OperatorPages | None) -> Pages:
     """Returns the pages that the public host serves: an operator's only where that is set."""
     wallets, prefix = _pages(rooms), "/operator"
-    if of_operator is None or not settings.operator_wallets:
+    if of_operator is None or not settings.has_public_operator_pages:
         return wallets
     guard = operator_guard(rooms.sessions, url=rooms.api.http.front.public_url)
     operators = guarded(of_operator, guard, rooms, wallets=settings.operator_wallets)

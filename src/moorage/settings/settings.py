@@ -99,9 +99,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "one. At 127.0.0.1, or 0.0.0.0 where a packet filter keeps all but your own programs from "
         "it.", pattern=_OPERATORS_ADDRESS)] = "127.0.0.1:8403"
     operator_wallets: Annotated[tuple[_Wallet, ...], setting("api",
-        "Wallets that may sign in to the operator's pages, in lower case. With any they answer at "
-        "public_url as well, below /operator. Empty: at operator_listen alone, where links of "
-        "`moorage operator link` open them.")] = ()
+        "Wallets that may sign in to the operator's pages, in lower case. With any the pages "
+        "answer at public_url as well, below /operator, if that is https. Empty: at "
+        "operator_listen alone, where links of `moorage operator link` open them.")] = ()
 
     proxy_listen: Annotated[str, setting("proxy",
         "The address and port that apps are served on; port 0 takes a free one. With tls, the "
@@ -329,6 +329,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def operator_port(self) -> int:
         """The operator's port; 0: a free one."""
         return _split(self.operator_listen)[1]
+
+    @property
+    def has_public_operator_pages(self) -> bool:
+        """Whether the operator's pages answer at `public_url` too: never over plain HTTP."""
+        return bool(self.operator_wallets) and self.public_url.startswith("https:")
 
     @property
     def base_domains(self) -> tuple[str, ...]:
