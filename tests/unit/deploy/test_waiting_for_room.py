@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from yard import Yard
 
 from moorage.deploy.keeping.deletion import DAY_MS, Retention
@@ -190,11 +191,24 @@ async def test_volume_that_is_gone_is_not_made_before_the_operator_resumes_its_p
     assert (await yard.project(project)).volume_missing
 
 
+async def test_running_app_is_not_stopped_as_its_next_version_finds_no_volume(
+    yard: Yard, project: Project, serving: Deployment, space: Space
+) -> None:
+    """It has the files still: they would end with it."""
+    version = await add_deployment(yard.db, project, DeploymentStatus.FAILED)
+    with capture_logs() as lines:
+        await space.handle(Incident(version.id, IncidentKind.VOLUME_LOST))
+    assert [line["log_level"] for line in lines] == ["error"]
+    found = await yard.project(project)
+    assert (found.blocked_reason, found.volume_missing) == (None, False)
+
+
 async def test_volume_that_went_with_its_project_is_not_reported(
     yard: Yard, project: Project, serving: Deployment, space: Space
 ) -> None:
     async with yard.db.transaction(durable=True) as tx:
         await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+    await yard.runtime.stop(serving.id)
     await space.handle(Incident(serving.id, IncidentKind.VOLUME_LOST))
     assert (await yard.project(project)).blocked_reason is None
     assert await told(yard) == []

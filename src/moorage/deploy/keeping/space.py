@@ -140,9 +140,16 @@ class Space:
             log.info("there is room again", deployment=serving)
 
     async def _lose_volume(self, deployment_id: str) -> None:
-        """Suspends a project whose volume is gone, as the operator would; once for each loss."""
+        """Suspends a project whose volume is gone, as the operator would; once for each loss.
+
+        While its app runs, that has the files still, and is not stopped: they would end with it.
+        """
         deployment = await deployments.by_id(self._db, deployment_id)
         if deployment is None:
+            return
+        if await self._still_serves(deployment.project_id):
+            record_lost_volume()
+            log.error("a running app's volume is gone", deployment=deployment_id)
             return
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
@@ -166,6 +173,12 @@ class Space:
         record_lost_volume()
         await self._runtime.note(deployment_id, VOLUME_LOST)
         log.error("a volume is gone", deployment=deployment_id, project=project.id)
+
+    async def _still_serves(self, project_id: str) -> bool:
+        project = await projects.by_id(self._db, project_id)
+        if project is None or project.serving_deployment_id is None:
+            return False
+        return (await self._runtime.inspect(project.serving_deployment_id)).instance is not None
 
     async def _tell_mended(self, deployment_id: str) -> None:
         deployment = await deployments.by_id(self._db, deployment_id)
