@@ -59,8 +59,8 @@ async def bases(
         f'[payments]\npay_to = "{CAROL}"\n'
         '[chains.arbitrum]\nrpc_urls = ["http://127.0.0.1:1/"]\n'
         f'[machine]\nisolation = "{engine or "docker"}"\n'
-        f'[images]\nimage_registry = "{registry.host}"\n'
-        f'base_images = {{python = "{python}", ruby = "gone:{{minor}}", php = "kept:1"}}\n'
+        f'[images]\nbase_images = {{python = "{registry.host}/{python}", '
+        f'ruby = "{registry.host}/gone:{{minor}}", php = "kept:1"}}\n'
     )
     return await asyncio.to_thread(run, ("operator", "bases", *words, "--config", str(config)))
 
@@ -96,7 +96,11 @@ async def test_what_is_printed_to_pin_them_is_the_setting(
     printed = capsys.readouterr().out
     pinned = f"base:1@{digest}"
     found = tomllib.loads(printed)["images"]["base_images"]
-    assert found == {"python": pinned, "ruby": "gone:{minor}", "php": "kept:1"}
+    assert found == {
+        "python": f"{registry.host}/{pinned}",
+        "ruby": f"{registry.host}/gone:{{minor}}",
+        "php": "kept:1",
+    }
     file = db_path.parent / "pinned.toml"
     file.write_text(printed)
     assert load_settings(file=file, environ={}).base_images == found
@@ -104,7 +108,9 @@ async def test_what_is_printed_to_pin_them_is_the_setting(
     newer = await push_base(registry.host, mark="newer")
     assert await bases(db_path, registry, "--pin", python=pinned) == 0
     printed = capsys.readouterr().out
-    assert tomllib.loads(printed)["images"]["base_images"]["python"] == f"base:1@{newer}"
+    assert tomllib.loads(printed)["images"]["base_images"]["python"] == (
+        f"{registry.host}/base:1@{newer}"
+    )
     assert await bases(db_path, registry, python=pinned) == 0
     assert "yes" in capsys.readouterr().out
 
@@ -123,7 +129,7 @@ async def test_of_two_images_of_a_program_the_one_of_most_projects_is_pinned_and
     assert await bases(db_path, registry, "--pin", python="python:{minor}") == 0
     printed = capsys.readouterr()
     pinned = tomllib.loads(printed.out)["images"]["base_images"]["python"]
-    assert pinned.startswith("python:3.13@sha256:")
+    assert pinned.startswith(f"{registry.host}/python:3.13@sha256:")
     assert "python:3.12 is left out" in printed.err
 
 

@@ -309,8 +309,9 @@ async def test_no_parser_of_the_planner_takes_long_at_its_worst(name: str, tmp_p
 
 
 async def test_too_much_memory_is_refused(tmp_path: Path) -> None:
-    numbers = json.dumps(document(FILES) | {"x": [1.5] * 200_000}).encode()
-    async with opened(budget=Budget(max_memory_bytes=38 * 1024**2)) as pool:
+    body = document(FILES) | {"x": [1.5] * 250_000}
+    numbers = json.dumps(body, separators=(",", ":")).encode()
+    async with opened(budget=Budget(max_memory_bytes=42 * 1024**2)) as pool:
         before = pool.pids
         with pytest.raises(PlanTooCostly, match="MiB of memory"):
             await receive(numbers, tmp_path, parser=UploadParser(pool, STRANGER))

@@ -98,8 +98,8 @@ def resources(
     return Resources(
         memory_bytes=0,
         free_bytes=free_bytes,
-        growth=growth,
-        volume_growth=volume_growth,
+        growth=dict(growth),
+        volume_growth=dict(volume_growth),
         held=held,
     )
 
