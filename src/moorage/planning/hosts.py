@@ -83,7 +83,7 @@ _NOT_PLAIN = re.compile(
 _OTHER_INSTALL = re.compile(r"(?:npm|yarn|pnpm|bun|pip3?|uv|python3?[ \t]+-m[ \t]+pip)[ \t]")
 _INSTALLS = re.compile(r"\b(?:install|ci|add|sync)\b")
 _BY_MANAGER = re.compile(
-    r"(?:npm|yarn|pnpm|bun)(?:[ \t]+run)?[ \t]+(?P<script>[\w:-]+)(?:[ \t]+--?[\w-]+)*\Z"
+    r"(?:npm|yarn|pnpm|bun)(?:[ \t]+run)?[ \t]+(?P<script>[\w:-]+)(?:[ \t]+-[\w-]+)*\Z"
 )
 _ALL_TO_PAGE = re.compile(r"^/\*[ \t]+/(?:index\.html)?[ \t]+200\b", re.MULTILINE)
 _KNOWN = frozenset(

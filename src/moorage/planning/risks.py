@@ -206,7 +206,7 @@ _CLIENTS = (
      "GROQ_API_KEY"),
 )  # fmt: skip
 _SETTINGS = re.compile(
-    rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t]+[^\n]*|[ \t]*)\n){1,200})", re.MULTILINE
+    rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
 )
 _FIELD = re.compile(rb"^    ([a-z][a-z0-9_]{1,60})[ ]?:[ ]?(?![^\n]*(?:=|None|ClassVar))", re.M)
 
@@ -226,8 +226,7 @@ def _variables(sources: Collection[_Source], known: Collection[str]) -> Iterator
     for path, text in sources:
         for stops, name in _read(path, text):
             found.setdefault(stops, {}).setdefault(name, path)
-    insisted = {name for names in found.values() for name in names}
-    told = {*known, *(name for name in insisted if _is_optional(name.encode(), sources))}
+    told = {*known, *(_optional(sources) if found else ())}
     for stops in Stops:
         missing = {n: p for n, p in found.get(stops, {}).items() if n not in told}
         if not missing:
@@ -246,13 +245,19 @@ def _variables(sources: Collection[_Source], known: Collection[str]) -> Iterator
         )
 
 
-def _is_optional(name: bytes, sources: Iterable[_Source]) -> bool:
-    """Whether some source has a default for the variable, or asks whether it is there."""
-    pattern = re.compile(
-        rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]%b['\"][ ]?,"
-        rb"|process\.env\.%b[ \t]*(?:\|\||\?\?)|['\"]%b['\"] in os\.environ" % (name, name, name)
-    )
-    return any(name in text and pattern.search(text) for _, text in sources)
+# One search for all names: an upload may insist on thousands.
+_OPTIONAL = re.compile(
+    rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]%b['\"][ ]?,"
+    rb"|process\.env\.%b[ \t]*(?:\|\||\?\?)|['\"]%b['\"] in os\.environ" % (_NAME, _NAME, _NAME)
+)
+_HINTS = (b"environ", b"getenv", b"process.env")
+
+
+def _optional(sources: Iterable[_Source]) -> set[str]:
+    """Returns the variables that some source has a default for, or asks for the presence of."""
+    searched = (text for _, text in sources if any(hint in text for hint in _HINTS))
+    found = (names for text in searched for names in _OPTIONAL.findall(text))
+    return {name.decode() for names in found for name in names if name}
 
 
 def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:

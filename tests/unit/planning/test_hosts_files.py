@@ -373,3 +373,9 @@ def test_any_file_of_another_host_is_read(text: str, other: str) -> None:
 def test_yaml_made_to_be_slow_is_read_in_linear_time(text: str) -> None:
     # Nothing is measured: with one pattern of quadratic cost this takes minutes.
     plan({"index.html": "", "render.yaml": text})
+
+
+def test_command_with_many_options_is_read_in_linear_time() -> None:
+    # Nothing is measured: with two ways to read each option this never ends.
+    command = "npm run other" + " --option" * 60 + " !"
+    plan({"index.html": "", "render.yaml": f"services:\n- type: web\n  startCommand: {command}\n"})

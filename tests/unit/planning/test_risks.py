@@ -1,6 +1,7 @@
 """What a plan says may keep an app from being built, started or answering."""
 
 import json
+import time
 
 import msgspec
 import pytest
@@ -198,3 +199,20 @@ def test_what_the_app_has_is_no_risk(files: dict[str, str], toolbox: Toolbox) ->
 )
 def test_confidence_is_as_low_as_the_worst_risk(files: dict[str, str], level: Confidence) -> None:
     assert confidence(plan(files).risks or ()) is level
+
+
+_SETTINGS = "from pydantic_settings import BaseSettings\nclass S(BaseSettings):\n    a: str\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _SETTINGS + " " * 65_000,
+        "import os\n" + "".join(f"os.environ['A{n}']\n" for n in range(3_000)),
+    ],
+)
+def test_sources_made_to_be_slow_are_searched_in_linear_time(text: str) -> None:
+    # With a pattern of quadratic cost, or one search for each name, it takes long.
+    begun = time.process_time()
+    codes({f"part{n}.py": text for n in range(3)} | python(""))
+    assert time.process_time() - begun < 2
