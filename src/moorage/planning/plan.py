@@ -225,11 +225,15 @@ def _both(first: str | None, second: str | None) -> str | None:
     return first or second
 
 
-NO_PORT = (
-    ", which listens on no port, and what is deployed here must answer HTTP on PORT: let it do so "
-    "beside its work, or deploy the web app that it belongs to"
-)
-"""Follows what an app is that nobody can visit."""
+def no_port(what: str) -> str:
+    """Returns the refusal of an app that nobody can visit; `what` says what it is."""
+    step = "let it do so beside its work, or deploy the web app that it belongs to"
+    if "an MCP server" in what:
+        step = 'let it run with the transport "streamable-http", on host 0.0.0.0 and port PORT'
+    return (
+        f"{what}, which listens on no port, and what is deployed here must answer HTTP on PORT: "
+        f"{step}"
+    )
 
 
 def quoted(command: str) -> str:

@@ -50,10 +50,10 @@ from moorage.planning.node.workspaces import (
     nx_root,
 )
 from moorage.planning.plan import (
-    NO_PORT,
     Recipe,
     Stack,
     beside,
+    no_port,
     quoted,
     with_path,
 )
@@ -327,10 +327,10 @@ def _refuse_portless(folder: Folder, manifest: PackageJson, start: Start) -> Non
     if start.command is not None and _RUNTIME.search(start.command):
         found = portless(folder, manifest)
         if found:
-            raise PlanNotFound(f"{found}{NO_PORT}.")
+            raise PlanNotFound(f"{no_port(found)}.")
 
 
-_RUNTIME = re.compile(r"(?:^|\s)(?:node|bun|tsx|ts-node|electron)[ \t]")
+_RUNTIME = re.compile(r"(?:^|\s)(?:node|bun|tsx|ts-node|electron(?:-\w+)?)[ \t]")
 
 
 def _added(where: _Site, command: str, because: list[str]) -> tuple[tuple[str, ...], str]:

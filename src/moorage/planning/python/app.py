@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning.explicit import Asked, find_tool
-from moorage.planning.plan import NO_PORT, Recipe, Risk, RiskCode, Stack, Stops
+from moorage.planning.plan import Recipe, Risk, RiskCode, Stack, Stops, no_port
 from moorage.planning.python.imports import (
     Import,
     Imports,
@@ -209,9 +209,7 @@ def _refusal(folder: Folder, asked: Asked, start: Start | None, imports: Imports
     worker = _WORKER.match(asked.run or "")
     if worker is not None:
         portless = f"The given command starts a worker ({worker[1]})"
-    if not portless:
-        return ""
-    return f"{portless}{NO_PORT}"
+    return no_port(portless) if portless else ""
 
 
 def _recipe(project: _Project, start: Start | None, toolbox: Toolbox) -> Recipe:
