@@ -16,6 +16,7 @@ _NAMES = (
     *("SESSION_SECRET", "SESSION_SECRET_KEY", "SESSION_KEY", "COOKIE_SECRET", "COOKIE_PASSWORD"),
     *("JWT_SECRET", "JWT_SECRET_KEY", "JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "TOKEN_SECRET"),
     *("ACCESS_TOKEN_SECRET", "REFRESH_TOKEN_SECRET", "CSRF_SECRET", "CHAINLIT_AUTH_SECRET"),
+    *("APP_KEYS", "ADMIN_JWT_SECRET", "API_TOKEN_SALT", "TRANSFER_TOKEN_SALT"),
 )
 _EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist", "env.example")
 _SET = (".env", ".env.production", ".env.local")
@@ -26,7 +27,7 @@ _READ = re.compile(
     rb"(?:\b(?:process|Bun)\.env\.|\benviron(?:\.get)?[\[(][ \t]{0,4}['\"]"
     rb"|\b(?:getenv|env|config|fetch)(?:\.\w{1,20})?[\[(][ \t]{0,4}['\"])" + _EITHER
 )
-_WORDS = (b"SECRET", b"_KEY", b"COOKIE_PASSWORD")  # one of these is in each name
+_WORDS = (b"SECRET", b"_KEY", b"_SALT", b"COOKIE_PASSWORD")  # one of these is in each name
 _CODE = (".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".rb", ".php", ".go")
 _CODE_LIMIT = 40  # files of code that are read
 _NAMES_LIMIT = 2_000

@@ -11,6 +11,7 @@ from moorage.planning.node.builds import implied_build
 from moorage.planning.node.imports import Imports, absent_file, entry, imported, name_of, portless
 from moorage.planning.node.lone_scripts import script_alone, site_alone, with_bun
 from moorage.planning.node.package_json import (
+    PACKAGES,
     PackageJson,
     build_script,
     directories_entered,
@@ -310,6 +311,7 @@ def _recipe(
         tools=tools,
         install_inputs=() if asked.install is not None else _inputs(where),
         directory=where.folder.directory,
+        secrets=tuple(name for it, name in _SECRETS.items() if where.manifest.depends_on(it)),
         risks=(
             *absent_file(absent),
             *of_packages(
@@ -320,6 +322,9 @@ def _recipe(
             ),
         ),
     )
+
+
+_SECRETS: dict[str, str] = PACKAGES["secrets"]
 
 
 def _refuse_portless(folder: Folder, manifest: PackageJson, start: Start) -> None:
