@@ -13,6 +13,23 @@ from moorage.planning.toolbox import Toolbox
 LOOKED_FOR = ("Cargo.toml with src/main.rs or a [[bin]]",)
 _MEMBER = re.compile(r"\A(?!.*\b(?:target|vendor|node_modules)/).+/Cargo\.toml\Z")
 _MEMBERS_LIMIT = 100
+_SERVERS = frozenset(
+    (
+        *(
+            "axum",
+            "actix-web",
+            "rocket",
+            "warp",
+            "poem",
+            "salvo",
+            "tide",
+            "ntex",
+            "gotham",
+            "hyper",
+        ),
+        *("tiny_http", "viz", "loco-rs", "leptos_axum", "leptos_actix", "dropshot", "rouille"),
+    )
+)
 _NAMED_LIMIT = 6  # programs in a sentence
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -26,7 +43,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         return None
     document = toml_document(folder, "Cargo.toml")
     own = _binary(folder, document)
-    names = [own] if own else _members_binaries(folder, document)
+    binaries = {} if own else _members_binaries(folder, document)
+    serving = [name for name, server in binaries.items() if server]
+    names = [own] if own else serving if len(serving) == 1 else [*binaries]
     if len(names) != 1 and asked.run is None:
         missing = (
             f"several programs can be started ({', '.join(names[:_NAMED_LIMIT])}): "
@@ -48,7 +67,10 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         f"install -D {target}/release/{binary} {place}"
         for place, binary in places.items()
     )
-    because = (f"Cargo.toml has the binary {', '.join(map(str, places.values()))}", found.because)
+    said = f"Cargo.toml has the binary {', '.join(map(str, places.values()))}"
+    if len(binaries) > 1 and [*places.values()] == serving:
+        said += f", the only one with a server: {binaries[name]}"
+    because = (said, found.because)
     return Recipe(
         Stack.RUST,
         asked.install,
@@ -81,13 +103,20 @@ def _binary(folder: Folder, document: Mapping[str, object]) -> str | None:
     return name
 
 
-def _members_binaries(folder: Folder, document: Mapping[str, object]) -> list[str]:
-    """Returns the binaries of the workspace's members, one of each that has any."""
+def _members_binaries(folder: Folder, document: Mapping[str, object]) -> dict[str, str]:
+    """Returns the binaries of the workspace's members, one of each that has any, by name.
+
+    Each has the server among its package's dependencies, or "".
+    """
     if not isinstance(document.get("workspace"), dict):
-        return []
+        return {}
     places = [name.removesuffix("/Cargo.toml") for name in folder.names() if _MEMBER.search(name)]
-    members = [folder.below(place) for place in places[:_MEMBERS_LIMIT]]
-    names = {
-        name for m in members if (name := _binary(m, toml_document(m, "Cargo.toml"))) is not None
-    }
-    return sorted(names)
+    found: dict[str, str] = {}
+    for member in (folder.below(place) for place in places[:_MEMBERS_LIMIT]):
+        package = toml_document(member, "Cargo.toml")
+        name = _binary(member, package)
+        if name is not None:
+            listed = package.get("dependencies")
+            needs = listed if isinstance(listed, dict) else {}
+            found[name] = next((it for it in needs if it in _SERVERS), "")
+    return dict(sorted(found.items()))
