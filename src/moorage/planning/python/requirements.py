@@ -213,6 +213,17 @@ def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements
     return _of_directory(folder)
 
 
+def _of_parents(folder: Folder) -> Requirements:
+    """Returns those of the nearest directory around the app's that has a file of requirements."""
+    names = ("requirements.txt", *(f"requirements/{name}.txt" for name in _PRODUCTION))
+    for up, parent in enumerate(folder.parents(), 1):
+        file = parent.first(*names)
+        if file is not None:
+            found = _of_file(parent, file)
+            return found._replace(file=f"{'../' * up}{file}", files=(), is_local=True)
+    return Requirements(None, frozenset())
+
+
 def conda_packages(folder: Folder) -> tuple[str, dict[str, str], tuple[str, ...]] | None:
     """Returns Conda's file, its packages with what it asks of each, and those that pip installs.
 
@@ -287,7 +298,9 @@ def _of_directory(folder: Folder) -> Requirements:
     file = folder.first(*(f"requirements/{name}.txt" for name in _PRODUCTION))
     if file is not None:
         return _of_file(folder, file)
-    source = folder.data("setup.py", limit=_SOURCE_LIMIT) if folder.has("setup.py") else b""
+    if not folder.has("setup.py"):
+        return _of_parents(folder)
+    source = folder.data("setup.py", limit=_SOURCE_LIMIT)
     return _of_list(folder, "setup.py", _SETUP.search(source.decode(errors="replace")))
 
 
