@@ -18,6 +18,8 @@ from moorage.planning.toolbox import Toolbox
 _TABLE: dict[str, Any] = tomllib.loads(
     resources.files("moorage.planning").joinpath("risks.toml").read_text("utf-8")
 )
+EXTENSIONS_OF = {name: tuple(listed.split()) for name, listed in _TABLE["php"]["packages"].items()}
+"""By package of Composer, PHP's extensions that it asks for."""
 _FILES_LIMIT = 300
 _FILE_LIMIT = 65_536  # bytes of each
 _TOTAL_LIMIT = 262_144  # of all

@@ -9,6 +9,7 @@ from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
+from moorage.planning.risks import EXTENSIONS_OF
 from moorage.planning.toolbox import Toolbox
 
 LOOKED_FOR = ("index.php, also in public/ or web/; artisan",)
@@ -126,6 +127,9 @@ def _refuse_extensions(
     listed = lock.get("packages")
     packages = listed if isinstance(listed, list) else []
     asking = dict.fromkeys(_required(document), "composer.json")
+    for package in [] if packages else [*asking]:
+        needs = (f"ext-{name}" for name in EXTENSIONS_OF.get(package, ()))
+        asking |= dict.fromkeys(needs, "composer.json")
     for package in packages:
         for name in _required(package):
             asking.setdefault(name, "composer.lock")
