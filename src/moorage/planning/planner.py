@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from moorage.errors import PlanNotFound, UploadInvalid
+from moorage.errors import InvalidRequest, PlanNotFound, UploadInvalid
 from moorage.planning import hosts, kinds, pages, risks, roots, static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.dockerfile import image
@@ -67,9 +67,25 @@ def not_found(
     if known.file.endswith("/Dockerfile"):
         place = kinds.short(known.file.removesuffix("/Dockerfile"))
         said += f" Set settings.directoryPath to {place}."
+    if known.file == dockerfile.FILE and not _is_followed(folder, toolbox):
+        return PlanNotFound(f"{said} {_DOCKERS}", looked_for=looked_for)
     step = known.step or (toolbox.otherwise if known.file else _USUAL)
     return PlanNotFound(f"{said} {step}", looked_for=looked_for)
 
+
+def _is_followed(folder: Folder, toolbox: Toolbox) -> bool:
+    """Whether the folder's Dockerfile can be followed on this gateway."""
+    if toolbox.dockerfiles is not Dockerfiles.STEPS:
+        return True
+    settings = Settings(has_dockerfile=True)
+    try:
+        dockerfile.planned(folder, settings, asked(settings), toolbox)
+    except InvalidRequest:
+        return False
+    return True
+
+
+_DOCKERS = "Its steps can't be followed without Docker: a gateway with Docker builds it."
 
 Detect = Callable[[Folder, Asked, Toolbox], Recipe | None]
 

@@ -31,13 +31,20 @@ def refusal(files: list[str] | dict[str, str], toolbox: Toolbox = EVERYTHING) ->
         (["book.toml", "src/a.md"], "book.toml", "send book/"),
         (["analysis.ipynb"], "analysis.ipynb", ".py file"),
         (["App.tsx", "styles.css"], "App.tsx", "package.json"),
-        (["Dockerfile", "x.rs"], "Dockerfile", "settings.hasDockerfile: true"),
+        (
+            {"Dockerfile": 'FROM python:3.13-slim\nCMD ["python", "x.py"]\n', "x.rs": ""},
+            "Dockerfile",
+            "settings.hasDockerfile: true",
+        ),
+        ({"Dockerfile": "FROM n8nio/n8n\n", "x.rs": ""}, "Dockerfile", "a gateway with Docker"),
         (["notes.md"], "notes.md", "settings.runCommand"),
         (["wrangler.toml", "worker.js"], "wrangler.toml", "package.json with a start script"),
         (["site.zip"], "site.zip", "files that are in it"),
     ],
 )
-def test_refusal_names_what_is_there_and_one_step(files: list[str], names: str, step: str) -> None:
+def test_refusal_names_what_is_there_and_one_step(
+    files: list[str] | dict[str, str], names: str, step: str
+) -> None:
     said = refusal(files)
     assert said.startswith("No app was found: the upload has ")
     assert names in said
