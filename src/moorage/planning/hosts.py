@@ -477,6 +477,49 @@ def services_beside(folder: Folder) -> str:
     )
 
 
+_SERVICE = re.compile(r"[\w.-]{1,60}")
+_NAMES_HOST = re.compile(r"(?:HOST|HOSTNAME|SERVER|ADDR|ADDRESS|URL|URI)\Z")
+_ENTRY = re.compile(r"([A-Za-z_]\w{0,100})=(.{1,500})")
+
+
+def addresses_beside(folder: Folder) -> tuple[str, dict[str, str]]:
+    """Returns a compose file, and variables that it gives the app it builds here.
+
+    Those that have the address of a service which is an image, each with this service.
+    """
+    row = next(row for row in _FILES if row.is_last)
+    name = folder.first(*row.names)
+    services = _at(_document(folder, name), "services") if name else None
+    if name is None or not isinstance(services, Mapping):
+        return "", {}
+    images = [
+        str(it)
+        for it, entry in services.items()
+        if not _at(entry, "build") and _SERVICE.fullmatch(str(it))
+    ]
+    host = "|".join(re.escape(it) for it in images[:_SET_LIMIT])
+    at = re.compile(rf"(?:\A|://(?:[^@/\s]{{0,200}}@)?)({host})(?=(:\d|/)|\Z)")
+    found: dict[str, str] = {}
+    for entry in islice(services.values(), _SET_LIMIT) if host else ():
+        if _context(entry).rstrip("/") == ".":
+            for variable, value in _environment(_at(entry, "environment")):
+                match = at.search(value)
+                if match and ("://" in value or match[2] or _NAMES_HOST.search(variable)):
+                    found[variable] = match[1]
+    return folder.path(name), dict(islice(found.items(), _SET_LIMIT))
+
+
+def _environment(given: object) -> Iterator[tuple[str, str]]:
+    """Yields the variables of a compose file's service: a mapping, or a list of NAME=VALUE."""
+    lines = (
+        [f"{name}={value}" for name, value in given.items()] if isinstance(given, Mapping) else []
+    )
+    for line in islice((*lines, *map(_text, _list(given))), _SET_LIMIT):
+        match = _ENTRY.fullmatch(line)
+        if match is not None:
+            yield match[1], match[2]
+
+
 def start_script(folder: Folder) -> tuple[str, str]:
     """Returns a script of the root that starts an app, and the command for it; "" without one."""
     name = folder.first("start.sh", "run.sh")

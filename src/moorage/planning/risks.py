@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from importlib import resources
 from typing import Any, NamedTuple
 
+from moorage.planning import hosts
 from moorage.planning.plan import Plan, Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
 from moorage.planning.toolbox import Toolbox
@@ -65,9 +66,11 @@ def of_sources(folder: Folder, plan: Plan, toolbox: Toolbox, given: Collection[s
     """Returns what the app's own sources insist on; `given` are the variables that are set."""
     sources = list(_sources(folder))
     known = {*given, *plan.run_env, *(plan.secrets or ()), *_OURS, *_of_env_files(folder)}
+    absent = [*_variables(sources, known), *_services(folder, sources, known)]
+    named = {name for risk in absent for name in risk.variables}
     return [
-        *_variables(sources, known),
-        *_services(folder, sources, known),
+        *absent,
+        *_beside(folder, sources, {*known, *named}),
         *_commands(sources, toolbox),
         *_left_out(folder),
         *_refusing(sources),
@@ -250,7 +253,9 @@ def _variables(sources: Collection[_Source], known: Collection[str]) -> Iterator
 # One search for all names: an upload may insist on thousands.
 _OPTIONAL = re.compile(
     rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]%b['\"][ ]?,"
-    rb"|process\.env\.%b[ \t]*(?:\|\||\?\?)|['\"]%b['\"] in os\.environ" % (_NAME, _NAME, _NAME)
+    rb"|process\.env\.%b[ \t]*(?:\|\||\?\?)|['\"]%b['\"] in os\.environ"
+    rb"|environ\.get\([ ]?['\"]%b['\"][ ]?\)[ ]?or\b|getenv\([ ]?['\"]%b['\"][ ]?\)[ ]?or\b"
+    % (_NAME, _NAME, _NAME, _NAME, _NAME)
 )
 _HINTS = (b"environ", b"getenv", b"process.env")
 
@@ -317,6 +322,28 @@ def _services(folder: Folder, sources: Iterable[_Source], known: Collection[str]
             if name not in told and hint in text and pattern.search(text):
                 told.add(name)
                 yield _service(name, path, "")
+
+
+def _beside(folder: Folder, sources: Collection[_Source], known: Collection[str]) -> Iterator[Risk]:
+    """Yields the services whose addresses a compose file gives the app, which insists on them."""
+    file, addresses = hosts.addresses_beside(folder)
+    told = {*known, *_optional(sources)} if addresses else ()
+    names = tuple(
+        name
+        for name in addresses
+        if name not in told and any(name.encode() in text for _, text in sources)
+    )[:_NAMED_LIMIT]
+    if names:
+        services = ", ".join(dict.fromkeys(addresses[name] for name in names))
+        yield Risk(
+            RiskCode.SERVICE_ABSENT,
+            Stops.START,
+            f"{file} gives the app the address of {services}, which this project does not run: "
+            "send the address of one that the internet reaches in settings.runEnvs."
+            f"{', '.join(names)}.",
+            path=file,
+            variables=names,
+        )
 
 
 def _addresses(text: bytes) -> Iterator[tuple[str, str]]:
