@@ -100,6 +100,7 @@ _ENDINGS = (
 _ASIDE = re.compile(
     r"(?:^|/)(?:tests?|__tests__|specs?|e2e|examples?|docs?|scripts?|node_modules|\.venv|vendor|dist"
     r"|build|alembic|migrations|public|static)/|\.(?:test|spec|d|config)\.|(?:^|/)(?:test_|conftest)"
+    r"|(?:^|/)(?:deploy|fabfile|noxfile|seed|setup)\.[a-z]{2,3}\Z"
 )
 
 
@@ -135,6 +136,7 @@ class _Read(NamedTuple):
     hint: bytes
     pattern: re.Pattern[bytes]
     stops: Stops | None = None  # None: at the start if it is not indented
+    is_message: bool = False  # words of a message, which are names of variables if these are read
 
 
 _JS = (".js", ".mjs", ".cjs", ".ts", ".mts")
@@ -164,18 +166,24 @@ _READS = (
         b"getenv(",
         re.compile(rb"^([ \t]*(?:raise\b|sys\.exit\(|exit\()[^\n]{0,200}?)\b%b\b" % _NAME, re.M),
         Stops.START,
+        is_message=True,
     ),
     _Read(
         _JS,
         b"process.env",
         re.compile(rb"(\bthrow new \w{0,40}Error\([^)\n]{0,200}?)\b%b\b" % _NAME),
         Stops.START,
+        is_message=True,
     ),
     _Read(_JS, b"process.env", re.compile(rb"()%b!" % _ENV_OF_JS), Stops.REQUESTS),
     _Read(
         _JS,
         b"createEnv",
-        re.compile(rb"^([ \t]*)%b:[ \t]*z\.(?![^\n]{0,200}(?:optional|default))" % _NAME, re.M),
+        re.compile(
+            rb"^([ \t]*)%b:[ \t]*z\."
+            rb"(?![^\n]{0,200}(?:\n[ \t]{0,40}\.[^\n]{0,100}){0,4}(?:optional|default))" % _NAME,
+            re.M,
+        ),
         Stops.BUILD,
     ),
     _Read(
@@ -201,6 +209,7 @@ _READS = (
         b"Getenv(",
         re.compile(rb"((?:log\.Fatal\w{0,8}|panic)\([^\n]{0,200}?)\b%b\b" % _NAME),
         Stops.START,
+        is_message=True,
     ),
     _Read((".properties", ".yml"), b"${", re.compile(rb"()\$\{%b\}" % _NAME), Stops.START),
 )
@@ -213,12 +222,16 @@ _CLIENTS = (
 _SETTINGS = re.compile(
     rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
 )
+_DOCSTRING = re.compile(rb'"""[^"]{0,2000}"""')
 _FIELD = re.compile(rb"^    ([a-z][a-z0-9_]{1,60})[ ]?:[ ]?(?![^\n]*(?:=|None|ClassVar))", re.M)
+
+
+_ENV_FILES = (".env", ".env.production", ".env.local", ".env.production.local")
 
 
 def _of_env_files(folder: Folder) -> set[str]:
     names: set[str] = set()
-    for file in (".env", ".env.production", ".env.local", ".env.production.local"):
+    for file in (*_ENV_FILES, "prisma/.env"):
         if folder.has(file):
             data = folder.data(file, limit=_FILE_LIMIT)
             names |= {name.decode() for name in _SET.findall(data)}
@@ -252,11 +265,25 @@ def _variables(sources: Collection[_Source], known: Collection[str]) -> Iterator
 
 # One search for all names: an upload may insist on thousands.
 _OPTIONAL = re.compile(
-    rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]%b['\"][ ]?,"
-    rb"|process\.env\.%b[ \t]*(?:\|\||\?\?)|['\"]%b['\"] in os\.environ"
-    rb"|environ\.get\([ ]?['\"]%b['\"][ ]?\)[ ]?or\b|getenv\([ ]?['\"]%b['\"][ ]?\)[ ]?or\b"
-    % (_NAME, _NAME, _NAME, _NAME, _NAME)
+    b"|".join(
+        pattern.replace(b"NAME", _NAME)
+        for pattern in (
+            rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]NAME['\"][ ]?(?:,|\)[ ]?or\b)",
+            rb"\b(?:if|and|or)[ ](?:os\.)?(?:environ\.get|getenv)\([ ]?['\"]NAME['\"][ ]?\)",
+            rb"environ\[[ ]?['\"]NAME['\"][ ]?\][ \t]*=[^=]",
+            rb"['\"]NAME['\"] in os\.environ",
+            rb"\bNAME[ ]?=[ ]?\([ ]?(?:bool|str|int|float|list|dict)[ ]?,",  # django-environ's
+            rb"process\.env\.NAME[ \t]*(?:\|\||\?(?!\.)|&&)",
+            rb"\bif[ ]?\([ ]?process\.env\.NAME[ ]?\)",
+        )
+    )
 )
+_READ = re.compile(
+    rb"(?:process\.env(?:\.|\[['\"])|[Gg]etenv\([ ]?['\"]|environ(?:\.get\(|\[)[ ]?['\"])%b\b"
+    % _NAME
+)
+_UNPACKED = re.compile(rb"\{([^{}]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
+_WORDS = re.compile(rb"\b%b\b" % _NAME)
 _HINTS = (b"environ", b"getenv", b"process.env")
 
 
@@ -267,19 +294,51 @@ def _optional(sources: Iterable[_Source]) -> set[str]:
     return {name.decode() for names in found for name in names if name}
 
 
+def _are_read(text: bytes) -> set[bytes]:
+    """Returns the names of the variables that a source reads in any way."""
+    unpacked = b" ".join(_UNPACKED.findall(text))
+    return {*_READ.findall(text), *_WORDS.findall(unpacked)}
+
+
+def _is_tried(text: bytes, match: re.Match[bytes]) -> bool:
+    """Whether what begins with an indented line is in a `try` of Python's, near enough."""
+    lines = text[max(0, match.start() - _NEAR) : match.start()].split(b"\n")
+    width = _indent(match[0])
+    for line in reversed(lines):
+        if line.strip() and _indent(line) < width:
+            width = _indent(line)
+            if line.strip() == b"try:":
+                return True
+    return False
+
+
+_NEAR = 600  # bytes
+
+
+def _indent(line: bytes) -> int:
+    return len(line) - len(line.lstrip())
+
+
 def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
     for read in _READS:
         if not path.endswith(read.endings) or read.hint not in text:
             continue
-        for before, name in read.pattern.findall(text):
+        names = _are_read(text) if read.is_message else set()
+        for match in read.pattern.finditer(text):
+            before, name = match[1], match[2]
+            if read.is_message and name not in names:
+                continue
             is_inner = before[:1].isspace() and read.stops is None
+            if is_inner and path.endswith(".py") and _is_tried(text, match):
+                continue
             yield read.stops or (Stops.REQUESTS if is_inner else Stops.START), name.decode()
     for hint, pattern, name in _CLIENTS:
         if hint in text and pattern.search(text):
             yield Stops.START, name
     if b"BaseSettings" in text and b"env_prefix" not in text:
         for block in _SETTINGS.findall(text):
-            yield from ((Stops.START, field.decode().upper()) for field in _FIELD.findall(block))
+            fields = _FIELD.findall(_DOCSTRING.sub(b"", block))
+            yield from ((Stops.START, field.decode().upper()) for field in fields)
 
 
 # Services
@@ -388,8 +447,11 @@ _CALLED = re.compile(
 def _commands(sources: Iterable[_Source], toolbox: Toolbox) -> Iterator[Risk]:
     told: set[str] = set()
     for path, text in sources:
-        for match in _CALLED.finditer(text) if any(it in text for it in _RUNNERS) else ():
-            program = match[1].decode()
+        called = _CALLED.findall(text) if any(it in text for it in _RUNNERS) else ()
+        for name in dict.fromkeys(called):
+            program = name.decode()
+            if re.search(rb"which\(['\"]%b['\"]" % name, text):  # it does without it
+                continue
             if program not in told and program not in toolbox.programs:
                 told.add(program)
                 yield _program(path, program, path)

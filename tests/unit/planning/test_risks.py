@@ -94,6 +94,20 @@ def test_variable_that_the_code_insists_on_is_a_risk_until_it_is_set(
         python("from decouple import config\nD = config('D_B', default='x')"),
         express("const key = process.env.API_KEY || 'x'"),
         express("") | {"tests/a.test.js": "throw new Error(process.env.API_KEY)"},
+        express("if (process.env.API_KEY) start(process.env.API_KEY!)"),
+        express("const key = process.env.API_KEY ? process.env.API_KEY! : ''"),
+        express("process.env.PORT\nthrow new Error('Only GET requests of JSON')"),
+        express("createEnv({\n  API_URL: z.string()\n    .default('a'),\n})\nprocess.env"),
+        express("") | {"prisma/.env": "A_URL=file:a",
+                       "prisma/schema.prisma": 'datasource db {\n  url = env("A_URL")\n}\n'},
+        python("import os\nif os.getenv('API_KEY'):\n    key = os.environ['API_KEY']"),
+        python("import os\ntry:\n    key = os.environ['API_KEY']\nexcept KeyError:\n    key = 1"),
+        python("import os\nos.environ['API_KEY'] = '1'\nprint(os.environ['API_KEY'])"),
+        python("import os\nos.getenv('PORT')\ndef f():\n    raise ValueError('no JSON')"),
+        python("import environ\nenv = environ.Env(API=(bool, False))\nAPI = env('API')"),
+        python("from pydantic_settings import BaseSettings\nclass Settings(BaseSettings):\n"
+               '    """It has\n\n    name: of the app\n    """\n    name: str = "a"\n'),
+        python("") | {"seed.py": "import os\nos.environ['ADMIN_PASSWORD']"},
     ],
 )  # fmt: skip
 def test_variable_that_has_a_default_or_may_be_left_out_is_none(files: dict[str, str]) -> None:
@@ -172,6 +186,8 @@ def test_what_the_app_lacks_here_is_a_risk(
 @pytest.mark.parametrize(
     ("files", "toolbox"),
     [
+        (python("import shutil, subprocess\nif shutil.which('ffmpeg'):\n"
+                "    subprocess.run(['ffmpeg', '-i', x])"), EVERYTHING),
         (python("", "flask\npydub"), WITH_FFMPEG),
         ({"index.php": "<?php curl_init('https://example.com');"}, WITH_FFMPEG),
         (python("", "--extra-index-url https://download.pytorch.org/whl/cpu\nflask\ntorch"), SMALL),
