@@ -369,7 +369,9 @@ def test_any_file_of_another_host_is_read(text: str, other: str) -> None:
         assert made.stack is Stack.STATIC
 
 
-@pytest.mark.parametrize("text", ["- " * 30_000, "a:\n " * 20_000, "[" * 60_000, "a" * 65_000])
+@pytest.mark.parametrize(
+    "text", ["- " * 30_000, "a:\n " * 20_000, "[" * 60_000, "a" * 65_000, "a" + " " * 65_000 + "b"]
+)
 def test_yaml_made_to_be_slow_is_read_in_linear_time(text: str) -> None:
     # Nothing is measured: with one pattern of quadratic cost this takes minutes.
     plan({"index.html": "", "render.yaml": text})

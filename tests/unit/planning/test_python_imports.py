@@ -268,6 +268,12 @@ def test_reading_is_bounded() -> None:
         assert tree.bytes_read <= imports.TOTAL_LIMIT + imports.FILE_LIMIT
 
 
+@pytest.mark.parametrize("text", ["from" + " " * 20_000 + "x", "from " + "." * 60_000 + "x"])
+def test_import_made_to_be_slow_is_read_in_linear_time(text: str) -> None:
+    # Nothing is measured: with two runs of spaces that may share them this takes minutes.
+    installed({"app.py": f"from flask import Flask\napp = Flask(__name__)\n{text}\n"})
+
+
 def test_imports_are_bounded() -> None:
     text = "".join(
         f"import {', '.join(f'a{line}b{n}' for n in range(300))}\n" for line in range(40)

@@ -36,7 +36,7 @@ _PACKAGE_LIMIT = 200  # paths of a directory in which a Python file makes it a p
 _LINE = re.compile(
     r"^(?P<indent>[ \t]*)(?:"
     r"import[ \t]+(?P<modules>[^\n;]+)"
-    r"|from[ \t]+(?P<dots>\.*)[ \t]*(?P<source>[\w.]*)[ \t]+import\b[ \t]*"
+    r"|from[ \t]++(?P<dots>\.*+)(?:[ \t]*+(?P<source>[\w.]++))?[ \t]++import\b[ \t]*+"
     r"(?P<names>\([^)]{0,4000}\)|[^\n;]*)"
     r"|(?P<block>try|except|finally|else|if|elif|with|def|async[ \t]+def|class)\b(?P<rest>[^\n]*))",
     re.MULTILINE,
@@ -274,7 +274,8 @@ def _lines(text: str) -> Iterator[_Line]:
                 if word is not None:
                     yield _Line(0, word[0], (), need)
         else:
-            yield _Line(len(match["dots"]), match["source"], _names(match["names"]), need)
+            source = match["source"] or ""
+            yield _Line(len(match["dots"]), source, _names(match["names"]), need)
 
 
 def _need_in(block: str, rest: str) -> Need | None:

@@ -27,8 +27,9 @@ def json_document(folder: Folder, name: str) -> dict[str, object]:
 
 
 _DEPTH = 30
+# No branch gives back what it has matched, so that the whole is linear.
 _KEY = re.compile(
-    r"(\"[^\"]*\"|'[^']*'|[^\s:#\[\]{},&*!|>'\"-][^:#]*?|-[^\s:][^:#]*?)[ \t]*:(?=[ \t]|\Z)"
+    r"(\"[^\"]*+\"|'[^']*+'|[^\s:#\[\]{},&*!|>'\"-][^:#]*+|-[^\s:][^:#]*+)[ \t]*+:(?=[ \t]|\Z)"
 )
 _YAML_COMMENT = re.compile(r"(?:\A|[ \t])#.*\Z")
 _TEXT = re.compile(r"([|>])[+-]?\d?\Z")
@@ -90,7 +91,7 @@ def _block(lines: list[_Line], number: int, depth: int) -> tuple[object, int]:
             found_list.append(value)
         elif key := _KEY.match(text):
             value, number = _value(lines, number, indent, text[key.end() :], depth)
-            found[key[1].strip("\"'")] = value
+            found[key[1].rstrip().strip("\"'")] = value
         else:
             number = _next(lines, number + 1)
     return found_list or found, number
