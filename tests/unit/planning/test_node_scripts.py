@@ -176,3 +176,13 @@ def test_script_that_nothing_runs_asks_for_no_package_manager() -> None:
     made = make_plan(MemoryTree(files), Settings(), TOOLBOX)
     assert (made.install or "").startswith("npm install")
     assert "pnpm" not in made.toolchains
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("my app.js", "node 'my app.js'"), ("a$(id);b.mjs", "node 'a$(id);b.mjs'")],
+)
+def test_name_of_a_lone_script_is_one_word_of_its_start(name: str, start: str) -> None:
+    text = "import http from 'node:http'\nhttp.createServer().listen(process.env.PORT)\n"
+    made = make_plan(MemoryTree({name: text}), Settings(), TOOLBOX)
+    assert made.start.removeprefix("exec ") == start

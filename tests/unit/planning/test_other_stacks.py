@@ -211,6 +211,7 @@ def test_files_of_a_language_decide_nothing_where_a_start_is_given() -> None:
         (("cmd/main.go",), "./cmd"),
         (("cmd/migrate/main.go", "cmd/server/main.go"), "./cmd/server"),
         (("cmd/seed/main.go", "main.go"), "."),
+        (("cmd/my app/main.go",), "'./cmd/my app'"),
         (("server/main.go", "tools/gen/main.go"), "./server"),
         (("tools/gen/main.go",), None),
     ],

@@ -1,6 +1,7 @@
 """Go programs, built into one file."""
 
 import re
+from shlex import quote
 
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, wanted_from
 from moorage.planning.interpreters import unmade, words
@@ -43,7 +44,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             missing=f"{module}: no package main was found",
         )
     found, toolchain = _go(folder, asked, toolbox, file=module or "main.go")
-    build, start = f"{_BUILD} -o {_BUILT} {package}", f"./{_BUILT}"
+    build, start = f"{_BUILD} -o {_BUILT} {quote(package)}", f"./{_BUILT}"
     if asked.run is not None:
         build, start = _given(folder, asked.run, package) or (build, asked.run)
     because = (

@@ -47,12 +47,12 @@ def script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | Non
         runtime = _bun_for(folder, script, found, asked, toolbox)
         manager, package = bun_manager(folder, asked.version, toolbox), "bun"
         tools: tuple[Tool, ...] = (runtime.tool,)
-        run = f"bun {script}"
+        run = f"bun {quote(script)}"
     else:
         runtime = node_for(folder, None, asked, toolbox)
         manager, package = npm_manager(folder), "node"
         tools = (runtime.tool,)
-        run = f"node {script}"
+        run = f"node {quote(script)}"
     lone = Package(
         *(folder, PackageJson(), asked, False, "", package, (), because),
         strips_types=strips_types(runtime.tool.version),
@@ -127,7 +127,8 @@ def _lone_script(folder: Folder, asked: Asked) -> str | None:
     likely = (*IN_SRC, *TYPESCRIPT)
     alone = [name for name in folder.files() if name.endswith((".js", ".mjs", ".cjs", ".ts"))]
     names = (*likely, *(alone if len(alone) == 1 else ()))
-    return next((name for name in names if folder.has(name) and _answers(folder, name)), None)
+    files = (name for name in names if folder.has(name) and not name.startswith("-"))
+    return next((name for name in files if _answers(folder, name)), None)
 
 
 def _answers(folder: Folder, name: str) -> bool:

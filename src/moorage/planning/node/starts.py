@@ -459,7 +459,7 @@ def _typescript_file(package: Package) -> str | None:
         return None
     if package.runtime == "bun":
         package.because.append(f"{file} is there, and Bun runs TypeScript")
-        return f"bun {file}"
+        return f"bun {quote(file)}"
     runner = next((tool for tool in ("tsx", "ts-node") if package.manifest.depends_on(tool)), None)
     if runner is None:
         # A build that leaves its files elsewhere, or a framework, makes what is started.
@@ -467,19 +467,19 @@ def _typescript_file(package: Package) -> str | None:
     package.because.append(f"{file} is there, and {runner} runs TypeScript")
     # As a hook of Node, tsx takes one process; its command takes two and twice the memory.
     if runner == "tsx":
-        return f"node --import tsx {file}"
-    return _run_here(package, f"ts-node {file}")
+        return f"node --import tsx {quote(file)}"
+    return _run_here(package, f"ts-node {quote(file)}")
 
 
 def typescript(package: Package, file: str) -> str | None:
     """Returns what runs a TypeScript file without a runner of the app's own; None for nothing."""
     if package.strips_types and imported(package.folder, file).is_plain:
         package.because.append(f"{file} is there, and Node runs it by removing its types")
-        return f"node {file}"
+        return f"node {quote(file)}"
     if not package.adds:
         return None
     package.because.append(f"{file} is there, and tsx, which is added, runs TypeScript")
-    return f"node --import tsx {file}"
+    return f"node --import tsx {quote(file)}"
 
 
 def _main(manifest: PackageJson) -> str | None:
