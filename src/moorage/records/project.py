@@ -42,10 +42,17 @@ class Variables(msgspec.Struct, frozen=True):
     def with_secrets(self, names: Iterable[str]) -> "Variables":
         """Returns these variables with a random value for each of the names that has none.
 
-        It has 32 characters, as Laravel insists on, and 192 bits.
+        It has 32 characters, as Laravel insists on, and 192 bits. Names for which there is no
+        place are left out: beyond the limits, no later change would be accepted.
         """
-        made = {name: secrets.token_urlsafe(24) for name in names if name not in self.run}
-        return msgspec.structs.replace(self, run={**self.run, **made}) if made else self
+        run = dict(self.run)
+        left = MAX_BYTES - _size(run)
+        for name in names:
+            value = secrets.token_urlsafe(24)
+            size = _size({name: value})
+            if name not in run and len(run) < MAX_ENTRIES and size <= left:
+                run[name], left = value, left - size
+        return msgspec.structs.replace(self, run=run)
 
 
 def _merged(field: str, present: Mapping[str, str], changes: Changes) -> dict[str, str]:
@@ -53,10 +60,14 @@ def _merged(field: str, present: Mapping[str, str], changes: Changes) -> dict[st
     left = {name: value for name, value in merged.items() if value is not None and name != "PORT"}
     if len(left) > MAX_ENTRIES:
         raise InvalidField(field, f"must have at most {MAX_ENTRIES} entries, with those there are")
-    if sum(len(name) + len(value.encode()) for name, value in left.items()) > MAX_BYTES:
+    if _size(left) > MAX_BYTES:
         problem = f"must take at most {MAX_BYTES:,} bytes together, with those there are"
         raise InvalidField(field, problem)
     return left
+
+
+def _size(variables: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value.encode()) for name, value in variables.items())
 
 
 class ProjectStatus(StrEnum):

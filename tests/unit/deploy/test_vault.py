@@ -39,6 +39,19 @@ def test_secret_is_made_once_and_never_in_place_of_a_given_one() -> None:
     assert made.build == PRESENT.build
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        {f"NAME_{n}": "x" for n in range(MAX_ENTRIES - 1)},
+        {"NAME": "x" * (MAX_BYTES - len("NAME") - len("APP_KEY") - 32)},
+    ],
+)
+def test_secrets_leave_a_project_within_the_limits_of_its_variables(run: dict[str, str]) -> None:
+    made = Variables(run=run).with_secrets(["APP_KEY", "OTHER_SECRET"])
+    assert made.run.keys() == {*run, "APP_KEY"}
+    assert made.changed(build={}, run={}) == made
+
+
 def test_port_is_never_a_variable_of_its_own() -> None:
     assert Variables().changed(build={"PORT": "1"}, run={"PORT": "3000"}) == Variables()
 
