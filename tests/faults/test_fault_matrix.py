@@ -101,7 +101,7 @@ async def test_money_that_the_chain_forgets_is_settled_again_or_taken_back(
     async with asyncio.timeout(PATIENCE_SECONDS):
         await suffer(cell, step, reorganised(1, forgets=True))
         while await in_the_books(cell) != (lasting, lasting):
-            await mine(cell.rpc_url)
+            await mine(cell.rpc_url, apart_seconds=0)  # or the authorization expires meanwhile
             await asyncio.sleep(0.05)
 
     if lasting:

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import sys
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
@@ -18,28 +17,19 @@ from support.gateway.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session")]
 
-REFUSED = 777_777
-SCREEN = f"""\
-import json, sys
-if json.load(sys.stdin)["amount"] == "{REFUSED}":
-    print("on a list")
-    sys.exit(1)
-"""
-
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
-    """A gateway whose screening refuses one amount."""
+    """A gateway that looks for payments each second."""
     directory = tmp_path_factory.mktemp("operated")
-    program = directory / "screen.py"
-    program.write_text(SCREEN)
-    with running(
-        directory / "data",
-        requests_per_minute="100000",
-        watch_seconds="1",
-        screening=",".join((sys.executable, "-I", str(program))),
-    ) as gateway:
+    with running(directory / "data", requests_per_minute="100000", watch_seconds="1") as gateway:
         yield gateway
+
+
+@pytest.fixture
+def home(gateway: DevGateway) -> str:
+    """The operator's port."""
+    return str(gateway.info["operator"])
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -203,9 +203,9 @@ async def token_balance(rpc_url: str, token_address: str, owner: str) -> int:
     return int(await rpc(rpc_url, "eth_call", call, "latest"), 16)
 
 
-async def mine(rpc_url: str, blocks: int = 1) -> None:
-    """Add blocks."""
-    await rpc(rpc_url, "anvil_mine", hex(blocks))
+async def mine(rpc_url: str, blocks: int = 1, *, apart_seconds: int = 1) -> None:
+    """Add blocks; the chain's time goes on by `apart_seconds` for each."""
+    await rpc(rpc_url, "anvil_mine", hex(blocks), hex(apart_seconds))
 
 
 async def until_mined(rpc_url: str) -> None:
