@@ -4,11 +4,14 @@ The deployment's id identifies everything that an engine makes for it. Calls are
 crash, the caller repeats them.
 """
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypedDict, Unpack
+
+import msgspec
 
 from moorage.address import Address
 from moorage.archive.tree import Tree
@@ -68,6 +71,15 @@ class BuildSpec:
     timeout_seconds: int
     owner: str = ""  # the wallet whose caches it may use; "" for none
     variables: Mapping[str, str] = field(default_factory=dict)  # the deployer's, for the build
+
+    def inputs_sha256(self) -> str:
+        """Returns the SHA-256, in hex, of the files that the plan's install reads. Blocking."""
+        digest = hashlib.sha256()
+        for name in sorted(self.plan.install_inputs):
+            path = self.source / name
+            content = path.read_bytes() if path.is_file() else None
+            digest.update(msgspec.json.encode((name, content)))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -162,6 +162,8 @@ class Plan(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     # The planned install, which failed: `install` was tried in its place.
     instead_of: str | msgspec.UnsetType = msgspec.UNSET
+    # The SHA-256, in hex, of the files that the install read which failed.
+    instead_of_inputs: str | msgspec.UnsetType = msgspec.UNSET
     # What may keep it from being built, started or answering; unset for nothing.
     risks: tuple[Risk, ...] | msgspec.UnsetType = msgspec.UNSET
 

@@ -194,6 +194,25 @@ async def test_install_that_worked_is_done_at_once_by_the_next_deploy(
     assert redone.because[-1] in ready.note
 
 
+@pytest.mark.parametrize(("plan", "fault"), [(ON_PYTHON, NO_WHEEL), (BY_NPM, PEERS)])
+async def test_other_lists_of_packages_are_installed_as_planned(
+    yard: Yard, project: Project, plan: Plan, fault: DeployFailed
+) -> None:
+    """What an install has shown is true of the files that it read."""
+    await fund(yard.db, ALICE, AN_HOUR)
+    first = await yard.queued(project, plan)
+    (yard.sources / first.id / plan.install_inputs[0]).write_text("one")
+    fail(yard, "build", fault)
+    await yard.deployed()
+
+    second = await yard.queued(project, plan)
+    (yard.sources / second.id / plan.install_inputs[0]).write_text("two")
+    ready = await yard.deployed()
+
+    assert ready.status is DeploymentStatus.READY
+    assert yard.runtime.built[ready.id].plan == plan
+
+
 async def test_install_that_worked_before_and_fails_now_is_done_as_planned(
     yard: Yard, project: Project
 ) -> None:

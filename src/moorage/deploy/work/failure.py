@@ -147,12 +147,18 @@ def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
     )
 
 
-def second_try(plan: Plan, failed: DeployFailed) -> Plan | None:
+def second_try(plan: Plan, failed: DeployFailed, *, inputs_sha256: str) -> Plan | None:
     """Returns the plan with another install, if that alone may help after this failure.
 
     None for an install that the deployer gave, and for one that is a second try already. `because`
-    tells it, and so the build's log. Takes as long as `explain`.
+    tells it, and so the build's log. `inputs_sha256` is of what the install has read. Takes as long
+    as `explain`.
     """
+    again = _another_install(plan, failed)
+    return again and msgspec.structs.replace(again, instead_of_inputs=inputs_sha256)
+
+
+def _another_install(plan: Plan, failed: DeployFailed) -> Plan | None:
     if failed.cause is not FailureCause.INSTALL_FAILED or plan.instead_of is not UNSET:
         return None
     explained = explain(failed.cause, failed.reason, failed.log_tail)
@@ -168,16 +174,23 @@ def second_try(plan: Plan, failed: DeployFailed) -> Plan | None:
     return None
 
 
-def learned(plan: Plan, earlier: Plan) -> Plan | None:
+def learned(plan: Plan, earlier: Plan, *, inputs_sha256: str) -> Plan | None:
     """Returns the plan with the install that worked for an earlier one, where the planned failed.
 
-    None unless `earlier` was such a second try, in place of the very install that is planned now.
+    None unless `earlier` was such a second try, in place of the very install that is planned now,
+    and that reads the same files (`inputs_sha256`).
     """
     if earlier.instead_of is UNSET or earlier.instead_of != plan.install:
         return None
+    if not plan.install_inputs or earlier.instead_of_inputs != inputs_sha256:
+        return None
     because = (*plan.because, f"{_LEARNED} {quoted(earlier.install or '')}")
     again = msgspec.structs.replace(
-        plan, install=earlier.install, instead_of=plan.install, because=because
+        plan,
+        install=earlier.install,
+        instead_of=plan.install,
+        instead_of_inputs=inputs_sha256,
+        because=because,
     )
     if plan.older_python is not UNSET and plan.older_python == earlier.host_tools.get("python"):
         return _with_python(again, plan.older_python)

@@ -47,21 +47,15 @@ def install_key(spec: BuildSpec, build_env: Mapping[str, str], made_on: Sequence
     `made_on` is what identifies the programs that there are for it. Reads the files; blocks.
     """
     plan = spec.plan
-    digest = hashlib.sha256(
-        msgspec.json.encode(
-            (
-                *(_FORMAT, tuple(made_on), spec.owner, spec.limits.disk_bytes),
-                *(plan.install, plan.directory, plan.toolchains),
-                *(dict(build_env), plan.build_env, dict(spec.variables)),
-            ),
-            order="deterministic",
-        )
+    known = msgspec.json.encode(
+        (
+            *(_FORMAT, tuple(made_on), spec.owner, spec.limits.disk_bytes),
+            *(plan.install, plan.directory, plan.toolchains),
+            *(dict(build_env), plan.build_env, dict(spec.variables), spec.inputs_sha256()),
+        ),
+        order="deterministic",
     )
-    for name in sorted(plan.install_inputs):
-        path = spec.source / name
-        content = path.read_bytes() if path.is_file() else None
-        digest.update(msgspec.json.encode((name, content)))
-    return digest.hexdigest()
+    return hashlib.sha256(known).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
