@@ -44,7 +44,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             missing=f"{module}: no package main was found",
         )
     found, toolchain = _go(folder, asked, toolbox, file=module or "main.go")
-    build, start = f"{_BUILD} -o {_BUILT} {quote(package or ".")}", f"./{_BUILT}"
+    named = quote(package or ".")
+    build, start = f"{_BUILD} -o {_BUILT} {named}", f"./{_BUILT}"
     if asked.run is not None:
         build, start = _given(folder, asked.run, package) or (build, asked.run)
     because = (
