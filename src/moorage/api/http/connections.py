@@ -514,9 +514,9 @@ class Connection(HttpToolsProtocol):
             self.loop.call_soon(self._write_held)
 
     def _write_held(self) -> None:
-        if self._held:
+        if self._held and not self.transport.is_closing():  # its client may have left meanwhile
             self.transport.write(self._held)
-            self._held = b""
+        self._held = b""
 
     def pause_writing(self) -> None:
         """Starts the timer for a client that does not read its answer."""
