@@ -124,6 +124,15 @@ def test_variable_is_sent_where_it_is_missing(code: str, variables: str) -> None
 
 
 @pytest.mark.parametrize(
+    "words", ["is needed", "is not provided", "is unset", "has to be given", "must be set"]
+)
+def test_variable_that_an_app_asks_for_in_its_own_words_is_named(words: str) -> None:
+    log = f"/app/server.js:4\nError: MAIL_KEY {words}\n    at /app/server.js:4:17\n"
+    action = explain("crashed", "It failed.", log).advice.next_actions[0]
+    assert action == "Send MAIL_KEY in settings.runEnvs."
+
+
+@pytest.mark.parametrize(
     ("module", "package"),
     [
         ("flask_cors", "Add flask-cors to"),
