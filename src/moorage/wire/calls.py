@@ -88,11 +88,11 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
 
     def is_at(self, method: str, path: str) -> bool:
         """Whether this is the operation of a method and a path, or of its template."""
+        if self.method != ("GET" if method == "HEAD" else method):
+            return False
         parts, given = self.path.split("/"), path.split("/")
-        return (
-            self.method == ("GET" if method == "HEAD" else method)
-            and len(parts) == len(given)
-            and all(a == b or a.startswith("{") for a, b in zip(parts, given, strict=True))
+        return len(parts) == len(given) and all(
+            a == b or a.startswith("{") for a, b in zip(parts, given, strict=True)
         )
 
     @property

@@ -247,8 +247,7 @@ class Workflow:
         if not self._retries_installs:
             await self._runtime.build(spec)
             return
-        inputs = await in_thread(spec.inputs_sha256)
-        known = await self._learned(spec.plan, project, inputs)
+        known = await self._learned(spec, project)
         if known is not None:
             await self._replan(job, spec, known)
         began_seconds = self._clock.monotonic_seconds()
@@ -257,6 +256,7 @@ class Workflow:
         except DeployFailed as failed:
             took_ms = round((self._clock.monotonic_seconds() - began_seconds) * 1000)
             if known is None:
+                inputs = await in_thread(spec.inputs_sha256)
                 again = await in_thread(second_try, spec.plan, failed, inputs_sha256=inputs)
             else:
                 again = spec.plan if failed.cause is FailureCause.INSTALL_FAILED else None
@@ -265,12 +265,13 @@ class Workflow:
             await self._replan(job, spec, again)
             await self._runtime.build(replace(spec, plan=again))
 
-    async def _learned(self, plan: Plan, project: Project, inputs_sha256: str) -> Plan | None:
+    async def _learned(self, spec: BuildSpec, project: Project) -> Plan | None:
         text = await deployments.installed_plan(self._db, project.id)
         if text is None:
             return None
         earlier = msgspec.json.decode(text, type=Plan)
-        return learned(plan, earlier, inputs_sha256=inputs_sha256)
+        inputs = await in_thread(spec.inputs_sha256)
+        return learned(spec.plan, earlier, inputs_sha256=inputs)
 
     async def _replan(self, job: Job, spec: BuildSpec, plan: Plan) -> None:
         async with self._db.transaction(durable=False) as tx:

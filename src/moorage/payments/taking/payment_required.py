@@ -657,7 +657,7 @@ def receipt_headers(receipt: PaymentReceipt) -> Iterator[Header]:
 def payment_member(error: MoorageError) -> dict[str, Any]:
     """Returns what became of the payment that came with the request (contract 1.5).
 
-    One that was short counts, and its payer is to pay again: the rest.
+    One that was short counts: its payer pays the rest alone.
     """
     outcome = error.payment
     if not isinstance(outcome, PaymentOutcome):
