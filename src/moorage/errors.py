@@ -11,7 +11,8 @@
     │   └── TokenInvalid
     ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
     ├── WrongWallet  TokenScope  LinkScope  ConfirmationMissing
-    ├── (Project|Deployment|Export|Domain|Webhook|Event|Link)NotFound  TooManyLinks  ExportFailed
+    ├── (Project|Deployment|Export|Domain|Webhook|Event|Link|Receipt)NotFound
+    ├── TooManyLinks  ExportFailed
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ProjectPaused               its owner has paused it
     ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
@@ -292,6 +293,10 @@ class OutOfCredits(MoorageError):
 
 class DomainNotFound(MoorageError):
     """This project has no such domain; POST …/domains adds one."""
+
+
+class ReceiptNotFound(MoorageError):
+    """This wallet has no payment by that transaction; `GET /agent/payments` lists those it has."""
 
 
 class IdempotencyKeyReused(MoorageError):

@@ -18,6 +18,7 @@ from moorage.api import (
     money,
     projects,
     public,
+    receipts,
     webhooks,
 )
 from moorage.api.discovery.documents import Documents
@@ -99,6 +100,7 @@ OPERATIONS = (
     _served(calls.CREDITS, money.show_credits, query=_PAGE),
     _served(calls.TOP_UP, money.top_up, paid=True, body_optional=True),
     _served(calls.PAYMENTS, money.list_payments, query=_PAGE),
+    _served(calls.RECEIPT, receipts.show_receipt, 400, 404),
     _served(calls.QUOTE, deploy.quote, priced=True),
     _served(calls.STORE_UPLOAD, deploy.store_upload, or_body=ZipUpload),
     _served(calls.STATUS, deployments.status),
@@ -132,6 +134,7 @@ OPERATIONS = (
     _served(calls.REMOVE_LINK, access.remove_link, 404),
     _served(calls.BALANCE, public.balance, 502, query=_OF_A_BALANCE),
     _served(calls.CHAINS, public.chains),
+    _served(calls.RECEIPT_KEYS, receipts.list_keys),
     _served(calls.HEALTH, public.health),
 )
 

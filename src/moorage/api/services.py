@@ -20,6 +20,7 @@ from moorage.api.money import CreditRoom, TopUpRoom
 from moorage.api.operations import OPERATIONS, HttpApi
 from moorage.api.projects import DomainRoom, ProjectRoom
 from moorage.api.public import PublicRoom
+from moorage.api.receipts import ReceiptRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.nonces import NonceStore
@@ -223,6 +224,7 @@ class ApiServices:
                 outcomes=services.payments.outcomes,
                 minimum_charge=self._prices.minimum_charge,
             ),
+            ReceiptRoom(**front, signer=services.payments.receipts, issuer=self._settings.issuer),
             WebhookRoom(**front, webhooks=services.events.webhooks),
             PublicRoom(
                 **front,

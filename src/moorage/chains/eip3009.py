@@ -67,16 +67,19 @@ def authorization_digest(authorization: TransferAuthorization, domain: Eip712Dom
 
 
 def signer_of(authorization: TransferAuthorization, domain: Eip712Domain) -> str | None:
-    """Returns the account whose key signed, payer or not; None if no key can have signed.
+    """Returns the account whose key signed, payer or not; None if no key can have signed."""
+    return key_signer(authorization_digest(authorization, domain), authorization.signature)
+
+
+def key_signer(digest: bytes, signature: bytes) -> str | None:
+    """Returns the account whose key signed these 32 bytes; None if no key can have signed.
 
     No key signs with a length other than 65 bytes, a v other than 27, 28, 0 or 1, or a high s,
     which tokens refuse (EIP-2).
     """
-    signature = authorization.signature
     recovery_id = _RECOVERY_IDS.get(signature[64]) if _is_key_sized(signature) else None
     if recovery_id is None or not 0 < int.from_bytes(signature[32:64], "big") <= _HALF_ORDER:
         return None
-    digest = authorization_digest(authorization, domain)
     try:
         # It also checks r: not zero, within the group's order, and a point on the curve.
         key = PublicKey.from_signature_and_message(

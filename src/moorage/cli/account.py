@@ -17,7 +17,10 @@ from moorage.cli.flags import Switch
 from moorage.cli.main import Exit
 from moorage.cli.progress import Chain, Token, Yes, payer_of, payment_document
 from moorage.cli.projects import find_project
+from moorage.clock import iso_utc
+from moorage.money import decimal_text
 from moorage.sdk.budget import read_budget, read_dollars
+from moorage.sdk.client import verify_receipt
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Bought
@@ -25,6 +28,7 @@ from moorage.sdk.signer import Signer
 from moorage.wire.credits import CreditEntry, Credits, ToppedUp
 from moorage.wire.events import WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.public import LinkBody, LinkList, LinkMade, LinkRemoved
+from moorage.wire.receipts import Receipt, ReceiptList
 
 
 @client_command
@@ -117,6 +121,45 @@ def topup_document(credited: Bought[ToppedUp]) -> dict[str, Any]:
         "balance_usd": None if balance is UNSET else balance,
         "payment": payment_document(credited.payment),
     }
+
+
+@client_command
+async def receipt(session: Session, tx: str, /, *, verify: Switch = False) -> int:
+    """Show the gateway's signed receipts of a payment: with --json, the documents to keep.
+
+    Parameters
+    ----------
+    tx
+        The hash of the transaction that paid.
+    verify
+        Check that the gateway's own key signed them.
+    """
+    client, screen = await session.client(), session.screen
+    found = await client.receipts(tx)
+    if verify:
+        keys = await client.receipt_keys()
+        for each in found:
+            verify_receipt(each, keys)
+    screen.document(ReceiptList(receipts=found))
+    for each in found:
+        screen.result(receipt_text(each.message))
+    screen.note("Signed by the gateway's own key." if verify else "Next: the same with --verify")
+    return Exit.OK
+
+
+def receipt_text(receipt: Receipt) -> str:
+    """A receipt for a person."""
+    decimals = int(receipt.decimals)
+    amount = decimal_text(int(receipt.amount), decimals=decimals)
+    back = decimal_text(int(receipt.refunded), decimals=decimals)
+    credited = decimal_text(int(receipt.credited_micro_usd), decimals=6)
+    booked = f"{iso_utc(int(receipt.credited_at_ms))}, {receipt.status}, {receipt.finality}"
+    lines = [
+        f"{amount} {receipt.symbol} from {receipt.payer} to {receipt.payee}",
+        f"in {receipt.transaction} on chain {receipt.chain_id}, transfer {receipt.log_index}",
+        f"${credited} credited by {receipt.issuer or receipt.host} at {booked}",
+    ]
+    return "\n".join([*lines, *([f"{back} paid back"] if receipt.refunds else [])])
 
 
 @client_command

@@ -55,6 +55,7 @@ from moorage.pages.sessions.session import Sessions
 from moorage.pages.sessions.sign_in import Signing
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.quotes import Size, app_size, price_list
+from moorage.payments.receipts import ReceiptSigner
 from moorage.payments.services import Payee, PaymentServices, note_recipient
 from moorage.settings import Settings
 from moorage.storage.database import Database
@@ -212,6 +213,7 @@ async def open_core(
         await registration.enter()  # before anything is sealed with a key that others may not have
         stack.push_async_callback(registration.leave)
     await seal_with_newest(vault, db)
+    await ReceiptSigner(db, vault, clock).open()
     return Core(
         db=db,
         vault=vault,

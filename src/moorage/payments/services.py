@@ -18,6 +18,7 @@ from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Run, Scope
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Holdings, Quotes
+from moorage.payments.receipts import ReceiptSigner
 from moorage.payments.relay.refunds import RefundFollowUp
 from moorage.payments.relay.relayer import Relayer, key_in, limits_of
 from moorage.payments.relay.settlements import SettlementFollowUp, Settlements
@@ -72,6 +73,7 @@ class PaymentServices:
         self, core: Core, settings: Settings, *, payee: Payee, ledger: LedgerServices
     ) -> None:
         self._db, self._clock = core.db, core.clock
+        self.receipts = ReceiptSigner(core.db, core.vault, core.clock)
         self._data_dir, self._speed = core.data_dir, core.speed
         self._shared_secret = core.challenges
         self._settings = settings

@@ -8,12 +8,14 @@ from hashlib import sha256
 import msgspec
 from msgspec import UNSET
 
+from moorage.chains.eip3009 import key_signer
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
     ClientError,
     FollowTimedOut,
     GatewayError,
+    ReceiptInvalid,
     RequestRefused,
 )
 from moorage.sdk.payment import HEADER as AUTHORIZATION
@@ -47,6 +49,7 @@ from moorage.wire.public import (
     LinkMade,
     LinkRemoved,
 )
+from moorage.wire.receipts import ReceiptKeys, SignedReceipt
 
 
 class File(msgspec.Struct, frozen=True):
@@ -293,6 +296,14 @@ class Client(Transport):
         """Returns this wallet's credits, what burns them, and the last `limit` (1–100) changes."""
         return await self.call(calls.CREDITS, limit=limit)
 
+    async def receipts(self, tx_hash: str) -> list[SignedReceipt]:
+        """Returns the receipts of what this wallet paid by a transaction."""
+        return (await self.call(calls.RECEIPT, tx_hash)).receipts
+
+    async def receipt_keys(self) -> ReceiptKeys:
+        """Returns the addresses that sign the gateway's receipts, and did so before. Public."""
+        return await self.call(calls.RECEIPT_KEYS)
+
     async def events(self, *, after: int = 0, limit: int = 50) -> EventPage:
         """Returns up to `limit` (1–200) events of this wallet after a sequence, oldest first."""
         return await self.call(calls.EVENTS, after=after, limit=limit)
@@ -461,6 +472,27 @@ class Client(Transport):
             headers=headers,
             read_seconds=_PAID_SECONDS,
         )
+
+
+def verify_receipt(signed: SignedReceipt, keys: ReceiptKeys) -> None:
+    """Raises ReceiptInvalid unless a key of this gateway signed the receipt while it was in use.
+
+    `keys` are what the gateway itself answers, over HTTPS: they say whose the receipt is. What the
+    document says of its own types and its signer does not count.
+    """
+    message, issued_ms = signed.message, int(signed.message.issued_at_ms)
+    if message.host != keys.host:
+        raise ReceiptInvalid(f"It names the gateway {message.host}, and this is {keys.host}.")
+    try:
+        signature = bytes.fromhex(signed.signature.removeprefix("0x"))
+        signer = key_signer(message.digest(), signature)
+    except (ValueError, OverflowError):
+        signer = None
+    key = next((each for each in keys.keys if each.address.lower() == signer), None)
+    if key is None:
+        raise ReceiptInvalid(f"{keys.host} never had the key that signed it, or it was changed.")
+    if not key.since_ms <= issued_ms < (key.until_ms or issued_ms + 1):
+        raise ReceiptInvalid(f"{key.address} did not sign receipts when it was issued.")
 
 
 def _payment_headers(*, chain: str | None, token: str | None) -> dict[str, str]:

@@ -14,6 +14,7 @@ MoorageError
     ├── GatewayUnreachable      no connection: nothing was sent
     ├── AnswerLost              sent, and no answer came: what happened is unknown
     ├── AnswerUnreadable        an answer that is not the contract's
+    ├── ReceiptInvalid          its signature is no key's of the gateway that it names
     ├── FollowTimedOut          the deployment is still going on
     ├── DirectoryInvalid        the directory can't be uploaded
     ├── ClientMisconfigured     a gateway, key, chain or node is missing or malformed
@@ -135,6 +136,12 @@ class AnswerUnreadable(ClientError):
     """The answer is not the contract's. Is this address a Moorage gateway?"""
 
     code = "answer_unreadable"
+
+
+class ReceiptInvalid(ClientError):
+    """This is no receipt of the gateway that it names. Do not rely on it."""
+
+    code = "receipt_invalid"
 
 
 class FollowTimedOut(ClientError):

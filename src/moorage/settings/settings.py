@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     contact: Annotated[str, setting("api",
         "How customers reach you: a mail address, or a URL. Empty: not given.",
         pattern=_WEB_OR_MAIL)] = ""
+    issuer: Annotated[tuple[str, ...], setting("api",
+        "Your name, then the lines of your address, as receipts and invoices give them.")] = ()
     trusted_proxies: Annotated[tuple[str, ...], setting("api",
         "Networks whose X-Forwarded-For is believed.")] = ()
     requests_per_minute: Annotated[int, setting("api",

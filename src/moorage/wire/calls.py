@@ -54,6 +54,7 @@ from moorage.wire.public import (
     LinkMade,
     LinkRemoved,
 )
+from moorage.wire.receipts import ReceiptKeys, ReceiptList
 from moorage.wire.shape import Body, CamelBody
 
 _LONGEST_SHOWN = 64
@@ -134,6 +135,7 @@ PAY_FOR_CREDITS = Call("POST", "/credits", ToppedUp, TopUpBody, signed=False)
 CREDITS = _get("/agent/credits", Credits)
 TOP_UP = Call("POST", "/agent/credits", ToppedUp, TopUpBody)
 PAYMENTS = _get("/agent/payments", PaymentList)
+RECEIPT = _get("/agent/payments/{tx}/receipt", ReceiptList)
 QUOTE = Call("POST", "/agent/quote", Quoted, DeployBody)
 STORE_UPLOAD = Call("PUT", "/agent/uploads/{sha256}", UploadStored, FilesUpload)
 STATUS = _get("/agent/deploy/{projectId}/{deploymentId}/status", DeploymentProgress)
@@ -199,6 +201,7 @@ LINKS = _get("/agent/links", LinkList)
 REMOVE_LINK = Call("DELETE", "/agent/links/{linkId}", LinkRemoved)
 BALANCE = _get("/agent/balance/{address}", Balances, signed=False)
 CHAINS = _get("/agent/chains", ChainList, signed=False)
+RECEIPT_KEYS = _get("/.well-known/moorage-receipts.json", ReceiptKeys, signed=False)
 HEALTH = _get("/health", Health, signed=False)
 
 ALL: tuple[Call[Any], ...] = tuple(it for it in [*globals().values()] if isinstance(it, Call))

@@ -48,6 +48,7 @@ EXITS: tuple[tuple[MoorageError, int], ...] = (
     (errors.ClientMisconfigured(), 2),
     (errors.JournalUnwritable(), 2),
     (errors.AnswerUnreadable(), 2),
+    (errors.ReceiptInvalid(), 2),
     (kept(errors.PaymentUncertain), 3),
     (kept(errors.PaymentShort), 3),
     (errors.PaymentRefused(), 3),

@@ -76,6 +76,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.WebhookNotFound: Problem(404, "webhook_not_found", False),
     errors.EventNotFound: Problem(404, "event_not_found", False),
     errors.LinkNotFound: Problem(404, "link_not_found", False),
+    errors.ReceiptNotFound: Problem(404, "receipt_not_found", False),
     errors.BodyStalled: Problem(408, "body_stalled", True),
     errors.IdempotencyKeyReused: Problem(409, "idempotency_key_reused", False),
     errors.IdempotencyInProgress: Problem(409, "idempotency_in_progress", True),

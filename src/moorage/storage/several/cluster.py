@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy import bindparam, delete, select, text, update
 
 from moorage.storage.database import (
     Database,
@@ -39,6 +39,11 @@ _RETIRED = "retired"
 _BOOT = "boot"  # beside the fingerprints: an older gateway compares only those that it has itself
 _AGREE = Statement(Upsert(table=agreements, values=parameters(agreements.c.keys())))
 _REPLACE = upsert_of(agreements)
+_REPLACE_EXPECTED = Statement(
+    update(agreements)
+    .where(agreements.c.name == bindparam("of_name"), agreements.c.value == bindparam("expected"))
+    .values(value=bindparam("new_value"))
+)
 _AGREED = Statement(select(agreements.c.value).where(agreements.c.name == bindparam("name")))
 _SAY = upsert_of(gateways)
 _RUNNING = Statement(
@@ -72,6 +77,15 @@ async def replace(db: Database, name: str, value: str) -> None:
     """Stores a value in place of what was agreed on; gateways learn it when they are restarted."""
     async with db.transaction(durable=True) as tx:
         await tx.execute(_REPLACE, name=name, value=value)
+
+
+async def replace_expected(db: Database, name: str, value: str, *, expected: str) -> bool:
+    """Stores a value in place of the one expected; returns False if there is another by now."""
+    async with db.transaction(durable=True) as tx:
+        changed = await tx.execute(
+            _REPLACE_EXPECTED, of_name=name, expected=expected, new_value=value
+        )
+    return changed == 1
 
 
 async def agreed(source: Source, name: str) -> str:
