@@ -165,7 +165,7 @@ class SignatureInvalid(AuthError):
 
 
 class SignatureUnbound(AuthError):
-    """Sign this very request: this gateway takes signatures with X-Signature-Version: 2 alone."""
+    """Sign this very request (X-Signature-Version: 2): nothing else moves money or power here."""
 
 
 class NonceReused(AuthError):

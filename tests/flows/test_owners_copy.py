@@ -176,7 +176,7 @@ async def test_nobody_else_exports_or_fetches_a_project(
     name = await opened(wallet)
     shown = await wallet.call("GET", f"/agent/projects/{name}")
     project_id = shown.body["id"]
-    token = await wallet.call("POST", f"/agent/projects/{name}/tokens")
+    token = await wallet.call_bound("POST", f"/agent/projects/{name}/tokens")
     other = Wallet(gateway)
     refused = await other.call("POST", f"/agent/projects/{project_id}/exports", json={})
     assert refused.status == 403

@@ -172,7 +172,7 @@ async def test_key_gets_the_same_ids_again_and_no_second_token(wallet: Wallet) -
         assert again.body[member] == first.body[member]
     assert "manage_token" in first.body
     assert "manage_token" not in again.body
-    made = await wallet.call("POST", f"/agent/projects/{first.body['projectId']}/tokens")
+    made = await wallet.call_bound("POST", f"/agent/projects/{first.body['projectId']}/tokens")
     token = {"Authorization": f"Bearer {made.body['manage_token']}"}
     path = first.body["status_url"].removeprefix(wallet.gateway.url)
     assert (await call(wallet.gateway, "GET", path, headers=token)).status == 200

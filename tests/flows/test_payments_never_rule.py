@@ -300,7 +300,7 @@ async def test_a_manage_token_adds_credits_and_is_told_nothing_of_its_wallet(
     customer: Customer, path: str
 ) -> None:
     wallet, gateway = customer.wallet, customer.wallet.gateway
-    made = await wallet.call("POST", f"{customer.project}/tokens")
+    made = await wallet.call_bound("POST", f"{customer.project}/tokens")
     token = {"Authorization": f"Bearer {made.body['manage_token']}"}
 
     asked = await post(gateway, path, {"amount_usd": 2}, token)
@@ -323,7 +323,7 @@ async def test_a_manage_token_adds_credits_and_is_told_nothing_of_its_wallet(
 async def test_the_tools_take_a_manage_token_beside_a_credential(customer: Customer) -> None:
     """MPP's credential takes the header that a token has elsewhere."""
     wallet, gateway = customer.wallet, customer.wallet.gateway
-    made = await wallet.call("POST", f"{customer.project}/tokens")
+    made = await wallet.call_bound("POST", f"{customer.project}/tokens")
     async with remote_tools(gateway.url) as tools:
         tools.common = {"manage_token": made.body["manage_token"]}
         asked = await tools.result("top_up", amount_usd=2)

@@ -174,6 +174,24 @@ async def test_bound_request_with_a_body_passes_once(dev_gateway: DevGateway) ->
     assert refusal(again) == (401, "nonce_reused")
 
 
+@pytest.mark.parametrize("kind", ["key", "deployed", "undeployed"])
+async def test_power_over_a_project_is_given_by_a_signature_of_the_very_request(
+    dev_gateway: DevGateway, kind: str
+) -> None:
+    makes = {"deployed": deployed, "undeployed": undeployed}
+    signing = by_key(dev_gateway) if kind == "key" else await makes[kind](dev_gateway)
+    tokens = f"/agent/projects/{fresh_name()}/tokens"
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+
+    refused = await signing.ask("POST", tokens, headers=key)
+    assert refusal(refused) == (401, "signature_unbound")
+    assert "EIP-712" in refused.body["recipe"]["text"]
+    keyless = await signing.ask("POST", tokens, bound=True)
+    assert (*refusal(keyless), keyless.body["field"]) == (400, "invalid_field", "Idempotency-Key")
+    passed = await signing.ask("POST", tokens, headers=key, bound=True)
+    assert refusal(passed) == (404, "project_not_found")
+
+
 # Where signatures must be bound
 
 

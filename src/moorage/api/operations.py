@@ -85,6 +85,7 @@ def _served(call: Call[Any], handler: Handler, *also_fails: int, **served: Any) 
         answer=call.answer,
         body=call.body,
         signed=call.signed,
+        bound=call.bound,
         handler=handler,
         also_fails=also_fails,
         **served,

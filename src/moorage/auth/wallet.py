@@ -44,6 +44,28 @@ RECIPE: Final = SigningRecipe(
 )
 """The example's key is a known one: nobody keeps money there."""
 
+_BOUND_HEADERS: Final = {
+    "X-Signature-Version": "2",
+    "Content-Digest": "sha-256=:…:, the SHA-256 of the body in base64 (RFC 9530)",
+    "Idempotency-Key": "any text; a repeat with it is not carried out twice",
+}
+BOUND_RECIPE: Final = SigningRecipe(
+    headers=RECIPE.headers | _BOUND_HEADERS,
+    text="EIP-712, domain EIP712Domain(string name,string version) with Moorage and 2, message "
+    "Request(address wallet,string host,string method,string path,bytes32 bodyDigest,"
+    "uint256 timestamp,string nonce); the example is of POST /agent/projects/my-app/adopt to "
+    "moorage.example, without a body",
+    example_private_key=RECIPE.example_private_key,
+    example=RECIPE.example
+    | {
+        "X-Signature": "0x81e39c02f9ba8a3c4d5b49dd84a27c4d7dfd9b546e71fe32cf0d9399be8c1668"
+        "51d1cdeb5c465d3de2355a4a1a490a2ff24cb9bd05b22fec2a761179148420f21c",
+        "X-Signature-Version": "2",
+        "Content-Digest": "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:",
+        "Idempotency-Key": "adopt-my-app",
+    },
+)
+
 
 Wallet = NewType("Wallet", str)
 """An authenticated wallet: `0x` and 40 lower-case hex digits."""

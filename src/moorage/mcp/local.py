@@ -174,7 +174,8 @@ class Purchases:
         """Prices a directory."""
         request, warnings = await self._request(asked, asked.directory)
         stored = await self._client.stored(request)  # for the deploy that follows
-        answer = await self._client.ask("POST", calls.QUOTE.path, body=stored.encode())
+        priced = ApiRequest(calls.QUOTE.method, calls.QUOTE.path, stored.encode())
+        answer = await self._client.ask(priced)
         return answered(answer, **warnings)
 
     async def top_up(self, asked: TopUp) -> Outcome:
@@ -301,7 +302,7 @@ class LocalCalls:
             case DeleteProject() as asked:
                 return await self._delete(asked)
             case SingleRequest() as asked:
-                return answered(await self._ask(asked.request()))
+                return answered(await self._ask(asked.request(), asked.key))
         raise TypeError(f"{call.tool} has no such arguments")
 
     async def _wait(self, asked: WaitForDeployment) -> Outcome:
@@ -317,8 +318,8 @@ class LocalCalls:
             return deletion_preview(shown, confirmed=asked.confirm_name)
         return answered(await self._ask(asked.request()))
 
-    async def _ask(self, request: ApiRequest) -> dict[str, object]:
-        return await self._client.ask(request.method, request.path, body=request.body)
+    async def _ask(self, request: ApiRequest, key: str | None = None) -> dict[str, object]:
+        return await self._client.ask(request, key=key)
 
 
 USUAL_BUDGET = Budget(per_call=MicroUsd(5_000_000), per_day=MicroUsd(20_000_000))

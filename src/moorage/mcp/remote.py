@@ -11,6 +11,8 @@ import re
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections import Counter
 from collections.abc import Callable, Mapping
+from hashlib import sha256
+from http import HTTPStatus
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -53,6 +55,7 @@ from moorage.mcp.tools import (
 from moorage.parsers.documents import MAX_DEPTH, MAX_VALUES, is_bounded
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.authorization import canonical_json, encode_base64, encode_base64url
+from moorage.signing import content_digest, host_of
 from moorage.uploads.request import DOCUMENTS
 from moorage.wire import calls
 from moorage.wire.calls import ApiRequest, Call
@@ -63,6 +66,16 @@ if TYPE_CHECKING:
 MANAGE_TOKEN = "manage_token"  # noqa: S105 - its name
 COMMON = {MANAGE_TOKEN: {"type": "string", "description": "of the project, as deploy gave it"}}
 """What a tool about one project takes here besides: a model sets no headers of its requests."""
+
+
+SIGNED = "signed"
+_SIGNED_ARGUMENT = {
+    SIGNED: {
+        "type": "string",
+        "description": "wallet:timestamp:nonce:signature, of what a refusal names in sign",
+    }
+}
+"""What a tool takes besides that moves money or power, where headers cannot carry it."""
 
 
 class InlineFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,14 +168,14 @@ def upload_of(app: DeployUpload | QuoteUpload) -> dict[str, Any] | None:
 def remote_tools() -> tuple[Tool, ...]:
     """Returns the tools; those that are about one project take its manage token as well."""
     tools = catalog(deploys=DeployUpload, quotes=QuoteUpload, files="files")
-    return tuple(
-        msgspec.structs.replace(tool, common=COMMON) if _by_token(tool) else tool for tool in tools
-    )
+    return tuple(msgspec.structs.replace(tool, common=_common(tool)) for tool in tools)
 
 
-def _by_token(tool: Tool) -> bool:
+def _common(tool: Tool) -> Mapping[str, Any]:
     call: Call[Any] | None = getattr(tool.takes, "call", None)
-    return call is None or call.by_token
+    if call is not None and call.bound:
+        return _SIGNED_ARGUMENT
+    return COMMON if call is None or call.by_token else {}
 
 
 X402_PAYMENT = "x402/payment"
@@ -261,6 +274,7 @@ _FOLLOW = (
     "Call wait_for_deployment with this project_id and deployment_id, and with the manage_token "
     "if there is one."
 )
+_SIGNED_HEADERS = ("x-wallet-address", "x-timestamp", "x-nonce", "x-signature")
 _WALLET_HEADERS = frozenset({"x-wallet-address", "sign-in-with-x"})
 _PLACE_HEADERS = frozenset({"host", "x-forwarded-for"})
 _PAYMENT_REQUIRED = 402
@@ -303,14 +317,24 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 def caller_of(call: "ToolCall") -> Caller:
-    """Returns who makes a call; a manage token among the arguments goes before headers."""
+    """Returns who makes a call; a token or signature among the arguments goes before headers.
+
+    Raises ArgumentsInvalid.
+    """
     scope: Scope = call.request.scope
     caller = Caller(scope, forwarded_headers(scope), call.meta)
-    token = call.common.get(MANAGE_TOKEN)
-    if token is None:
-        return caller
+    token, signed = call.common.get(MANAGE_TOKEN), call.common.get(SIGNED)
     kept = [each for each in caller.headers if each[0] in _PLACE_HEADERS]
-    return msgspec.structs.replace(caller, headers=[*kept, ("authorization", f"Bearer {token}")])
+    if token is not None:
+        kept.append(("authorization", f"Bearer {token}"))
+    elif signed is not None:
+        parts = signed.split(":")
+        if len(parts) != len(_SIGNED_HEADERS):
+            raise ArgumentsInvalid(f"{SIGNED} must be wallet:timestamp:nonce:signature")
+        kept += [*zip(_SIGNED_HEADERS, parts, strict=True), ("x-signature-version", "2")]
+    else:
+        return caller
+    return msgspec.structs.replace(caller, headers=kept)
 
 
 class RemoteCalls:
@@ -337,7 +361,10 @@ class RemoteCalls:
             case DeleteProject() as asked:
                 return await self._delete(caller, asked)
             case SingleRequest() as asked:
-                return _outcome(await self._send(caller, asked.request()), caller)
+                request = asked.request()
+                if request.bound:
+                    return await self._bound(caller, request, asked.key)
+                return _outcome(await self._send(caller, request), caller)
         raise TypeError(f"{call.tool} has no such arguments")
 
     async def _deploy(self, caller: Caller, asked: DeployUpload | QuoteUpload) -> Outcome:
@@ -377,6 +404,29 @@ class RemoteCalls:
         answer = await self._send(caller, request, [*headers, *paying])
         more = {"next": _FOLLOW} if what == "deploy" else {}
         return _outcome(answer, caller, **more)
+
+    async def _bound(self, caller: Caller, request: ApiRequest, key: str | None) -> Outcome:
+        """Sends what moves money or power; a refusal for its signature says what to sign.
+
+        Without a key of its own the call gets its nonce for one.
+        """
+        digest = sha256(request.body or b"").digest()
+        given = dict(caller.headers)
+        headers = [("idempotency-key", key or given.get("x-nonce", ""))]
+        if "x-wallet-address" in given and "content-digest" not in given:
+            headers.append(("content-digest", content_digest(digest)))
+        answer = await self._send(caller, request, [each for each in headers if each[1]])
+        outcome = _outcome(answer, caller)
+        if answer.status != HTTPStatus.UNAUTHORIZED:
+            return outcome
+        asked = {
+            "host": host_of(self._public_url),
+            "method": request.method,
+            "path": request.path,
+            "bodyDigest": "0x" + digest.hex(),
+            "body": (request.body or b"").decode(),
+        }
+        return msgspec.structs.replace(outcome, body={**outcome.body, "sign": asked})
 
     async def _wait(self, caller: Caller, asked: WaitForDeployment) -> Outcome:
         """Polls until the deployment has ended; once for a caller whose nonce is good for one."""

@@ -33,6 +33,7 @@ Variables = dict[str, str | None]
 UNLISTED = {"deprecated": True}
 """Marks an argument that is taken, but not listed."""
 
+_KEY = "idempotency_key"
 _Kind = TypeVar("_Kind", bound="Arguments")
 
 
@@ -53,9 +54,15 @@ class SingleRequest(Arguments, frozen=True, kw_only=True):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Arguments that the API names otherwise."""
 
+    @property
+    def key(self) -> str | None:
+        """The Idempotency-Key that was given, of a call that is bound."""
+        return getattr(self, _KEY, None)
+
     def request(self) -> ApiRequest:
         """Returns the request: ids go into its path, what else is given into its query or body."""
         given = msgspec.structs.asdict(self)
+        given.pop(_KEY, None)
         ids = [given.pop(name) for name in self.call.ids]
         sent = {self.renamed.get(name, name): of for name, of in given.items() if of is not None}
         if self.call.method == "GET":
@@ -83,7 +90,7 @@ def one_request(
     namespace = {"call": call, "always": always or {}, "renamed": renamed or {}}
     taken = msgspec.defstruct(
         "Taken",
-        fields,
+        [*fields, *([(_KEY, Key | None, None)] if call.bound else [])],
         bases=(SingleRequest,),
         namespace=namespace,
         frozen=True,

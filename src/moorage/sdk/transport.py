@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import uuid
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -56,7 +57,7 @@ from moorage.sdk.errors import (
 )
 from moorage.sdk.signer import Signer
 from moorage.signing import NO_BODY, Target, host_of
-from moorage.wire.calls import Call
+from moorage.wire.calls import ApiRequest, Call
 from moorage.wire.problems import PaymentDemand
 from moorage.wire.shape import Absent
 
@@ -233,13 +234,23 @@ class Transport:
     async def call(
         self, call: Call[Answer], *ids: str, body: object = None, **query: str | int | None
     ) -> Answer:
-        """Calls an operation of `wire.calls`; again if it did nothing, or may be repeated."""
+        """Calls an operation of `wire.calls`; again if it did nothing, or may be repeated.
+
+        One that moves money or power gets a key that all its attempts share, so it may be repeated.
+        """
         request = call.request(*ids, body=body, **query)
+        headers = key_header(request)
         return await self._patiently(
             lambda: self._send(
-                request.method, request.path, call.answer, signed=call.signed, body=request.body
+                request.method,
+                request.path,
+                call.answer,
+                signed=call.signed,
+                bound=call.bound,
+                body=request.body,
+                headers=headers,
             ),
-            even_if_lost=call.repeatable,
+            even_if_lost=call.repeatable or call.bound,
         )
 
     async def _patiently(
@@ -267,33 +278,44 @@ class Transport:
         shape: type[Answer],
         *,
         signed: bool = True,
+        bound: bool = False,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         read_seconds: float = _READ_SECONDS,
     ) -> Answer:
         """Makes one attempt, with a signature of its own."""
         content = await self._content(
-            method, path, signed=signed, body=body, headers=headers, read_seconds=read_seconds
+            method,
+            path,
+            signed=signed,
+            bound=bound,
+            body=body,
+            headers=headers,
+            read_seconds=read_seconds,
         )
         try:
             return read_answer(content, shape)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise self._unreadable(method, path, error) from error
 
-    async def ask(self, method: str, path: str, *, body: bytes | None = None) -> dict[str, Any]:
+    async def ask(self, request: ApiRequest, *, key: str | None = None) -> dict[str, Any]:
         """Sends a signed request and returns the JSON object that is answered, as it is.
 
-        A GET is repeated as any other; `path` holds its query.
+        It is repeated as any other; `key` names what moves money or power, over several calls.
         """
+        method, path = request.method, request.path
+        headers = key_header(request, key)
 
         async def attempt() -> dict[str, Any]:
-            content = await self._content(method, path, body=body)
+            content = await self._content(
+                method, path, bound=request.bound, body=request.body, headers=headers
+            )
             try:
                 return msgspec.json.decode(content, type=dict[str, Any])
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise self._unreadable(method, path, error) from error
 
-        return await self._patiently(attempt, even_if_lost=method == "GET")
+        return await self._patiently(attempt, even_if_lost=method == "GET" or request.bound)
 
     async def _content(
         self,
@@ -301,6 +323,7 @@ class Transport:
         path: str,
         *,
         signed: bool = True,
+        bound: bool = False,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         read_seconds: float = _READ_SECONDS,
@@ -308,7 +331,7 @@ class Transport:
         """Makes one attempt; returns the body of a success. Raises the error of a refusal."""
         all_headers = dict(headers or {})
         if signed:
-            all_headers |= self._signed_headers(method, path, body)
+            all_headers |= self._signed_headers(method, path, body, bound=bound)
         if body is not None:
             all_headers["Content-Type"] = "application/json"
         status, answer_headers, content = await self._exchange(
@@ -317,7 +340,7 @@ class Transport:
         if 200 <= status < 300:
             return content
         refusal = read_refusal(status=status, content=content, headers=answer_headers)
-        if refusal.code != _UNBOUND or self._bound:
+        if refusal.code != _UNBOUND or bound or self._bound:
             raise refusal
         self._bound = True
         return await self._content(
@@ -330,10 +353,12 @@ class Transport:
             f"contract's JSON ({error}). Is it a Moorage gateway?"
         )
 
-    def _signed_headers(self, method: str, path: str, body: bytes | None) -> dict[str, str]:
+    def _signed_headers(
+        self, method: str, path: str, body: bytes | None, *, bound: bool = False
+    ) -> dict[str, str]:
         if self.signer is None:
             raise ClientMisconfigured("this call must be signed, and there is no private key")
-        if not self._bound:
+        if not (bound or self._bound):
             return self.signer.headers()
         digest = NO_BODY if body is None else sha256(body).digest()
         target = Target(
@@ -409,6 +434,11 @@ class Transport:
                 f"{self.gateway_url} gave no answer to {method} {path} "
                 f"({type(error).__name__}): whether it was carried out is unknown"
             ) from error
+
+
+def key_header(request: ApiRequest, key: str | None = None) -> dict[str, str]:
+    """Returns the Idempotency-Key of a request that moves money or power: `key`, or a new one."""
+    return {"Idempotency-Key": key or str(uuid.uuid4())} if request.bound else {}
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -67,6 +67,7 @@ class ApiRequest(msgspec.Struct, frozen=True):
     method: str
     path: str
     body: bytes | None = None
+    bound: bool = False  # as its Call
 
 
 class Call(msgspec.Struct, Generic[_Answer], frozen=True):
@@ -79,13 +80,16 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
     repeatable: bool = False  # whether it may be sent again though its answer was lost
     signed: bool = True
     wallet_alone: bool = False  # no manage token covers it: it gives others access, or takes more
-    lasting: bool = False  # it can't be undone, or lets others in: pages have the wallet sign it
+    lasting: bool = False  # it can't be undone: pages have the wallet sign it
+    bound: bool = False
+    """It moves money or power: the wallet signs this very request (version 2), or confirms it on a
+    page, and the request has an Idempotency-Key."""
 
     @property
     def by_token(self) -> bool:
         """Whether a project's manage token may stand in for the wallet's signature."""
         is_of_one = "{projectId}" in self.path or self.body in (DeployBody, TopUpBody, FilesUpload)
-        return is_of_one and not self.wallet_alone
+        return is_of_one and not self.wallet_alone and not self.bound
 
     def is_at(self, method: str, path: str) -> bool:
         """Whether this is the operation of a method and a path, or of its template."""
@@ -122,6 +126,7 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
             self.method,
             f"{path}?{urlencode(given)}" if given else path,
             None if body is None else msgspec.json.encode(body),
+            self.bound,
         )
 
 
@@ -168,22 +173,19 @@ ADOPT = Call(
     "/agent/projects/{projectId}/adopt",
     ProjectAdopted,
     repeatable=True,
-    wallet_alone=True,
-    lasting=True,
+    bound=True,
 )
 MAKE_TOKEN = Call(
     "POST",
     "/agent/projects/{projectId}/tokens",
     ManageTokenMade,
-    wallet_alone=True,
-    lasting=True,
+    bound=True,
 )
 REVOKE_TOKENS = Call(
     "DELETE",
     "/agent/projects/{projectId}/tokens",
     ManageTokensRevoked,
-    wallet_alone=True,
-    lasting=True,
+    bound=True,
 )
 PROJECT_LOGS = _get("/agent/projects/{projectId}/logs", ProjectLogBody)
 USAGE = _get("/agent/projects/{projectId}/usage", ProjectUsage)
@@ -206,3 +208,10 @@ HEALTH = _get("/health", Health, signed=False)
 
 ALL: tuple[Call[Any], ...] = tuple(it for it in [*globals().values()] if isinstance(it, Call))
 """Every operation, in OpenAPI's order."""
+
+_BOUND = tuple(each for each in ALL if each.bound)
+
+
+def is_bound(method: str, path: str) -> bool:
+    """Whether the operation of a method and a path, or of its template, moves money or power."""
+    return any(each.is_at(method, path) for each in _BOUND)

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from json import dumps
 from typing import Any
 
@@ -16,6 +17,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from support.chains.paying import rpc, send_transfer
+from support.clients.typed_request import content_digest_of, signed_typed_data
 from support.gateway.gateway_fixture import DevGateway
 
 HELLO = {
@@ -102,6 +104,38 @@ class Wallet:
         return await call(
             self.gateway, method, path, json=json, headers=self.signed() | (headers or {})
         )
+
+    def bound(self, method: str, path: str, body: bytes = b"") -> dict[str, str]:
+        """Fresh headers of version 2 for this one request, and a key."""
+        signed = {
+            "X-Wallet-Address": self.address,
+            "X-Timestamp": str(time.time_ns() // 1_000_000),
+            "X-Nonce": str(uuid.uuid4()),
+        }
+        signature = signed_typed_data(
+            self.key,
+            wallet=self.address,
+            host=self.gateway.url.partition("://")[2],
+            method=method,
+            path=path,
+            body_digest=sha256(body).digest(),
+            timestamp=int(signed["X-Timestamp"]),
+            nonce=signed["X-Nonce"],
+        )
+        return signed | {
+            "X-Signature": signature,
+            "X-Signature-Version": "2",
+            "Content-Digest": content_digest_of(body),
+            "Idempotency-Key": str(uuid.uuid4()),
+        }
+
+    async def call_bound(
+        self, method: str, path: str, *, json: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One request that moves money or power."""
+        body = b"" if json is None else dumps(json).encode()
+        signed = self.bound(method, path, body) | (headers or {})
+        return await call(self.gateway, method, path, json=json, headers=signed)
 
     async def deploy(
         self,

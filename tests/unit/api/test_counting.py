@@ -56,9 +56,10 @@ class Entrance:
         headers = [(b"x-wallet-address", wallet.encode())]
         if tx_hash:
             headers.append((b"x-payment-tx", tx_hash.encode()))
-        scope = {"type": "http", "headers": headers, "client": (at, 1), PAID: True}
+        scope = {"type": "http", "method": "GET", "path": "/agent/projects", PAID: True}
+        scope |= {"headers": headers, "client": (at, 1)}
         if by_page:
-            scope |= {PERSON: Person(wallet), "method": "GET"}
+            scope[PERSON] = Person(wallet)
         caller = await authenticate(cast("Front", self._gateway), Request(scope))
         assert caller.wallet == wallet
         return caller.stranger_at

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from moorage.api.access import make_manage_token, revoke_manage_tokens
 from moorage.api.http.caller import Caller, Front, answered, authenticate, owned_project
 from moorage.auth.tokens import MAX_TOKENS, ManageTokens
-from moorage.errors import MoorageError, RateLimited, TokenInvalid, TokenScope
+from moorage.errors import MoorageError, RateLimited, SignatureUnbound, TokenInvalid, TokenScope
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Statement
@@ -142,7 +142,7 @@ async def test_token_deploys_its_own_project_alone(
 async def test_token_neither_makes_nor_revokes_tokens(entrance: Entrance, own: Project) -> None:
     token = await entrance.make(own)
     request = asked(own.id, token, "/agent/projects/{projectId}/tokens", method="POST")
-    assert await refused(entrance.room, request) is TokenScope
+    assert await refused(entrance.room, request) is SignatureUnbound
 
 
 async def test_revoked_tokens_open_nothing_any_more(entrance: Entrance, own: Project) -> None:

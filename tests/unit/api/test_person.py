@@ -14,7 +14,7 @@ from moorage.api.http.caller import (
 )
 from moorage.api.http.dispatch import Operation, Route
 from moorage.api.operations import OPERATIONS
-from moorage.errors import ConfirmationMissing, LinkScope, MoorageError
+from moorage.errors import ConfirmationMissing, LinkScope, MoorageError, SignatureUnbound
 from moorage.records.project import Project
 from support.books.records_fixture import ALICE
 
@@ -24,8 +24,8 @@ GUEST_OF_ONE = Person(ALICE, project_id="p1", may_change=False)
 PROJECT = "/agent/projects/{projectId}"
 SIGNED = [(each.method, each.path) for each in OPERATIONS if each.signed]
 CHANGES = [each for each in SIGNED if each[0] != "GET"]
-LASTING = [
-    ("DELETE", PROJECT),
+LASTING = ("DELETE", PROJECT)
+BOUND = [
     ("DELETE", f"{PROJECT}/tokens"),
     ("POST", f"{PROJECT}/adopt"),
     ("POST", f"{PROJECT}/tokens"),
@@ -75,14 +75,19 @@ def test_link_shows_what_it_was_made_for() -> None:
     require_permitted(asked("GET", "/agent/credits"), GUEST)
 
 
-@pytest.mark.parametrize(("method", "path"), LASTING)
-def test_what_cannot_be_undone_is_signed_even_with_a_session(method: str, path: str) -> None:
-    assert refused(method, path, OWNER) is ConfirmationMissing
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [(LASTING, ConfirmationMissing), *((each, SignatureUnbound) for each in BOUND)],
+)
+def test_what_cannot_be_undone_or_gives_power_is_signed_even_with_a_session(
+    call: tuple[str, str], error: type[MoorageError]
+) -> None:
+    assert refused(*call, OWNER) is error
     confirmed = OWNER._replace(has_confirmed=True)
-    require_permitted(asked(method, path, person=confirmed), confirmed)
+    require_permitted(asked(*call, person=confirmed), confirmed)
 
 
-@pytest.mark.parametrize(("method", "path"), [each for each in CHANGES if each not in LASTING])
+@pytest.mark.parametrize(("method", "path"), sorted({*CHANGES} - {LASTING, *BOUND}))
 def test_everything_else_needs_the_session_alone(method: str, path: str) -> None:
     require_permitted(asked(method, path), OWNER)
 

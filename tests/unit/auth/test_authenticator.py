@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.datastructures import Headers
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.auth.wallet import AT_ONCE, RECIPE, ContractWallets, Wallet
+from moorage.auth.wallet import AT_ONCE, BOUND_RECIPE, RECIPE, ContractWallets, Wallet
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.errors import (
@@ -28,7 +29,7 @@ from moorage.errors import (
     TimestampExpired,
 )
 from moorage.signing import NO_BODY, Target
-from support.clients.typed_request import signed_typed_data
+from support.clients.typed_request import content_digest_of, signed_typed_data
 
 NOW_MS = 1_775_556_000_000
 OWNER, STRANGER = Account.from_key("0x" + "11" * 32), Account.from_key("0x" + "22" * 32)
@@ -230,6 +231,23 @@ async def test_recipe_of_a_401_signs_as_the_library_of_others_does() -> None:
     assert example.keys() == RECIPE.headers.keys()
     for part in (RECIPE.example_private_key, text, example["X-Signature"]):
         assert f"`{part}`" in (Path(__file__).parents[3] / "docs/signing.md").read_text()
+
+
+async def test_recipe_for_what_moves_money_or_power_signs_as_the_library_of_others_does() -> None:
+    example = BOUND_RECIPE.example
+    again = signed_typed_data(
+        BOUND_RECIPE.example_private_key,
+        wallet=example["X-Wallet-Address"],
+        host="moorage.example",
+        method="POST",
+        path="/agent/projects/my-app/adopt",
+        body_digest=sha256(b"").digest(),
+        timestamp=int(example["X-Timestamp"]),
+        nonce=example["X-Nonce"],
+    )
+    assert example["X-Signature"] == again
+    assert example["Content-Digest"] == content_digest_of(b"")
+    assert example.keys() == BOUND_RECIPE.headers.keys()
 
 
 async def test_replayed_request_is_nonce_reused(authenticator: Door) -> None:

@@ -454,3 +454,48 @@ async def test_requests_of_an_address_have_a_rate() -> None:
         listing = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
         assert (await desk.post(listing))[0] == 200
         assert (await desk.post(listing))[0] == 429
+
+
+UNBOUND: tuple[int, dict[str, Any], dict[str, str]] = (
+    401,
+    {"error": "no", "code": "signature_unbound", "retryable": False},
+    {},
+)
+NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # SHA-256 of it
+
+
+async def test_what_moves_power_says_which_request_to_sign(desk: Desk) -> None:
+    desk.api.answer = UNBOUND
+    answer = await desk.call("adopt", project="my app")
+    told = answer["result"]["structuredContent"]
+    assert (told["code"], answer["result"]["isError"]) == ("signature_unbound", True)
+    assert told["sign"] == {
+        "host": "gateway.example.com",
+        "method": "POST",
+        "path": "/agent/projects/my%20app/adopt",
+        "bodyDigest": f"0x{NOTHING}",
+        "body": "",
+    }
+
+
+async def test_signature_among_the_arguments_is_sent_as_headers_of_version_2(desk: Desk) -> None:
+    await desk.call("adopt", project="p", signed="0xAb:17:nonce:0x01", headers=BEARER)
+    ((_, path, headers, body),) = desk.api.seen
+    assert (path, body) == ("/agent/projects/p/adopt", None)
+    assert {name: headers[name] for name in headers if name[:2] in ("x-", "id", "au")} == {
+        "x-wallet-address": "0xAb",
+        "x-timestamp": "17",
+        "x-nonce": "nonce",
+        "x-signature": "0x01",
+        "x-signature-version": "2",
+        "idempotency-key": "nonce",
+    }
+    assert headers["content-digest"] == "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
+    await desk.call("adopt", project="p", signed="0xAb:17:n2:0x01", idempotency_key="k")
+    assert desk.api.seen[1][2]["idempotency-key"] == "k"
+
+
+async def test_shapeless_signature_is_refused_and_nothing_is_sent(desk: Desk) -> None:
+    answer = await desk.call("adopt", project="p", signed="0xAb:17:0x01")
+    assert answer["result"]["structuredContent"]["code"] == "arguments_invalid"
+    assert desk.api.seen == []

@@ -81,6 +81,10 @@ WALLET_HEADERS = {
     "X-Nonce": "a UUID, used once",
 }
 SIGN_IN = "in place of the wallet headers: base64 of x402's sign-in-with-x (EIP-4361), once"
+BOUND = "2: X-Signature signs this very request (EIP-712, see X-Signature)"
+BOUND_NOTE = (
+    "It moves money or power: X-Signature-Version must be 2, and Idempotency-Key must be sent."
+)
 MANAGED = "a manage token, in place of the four wallet headers, for its project"
 PAYMENT_HEADERS = {
     "X-Payment-Tx": "hash of an ERC-20 transfer that pays",

@@ -50,6 +50,7 @@ _MAPS: dict[str, dict[str, Any]] = {
 
 _MANAGED = "managed"
 _SIGN_IN = "signIn"
+_VERSION = "version"
 
 
 def openapi_document(operations: Sequence[Operation], *, facts: Facts) -> dict[str, Any]:
@@ -116,6 +117,12 @@ def _security_schemes() -> dict[str, Any]:
             "description": guide.SIGN_IN,
         },
         _MANAGED: {"type": "http", "scheme": "bearer", "description": guide.MANAGED},
+        _VERSION: {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-Signature-Version",
+            "description": guide.BOUND,
+        },
     }
 
 
@@ -249,7 +256,8 @@ def _failed(status: int) -> tuple[type[Problem], ...]:
 def _operation(operation: Operation, facts: Facts, shared: Mapping[str, str]) -> dict[str, Any]:
     identity = operation.handler.__name__
     described: dict[str, Any] = {"operationId": identity, "summary": _summary(operation)}
-    if note := guide.operation(identity, facts):
+    notes = (guide.operation(identity, facts), guide.BOUND_NOTE if operation.bound else "")
+    if note := " ".join(filter(None, notes)):
         described["description"] = note
     if (security := _security(operation)) != _of_a_project() or operation.paid:
         described["security"] = security  # scanners read it on what is paid
@@ -287,6 +295,8 @@ def _of_a_wallet() -> list[dict[str, Any]]:
 def _security(operation: Operation) -> list[dict[str, Any]]:
     if not (operation.signed or operation.is_open):
         return []
+    if operation.bound:
+        return [{scheme: [] for scheme in (*_WALLET_SCHEMES, _VERSION)}]
     nobody: list[dict[str, Any]] = [{}] if operation.is_open else []
     by_token: list[dict[str, Any]] = [{_MANAGED: []}] if operation.of_a_project else []
     return [*nobody, *_of_a_wallet(), *by_token]
@@ -330,6 +340,8 @@ def _parameters(operation: Operation, shared: Mapping[str, str]) -> list[dict[st
 def _header_names(operation: Operation) -> list[str]:
     if operation.paid:
         return list(guide.PAYMENT_HEADERS)
+    if operation.bound:
+        return ["Idempotency-Key"]
     return list(_MEANS_HEADERS) if operation.priced else []
 
 

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
+from moorage.api.http.idempotency import HEADER as IDEMPOTENCY_KEY
 from moorage.api.http.payment import OfferedPayment, read_payment
 from moorage.api.http.problems import problem_of
 from moorage.api.http.request import flag, named_project, viewed_deployment
@@ -37,12 +38,14 @@ from moorage.errors import (
     AuthorizationRefused,
     ConfirmationMissing,
     DeploymentNotFound,
+    InvalidField,
     LinkScope,
     NonceReused,
     PaymentPending,
     ProjectNotFound,
     RateLimited,
     SignatureInvalid,
+    SignatureUnbound,
     TokenScope,
     WrongWallet,
 )
@@ -125,7 +128,10 @@ class Person(NamedTuple):
 
 
 def require_permitted(request: Request, person: Person) -> None:
-    """Raises LinkScope for a request beyond what the person may do, and ConfirmationMissing."""
+    """Raises LinkScope for a request beyond what the person may do.
+
+    Raises SignatureUnbound and ConfirmationMissing for what its wallet must have signed just now.
+    """
     if person.project_id is not None and request.path_params.get("projectId") != person.project_id:
         raise LinkScope
     if request.method in ("GET", "HEAD"):
@@ -133,6 +139,8 @@ def require_permitted(request: Request, person: Person) -> None:
     if not person.may_change:
         raise LinkScope
     path = request.scope["route"].path
+    if calls.is_bound(request.method, path) and not person.has_confirmed:
+        raise SignatureUnbound
     if any(each.lasting and each.is_at(request.method, path) for each in calls.ALL):
         person.require_confirmed()
 
@@ -266,10 +274,12 @@ async def authenticate(front: Front, request: Request) -> Caller:
     """Returns who signed the request, after counting it and then using up its nonce.
 
     In this order, neither a forged request nor a refused one uses up a nonce. Raises what `verify`,
-    `count` and `use_nonce` raise.
+    `count` and `use_nonce` raise; InvalidField for a bound request without an Idempotency-Key.
     """
     verified = await verify(front, request)
     caller = await count(front, request, verified.wallet)
+    if IDEMPOTENCY_KEY not in request.headers and _is_bound(request):
+        raise InvalidField(IDEMPOTENCY_KEY, "is missing: this must not be carried out twice")
     await use_nonce(verified)
     return caller
 
@@ -296,9 +306,27 @@ async def _verified(front: Front, request: Request) -> Verified:
         require_permitted(request, person)
         return Verified(Wallet(person.wallet), None)
     token = bearer_token(request)
+    if _is_bound(request):
+        _require_bound(request, token)
     if token is not None:
         return await _verify_token(front, request, token)
     return await _verify_signature(front, request)
+
+
+def _is_bound(request: Request) -> bool:
+    return calls.is_bound(request.method, request.scope["path"])
+
+
+def _require_bound(request: Request, token: str | None) -> None:
+    """Raises SignatureUnbound if anything speaks for the wallet but a signature of version 2."""
+    headers = request.headers
+    if token is not None:
+        raise SignatureUnbound(header="Authorization")
+    if "x-wallet-address" in headers:
+        if headers.get("x-signature-version") != "2":
+            raise SignatureUnbound(header="X-Signature-Version")
+    elif "sign-in-with-x" in headers:
+        raise SignatureUnbound(header="SIGN-IN-WITH-X")
 
 
 async def _verify_signature(front: Front, request: Request) -> Verified:

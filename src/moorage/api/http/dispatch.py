@@ -77,6 +77,7 @@ class Operation:
     signed: bool = False
     paid: bool = False
     priced: bool = False
+    bound: bool = False  # as its Call
     body_optional: bool = False
     gives: str = ""  # the type of a file that it answers with, besides `answer`
     query: Mapping[str, str] = field(default_factory=dict)

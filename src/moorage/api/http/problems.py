@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from moorage import errors
-from moorage.auth.wallet import RECIPE
+from moorage.auth.wallet import BOUND_RECIPE, RECIPE
 from moorage.money import json_of
 from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.payments.taking.payment_required import (
@@ -244,7 +244,8 @@ def _extra(error: errors.MoorageError, problem: Problem) -> dict[str, Any]:
     if actions := [*details.get("next_actions", ()), *payment_actions(error)]:
         details["next_actions"] = actions
     if isinstance(error, errors.AuthError):
-        details |= {"recipe": RECIPE} | ({"field": error.header} if error.header else {})
+        recipe = BOUND_RECIPE if isinstance(error, errors.SignatureUnbound) else RECIPE
+        details |= {"recipe": recipe} | ({"field": error.header} if error.header else {})
         if isinstance(error, errors.AuthMissing) and error.open_path:
             details["next_actions"] = [_SIGN, _PAY_WITHOUT_ACCOUNT.format(path=error.open_path)]
     if isinstance(error, errors.PaymentError) and problem.status == STATUS:

@@ -1,6 +1,7 @@
 """Calls the gateway's API in this process, for a page."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -38,15 +39,19 @@ class ApiRefused(Exception):
 class Api:
     """The API as one person may use it."""
 
-    def __init__(self, app: ASGIApp, *, scope: Scope, person: Person) -> None:
+    def __init__(self, app: ASGIApp, *, scope: Scope, person: Person, nonce: str = "") -> None:
         self._app = app
         self._scope = scope
         self._person = person
+        self._nonce = nonce
 
-    def confirmed(self) -> "Api":
-        """Returns the API as it is once the wallet has signed what is asked for."""
+    def confirmed(self, *, nonce: str) -> "Api":
+        """Returns the API as it is once the wallet has signed what is asked for.
+
+        `nonce` is of the text that it signed: what moves money or power has its key from that.
+        """
         person = self._person._replace(has_confirmed=True)
-        return Api(self._app, scope=self._scope, person=person)
+        return Api(self._app, scope=self._scope, person=person, nonce=nonce)
 
     async def call(
         self,
@@ -65,6 +70,9 @@ class Api:
     ) -> _T:
         """Returns what a request is answered with. Raises ApiRefused."""
         given = [*self._place, *((name.lower(), value) for name, value in headers.items())]
+        if request.bound and self._nonce:
+            of = f"{self._nonce} {request.method} {request.path}"
+            given.append(("idempotency-key", sha256(of.encode()).hexdigest()))
         sent = await in_process(self._app, self._scope, request, given, {PERSON: self._person})
         if not sent.is_success:
             raise ApiRefused(sent)

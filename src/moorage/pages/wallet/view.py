@@ -128,7 +128,7 @@ class View:
         await self.confirmations.require(
             self.request, self.session, self.form, statement, sentence=sentence
         )
-        return self.api.confirmed()
+        return self.api.confirmed(nonce=self.form.get("nonce", ""))
 
     @property
     def query(self) -> QueryParams:

@@ -14,6 +14,7 @@ from rich_answers import TX, everything, lines, usage
 
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
+from moorage.pages.sessions.sign_in import Unconfirmed
 from moorage.pages.wallet.actions import read_env, steps
 from moorage.pages.wallet.logs import MAX_MATCHES, PAGES_SEARCHED
 from moorage.records.deployment import DeploymentStatus
@@ -256,3 +257,16 @@ async def test_export_is_asked_for_on_the_settings_page_which_says_how_far_it_is
     answer = await asker.post(f"{BASE}/settings/export")
     assert said in unescape(bytes(answer.body).decode())
     assert asker.api.bodies[0] == {}
+
+
+async def test_what_a_wallet_confirmed_has_a_key_of_its_signature_and_is_done_once_by_it() -> None:
+    answers = {f"DELETE /projects/{PROJECT}/tokens": {"projectId": PROJECT, "revoked": 2}}
+    asker = Asker(answers)
+    path = f"/wallet/projects/{PROJECT}/settings/revoke-tokens"
+    with pytest.raises(Unconfirmed, match="Revoke all manage tokens of the project"):
+        await asker.post(path)
+    for nonce in ("first", "first", "second"):
+        await asker.post(path, signature="0x01", nonce=nonce)
+    keys = [headers["idempotency-key"] for headers in asker.api.headers]
+    assert all(person.has_confirmed for person in asker.api.people)
+    assert keys[0] == keys[1] != keys[2]
