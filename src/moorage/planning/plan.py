@@ -198,6 +198,7 @@ class Recipe(NamedTuple):
     directory: str | None = None  # the app's, from the upload's root, if not the given folder
     secrets: tuple[str, ...] = ()  # see `Plan`
     risks: tuple[Risk, ...] = ()
+    read: frozenset[str] = frozenset()  # all sources that the app reads, if that is known
 
 
 def beside(recipe: Recipe, page: Recipe, *, builds: bool) -> Recipe:

@@ -193,7 +193,7 @@ def _risks(
         found += unset_variables(folder, settings.build_vars)
     if not static.is_site(plan.start):
         given = {*settings.run_envs, *settings.build_vars}
-        found += risks.of_sources(folder, plan, toolbox, given)
+        found += risks.of_sources(folder, plan, toolbox, given, read=recipe.read)
     return tuple(found) or msgspec.UNSET
 
 

@@ -62,9 +62,19 @@ def of_packages(
             )
 
 
-def of_sources(folder: Folder, plan: Plan, toolbox: Toolbox, given: Collection[str]) -> list[Risk]:
-    """Returns what the app's own sources insist on; `given` are the variables that are set."""
-    sources = list(_sources(folder))
+def of_sources(
+    folder: Folder,
+    plan: Plan,
+    toolbox: Toolbox,
+    given: Collection[str],
+    *,
+    read: Collection[str] = (),
+) -> list[Risk]:
+    """Returns what the app's own sources insist on; `given` are the variables that are set.
+
+    `read` are the sources of Python that the app reads as it starts, none if that is not known.
+    """
+    sources = list(_sources(folder, read))
     known = {*given, *plan.run_env, *(plan.secrets or ()), *_OURS, *_of_env_files(folder)}
     absent = [*_variables(sources, known), *_services(folder, sources, known)]
     named = {name for risk in absent for name in risk.variables}
@@ -94,7 +104,7 @@ class _Source(NamedTuple):
 
 
 _ENDINGS = (
-    *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".prisma", ".rb", ".go", ".rs"),
+    *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx", ".prisma", ".rb", ".go", ".rs"),
     *(".php", ".java", ".kt", "application.properties", "application.yml"),
 )
 _ASIDE = re.compile(
@@ -104,17 +114,33 @@ _ASIDE = re.compile(
 )
 
 
-def _sources(folder: Folder) -> Iterator[_Source]:
+def _sources(folder: Folder, read: Collection[str]) -> Iterator[_Source]:
     left, count = _TOTAL_LIMIT, 0
     for name in folder.names():
         if not name.endswith(_ENDINGS) or _ASIDE.search(name):
+            continue
+        is_python = name.endswith(".py")
+        if read and is_python and name not in read:
             continue
         count += 1
         if count > _FILES_LIMIT or left <= 0:
             return
         data = folder.data(name, limit=_FILE_LIMIT)
         left -= len(data)
-        yield _Source(name, data)
+        yield _Source(name, _without_docstrings(data) if is_python else data)
+
+
+_TRIPLE = re.compile(rb"\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''")
+
+
+def _without_docstrings(text: bytes) -> bytes:
+    """Returns a source of Python without strings that are statements of their own."""
+    kept, end = list[bytes](), 0
+    for match in _TRIPLE.finditer(text):
+        if not text[text.rfind(b"\n", 0, match.start()) + 1 : match.start()].strip(b" \trR"):
+            kept.append(text[end : match.start()])
+            end = match.end()
+    return b"".join((*kept, text[end:]))
 
 
 # Variables
@@ -135,11 +161,11 @@ class _Read(NamedTuple):
     endings: tuple[str, ...]
     hint: bytes
     pattern: re.Pattern[bytes]
-    stops: Stops | None = None  # None: at the start if it is not indented
+    stops: Stops | None = None  # None: by the blocks around it
     is_message: bool = False  # words of a message, which are names of variables if these are read
 
 
-_JS = (".js", ".mjs", ".cjs", ".ts", ".mts")
+_JS = (".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx")
 _ENV_OF_JS = rb"process\.env(?:\.|\[['\"])%b\b(?:['\"]\])?" % _NAME
 _READS = (
     _Read(
@@ -165,14 +191,12 @@ _READS = (
         (".py",),
         b"getenv(",
         re.compile(rb"^([ \t]*(?:raise\b|sys\.exit\(|exit\()[^\n]{0,200}?)\b%b\b" % _NAME, re.M),
-        Stops.START,
         is_message=True,
     ),
     _Read(
         _JS,
         b"process.env",
         re.compile(rb"(\bthrow new \w{0,40}Error\([^)\n]{0,200}?)\b%b\b" % _NAME),
-        Stops.START,
         is_message=True,
     ),
     _Read(_JS, b"process.env", re.compile(rb"()%b!" % _ENV_OF_JS), Stops.REQUESTS),
@@ -213,12 +237,16 @@ _READS = (
     ),
     _Read((".properties", ".yml"), b"${", re.compile(rb"()\$\{%b\}" % _NAME), Stops.START),
 )
-_CLIENTS = (
-    (b"OpenAI(", re.compile(rb"^(?:\w+[ ]?=|const \w+[ ]?=[ ]?new)[ ]?(?:Async)?OpenAI\(\)", re.M),
-     "OPENAI_API_KEY"),
-    (b"Groq(", re.compile(rb"^(?:\w+[ ]?=|const \w+[ ]?=[ ]?new)[ ]?(?:Async)?Groq\(\)", re.M),
-     "GROQ_API_KEY"),
-)  # fmt: skip
+# Clients of others' services that are made as the module is read, and end without their key.
+_CLIENT = re.compile(
+    rb"^(?:export )?(?:const |let )?\w+(?:: ?\w+)?[ ]?=[ ]?(?:new )?(?:\w+\.)?(?:Async)?(%b)\("
+    rb"(?:(?:(?!\w*(?:key|url|token))\w+[ ]?=[ ]?[^=(),\n]{1,80}(?:,\s?)?){0,6}\)"
+    rb"|\s{0,40}\{?\s{0,40}(?:\w*(?:[kK]ey|[tT]oken)\s{0,40}[=:]\s{0,40})?"
+    rb"(?:os\.(?:getenv\(|environ\.get\()\s{0,40}['\"]%b['\"]\s{0,40}\)|process\.env\.%b)\s{0,40}[,)}])"
+    % ("|".join(_TABLE["clients"]).encode(), _NAME, _NAME),
+    re.MULTILINE,
+)
+_CLIENT_HINTS = tuple(f"{name}(".encode() for name in _TABLE["clients"])
 _SETTINGS = re.compile(
     rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
 )
@@ -300,19 +328,43 @@ def _are_read(text: bytes) -> set[bytes]:
     return {*_READ.findall(text), *_WORDS.findall(unpacked)}
 
 
-def _is_tried(text: bytes, match: re.Match[bytes]) -> bool:
-    """Whether what begins with an indented line is in a `try` of Python's, near enough."""
-    lines = text[max(0, match.start() - _NEAR) : match.start()].split(b"\n")
-    width = _indent(match[0])
-    for line in reversed(lines):
-        if line.strip() and _indent(line) < width:
-            width = _indent(line)
-            if line.strip() == b"try:":
-                return True
-    return False
+_NEAR = 4_000  # bytes before a line in which the blocks around it begin …
+_LINES = 80  # … and lines
+_TRIES = re.compile(rb"try\b")
+_RUNS_LATER = re.compile(
+    rb"(?:async[ ])?def[ ](?P<def>\w+)|.*\bfunction\b\*?[ ]?(?P<function>\w*)"
+    rb"|(?:export[ ])?(?:const|let)[ ](?P<const>\w+)[ ]?=.*=>|.*=>[ ]?\{$"
+    rb"|(?:(?:public|private|static|async)[ ])*(?!if|for|while|switch|catch)(?P<method>\w+)"
+    rb"\([^()]*\)[^()]*\{$"
+)
+_AT_START = re.compile(
+    rb"(?:main|run|start|startup|on_startup|lifespan|bootstrap|(?:create|make|build)_app(?:lication)?"
+    rb"|createApp|buildApp|constructor|__init__|register|(?:init|setup|connect|validate|check|load)\w*)\Z"
+)
 
 
-_NEAR = 600  # bytes
+def _stage(text: bytes, match: re.Match[bytes], *, is_message: bool) -> Stops | None:
+    """Returns what a match stops, by the blocks around its line; None within a `try`.
+
+    A message is in a condition that asks for the variable.
+    """
+    begin = text.rfind(b"\n", 0, match.start() + 1) + 1
+    line = text[begin : text.find(b"\n", begin) if b"\n" in text[begin:] else len(text)]
+    width = _indent(line)
+    is_later = False
+    before = text[max(0, begin - _NEAR) : begin].split(b"\n")[-_LINES:] if width else []
+    for around in reversed(before):
+        if not around.strip() or _indent(around) >= width:
+            continue
+        width, block = _indent(around), around.strip()
+        if _TRIES.match(block) and not is_message:
+            return None
+        later = _RUNS_LATER.match(block)
+        name = next(filter(None, later.groups()), b"") if later else b""
+        is_later = is_later or (later is not None and not _AT_START.match(name))
+        is_if = block.startswith((b"if ", b"elif ", b"else:")) and b"__name__" not in block
+        is_later = is_later or (is_if and not is_message)
+    return Stops.REQUESTS if is_later or width else Stops.START
 
 
 def _indent(line: bytes) -> int:
@@ -325,16 +377,16 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
             continue
         names = _are_read(text) if read.is_message else set()
         for match in read.pattern.finditer(text):
-            before, name = match[1], match[2]
+            name = match[2]
             if read.is_message and name not in names:
                 continue
-            is_inner = before[:1].isspace() and read.stops is None
-            if is_inner and path.endswith(".py") and _is_tried(text, match):
-                continue
-            yield read.stops or (Stops.REQUESTS if is_inner else Stops.START), name.decode()
-    for hint, pattern, name in _CLIENTS:
-        if hint in text and pattern.search(text):
-            yield Stops.START, name
+            stops = read.stops or _stage(text, match, is_message=read.is_message)
+            if stops is not None:
+                yield stops, name.decode()
+    if any(hint in text for hint in _CLIENT_HINTS):
+        for client, *names in _CLIENT.findall(text):
+            own = next(filter(None, names), b"").decode()
+            yield Stops.START, own or _TABLE["clients"][client.decode()]
     if b"BaseSettings" in text and b"env_prefix" not in text:
         for block in _SETTINGS.findall(text):
             fields = _FIELD.findall(_DOCSTRING.sub(b"", block))
@@ -361,7 +413,17 @@ _CALLS = tuple(
     )
 )
 _FALLBACK = re.compile(
-    rb"([A-Z][A-Z0-9_]{2,80})['\"]?[ ]?\)?\]?[ ]?(?:,|\|\||\?\?|or\b)[ ]?['\"`]?\Z"
+    rb"([A-Z][A-Z0-9_]{2,80})"
+    rb"(?:['\"]?[ ]?\)?\]?[ ]?(?:,|\|\||\?\?|or\b)[ ]?['\"`]?|:-?(?:jdbc:)?)\Z"
+)
+_HOST_OF = tuple((word.encode(), name) for word, name in _TABLE["hosts"]["variables"].items())
+_HOST_NAME = rb"([A-Z0-9_]{0,40}(?:%b)[A-Z0-9_]{0,20}HOST[A-Z]{0,20})" % b"|".join(
+    word for word, _ in _HOST_OF
+)
+_HOST_VARIABLE = re.compile(
+    rb"(?:(?:[gG]etenv|environ\.get|env(?:\.str)?|config)"
+    rb"\([ ]?['\"]%b['\"][ ]?,[ ]?(?:default[ ]?=[ ]?)?"
+    rb"|process\.env\.%b[ ]?(?:\|\||\?\?)[ ]?)%b" % (_HOST_NAME, _HOST_NAME, _AT)
 )
 _WORDPRESS = "wp-includes/version.php"
 
@@ -372,15 +434,70 @@ def _services(folder: Folder, sources: Iterable[_Source], known: Collection[str]
     if folder.has(_WORDPRESS) and not folder.has("wp-content/db.php"):
         yield _service("MySQL", _WORDPRESS, "")
         told.add("MySQL")
+    variants = _VARIANTS
     for path, text in sources:
-        for name, variable in _addresses(text):
-            if name not in told and variable not in known:
-                told.add(name)
+        found = [*_named(text)]
+        if found and variants and path.endswith(".py") and _VARIANT.search(text):
+            variants -= 1
+            found = [*_named(_without_variants(text, sources))]
+        for name, variable in found:
+            if name in told or variable in known:
+                continue
+            told.add(name)
+            if not _is_switched(name, sources):
                 yield _service(name, path, variable)
-        for name, hint, pattern in _CALLS:
-            if name not in told and hint in text and pattern.search(text):
-                told.add(name)
-                yield _service(name, path, "")
+
+
+def _named(text: bytes) -> Iterator[tuple[str, str]]:
+    """Yields services on machines that are not here, each with the variable that names another."""
+    yield from _addresses(text)
+    for names in _HOST_VARIABLE.findall(text) if b"HOST" in text else ():
+        variable = names[0] or names[1]
+        yield next(name for word, name in _HOST_OF if word in variable), variable.decode()
+    yield from ((name, "") for name, hint, call in _CALLS if hint in text and call.search(text))
+
+
+# Classes of settings, of which an app takes one.
+_VARIANTS = 4  # files with such classes, …
+_CLASSES = 8  # … and classes in each
+_VARIANT = re.compile(
+    rb"^class (\w{0,60}(?:Prod|Stag|Docker|Heroku|Test|Dev|Local)\w{0,60})\b[^\n]*\n"
+    rb"((?:[ \t][^\n]*\n|\n)*)",
+    re.MULTILINE,
+)
+
+
+def _without_variants(text: bytes, sources: Iterable[_Source]) -> bytes:
+    """Returns a source without classes of settings that no default chooses."""
+    whole = b"\n".join(other for path, other in sources if path.endswith(".py"))
+    return _VARIANT.sub(lambda it: it[0] if _is_chosen(it[1], whole) else b"", text, _CLASSES)
+
+
+def _is_chosen(name: bytes, whole: bytes) -> bool:
+    """Whether a class of settings is used by its name, or by a key that is a default."""
+    keys = re.findall(rb"['\"](\w{1,40})['\"][ ]?:[ ]?(?:\w+\.)?%b\b" % name, whole)
+    used = rb"from_object\([^)\n]{0,80}\b%b\b|=[ ]?(?:\w+\.)?%b\(\)" % (name, name)
+    either = b"|".join(keys)
+    default = rb"(?:,|\bor\b|=)[ ]?['\"](?:%b)['\"][ ]?\)" % either if keys else used
+    return b"default" in keys or any(re.search(pattern, whole) for pattern in (used, default))
+
+
+_OFF = (
+    rb"['\"]?[ ]?(?::[ ]?bool[ ]?)?(?:=[ ]?False|\)|\]|={2,3}|,[ ]?(?:default[ ]?=[ ]?)?"
+    rb"(?:False|0|['\"](?:false|0|no|off)?['\"]))"
+)
+_SWITCHES = {
+    name: re.compile(
+        rb"(?i)\b(?:(?:use|enable|with)_?(?:%b)|(?:%b)_?enabled)\b" % (words, words) + _OFF
+    )
+    for name, words in ((name, row.encode()) for name, row in _TABLE["switches"].items())
+}
+
+
+def _is_switched(name: str, sources: Iterable[_Source]) -> bool:
+    """Whether the app looks for the service only where a variable says so."""
+    switch = _SWITCHES.get(name)
+    return switch is not None and any(switch.search(text) for _, text in sources)
 
 
 def _beside(folder: Folder, sources: Collection[_Source], known: Collection[str]) -> Iterator[Risk]:
@@ -407,16 +524,20 @@ def _beside(folder: Folder, sources: Collection[_Source], known: Collection[str]
 
 def _addresses(text: bytes) -> Iterator[tuple[str, str]]:
     """Yields services at addresses of this machine, with the variable that replaces each, or ""."""
+    is_settings = b"BaseSettings" in text and b"env_prefix" not in text
     at = text.find(b"://")
     while at >= 0:
         before = text[max(text.rfind(b"\n", 0, at) + 1, at - _LINE) : at]
         scheme = _SCHEME.search(before[-_WORD:])
         if scheme is not None and _HOST.match(text, at) and before.lstrip()[:1] not in _COMMENTS:
-            variable = _FALLBACK.search(before.removesuffix(scheme[0]))
-            yield _SERVICES[scheme[1].decode()], variable[1].decode() if variable else ""
+            line = before.removesuffix(scheme[0])
+            variable = _FALLBACK.search(line) or (_DEFAULT.search(line) if is_settings else None)
+            named = variable[1].decode().upper() if variable else ""
+            yield _SERVICES[scheme[1].decode()], named
         at = text.find(b"://", at + 3)
 
 
+_DEFAULT = re.compile(rb"^    (\w{2,60})[ ]?:[^\n=]{1,60}=[^\n]{0,60}['\"]\Z")
 _LINE = 300  # bytes of a line that are looked at
 _WORD = 40
 _COMMENTS = (b"#", b"/", b"*")

@@ -45,6 +45,27 @@ SPRING = {
 NEEDS = [
     (python("import os\nKEY = os.environ['STRIPE_KEY']"), "STRIPE_KEY", "start"),
     (python("import os\ndef pay():\n    os.environ['STRIPE_KEY']"), "STRIPE_KEY", "requests"),
+    (python("import os\nclass Config:\n    KEY = os.environ['STRIPE_KEY']"),
+     "STRIPE_KEY", "start"),
+    (python("import os\ndef init_pay():\n    if True:\n        x()\n    os.environ['STRIPE_KEY']"),
+     "STRIPE_KEY", "start"),
+    (python("from pay import key") | {"pay.py": "import os\nkey = os.environ['STRIPE_KEY']"},
+     "STRIPE_KEY", "start"),
+    (python("app.config.from_object('config.Live')")
+     | {"config.py": "import os\nclass Live:\n    KEY = os.environ['STRIPE_KEY']"},
+     "STRIPE_KEY", "start"),
+    (python("import importlib\nimportlib.import_module(name)")
+     | {"pay.py": "import os\nkey = os.environ['STRIPE_KEY']"}, "STRIPE_KEY", "start"),
+    (python("from openai import OpenAI\nimport os\nc = OpenAI(api_key=os.getenv('LLM_TOKEN'))",
+            "flask\nopenai"), "LLM_TOKEN", "start"),
+    (python("from langchain_openai import ChatOpenAI\nm = ChatOpenAI(model='gpt-4o')",
+            "flask\nlangchain-openai"), "OPENAI_API_KEY", "start"),
+    (express("const stripe = new Stripe(process.env.STRIPE_KEY, {})"), "STRIPE_KEY", "start"),
+    (express("app.post('/', (req, res) => {\n  if (!process.env.PAY_KEY) {\n"
+             "    throw new Error('PAY_KEY is missing');\n  }\n})"), "PAY_KEY", "requests"),
+    (express("", dependencies={"express": "4", "react": "19"})
+     | {"app/page.tsx": "const k = process.env.PAY_KEY\nif (!k) throw new Error('no PAY_KEY')"},
+     "PAY_KEY", "start"),
     (python("from decouple import config\nKEY = config('API_KEY')", "flask\npython-decouple"),
      "API_KEY", "start"),
     (python("import os\nKEY = os.getenv('TOKEN')\nif not KEY:\n    raise ValueError('no TOKEN')"),
@@ -108,6 +129,13 @@ def test_variable_that_the_code_insists_on_is_a_risk_until_it_is_set(
         python("from pydantic_settings import BaseSettings\nclass Settings(BaseSettings):\n"
                '    """It has\n\n    name: of the app\n    """\n    name: str = "a"\n'),
         python("") | {"seed.py": "import os\nos.environ['ADMIN_PASSWORD']"},
+        python("") | {"local_settings.py": "import os\nKEY = os.environ['LOCAL_KEY']"},
+        python("import settings.prod") | {
+            "settings/__init__.py": "", "settings/prod.py": "import os",
+            "settings/dev.py": "import os\nKEY = os.environ['DEV_KEY']"},
+        python('import os\ndef f():\n    """Reads os.environ[\'API_KEY\'] first."""'),
+        python("from openai import OpenAI\nc = OpenAI(base_url='http://a', api_key='x')",
+               "flask\nopenai"),
     ],
 )  # fmt: skip
 def test_variable_that_has_a_default_or_may_be_left_out_is_none(files: dict[str, str]) -> None:
@@ -118,6 +146,13 @@ SERVICES = [
     (python("import redis\nr = redis.Redis(host='redis', port=6379)", "flask\nredis"), "Redis"),
     (python("import redis\nr = redis.Redis()", "flask\nredis"), "Redis"),
     (python("DB = 'postgresql://user:pw@localhost:5432/shop'"), "PostgreSQL"),
+    (python("import os\nHOST = os.environ.get('POSTGRES_HOST', 'db')"), "PostgreSQL"),
+    (express("const host = process.env.DB_HOST || 'localhost'"), "a database"),
+    (
+        python("c = {'default': Prod}\nclass Prod:\n    DB = 'postgresql://localhost/shop'"),
+        "PostgreSQL",
+    ),
+    (python("USE_REDIS = True\nC = 'redis://localhost'"), "Redis"),
     (python("DB = 'mysql+pymysql://root@db/shop'", "flask\npymysql"), "MySQL"),
     (express("mongoose.connect('mongodb://127.0.0.1:27017/app')"), "MongoDB"),
     (express("const q = 'amqp://rabbitmq'"), "RabbitMQ"),
@@ -132,6 +167,21 @@ def test_service_beside_the_app_is_a_risk(files: dict[str, str], name: str) -> N
     (risk,) = (it for it in plan(files).risks or () if it.code is RiskCode.SERVICE_ABSENT)
     assert risk.stops == "start"
     assert f"looks for {name} beside the app" in risk.message
+
+
+def test_variable_with_an_address_of_this_machine_in_spring_is_named() -> None:
+    text = "spring.datasource.url=${DB_URL:jdbc:postgresql://localhost:5432/shop}\n"
+    files = {**SPRING, "src/application.properties": text}
+    (risk,) = plan(files).risks or ()
+    assert (risk.code, risk.variables) == ("service_absent", ("DB_URL",))
+    assert codes(files, run_envs={"DB_URL": "jdbc:postgresql://db.example.com/shop"}) == []
+
+
+def test_field_of_settings_names_the_variable_of_its_address() -> None:
+    text = "class S(BaseSettings):\n    cache_url: str = 'redis://localhost'\n"
+    files = python(f"from pydantic_settings import BaseSettings\n{text}")
+    (risk,) = plan(files).risks or ()
+    assert risk.variables == ("CACHE_URL",)
 
 
 def test_address_that_a_variable_replaces_is_no_risk_once_that_is_set() -> None:
@@ -186,6 +236,11 @@ def test_what_the_app_lacks_here_is_a_risk(
 @pytest.mark.parametrize(
     ("files", "toolbox"),
     [
+        (python("c = {'default': Dev, 'production': Prod}\nclass Dev:\n    DB = 'sqlite://'\n"
+                "class Prod:\n    DB = 'postgresql://localhost/shop'"), EVERYTHING),
+        (python("USE_REDIS = os.getenv('USE_REDIS', 'false') == 'true'\n"
+                "if USE_REDIS:\n    connect('redis://localhost')"), EVERYTHING),
+        (python("def f():\n    '''Such as redis://localhost or none'''"), EVERYTHING),
         (python("import shutil, subprocess\nif shutil.which('ffmpeg'):\n"
                 "    subprocess.run(['ffmpeg', '-i', x])"), EVERYTHING),
         (python("", "flask\npydub"), WITH_FFMPEG),
@@ -225,10 +280,15 @@ _SETTINGS = "from pydantic_settings import BaseSettings\nclass S(BaseSettings):\
     [
         _SETTINGS + " " * 65_000,
         "import os\n" + "".join(f"os.environ['A{n}']\n" for n in range(3_000)),
+        "import os\n" + "".join(f"  os.environ['A{n}']\n" for n in range(3_000)),
+        "x = 'redis://db'\n" + "".join(f"class Prod{n}:\n  a\n" for n in range(3_000)),
+        "x = OpenAI(" + " " * 65_000,
+        "class " + "Prod" * 16_000 + " redis://db",
     ],
 )
 def test_sources_made_to_be_slow_are_searched_in_linear_time(text: str) -> None:
     # With a pattern of quadratic cost, or one search for each name, it takes long.
     begun = time.process_time()
-    codes({f"part{n}.py": text for n in range(3)} | python(""))
+    imports = "".join(f"import part{n}\n" for n in range(3))
+    codes({f"part{n}.py": text for n in range(3)} | python(imports))
     assert time.process_time() - begun < 2

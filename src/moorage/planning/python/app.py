@@ -171,7 +171,7 @@ def _imports(folder: Folder, start: Start | None) -> Imports:
         scripts = [name for name in folder.files() if name.endswith(".py")]
         return Imports(folder, scripts, root="")
     if start.package:
-        entries = django_entries(folder, start.package)
+        entries = django_entries(folder, start.package, start.settings)
         return Imports(folder, entries, root=start.root, django=True)
     entries = [start.file] if start.file and folder.has(start.file) else []
     return Imports(folder, entries, root=start.root)
@@ -240,7 +240,20 @@ def _recipe(project: _Project, start: Start | None, toolbox: Toolbox) -> Recipe:
         install_inputs=_inputs(project, install) if is_decided else (),
         older_python=python.older if is_decided else "",
         risks=tuple(_risks(project, start, imported, unknown, toolbox)),
+        read=_reached(project, start),
     )
+
+
+def _reached(project: _Project, start: Start | None) -> frozenset[str]:
+    """Returns the sources that the app reads as it runs; none where that is not known."""
+    if start is None or not (start.file or start.package):
+        return frozenset()
+    found = project.imports.reached()
+    pages = (name for name in project.folder.names() if _PAGES in f"/{name}")
+    return found.union(pages) if found else found
+
+
+_PAGES = "/pages/"  # which Streamlit, Dash and others read by themselves
 
 
 def _risks(
@@ -322,7 +335,13 @@ def _asked_start(folder: Folder, asked: Asked, found: Start | None, needed: Requ
     servers = tuple(_SERVER_COMMAND.findall(run)[:1])
     start = Start(run, servers, asked.run_because, file=file, root=root)
     if found is not None and found.package and _DJANGO.search(run):
-        start = start._replace(package=found.package, root=found.root, refuses=found.refuses)
+        start = start._replace(
+            package=found.package,
+            settings=found.settings,
+            root=found.root,
+            refuses=found.refuses,
+            environment=found.environment,
+        )
     if (
         found is None
         or found.is_files

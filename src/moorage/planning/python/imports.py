@@ -8,6 +8,7 @@ never run. As in `objects`, patterns read the sources, for the same reasons.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from enum import IntEnum
+from itertools import islice
 from typing import NamedTuple
 
 from moorage.planning.python.objects import is_aside, plain_text
@@ -43,6 +44,11 @@ _LINE = re.compile(
 )
 _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_QUOTED = re.compile(r"""['"]([A-Za-z_][\w.]{0,100})[:.](\w{1,80})(?:\(\))?['"]""")
+_QUOTED_LIMIT = 200  # in one file
+_LOADS = re.compile(
+    r"\b(?:importlib|__import__|import_string|find_modules|pkgutil|load_extension|exec\()"
+)
 _APPS = re.compile(r"^(?:\w*_APPS|MIDDLEWARE)[ \t]*\+?=[ \t]*[\[(]([^\])]{0,8000})", re.MULTILINE)
 _APP = re.compile(r"^[ \t]*['\"]([A-Za-z_]\w*)[\w.]*['\"]", re.MULTILINE)
 _LISTENS = re.compile(
@@ -60,6 +66,9 @@ _DJANGO = frozenset(
         *("forms", "serializers", "signals", "middleware", "context_processors", "managers"),
     )
 )
+
+
+_SETTINGS = ("settings", "base", "production")
 
 
 class Need(IntEnum):
@@ -103,6 +112,7 @@ class Imports:
         self._known: set[tuple[str, Need]] = set()
         self.found: list[Import] = []
         self.is_whole = True  # no limit was met
+        self._loads = False  # files may be read by names that nothing says
         self._follow([(entry, Need.SURE) for entry in entries], django=django)
 
     def standard(self) -> dict[str, str]:
@@ -151,6 +161,10 @@ class Imports:
                 found.setdefault(OLDER[name], f"{self._folder.path(each.file)} imports {name}")
         return found
 
+    def reached(self) -> frozenset[str]:
+        """Returns the files of the upload that the app may read; none if others may be, too."""
+        return frozenset(self._read if self.is_whole and not self._loads else ())
+
     def follows(self, file: str) -> bool:
         """Whether a file of the upload is read."""
         return file in self._read
@@ -196,6 +210,10 @@ class Imports:
             data = self._folder.data(file, limit=FILE_LIMIT)
             self._left -= len(data)
             source = data.decode(errors="replace")
+            self._loads = self._loads or _LOADS.search(source) is not None
+            for name, last in islice(_QUOTED.findall(source), _QUOTED_LIMIT):
+                named = self._own(file, _Line(0, name, (last,), Need.LAZY))
+                later.extend((each, Need.LAZY) for each in named or ())
             if django:
                 self._add(file, self._named(source), Need.NAMED)
             for line in _lines(plain_text(_with_imports(source))):
@@ -237,14 +255,20 @@ class Imports:
         return None
 
 
-def django_entries(folder: Folder, package: str) -> list[str]:
-    """Returns the files that Django reads: those of its `package`, and of the apps beside it."""
+def django_entries(folder: Folder, package: str, settings: str) -> list[str]:
+    """Returns the files that Django reads: those of its `package`, and of the apps beside it.
+
+    Of the modules beside the `settings` that its server reads, these alone.
+    """
+    beside = settings.rpartition("/")[0]
+    others = {f"{beside}/{name}.py" for name in _SETTINGS} - {settings} if beside else set[str]()
     return [
         name
         for name in folder.names()
         if name.endswith(".py")
         and name.rpartition("/")[2][:-3] in _DJANGO
         and (name.startswith(f"{package}/") or not is_aside(name))
+        and name not in others
     ][:FILES_LIMIT]
 
 

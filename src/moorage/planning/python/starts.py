@@ -103,6 +103,14 @@ _HOSTS = re.compile(
     rb"""^[ \t]*ALLOWED_HOSTS[ \t]*=[ \t]*\[((?:\s|,|'[^'\n*]{0,100}'|"[^"\n*]{0,100}"){0,50})\]""",
     re.MULTILINE,
 )
+_VARIABLE = rb"[ \t\n]*['\"]([A-Z][A-Z0-9_]{2,60})['\"]"
+_READ_HOSTS = re.compile(
+    rb"^[ \t]*ALLOWED_HOSTS[ \t]*\+?=(?![^\n]*(?:json|eval|\*['\"]))[^\n]{0,120}?"
+    rb"(?:environ\.get|getenv|environ|\benv(?:\.list)?|\bconfig)[(\[]%b"
+    rb"|^([A-Z_]{3,60})[ \t]*=[ \t]*os\.(?:environ\.get|getenv)\(%b\)[\s\S]{0,400}?"
+    rb"^[ \t]*ALLOWED_HOSTS(?:\.append\(|[ \t]*\+?=[ \t]*\[)\2\b" % (_VARIABLE, _VARIABLE),
+    re.MULTILINE,
+)
 _SOURCES = ("src", "app")
 _ENTRY = re.compile(r"([A-Za-z_][\w.]{0,200}):([A-Za-z_][\w.]{0,80})\Z")
 _NAME_LIMIT = 100  # characters of a command's name that are repeated
@@ -123,6 +131,7 @@ class Start(NamedTuple):
     file: str = ""  # the source it begins with
     root: str = ""  # the directory that the imports there are relative to
     package: str = ""  # Django's, with the settings
+    settings: str = ""  # Django's, that its server reads
     programs: tuple[tuple[str, str], ...] = ()  # other languages', each with the file that needs it
     refuses: str = ""  # a sentence on the hosts that it refuses
 
@@ -216,14 +225,17 @@ def _django(folder: Folder) -> Start | None:
     package = module.rpartition("/")[0]
     target = quote(f"{module[:-3].replace('/', '.')}:application")
     file, settings = _django_settings(project, module)
+    served = _served_settings(project, module)
+    hosts = _hosts_variable(project, module, file)
     collects = _STATIC_ROOT.search(settings) is not None
     option = _settings_option(project, module)
     return Start(
         f"python manage.py migrate --noinput{option}\n"
         f"exec {'../' if directory else ''}{BIN}gunicorn --bind 0.0.0.0:$PORT --threads 4 {target}",
         ("django", "gunicorn"),
-        _django_because(project, module, settings),
-        refuses=_refused_hosts(project, module, file),
+        _django_because(project, module, settings, hosts),
+        environment=((hosts, "*"),) if hosts else (),
+        refuses="" if hosts else _refused_hosts(project, module, file),
         build=(
             f"python manage.py collectstatic --noinput{option} || echo "
             "'Static files were not collected: set buildVars as collectstatic needs them.'"
@@ -234,6 +246,7 @@ def _django(folder: Folder) -> Start | None:
         file="manage.py",
         root=directory,
         package=f"{directory}/{package}" if directory else package,
+        settings=f"{directory}/{served}" if directory and served else served,
     )
 
 
@@ -258,11 +271,13 @@ def _settings_option(project: Folder, wsgi: str) -> str:
     return f" --settings ${{DJANGO_SETTINGS_MODULE:-{served[1].decode()}}}"
 
 
-def _django_because(project: Folder, module: str, settings: bytes) -> str:
+def _django_because(project: Folder, module: str, settings: bytes, hosts: str) -> str:
     files = f"{project.path('manage.py')} and {project.path(module)}"
     said = f"{files} are Django's: migrated, then run by gunicorn"
     if _STATIC_ROOT.search(settings):
         said += "; static files are collected, as STATIC_ROOT is set"
+    if hosts:
+        said += f"; {hosts} is *, as only the app's own hosts get to it"
     return said
 
 
@@ -270,6 +285,21 @@ def _served_settings(project: Folder, wsgi: str) -> str:
     """Returns the settings that wsgi.py names, "" if it names none of the upload."""
     named = _SETTINGS.search(project.data(wsgi, limit=READ))
     return project.first(f"{named[1].decode().replace('.', '/')}.py") or "" if named else ""
+
+
+def _hosts_variable(project: Folder, module: str, file: str) -> str:
+    """Returns the variable from which Django takes the hosts that it answers, "" for none."""
+    for name in dict.fromkeys((_served_settings(project, module), file)):
+        text = project.data(name, limit=READ) if name else b""
+        match = _READ_HOSTS.search(text) if b"ALLOWED_HOSTS" in text else None
+        variable = (match[1] or match[3]) if match is not None else b""
+        if variable and b"%b=" % variable not in _env(project):
+            return variable.decode()
+    return ""
+
+
+def _env(project: Folder) -> bytes:
+    return project.data(".env", limit=READ) if project.has(".env") else b""
 
 
 def _refused_hosts(project: Folder, module: str, file: str) -> str:
