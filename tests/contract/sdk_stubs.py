@@ -34,6 +34,7 @@ AUTHORIZATION = [
     {"name": "nonce", "type": "bytes32"},
 ]
 """TransferWithAuthorization of EIP-3009."""
+AUTHORIZATION_STATE = "0x" + keccak(text="authorizationState(address,bytes32)")[:4].hex()
 ACCEPTS = {
     "scheme": "exact",
     "network": "eip155:42161",
@@ -149,6 +150,9 @@ class StubNode:
         self.answers_lost = 0
         self.finalized_count = 0
         self.sent: list[str] = []
+        self.used_nonces: set[str] = set()
+        """Of authorizations that the token has carried out."""
+        self.block_time = 0
         self.url = ""
 
     @property
@@ -176,6 +180,8 @@ class StubNode:
         match method:
             case "eth_chainId":
                 return hex(self.chain_id)
+            case "eth_call" if params[0]["data"].startswith(AUTHORIZATION_STATE):
+                return "0x" + f"{'0x' + params[0]['data'][-64:] in self.used_nonces:064x}"
             case "eth_call":
                 return "0x" + f"{self.balance:064x}"
             case "eth_getBalance":
@@ -189,7 +195,8 @@ class StubNode:
             case "eth_maxPriorityFeePerGas":
                 return hex(1_000)
             case "eth_getBlockByNumber":
-                return {} if self.base_fee is None else {"baseFeePerGas": hex(self.base_fee)}
+                fee = {} if self.base_fee is None else {"baseFeePerGas": hex(self.base_fee)}
+                return {"timestamp": hex(self.block_time)} | fee
             case "eth_sendRawTransaction":
                 return self._send(params[0])
             case "eth_getTransactionReceipt":
@@ -276,7 +283,7 @@ class StubGateway:
         self._authenticate(request)
         self.deploys.append(dict(request.headers))
         self.bodies.append(await request.body())
-        tx_hash = request.headers.get("x-payment-tx")
+        tx_hash = request.headers.get("x-payment-tx") or self._authorized(request)
         if tx_hash is None:
             return self.unpaid(request)
         if self.paid:
@@ -339,6 +346,16 @@ class StubGateway:
         text = f"{wallet}:{request.headers['x-timestamp']}:{nonce}"
         signature = request.headers["x-signature"]
         assert Account.recover_message(encode_defunct(text=text), signature=signature) == wallet
+
+
+def settles(gateway: "StubGateway", response: Response | CutShort) -> Behaviour:
+    """A paid POST that takes the payment, and is answered so all the same."""
+
+    async def behave(reference: str) -> Any:
+        gateway.used.add(reference)
+        return response
+
+    return behave
 
 
 def answers(response: Response | CutShort) -> Behaviour:

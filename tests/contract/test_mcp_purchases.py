@@ -13,10 +13,12 @@ from sdk_stubs import (
     StubGateway,
     StubNode,
     answers,
+    demand,
     problem,
     serving,
+    settles,
 )
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.mcp.local import LocalCalls, Wallet, local_tools
@@ -93,10 +95,13 @@ async def test_a_top_up_is_held_to_the_budget_too(machine: Machine) -> None:
     assert machine.node.sent == []
 
 
-async def test_call_again_with_its_key_goes_on_with_the_payment_whose_answer_was_lost(
-    machine: Machine,
+@pytest.mark.parametrize(
+    "lie", [CutShort(), problem(502, "internal_error"), demand()], ids=["lost", "502", "402"]
+)
+async def test_call_again_with_its_key_goes_on_with_the_payment_that_a_server_does_not_own_up_to(
+    machine: Machine, lie: Response | CutShort
 ) -> None:
-    machine.gateway.paid = [answers(CutShort()) for _ in range(1000)]
+    machine.gateway.paid = [settles(machine.gateway, lie) for _ in range(1000)]
     uncertain = await machine.deploy(paying_seconds=0.2)
     assert (uncertain.is_error, uncertain.body["code"]) == (True, "payment_uncertain")
     key = uncertain.body["idempotency_key"]

@@ -28,6 +28,7 @@ from moorage.sdk.errors import (
     GasShort,
     HashAlreadyUsed,
     JournalUnwritable,
+    NodeError,
     PaymentRefused,
     PaymentReplaced,
     PaymentRequired,
@@ -497,7 +498,7 @@ class Payer:
                 return answer, self._record(purchase.taken(payment, answer))
             except ClientError as error:
                 unnamed += isinstance(error, PaymentRequired) and error.code != "payment_pending"
-                self._give_up(payment, error, unnamed=unnamed)
+                await self._give_up(payment, error, unnamed=unnamed)
                 left_seconds = deadline - self._clock.monotonic_seconds()
                 if left_seconds <= 0:
                     raise uncertain(payment, error) from error
@@ -508,7 +509,7 @@ class Payer:
                 return answer, self._record(purchase.taken(payment, answer))
         raise AssertionError("the loop above only returns or raises")
 
-    def _give_up(self, payment: Payment, error: ClientError, *, unnamed: int) -> None:
+    async def _give_up(self, payment: Payment, error: ClientError, *, unnamed: int) -> None:
         """Raises when presenting the hash again would not help."""
         if not isinstance(error, PaymentRequired):
             if not error.retryable:
@@ -523,16 +524,33 @@ class Payer:
                 cause=error,
             ) from error
         if payment.authorization and error.code in _UNSPENT_402_CODES:
-            self._give_up_unspent(payment, error)
+            await self._give_up_unspent(payment, error)
         if error.code in _FINAL_402_CODES or unnamed >= _UNNAMED_402_ATTEMPTS:
             raise uncertain(payment, error) from error
 
-    def _give_up_unspent(self, payment: Payment, error: PaymentRequired) -> NoReturn:
-        """Raises; closes the payment if no chain can carry it out any more."""
+    async def _give_up_unspent(self, payment: Payment, error: PaymentRequired) -> NoReturn:
+        """Raises; closes the payment if no chain can carry it out any more, and none has."""
         expired = is_expired(payment, now_ms=self._clock.now_ms())
         if expired:
+            if not await self._is_unused(payment):
+                raise uncertain(payment, error) from error
             self._close(payment, PaymentState.EXPIRED)
         raise unspent(error, expired=expired) from error
+
+    async def _is_unused(self, payment: Payment) -> bool:
+        """Whether the chain bears out that an expired authorization moved nothing.
+
+        Where no node is known the gateway's word counts, and the budget bounds what it can cost.
+        """
+        chain = self._chains.get(payment.chain)
+        token = chain.token(payment.token) if chain else None
+        if chain is None or token is None or not chain.rpc_urls:
+            return True
+        try:
+            async with Node(chain) as node:
+                return await node.is_unused(payment, token)
+        except NodeError:
+            return False
 
     async def _recover(
         self, purchase: Purchase[Answer], payment: Payment, used: HashAlreadyUsed

@@ -11,7 +11,12 @@ import msgspec
 
 from moorage.address import checksum_address
 from moorage.chains.chain import Chain, Token
-from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization, authorization_digest
+from moorage.chains.eip3009 import (
+    Eip712Domain,
+    TransferAuthorization,
+    authorization_digest,
+    authorization_state_calldata,
+)
 from moorage.chains.receipt import (
     balance_of_calldata,
     decode_uint256,
@@ -156,6 +161,16 @@ class Node:
         """Whether the node holds the transaction, mined or waiting."""
         (answer,) = await self._ask(("eth_getTransactionByHash", [tx_hash]))
         return isinstance(self._result(answer), dict)
+
+    async def is_unused(self, payment: Payment, token: Token) -> bool:
+        """Whether an authorization was never carried out, and is past its end on the chain too."""
+        data = authorization_state_calldata(payment.wallet, payment.authorization_nonce)
+        state, block = await self._ask(
+            ("eth_call", [{"to": token.key, "data": data}, "latest"]),
+            ("eth_getBlockByNumber", ["latest", False]),
+        )
+        time = self._quantity(block.get("timestamp") if isinstance(block, dict) else block)
+        return self._read(decode_uint256, state) == 0 and time >= payment.valid_before
 
     async def _ask(self, *calls: Call) -> list[Any]:
         try:
