@@ -466,7 +466,9 @@ def services_beside(folder: Folder) -> str:
     images = {
         str(service): _text(_at(entry, "image"))
         for service, entry in (services.items() if isinstance(services, Mapping) else ())
-        if not _at(entry, "build") and _IMAGE.fullmatch(_text(_at(entry, "image")))
+        if not _at(entry, "build")
+        and _IMAGE.fullmatch(_text(_at(entry, "image")))
+        and not _mounts_app(entry)
     }
     if name is None or not images:
         return ""
@@ -475,6 +477,13 @@ def services_beside(folder: Folder) -> str:
         f"{folder.path(name)} has {named}, which this project does not run: give the app the "
         "address of one that runs elsewhere by settings.runEnvs"
     )
+
+
+def _mounts_app(entry: object) -> bool:
+    """Whether a service is the upload itself, in an image of its language."""
+    volumes = _at(entry, "volumes")
+    listed = volumes if isinstance(volumes, list) else []
+    return any(_text(it).startswith(("./:", ".:")) for it in listed)
 
 
 _SERVICE = re.compile(r"[\w.-]{1,60}")

@@ -13,7 +13,7 @@ from shlex import quote
 from moorage.planning import static
 from moorage.planning.explicit import Asked
 from moorage.planning.node import app as node
-from moorage.planning.node.package_json import package_json
+from moorage.planning.node.package_json import builds_directory, package_json
 from moorage.planning.plan import Plan, Recipe, Stack
 from moorage.planning.python.objects import is_aside
 from moorage.planning.reading.folder import Folder, SourceTree
@@ -147,10 +147,9 @@ def _names_output(folder: Folder, name: str) -> bool:
 
 
 def _is_built(folder: Folder, name: str) -> bool:
-    """Whether a script of the app's package.json names the directory."""
+    """Whether a script that runs here builds the directory's page."""
     manifest = package_json(folder)
-    scripts = manifest.scripts.values() if manifest is not None else ()
-    return _named(name).search("\n".join(scripts).encode(errors="replace")) is not None
+    return manifest is not None and builds_directory(manifest, name.rpartition("/")[2])
 
 
 def _builds_outside(place: Folder) -> bool:

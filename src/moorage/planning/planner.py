@@ -8,7 +8,7 @@ settings.directoryPath or a command is given.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -22,11 +22,11 @@ from moorage.planning.interpreters import interpreters, refuse_unmade
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
 from moorage.planning.node.builds import unset_variables
-from moorage.planning.plan import Plan, Recipe, Risk, Settings, Stack, beside, quoted
+from moorage.planning.plan import Plan, Recipe, Risk, RiskCode, Settings, Stack, beside, quoted
 from moorage.planning.python import app as python
 from moorage.planning.reading.folder import Folder, SourceTree
 from moorage.planning.reading.formats import in_place
-from moorage.planning.secrets import own_secrets
+from moorage.planning.secrets import own_secrets, plain_examples
 from moorage.planning.toolbox import Dockerfiles, Tool, Toolbox
 
 _USUAL = (
@@ -182,19 +182,44 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         older_python=(recipe.older_python if recipe.install else "") or msgspec.UNSET,
         secrets=secrets or msgspec.UNSET,
     )
-    return msgspec.structs.replace(plan, risks=_risks(folder, plan, settings, recipe, toolbox))
+    return _with_risks(folder, plan, settings, recipe, toolbox)
+
+
+def _with_risks(
+    folder: Folder, plan: Plan, settings: Settings, recipe: Recipe, toolbox: Toolbox
+) -> Plan:
+    """Adds what may stop the app, after plain values for variables that it insists on."""
+    found = _risks(folder, plan, settings, recipe, toolbox)
+    values = _by_example(folder, found)
+    if values:
+        said = f"as in its example of a .env file: {', '.join(values)}"
+        plan = msgspec.structs.replace(
+            plan,
+            build_env=values | plan.build_env,
+            run_env=values | plan.run_env,
+            because=(*plan.because, said),
+        )
+        found = _risks(folder, plan, settings, recipe, toolbox)
+    return msgspec.structs.replace(plan, risks=found or msgspec.UNSET)
+
+
+def _by_example(folder: Folder, found: Iterable[Risk]) -> dict[str, str]:
+    """Returns plain values of the example of a .env file for variables that nothing else sets."""
+    unset = [name for it in found if it.code is RiskCode.VARIABLE_UNSET for name in it.variables]
+    examples = plain_examples(folder) if unset else {}
+    return {name: value for name, value in examples.items() if name in unset}
 
 
 def _risks(
     folder: Folder, plan: Plan, settings: Settings, recipe: Recipe, toolbox: Toolbox
-) -> tuple[Risk, ...] | msgspec.UnsetType:
+) -> tuple[Risk, ...]:
     found = list(recipe.risks)
     if recipe.build and recipe.stack is Stack.NODE and not settings.has_dockerfile:
         found += unset_variables(folder, settings.build_vars)
     if not static.is_site(plan.start):
         given = {*settings.run_envs, *settings.build_vars}
         found += risks.of_sources(folder, plan, toolbox, given, read=recipe.read)
-    return tuple(found) or msgspec.UNSET
+    return tuple(found)
 
 
 def _with_interpreters(folder: Folder, wanted: Asked, recipe: Recipe, toolbox: Toolbox) -> Recipe:

@@ -7,11 +7,11 @@ are searched by pattern, up to a limit.
 
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
-from moorage.planning import hosts
+from moorage.planning import clients, hosts
 from moorage.planning.plan import Plan, Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
 from moorage.planning.toolbox import Toolbox
@@ -76,16 +76,22 @@ def of_sources(
     """
     sources = list(_sources(folder, read))
     known = {*given, *plan.run_env, *(plan.secrets or ()), *_OURS, *_of_env_files(folder)}
-    absent = [*_variables(sources, known), *_services(folder, sources, known)]
-    named = {name for risk in absent for name in risk.variables}
+    services: set[str] = set()
+    absent = [*_variables(sources, known), *_services(folder, sources, known, services)]
+    absent += _beside(folder, sources, _with_named(known, absent))
+    absent += _handed(sources, _with_named(known, absent))
+    absent += _sought(sources, _with_named(known, absent), services)
     return [
         *absent,
-        *_beside(folder, sources, {*known, *named}),
         *_commands(sources, toolbox),
         *_left_out(folder),
         *_refusing(sources),
         *_extensions(sources, toolbox),
     ]
+
+
+def _with_named(known: Collection[str], risks: Iterable[Risk]) -> set[str]:
+    return {*known, *(name for risk in risks for name in risk.variables)}
 
 
 def _program(package: str, program: str, path: str) -> Risk:
@@ -211,6 +217,46 @@ _READS = (
         Stops.BUILD,
     ),
     _Read(
+        _JS,
+        b"arse(process.env",
+        re.compile(
+            rb"^([ \t]*)%b:[ \t]*z\."
+            rb"(?![^\n]{0,200}(?:\n[ \t]{0,40}\.[^\n]{0,100}){0,4}(?:optional|default|catch))"
+            % _NAME,
+            re.M,
+        ),
+        Stops.START,
+    ),
+    _Read(
+        _JS,
+        b"Env.schema",
+        re.compile(rb"^([ \t]*)%b:[ \t]*Env\.schema\.(?!\w{1,12}\.optional)" % _NAME, re.M),
+        Stops.START,
+    ),
+    _Read(
+        _JS,
+        b"cleanEnv",
+        re.compile(
+            rb"^([ \t]*)%b:[ \t]*(?:str|num|port|url|host|email|bool|json)\(\)" % _NAME, re.M
+        ),
+        Stops.START,
+    ),
+    _Read(
+        _JS,
+        b"Joi.",
+        re.compile(
+            rb"^([ \t]*)%b:[ \t]*Joi\.(?:[^,\n]|\n[ \t]{1,40}\.){0,200}?\.required\(\)" % _NAME,
+            re.M,
+        ),
+        Stops.START,
+    ),
+    _Read(
+        _JS,
+        b"getOrThrow",
+        re.compile(rb"(\bgetOrThrow(?:<[^>\n]{1,40}>)?\([ ]?['\"])%b['\"]" % _NAME),
+        Stops.START,
+    ),
+    _Read(
         (".prisma",),
         b"env(",
         re.compile(rb"(\burl[ \t]*=[ \t]*env\(['\"])%b['\"]" % _NAME),
@@ -272,6 +318,15 @@ def _variables(sources: Collection[_Source], known: Collection[str]) -> Iterator
     for path, text in sources:
         for stops, name in _read(path, text):
             found.setdefault(stops, {}).setdefault(name, path)
+    yield from _unset(found, sources, known)
+
+
+def _unset(
+    found: Mapping[Stops, Mapping[str, str]],
+    sources: Collection[_Source],
+    known: Collection[str],
+) -> Iterator[Risk]:
+    """Yields a risk for each stage; `found` has by stage the files that insist, by variable."""
     told = {*known, *(_optional(sources) if found else ())}
     for stops in Stops:
         missing = {n: p for n, p in found.get(stops, {}).items() if n not in told}
@@ -428,9 +483,13 @@ _HOST_VARIABLE = re.compile(
 _WORDPRESS = "wp-includes/version.php"
 
 
-def _services(folder: Folder, sources: Iterable[_Source], known: Collection[str]) -> Iterator[Risk]:
-    """Yields services that the app looks for on machines that are not here, each once."""
-    told: set[str] = set()
+def _services(
+    folder: Folder, sources: Collection[_Source], known: Collection[str], told: set[str]
+) -> Iterator[Risk]:
+    """Yields services that the app looks for on machines that are not here, each once.
+
+    Those that are `told` already are left out, and it grows.
+    """
     if folder.has(_WORDPRESS) and not folder.has("wp-content/db.php"):
         yield _service("MySQL", _WORDPRESS, "")
         told.add("MySQL")
@@ -553,6 +612,23 @@ def _service(name: str, path: str, variable: str) -> Risk:
         path=path,
         variables=(variable,) if variable else (),
     )
+
+
+def _sought(sources: Collection[_Source], known: Collection[str], told: set[str]) -> Iterator[Risk]:
+    """Yields the services that clients look for beside the app, but for those already `told`."""
+    for it in clients.sought(sources):
+        if it.service not in told and it.variable not in known:
+            told.add(it.service)
+            yield _service(it.service, it.path, it.variable)
+
+
+def _handed(sources: Collection[_Source], known: Collection[str]) -> Iterator[Risk]:
+    """Yields the variables that clients are given, and nothing sets."""
+    found: dict[Stops, dict[str, str]] = {}
+    for it in clients.handed(sources):
+        stops = Stops.START if it.connects else Stops.REQUESTS
+        found.setdefault(stops, {}).setdefault(it.variable, it.path)
+    yield from _unset(found, sources, known)
 
 
 # Programs, processes, hosts

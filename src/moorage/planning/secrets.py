@@ -1,6 +1,7 @@
-"""Finds the secrets that an app makes up for itself, such as the key that signs its sessions.
+"""Finds variables that nobody outside the app has to know: its own secrets, and plain values.
 
-Nobody else knows these, so each project gets random ones, unless its deployer sets them.
+The key that signs an app's sessions is its own: each project gets a random one, unless its deployer
+sets it. A level of logging, a duration or a file of SQLite stands in its example of a .env file.
 """
 
 import re
@@ -53,3 +54,26 @@ def own_secrets(folder: Folder, known: Iterable[str] = ()) -> tuple[str, ...]:
         for is_set in _VALUE.findall(folder.data(name, limit=_LIMIT)):
             found.pop(is_set, None)
     return tuple(sorted(name.decode() for name in found))
+
+
+_EXAMPLE = re.compile(
+    rb"^[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]{1,80})[ \t]*=[ \t]*(?P<quote>['\"]?)"
+    rb"(file:[\w./-]{1,100}|sqlite:[\w./:-]{1,100}|\d{1,9}(?:ms|[smhdw])?|true|false"
+    rb"|debug|info|warn|error|cookie|memory|local|fs|sqlite|sync)(?P=quote)[ \t]*(?:#[^\n]*)?\r?$",
+    re.MULTILINE,
+)
+_NOT_PLAIN = re.compile(r"PORT\Z|KEY|SECRET|TOKEN|PASS|USER|ID\Z|DEBUG|ENV\Z|PIN|NUMBER|PHONE")
+
+
+def plain_examples(folder: Folder) -> dict[str, str]:
+    """Returns the variables to which an example of a .env file gives a value that is no secret.
+
+    Nor is it an address of anything but a file.
+    """
+    name = folder.first(*_EXAMPLES)
+    found = _EXAMPLE.findall(folder.data(name, limit=_LIMIT)) if name else []
+    return {
+        variable.decode(): value.decode()
+        for variable, _, value in found
+        if not _NOT_PLAIN.search(variable.decode())
+    }

@@ -54,6 +54,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     # Imports are downloaded once, into the directory that the app reads them from.
     cache = (("DENO_DIR", in_app(folder.path(".deno"))), ("DENO_NO_UPDATE_CHECK", "1"))
     install = "deno install" if module is None else f"deno cache {module}"
+    if module is not None and _has_modules_directory(folder, configuration):
+        install = f"deno install && {install}"
     build = "deno task build" if "build" in tasks else None
     because = (f"{file or 'settings.runtime'}: run by {found.tool}", found.because)
     return Recipe(
@@ -66,6 +68,12 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         run_env=cache,
         tools=(found.tool,),
     )
+
+
+def _has_modules_directory(folder: Folder, configuration: str | None) -> bool:
+    """Whether packages of npm are to be in node_modules, where tasks find their programs."""
+    document = json_document(folder, configuration) if configuration else {}
+    return document.get("nodeModulesDir") in ("manual", "auto", True)
 
 
 def _start(folder: Folder, tasks: Mapping[str, object], module: str | None) -> str | None:

@@ -3,17 +3,21 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.plan import Recipe, Stack
+from moorage.planning.python.objects import is_aside
 from moorage.planning.reading.folder import Folder
 from moorage.planning.risks import EXTENSIONS_OF
 from moorage.planning.toolbox import Toolbox
 
-LOOKED_FOR = ("index.php, also in public/ or web/; artisan",)
+LOOKED_FOR = ("index.php, also in public/ or web/, or index.html beside files of PHP; artisan",)
 _REQUIRES = re.compile(r'"php"\s*:\s*"([^"]{1,60})"')
+_OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "Gemfile", "_config.yml")
+_NAMES_LIMIT = 2_000
 _LIMIT = 65_536  # bytes of composer.json
 _LOCK_LIMIT = 2_097_152  # bytes of composer.lock
 _NAMED_LIMIT = 6  # extensions in a sentence
@@ -55,7 +59,7 @@ return false;
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """An index.php; None without. Raises RuntimeUnsupported, also for extensions that lack."""
-    index = folder.first("public/index.php", "web/index.php", "index.php")
+    index = folder.first("public/index.php", "web/index.php", "index.php") or _page(folder)
     if index is None:
         return None
     found = find_tool(toolbox, "php", _wanted(folder, asked), file=index)
@@ -86,6 +90,17 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         tools=(found.tool,),
         secrets=(framework.secret,) if framework.secret else (),
     )
+
+
+def _page(folder: Folder) -> str | None:
+    """Returns a page beside which programs of PHP are, in an upload of nothing else."""
+    page = folder.first("index.html", "index.htm", "public/index.html")
+    if page is None or folder.first(*_OTHERS):
+        return None
+    inside = page.rpartition("/")[0]
+    names = islice(folder.names(), _NAMES_LIMIT)
+    programs = (it for it in names if it.endswith(".php") and it.startswith(inside))
+    return page if any(not is_aside(it) for it in programs) else None
 
 
 def _document(folder: Folder, name: str, limit: int) -> Mapping[str, object] | None:
@@ -157,4 +172,4 @@ def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
     if not folder.has("composer.json"):
         return None
     match = _REQUIRES.search(folder.data("composer.json", limit=_LIMIT).decode(errors="replace"))
-    return wanted_from(match[1].replace("|", "||"), "composer.json's php") if match else None
+    return wanted_from(re.sub(r"\|+", "||", match[1]), "composer.json's php") if match else None

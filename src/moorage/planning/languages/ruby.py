@@ -1,11 +1,15 @@
 """Ruby apps: Rails, Rack (config.ru), a script that is its own server, and Jekyll's sites."""
 
 import re
+import tomllib
 from collections.abc import Iterator
+from importlib import resources
 from shlex import quote
+from typing import NamedTuple
 
+from moorage.errors import PlanNotFound
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, pinned, wanted_from
-from moorage.planning.plan import Recipe, Stack
+from moorage.planning.plan import Recipe, Stack, no_port
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import yaml_document
 from moorage.planning.static import serve
@@ -31,22 +35,52 @@ _JEKYLL = "_config.yml"
 _JEKYLLS_PAGES = ("index.md", "index.markdown", "index.html", "README.md")
 _THEMES = frozenset(("theme", "remote_theme"))
 _GEM = re.compile(r"[a-z][\w-]{0,80}")
+_GEMS_LISTED = re.compile(rb"^[ \t]*gem[ \t(]+['\"]([\w-]{1,80})['\"]", re.MULTILINE)
+_LISTENS = re.compile(rb"TCPServer|WEBrick|Rack::|Sinatra|[Ww]ebhook|\bPORT\b")
 _JEKYLLS_GEM = re.compile(rb"^[ \t]*gem[ \t(]+['\"](?:jekyll|github-pages)['\"]", re.MULTILINE)
 _BUILDS = {
     _RAILS: "bundle exec rails assets:precompile",
     # A path that the site has on another host would be missing in front of its links here.
     _JEKYLL: "bundle exec jekyll build --baseurl ''",
 }
+_MIGRATIONS = "db/migrate"
+_MIGRATE = "bundle exec rake db:migrate"
 _GEMFILES = ("Gemfile", "Gemfile.lock")
 _PUMA = re.compile(rb"\bpuma\b")
+_TEXT = resources.files("moorage.planning.languages").joinpath("ruby.toml").read_text()
+_TABLE = tomllib.loads(_TEXT)
+_SERVERS = frozenset(
+    (
+        *("agoo", "falcon", "grape", "hanami", "iodine", "puma", "rack", "rackup", "rails", "roda"),
+        *("sinatra", "syro", "thin", "unicorn", "webrick"),
+    )
+)
 _OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "index.php")
+_SCRIPTS_LIMIT = 100  # in which a server is looked for
 _READ = 65_536  # bytes of a Gemfile or a script
+
+
+class _Site(NamedTuple):
+    """A site that a gem builds."""
+
+    files: str
+    build: str
+    output: str
+
+
+_SITES = {gem: _Site(*row) for gem, row in _TABLE["sites"].items()}
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """A Rails or Rack app, or a script; None without. Raises RuntimeUnsupported."""
     has_gems = folder.has("Gemfile")
-    file = _started_file(folder, has_gems=has_gems)
+    listed = _listed(folder) if has_gems else frozenset()
+    site = next((it for gem, it in _SITES.items() if gem in listed), None)
+    file = folder.first(*site.files.split()) if site is not None else None
+    if site is None or file is None:
+        site, file = None, _started_file(folder, has_gems=has_gems)
+    if site is None and asked.run is None and file not in (_RAILS, "config.ru", _JEKYLL):
+        _refuse_portless(folder, listed)
     if file is None:
         return None
     gems = _jekylls_gems(folder) if file == _JEKYLL and not has_gems else ()
@@ -54,25 +88,53 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     install = "bundle install" if has_gems else None
     because = [f"Gemfile and {file} are there" if has_gems else f"{file} is there", found.because]
     if gems:
-        listed = (f'gem "{gem}", group: :jekyll_plugins' for gem in gems)
-        lines = ('source "https://rubygems.org"', *listed)
+        named = (f'gem "{gem}", group: :jekyll_plugins' for gem in gems)
+        lines = ('source "https://rubygems.org"', *named)
         install = f"printf '%s\\n' {' '.join(map(quote, lines))} > Gemfile && bundle install"
         because.append(f"there is no Gemfile: one is made, with {', '.join(gems)}")
-    build, is_rails = _BUILDS.get(file), file == _RAILS
+    build, is_rails = site.build if site else _BUILDS.get(file), file == _RAILS
+    start = serve(site.output, fallback=False) if site else _start(folder, file, has_gems=has_gems)
     if is_rails and folder.has(_DATABASE):
         because.append("its database is prepared before each start, as builds see none")
+    if site is None and not is_rails and _migrates(folder):
+        because.append(f"{_MIGRATIONS} is there: {_MIGRATE} before each start")
+        start = f"{_MIGRATE}\nexec {start}"
     home = _GEMS if install else ()
     return Recipe(
         Stack.RUBY,
         install if asked.install is None else asked.install,
         build if asked.build is None else asked.build,
-        asked.run or _start(folder, file, has_gems=has_gems),
+        asked.run or start,
         tuple(sentence for sentence in because if sentence),
         build_env=(*home, *_PRODUCTION, ("SECRET_KEY_BASE_DUMMY", "1")),
         run_env=(*home, *_PRODUCTION, *(_RAILS_RUNS if is_rails else ())),
         tools=(found.tool,),
         secrets=("SECRET_KEY_BASE",) if is_rails and not folder.has("config/master.key") else (),
     )
+
+
+def _migrates(folder: Folder) -> bool:
+    """Whether the Rakefile has Active Record's tasks for migrations that are there."""
+    if not (folder.has_directory(_MIGRATIONS) and folder.has("Rakefile")):
+        return False
+    return b"activerecord/rake" in folder.data("Rakefile", limit=_READ)
+
+
+def _listed(folder: Folder) -> frozenset[str]:
+    """Returns the gems that the Gemfile names."""
+    names = _GEMS_LISTED.findall(folder.data("Gemfile", limit=_READ))
+    return frozenset(name.decode() for name in names)
+
+
+def _refuse_portless(folder: Folder, listed: frozenset[str]) -> None:
+    """Raises PlanNotFound for a program that never listens."""
+    gem = next((it for it in _TABLE["portless"] if it in listed), "")
+    if not gem or not _SERVERS.isdisjoint(listed) or folder.first(*_OTHERS):
+        return
+    scripts = [name for name in folder.names() if name.endswith(".rb")][:_SCRIPTS_LIMIT]
+    if not any(_LISTENS.search(folder.data(name, limit=_READ)) for name in scripts):
+        what = f"{folder.path('Gemfile')} has {gem}: this is {_TABLE['portless'][gem]}"
+        raise PlanNotFound(f"{no_port(what)}.")
 
 
 def _started_file(folder: Folder, *, has_gems: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+from collections.abc import Mapping
 from shlex import quote
 from typing import NamedTuple
 
@@ -18,10 +19,12 @@ from moorage.planning.node.package_json import (
     is_development_server,
     managers_called,
     package_json,
+    scripts_run,
     tools_called,
 )
 from moorage.planning.node.package_managers import (
     Manager,
+    allows_from,
     bun_manager,
     has_bun_lock,
     manager_for,
@@ -38,6 +41,7 @@ from moorage.planning.node.starts import (
     Package,
     Start,
     find_start,
+    listening,
     runs_typescript,
 )
 from moorage.planning.node.worker import Worker, worker
@@ -59,6 +63,8 @@ from moorage.planning.plan import (
     with_path,
 )
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import in_place
+from moorage.planning.reading.semver import Version
 from moorage.planning.risks import of_packages
 from moorage.planning.static import is_site
 from moorage.planning.toolbox import Tool, Toolbox
@@ -293,6 +299,9 @@ def _recipe(
     if asked.run is None:
         start = find_start(package)
         _refuse_portless(where.folder, where.manifest, start)
+        if start.command is not None:
+            command = listening(where.folder, start.command, because)
+            start = start._replace(command=_migrated(where, command, because))
     absent = ""
     if asked.install is None:
         added, absent = _added(where, start.command or "", because)
@@ -306,7 +315,11 @@ def _recipe(
         start.command,
         tuple(because),
         missing=start.missing,
-        build_env=(*manager.commands.environment, *start.build_env),
+        build_env=(
+            *manager.commands.environment,
+            *start.build_env,
+            *_old_ciphers(where.manifest, tools),
+        ),
         run_env=(*server_environment(where.manifest), *_package_environment(where.manifest, start)),
         tools=tools,
         install_inputs=() if asked.install is not None else _inputs(where),
@@ -322,6 +335,51 @@ def _recipe(
             ),
         ),
     )
+
+
+def _migrated(where: _Site, command: str, because: list[str]) -> str:
+    """Returns the start after what brings the app's database up to date, if nothing else does."""
+    row = next((row for row in PACKAGES["migrations"] if _has_migrations(where, row)), None)
+    if row is None or is_site(command) or _MIGRATES.search("\n".join(scripts_run(where.manifest))):
+        return command
+    because.append(f"{row['has']} is there: {row['command']} before each start")
+    run = str(row["command"])
+    if where.up:
+        run = f'PATH="$PWD/{MODULES}/.bin:$PWD/{where.up}/{MODULES}/.bin:$PATH" {run}'
+    return f"{run}\n{in_place(command)}"
+
+
+def _has_migrations(where: _Site, row: Mapping[str, str]) -> bool:
+    folder, name = where.folder, row["has"]
+    if not where.manifest.depends_on(row["package"]):
+        return False
+    if "says" in row:
+        return folder.has(name) and row["says"] in _plain(folder, name)
+    return folder.has(name) or folder.has_directory(name)
+
+
+_MIGRATES = re.compile(r"\bmigrat|db[ :]push")
+
+
+def _plain(folder: Folder, name: str) -> str:
+    """Returns a file's text with single spaces."""
+    return " ".join(folder.data(name, limit=_BYTES).decode(errors="replace").split())
+
+
+_BYTES = 65_536
+
+
+def _old_ciphers(manifest: PackageJson, tools: tuple[Tool, ...]) -> tuple[tuple[str, str], ...]:
+    """Returns what bundlers of before Node 17 need of a newer one: a hash that OpenSSL dropped."""
+    node = next((it.version for it in tools if it.program == "node"), None)
+    versions = {**manifest.dev_dependencies, **manifest.dependencies}
+    is_old = any(
+        name in versions and not allows_from(versions[name], Version(major, 0, 0))
+        for name, major in PACKAGES["old_ciphers"].items()
+    )
+    if not is_old or node is None or node < Version(17, 0, 0):
+        return ()
+    return (("NODE_OPTIONS", "--openssl-legacy-provider"),)
 
 
 _SECRETS: dict[str, str] = PACKAGES["secrets"]

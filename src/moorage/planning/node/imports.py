@@ -22,10 +22,19 @@ ENDINGS = (".js", ".ts", ".mjs", ".mts", ".cjs", ".cts", ".jsx", ".tsx")
 
 _BUILTINS = frozenset(
     (
-        *("assert", "async_hooks", "buffer", "child_process", "cluster", "console", "constants"),
-        *("crypto", "dgram", "diagnostics_channel", "dns", "domain", "events", "fs", "http"),
-        *("http2", "https", "inspector", "module", "net", "os", "path", "perf_hooks", "process"),
-        *("punycode", "querystring", "readline", "repl", "stream", "string_decoder", "sys"),
+        *("assert", "async_hooks", "buffer", "bun", "child_process", "cluster", "console"),
+        *("constants", "crypto", "dgram", "diagnostics_channel", "dns", "domain", "events", "fs"),
+        *("http", "http2", "https", "inspector", "module", "net", "os", "path", "perf_hooks"),
+        *(
+            "process",
+            "punycode",
+            "querystring",
+            "readline",
+            "repl",
+            "stream",
+            "string_decoder",
+            "sys",
+        ),
         *("timers", "tls", "trace_events", "tty", "url", "util", "v8", "vm", "wasi"),
         *("worker_threads", "zlib"),
     )
@@ -179,11 +188,17 @@ def absent_file(sentence: str) -> tuple[Risk, ...]:
 
 def portless(folder: Folder, manifest: PackageJson) -> str:
     """Returns what a package is that certainly listens on no port; "" for any other."""
-    known = manifest.dependencies.keys()
-    what = next((it for it in _PORTLESS if it in known), "")
+    what = next((it for it in _PORTLESS if it in manifest.dependencies), "")
     what = what or ("electron" if "electron" in manifest.dev_dependencies else "")
-    if not what or not _SERVERS.isdisjoint(known):
+    if not what or may_listen(folder, manifest):
         return ""
+    return f"{folder.path('package.json')} has {what}: this is {_PORTLESS[what]}"
+
+
+def may_listen(folder: Folder, manifest: PackageJson) -> bool:
+    """Whether a package depends on a server, or a source of it may listen on a port."""
+    if not _SERVERS.isdisjoint(manifest.dependencies):
+        return True
     left = _SOURCES_LIMIT
     for name in folder.names():
         if not name.endswith(ENDINGS) or "node_modules/" in name:
@@ -191,8 +206,8 @@ def portless(folder: Folder, manifest: PackageJson) -> str:
         data = folder.data(name, limit=_BYTES_LIMIT)
         left -= len(data)
         if left < 0 or len(data) == _BYTES_LIMIT or _MAY_LISTEN.search(data):
-            return ""
-    return f"{folder.path('package.json')} has {what}: this is {_PORTLESS[what]}"
+            return True
+    return False
 
 
 def _statements(text: str) -> Iterator[re.Match[str]]:

@@ -68,6 +68,11 @@ class PackageJson(msgspec.Struct, rename="camel"):
     workspaces: object = None
     package_manager: object = None
     engines: object = None
+    private: object = None
+    bin: object = None
+    exports: object = None
+    files: object = None
+    types: object = None
 
     @property
     def installs(self) -> bool:
@@ -108,6 +113,13 @@ class PackageJson(msgspec.Struct, rename="camel"):
         if not isinstance(listed, list):
             return ()
         return tuple(item for item in listed if isinstance(item, str))
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is a package for others to install: a library, or a command."""
+        return self.private is not True and bool(
+            self.bin or self.exports or self.files or self.types
+        )
 
     def engine(self, name: str) -> str:
         """The range that `engines` gives a program, "" when it gives none."""
@@ -228,14 +240,14 @@ def build_script(manifest: PackageJson) -> str:
 
 def managers_called(manifest: PackageJson) -> tuple[str, ...]:
     """Returns the package managers besides npm that the scripts of a build or a start run."""
-    words = (word for command in _commands(manifest) for word in _MANAGERS.findall(command))
+    words = (word for command in scripts_run(manifest) for word in _MANAGERS.findall(command))
     return tuple(sorted({_NAMES.get(word, word) for word in words}))
 
 
 def directories_entered(manifest: PackageJson) -> tuple[str, ...]:
     """Returns the directories whose packages these scripts run, and in which none installs."""
     found: dict[str, bool] = {}
-    for command in _commands(manifest):
+    for command in scripts_run(manifest):
         directory = ""
         for step in _LIST.split(command):
             entered = _CD.match(step)
@@ -254,16 +266,27 @@ _CALLS = re.compile(r"(?:^|[\s({\"'])(?:npm|yarn|pnpm|bun)(?=\s|\Z)")
 _INSTALLED = re.compile(r"[ \t](?:install|ci|i)(?=[\s)\"']|\Z)|(?:^|[\s(])yarn[\s)]*\Z")
 
 
+def builds_directory(manifest: PackageJson, name: str) -> bool:
+    """Whether a script that a build or a start runs builds what is in a directory."""
+    place = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
+    return any(place.search(it) and _BUILDS.search(it) for it in scripts_run(manifest))
+
+
+_BUILDS = re.compile(
+    r"\b(?:build|bundle|compile|export|generate|parcel|prod|rollup|vite|webpack)\b"
+)
+
+
 def tools_called(manifest: PackageJson) -> tuple[str, ...]:
     """Returns the packages whose programs these scripts run, of those that many have globally."""
-    parts = (part for command in _commands(manifest) for part in _LIST.split(command))
+    parts = (part for command in scripts_run(manifest) for part in _LIST.split(command))
     bare = [(part.strip(), _BEFORE.sub("", part.strip(), count=1)) for part in parts]
     words = {first_word(command) for _, command in bare}
     words |= {"cross-env" for part, _ in bare if _CROSS_ENV.match(part)}
     return tuple(sorted({_TOOLS[word] for word in words if word in _TOOLS}))
 
 
-def _commands(manifest: PackageJson) -> list[str]:
+def scripts_run(manifest: PackageJson) -> list[str]:
     """Returns the scripts that a build or a start runs, those that they run by name among them."""
     left = [name for base in _RUN for name in (f"pre{base}", base, f"post{base}")]
     found: dict[str, str] = {}

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from moorage.planning.explicit import COMMAND_LIMIT, Asked
 from moorage.planning.frameworks import Framework
-from moorage.planning.node.builds import compiled_file
-from moorage.planning.node.imports import imported
+from moorage.planning.node.builds import compiled_file, without_comments
+from moorage.planning.node.imports import entry, imported, may_listen
 from moorage.planning.node.package_json import (
     ENDINGS,
     IN_SRC,
+    LISTENS,
     SCRIPT_FILES,
     TYPESCRIPT,
     PackageJson,
@@ -282,11 +283,59 @@ def find_start(package: Package) -> Start:
         built = _built(package)
         if built is not None:
             return built
+    if manifest.is_published and not may_listen(folder, manifest):
+        return Start(None, missing=_library(manifest))
     command = _main_file(package) or _compiled_file(package) or _typescript_file(package)
+    command = command or (f"node {API}" if exports_app(folder, API) else None)
     if command is None and builds and folder.has("index.html"):
         because.append("index.html is there: the files are served by Caddy after the build")
         command = serve("", fallback=False)
     return Start(command, missing="" if command else _missing(package))
+
+
+def _library(manifest: PackageJson) -> str:
+    what = "a command-line program" if manifest.bin else "a library"
+    return (
+        f"package.json is that of {what}, and none of its sources listens on a port: add a server "
+        "that does, and a start script"
+    )
+
+
+API = "api/index.js"
+"""Where Vercel looks for an app that it serves."""
+_EXPORTED_APP = re.compile(
+    r"\b(?P<name>\w+)\s*=\s*(?:express\s*\(\)|new Koa\s*\()[\s\S]*"
+    r"(?:module\.exports\s*=|export\s+default)\s+(?P=name)\b"
+)
+_IN_DEVELOPMENT = re.compile(
+    r"if\s*\(\s*process\.env\.NODE_ENV\s*"
+    r"(?:!==?\s*['\"]production['\"]|===?\s*['\"](?:development|dev|local)['\"])\s*\)"
+    r"[^}]{0,400}?\.listen\s*\("
+)
+_APP_LIMIT = 131_072  # bytes of a file
+
+
+def exports_app(folder: Folder, file: str) -> bool:
+    """Whether a file exports an app of Express or Koa, and listens at most in development."""
+    if not folder.has(file):
+        return False
+    text = without_comments(folder.data(file, limit=_APP_LIMIT).decode(errors="replace"))
+    return (
+        _EXPORTED_APP.search(text) is not None
+        and LISTENS.search(_IN_DEVELOPMENT.sub("", text).encode()) is None
+    )
+
+
+def listening(folder: Folder, command: str, because: list[str]) -> str:
+    """Returns the command; if its file only exports an app, one that makes this app listen."""
+    file = entry(folder, command)
+    if not file or not file.endswith(ENDINGS) or not exports_app(folder, file):
+        return command
+    because.append(f"{file} exports an app that listens nowhere: it is made to listen on PORT")
+    return (
+        f"node -e \"import('./{file}').then(({{ default: it }}) => "
+        '(it.default ?? it).listen(process.env.PORT))"'
+    )
 
 
 def _why_unused(package: Package) -> str:
@@ -334,6 +383,9 @@ def _built(package: Package) -> Start | None:
     found = _site(package)
     if found is None:
         return None
+    script = _script_of_server(package, found.output)
+    if script:
+        return Start(_start_script(package, script, manifest.script(script)))
     because.append(f"{found.name} leaves files in {found.output}/: served by Caddy")
     if asked.build_dir_from:
         because.append(f"{asked.build_dir_from} names that directory")
@@ -344,6 +396,22 @@ def _built(package: Package) -> Start | None:
         serve(found.output, fallback=found.fallback, base=base),
         check=_output_check(found.output, is_given=bool(asked.build_dir)),
     )
+
+
+_SERVES_FILES = re.compile(rb"\.static\(|sirv|serve-?[sS]tatic|sendFile|-static['\"]")
+
+
+def _script_of_server(package: Package, output: str) -> str:
+    """Returns the script of a server that serves what the build leaves; "" without one."""
+    folder, manifest = package.folder, package.manifest
+    for name in manifest.scripts:
+        command = once(command_of(manifest, name))
+        file = entry(folder, command) if command.startswith(("node ", "tsx ", "bun ")) else ""
+        data = folder.data(file, limit=_APP_LIMIT) if file else b""
+        is_server = LISTENS.search(data) is not None and _SERVES_FILES.search(data) is not None
+        if is_server and posixpath.basename(output).encode() in data:
+            return name
+    return ""
 
 
 def _start_script(package: Package, name: str, script: str) -> str:

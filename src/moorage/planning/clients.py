@@ -1,0 +1,148 @@
+"""Finds what programs hand to clients of services: addresses and keys, from variables.
+
+A client that is given a variable which nothing sets fails, or looks for its service beside the app.
+Sources of JavaScript and PHP are searched by pattern; `clients.toml` has the names.
+"""
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator
+from importlib import resources
+from typing import NamedTuple
+
+_TEXT = resources.files("moorage.planning").joinpath("clients.toml").read_text()
+_TABLE = tomllib.loads(_TEXT)
+_JS = (".js", ".mjs", ".cjs", ".ts", ".mts")
+_NAME = rb"([A-Z][A-Z0-9_]{2,80})"
+_NO_DEFAULT = rb"(?![\w.(\[])(?!\s*(?:\|\||\?\?))"
+
+
+class Handed(NamedTuple):
+    """A variable without a default that a client is given; `connects` at the start."""
+
+    path: str
+    variable: str
+    connects: bool
+
+
+class Sought(NamedTuple):
+    """A service that a client looks for beside the app, unless the variable says where else."""
+
+    path: str
+    service: str
+    variable: str
+
+
+def _any(names: str) -> bytes:
+    return b"|".join(re.escape(name).encode() for name in names.split())
+
+
+_CALL = re.compile(
+    rb"(?P<indent>^[ \t]*)?(?P<line>[^\n]{0,120}?)\b(?P<call>%b|%b)\s*\(\s*"
+    rb"(?:\{[^{}]{0,200}?\b(?:%b)\s*:\s*)?"
+    rb"(?:process\.env\.%b|(?P<word>[A-Za-z_$][\w.$]{0,80}))[!]?%b"
+    % (
+        _any(_TABLE["calls"]["connect"]),
+        _any(_TABLE["calls"]["make"]),
+        _any(_TABLE["calls"]["keys"]),
+        _NAME.replace(b"(", b"(?P<name>", 1),
+        _NO_DEFAULT,
+    ),
+    re.MULTILINE,
+)
+_CONNECT = frozenset(name.encode() for name in _TABLE["calls"]["connect"].split())
+_HINTS = tuple(
+    f"{name}(".encode() for key in ("connect", "make") for name in _TABLE["calls"][key].split()
+)
+_BOUND = re.compile(rb"(\w{1,80})\s*[:=]\s*process\.env\.%b!?%b" % (_NAME, _NO_DEFAULT))
+_UNPACKED = re.compile(rb"\{([^{}=]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
+_WORD = re.compile(rb"\b%b\b" % _NAME)
+
+
+def handed(sources: Collection[tuple[str, bytes]]) -> Iterator[Handed]:
+    """Yields the variables that clients are given, also by the name of a constant or a field."""
+    scripts = [(path, text) for path, text in sources if path.endswith(_JS)]
+    reads = any(b"process.env" in text for _, text in scripts)
+    calling = [it for it in scripts if any(hint in it[1] for hint in _HINTS)] if reads else []
+    bound = _bound(scripts) if calling else {}
+    for path, text in calling:
+        for match in _CALL.finditer(text):
+            name, word = match["name"], match["word"] or b""
+            if name is None:
+                names = bound.get(word.rpartition(b".")[2], set())
+                name = next(iter(names)) if len(names) == 1 else None
+                if name is None or re.search(rb"\bif\s*\(\s*%b\b" % re.escape(word), text):
+                    continue
+            is_inner = (match["indent"] or b"") != b"" or b"=>" in match["line"]
+            yield Handed(path, name.decode(), match["call"] in _CONNECT or not is_inner)
+
+
+def _bound(scripts: Collection[tuple[str, bytes]]) -> dict[bytes, set[bytes]]:
+    """Returns the variables by the names that constants and fields give to them."""
+    found: dict[bytes, set[bytes]] = {}
+    for _, text in scripts:
+        if b"process.env" not in text:
+            continue
+        for word, name in _BOUND.findall(text):
+            found.setdefault(word, set()).add(name)
+        for inside in _UNPACKED.findall(text):
+            for name in _WORD.findall(inside):
+                found.setdefault(name, set()).add(name)
+    return found
+
+
+_KIND = re.compile(
+    rb"\b(?:type|dialect|client|provider)\s*:\s*['\"](%b)['\"]|\b(%b)\(\s*\{"
+    % (_any(" ".join(_TABLE["kinds"])), _any(" ".join(_TABLE["makers"])))
+)
+_KIND_HINTS = (b"type:", b"dialect:", b"client:", *(f"{it}(".encode() for it in _TABLE["makers"]))
+_FROM = rb"(?:process\.env\.%b|[\w.]{0,60}\bget(?:<[^>\n]{1,40}>)?\(\s*['\"]%b['\"]\s*,?)?" % (
+    _NAME,
+    _NAME,
+)
+_WHERE = re.compile(
+    rb"\b(?:host|url|uri|connection|connectionString)\s*:\s*%b\s*(?:\|\||\?\?)?\s*"
+    rb"(?P<here>['\"](?:localhost|127\.0\.0\.1)['\"])?" % _FROM
+)
+_NEAR = 400  # bytes after the kind of a service in which its address is
+
+
+def sought(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
+    """Yields the services that clients look for beside the app, or by variables without one."""
+    for path, text in sources:
+        if not path.endswith(_JS) or not any(hint in text for hint in _KIND_HINTS):
+            continue
+        for match in _KIND.finditer(text):
+            service = _service(match[1], match[2], text)
+            where = _WHERE.search(text, match.end(), match.end() + _NEAR) if service else None
+            variable = (where[1] or where[2] or b"").decode() if where else ""
+            if where is not None and (variable or where["here"]):
+                yield Sought(path, service, variable)
+    yield from _of_php([it for it in sources if it[0].endswith(".php")])
+
+
+def _service(kind: bytes | None, maker: bytes | None, text: bytes) -> str:
+    if kind is not None:
+        return str(_TABLE["kinds"][kind.decode()])
+    package, service = _TABLE["makers"][(maker or b"").decode()]
+    return service if re.search(rb"['\"]%b" % package.encode(), text) else ""
+
+
+_PHP_CALL = re.compile(rb"mysqli_connect\(|new \\?mysqli\(|mysql:host=")
+_PHP_HOST = re.compile(
+    rb"(?:\$\w{0,30}(?:host|server|servername)|['\"]\w{0,30}HOST\w{0,10}['\"])\w{0,10}['\"]?"
+    rb"\s*(?:=>?|,)\s*(?:(?:getenv\(|\$_ENV\[)['\"]%b['\"][)\]]\s*(?:\?:|\?\?)\s*)?"
+    rb"['\"](?:localhost|127\.0\.0\.1)\b" % _NAME,
+    re.IGNORECASE,
+)
+
+
+def _of_php(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
+    """Yields MySQL where PHP's client is called, and a name of its host is this machine."""
+    if not any(_PHP_CALL.search(text) for _, text in sources):
+        return
+    for path, text in sources:
+        match = _PHP_HOST.search(text)
+        if match is not None:
+            yield Sought(path, "MySQL", (match[1] or b"").decode())
+            return
