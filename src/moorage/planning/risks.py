@@ -85,7 +85,7 @@ def of_sources(
         *absent,
         *_commands(sources, toolbox),
         *_left_out(folder),
-        *_refusing(sources),
+        *(() if _ANY_HOST in plan.start else _refusing(sources)),
         *_extensions(sources, toolbox),
     ]
 
@@ -674,6 +674,7 @@ def _left_out(folder: Folder) -> Iterator[Risk]:
 
 
 _MCP = re.compile(rb"\bFastMCP\(((?:[^()\n]|\([^()\n]{0,200}\)|\n){0,600})\)")
+_ANY_HOST = "transport_security"  # set by a start that planning made
 _LOCAL = re.compile(rb"from mcp\.server\b")
 
 

@@ -220,9 +220,9 @@ def test_service_of_the_internet_is_no_risk(text: str) -> None:
         (python("", "flask\ntensorflow==2.10.0"), EVERYTHING, "no_wheel", "tensorflow"),
         (python("") | {"Procfile": "web: gunicorn app:app\nworker: python work.py\n"}, EVERYTHING,
          "process_left_out", "worker"),
-        ({"server.py": "from mcp.server.fastmcp import FastMCP\nm = FastMCP('a')\n"
-          "m.run(transport='streamable-http')\n", "requirements.txt": "mcp"}, EVERYTHING,
-         "host_refused", "0.0.0.0"),
+        ({"server.py": "from mcp.server.fastmcp import FastMCP\ndef make():\n"
+          "    m = FastMCP('a')\n    m.run(transport='streamable-http')\n",
+          "requirements.txt": "mcp"}, EVERYTHING, "host_refused", "0.0.0.0"),
     ],
 )  # fmt: skip
 def test_what_the_app_lacks_here_is_a_risk(

@@ -13,6 +13,7 @@ from moorage.planning.python.imports import (
     Imports,
     django_entries,
 )
+from moorage.planning.python.mcp import over_http
 from moorage.planning.python.requirements import (
     KNOWN_PACKAGES,
     Requirements,
@@ -152,6 +153,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     if asked.run is not None and needed.file is None and not _is_ours(folder, asked):
         return None
     imports = _imports(folder, start)
+    if start is not None and asked.run is None and start.file:
+        start = over_http(folder, start, imports.reached())
     if asked.run is None and asked.stack is None and _is_tool(folder, needed, start, imports):
         return None
     refusal = _refusal(folder, asked, start, imports)
@@ -204,7 +207,7 @@ def _refusal(folder: Folder, asked: Asked, start: Start | None, imports: Imports
             "Dockerfile, and deploy it to a gateway with Docker"
         )
     portless = ""
-    if start is None or not start.needs or asked.run is not None:
+    if start is None or not (start.needs or start.is_listening) or asked.run is not None:
         portless = imports.portless()
     worker = _WORKER.match(asked.run or "")
     if worker is not None:

@@ -133,6 +133,7 @@ class Start(NamedTuple):
     package: str = ""  # Django's, with the settings
     settings: str = ""  # Django's, that its server reads
     programs: tuple[tuple[str, str], ...] = ()  # other languages', each with the file that needs it
+    is_listening: bool = False  # it surely does, whatever the sources look like
     refuses: str = ""  # a sentence on the hosts that it refuses
 
     @property

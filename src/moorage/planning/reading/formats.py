@@ -168,7 +168,8 @@ def first_word(command: str) -> str:
     if match is None or match["word"] in _OF_THE_SHELL:
         return ""
     # Single-quoted text is skipped only if nothing else could quote the quotes.
-    bare = command if '"' in command or "\\" in command else _QUOTED.sub("", command)
+    bare = _QUOTED.sub("", command)
+    bare = command if '"' in bare or "\\" in bare else bare
     return "" if _GRAMMAR.search(bare) else match["word"]
 
 
