@@ -16,6 +16,7 @@
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ProjectPaused               its owner has paused it
     ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
+    ├── TransferNotFound  TransferRefused      an offer of a project to another wallet
     ├── SignatureNeeded             asked by a payment alone; the signed answer says why
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
     ├── FilesWouldBeLost            what the running version has written would be lost
@@ -241,6 +242,14 @@ class ProjectBlocked(MoorageError):
 
 class ProjectPaused(MoorageError):
     """You have paused this project. Resume it first: PATCH it with {"paused": false}."""
+
+
+class TransferNotFound(MoorageError):
+    """There is no such offer from this wallet or to it."""
+
+
+class TransferRefused(MoorageError):
+    """The project can't change hands now. Nothing has changed."""
 
 
 class SignatureNeeded(MoorageError):

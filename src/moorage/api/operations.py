@@ -19,6 +19,7 @@ from moorage.api import (
     projects,
     public,
     receipts,
+    transfers,
     webhooks,
 )
 from moorage.api.discovery.documents import Documents
@@ -119,6 +120,10 @@ OPERATIONS = (
     _served(calls.ADOPT, projects.adopt_project),
     _served(calls.MAKE_TOKEN, access.make_manage_token),
     _served(calls.REVOKE_TOKENS, access.revoke_manage_tokens),
+    _served(calls.OFFER, transfers.offer_project, 409),
+    _served(calls.TRANSFERS, transfers.list_transfers),
+    _served(calls.ACCEPT, transfers.accept_offer, 404, 409),
+    _served(calls.WITHDRAW, transfers.withdraw_offer, 404, 409),
     _served(calls.PROJECT_LOGS, logs.show_project_logs, query=_OF_LOGS),
     _served(calls.USAGE, projects.show_usage, query=_OF_USAGE),
     _served(calls.ADD_DOMAIN, projects.add_domain),

@@ -21,6 +21,7 @@ from moorage.api.operations import OPERATIONS, HttpApi
 from moorage.api.projects import DomainRoom, ProjectRoom
 from moorage.api.public import PublicRoom
 from moorage.api.receipts import ReceiptRoom
+from moorage.api.transfers import TransferRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.nonces import NonceStore
@@ -204,6 +205,12 @@ class ApiServices:
                 pausing=deploy.pausing,
                 facts=self._facts,
                 parsers=services.parsers,
+            ),
+            TransferRoom(
+                **front,
+                transfers=deploy.transfers,
+                metering=services.ledger.metering,
+                idempotency=self.idempotency,
             ),
             LinkRoom(**front, links=Links(db=self._core.db, clock=self._core.clock)),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),

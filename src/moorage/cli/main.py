@@ -136,6 +136,8 @@ CLIENT_COMMANDS = (
     _command("export", _PROJECTS, "Fetch an archive of a project."),
     _command("delete", _PROJECTS, "Stop a project and remove it for good."),
     _command("adopt", _PROJECTS, "Have a project share your wallet's credits."),
+    _command("transfer", _PROJECTS, "Offer a project to another wallet."),
+    _command("transfers", _PROJECTS, "List offers of projects; take one, or end it."),
     _command("dashboard", _ACCOUNT, "Print the address of your pages."),
     _command("links", _ACCOUNT, "Let others look at your pages."),
     _command("chains", _ACCOUNT, "List the chains and tokens taken."),

@@ -6,6 +6,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +20,7 @@ from moorage.cli.connection import DEFAULTS, Options, Session, client_command
 from moorage.cli.flags import Switch, VariableReader, in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.screen import table_lines, with_nulls
+from moorage.records.project import TransferState
 from moorage.sdk.archive import read_export
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound, RequestRefused
@@ -32,6 +34,9 @@ from moorage.wire.projects import (
     LatencyItem,
     ProjectItem,
     ProjectShown,
+    TransferBody,
+    TransferItem,
+    TransferList,
     UsageItem,
 )
 
@@ -135,6 +140,70 @@ async def adopt(session: Session, project: Project, /) -> int:
         f"${adopted.credits_usd:.2f} now."
     )
     return Exit.OK
+
+
+@client_command
+async def transfer(
+    session: Session,
+    project: Project,
+    to: Annotated[str, Parameter(help="The wallet that may take it.")],
+    /,
+    *,
+    purse: Annotated[Switch, Parameter(help="The credits of its purse go along.")] = False,
+    variables: Annotated[
+        Switch, Parameter(help="Its variables go along; else its app starts without them.")
+    ] = False,
+    days: Annotated[int, Parameter(help="How long it can be taken, 30 at most.")] = 7,
+) -> int:
+    """Offer a project to another wallet, which takes it with `moorage transfers --accept`."""
+    client, screen = await session.client(), session.screen
+    body = TransferBody(
+        to=to,
+        with_purse=purse,
+        with_variables=variables,
+        not_after=datetime.now(UTC) + timedelta(days=days),
+    )
+    offered = await client.offer(await find_project(client, project), body)
+    screen.document(offered)
+    screen.result(transfer_text(offered))
+    screen.note(f"Next, as {offered.to}: moorage transfers --accept {offered.offer}")
+    return Exit.OK
+
+
+@client_command
+async def transfers(
+    session: Session,
+    /,
+    *,
+    accept: Annotated[str, Parameter(help="Take the project of this offer.")] = "",
+    end: Annotated[str, Parameter(help="End this offer.")] = "",
+) -> int:
+    """List the projects that you have offered or were offered; take one, or end an offer."""
+    client, screen = await session.client(), session.screen
+    if accept and end:
+        raise ClientMisconfigured("--accept and --end are two commands: pass one.")
+    if accept:
+        taken = await client.accept(accept)
+        screen.document(taken)
+        screen.result(f"{taken.name}: {taken.status}. {taken.message}")
+        return Exit.OK
+    found = [await client.withdraw(end)] if end else await client.transfers()
+    screen.document(TransferList(transfers=found))
+    for each in found:
+        screen.result(transfer_text(each))
+    return Exit.OK
+
+
+def transfer_text(offer: TransferItem) -> str:
+    """An offer, for a person."""
+    along = [
+        *([f"${offer.purse_usd or 0:.2f} of its purse"] if offer.with_purse else []),
+        *(["its variables"] if offer.with_variables else []),
+    ]
+    with_ = f", with {' and '.join(along)}" if along else ""
+    until = f" until {offer.not_after}" if offer.state is TransferState.OPEN else ""
+    hands = f"{offer.name} from {offer.from_} to {offer.to}"
+    return f"{offer.offer}: {hands}{with_}: {offer.state}{until}"
 
 
 def status_text(project: str, answer: DeploymentProgress) -> str:

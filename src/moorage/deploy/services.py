@@ -23,6 +23,7 @@ from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import MACHINES_LOG, Sleep, Visits, log_number
 from moorage.deploy.keeping.space import ReservedDiskFile, Space
 from moorage.deploy.keeping.suspension import Pausing, Suspension
+from moorage.deploy.keeping.transfer import Transfers
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.keeping.wake import Wake, WakeElsewhere
 from moorage.deploy.platform import AppPlatform, Following
@@ -494,6 +495,18 @@ class DeployServices:
             metering=self._metering,
             resumptions=self._copies,
             on_given_up=self.worker.drop,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def transfers(self) -> Transfers:
+        return Transfers(
+            db=self._db,
+            metering=self._metering,
+            quotas=self.quotas,
+            vault=self._core.vault,
+            owners_apart=self._runtime.capabilities.owners_apart,
+            on_queued=self.worker.wake,
             clock=self._clock,
         )
 

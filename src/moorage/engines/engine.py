@@ -198,6 +198,7 @@ class Capabilities:
     """The optional features of an engine."""
 
     dockerfiles: bool = False  # builds any Dockerfile; others only what is planned from it
+    owners_apart: bool = False  # what an app has lies in a place of its wallet, and stays there
     written_files: bool = False  # an app can write beside its volume, and `read_volume` takes it
 
 

@@ -45,8 +45,12 @@ class EnginePair:
 
     @property
     def capabilities(self) -> Capabilities:
-        """As `Engine.capabilities`: those of the engine on which uploads are built."""
-        return self.own.capabilities
+        """As `Engine.capabilities`: those of the engine on which uploads are built.
+
+        `owners_apart` if either is.
+        """
+        own, leaving = self.own.capabilities, self.leaving.capabilities
+        return replace(own, owners_apart=own.owners_apart or leaving.owners_apart)
 
     async def open(self) -> str:
         """As `Engine.open`: opens both, or neither."""

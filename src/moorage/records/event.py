@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     PROJECT_SUSPENDED = "project.suspended"  # out of credits or of disk, paused, or blocked
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
     PROJECT_ADOPTED = "project.adopted"  # it shares its wallet's credits, with its purse's rest
+    PROJECT_TRANSFERRED = "project.transferred"  # another wallet has taken it
     PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again
     PROJECT_CERTIFIED = "project.certified"  # its certificate came: HTTPS, and billing, begin
     PRICE_ANNOUNCED = "project.price_announced"  # it will cost something else, and from when

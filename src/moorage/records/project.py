@@ -136,3 +136,35 @@ class Project(msgspec.Struct, frozen=True):
             and self.volume_after is not None
             and (self.volume_after == self.serving_deployment_id)
         )
+
+
+class TransferState(StrEnum):
+    """Where an offer of a project stands."""
+
+    OPEN = "open"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    ACCEPTED = "accepted"
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    """One row of `transfers`: an offer of a project to another wallet."""
+
+    id: str
+    project_id: str
+    giver: str
+    taker: str
+    with_purse: bool  # whether the credits of its purse go with it
+    with_variables: bool
+    created_at_ms: int
+    not_after_ms: int
+    accepted_at_ms: int | None = None
+    withdrawn_at_ms: int | None = None
+
+    def state(self, now_ms: int) -> TransferState:
+        """Returns where it stands at a time."""
+        if self.accepted_at_ms is not None:
+            return TransferState.ACCEPTED
+        if self.withdrawn_at_ms is not None:
+            return TransferState.WITHDRAWN
+        return TransferState.OPEN if now_ms <= self.not_after_ms else TransferState.EXPIRED

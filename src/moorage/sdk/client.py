@@ -38,7 +38,10 @@ from moorage.wire.projects import (
     ProjectDeleted,
     ProjectList,
     ProjectShown,
+    ProjectTransferred,
     ProjectUsage,
+    TransferBody,
+    TransferItem,
 )
 from moorage.wire.public import (
     Balances,
@@ -378,6 +381,22 @@ class Client(Transport):
     async def adopt(self, project_id: str) -> ProjectAdopted:
         """Lets a project that a payment alone has opened share the credits of this wallet."""
         return await self.call(calls.ADOPT, project_id)
+
+    async def offer(self, project_id: str, body: TransferBody) -> TransferItem:
+        """Offers a project to another wallet; an earlier open offer of it ends."""
+        return await self.call(calls.OFFER, project_id, body=body)
+
+    async def transfers(self) -> list[TransferItem]:
+        """Returns what this wallet has offered or was offered, the newest first."""
+        return (await self.call(calls.TRANSFERS)).transfers
+
+    async def accept(self, offer: str) -> ProjectTransferred:
+        """Takes over a project that was offered to this wallet."""
+        return await self.call(calls.ACCEPT, offer)
+
+    async def withdraw(self, offer: str) -> TransferItem:
+        """Ends an offer, as its giver or as the wallet that it is for."""
+        return await self.call(calls.WITHDRAW, offer)
 
     async def dashboard(self) -> LinkMade:
         """Makes a link that opens this wallet's pages once, within 10 minutes."""

@@ -125,6 +125,30 @@ names = Table(
     Index(None, "wallet", "held_until_ms"),
 )
 
+transfers = Table(
+    "transfers",
+    metadata,
+    # An offer of a project to another wallet.
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("giver", Text, nullable=False),
+    Column("taker", Text, nullable=False),
+    Column("with_purse", Boolean, nullable=False),
+    Column("with_variables", Boolean, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("not_after_ms", BigInteger, nullable=False),  # it can't be accepted after that
+    Column("accepted_at_ms", BigInteger),
+    Column("withdrawn_at_ms", BigInteger),  # by its giver, also by another offer or a deletion
+    Index(None, "giver", "created_at_ms"),
+    Index(None, "taker", "created_at_ms"),
+    partial_index(
+        "uq_transfers_open",
+        "project_id",
+        unique=True,
+        where="accepted_at_ms IS NULL AND withdrawn_at_ms IS NULL",
+    ),
+)
+
 deployments = Table(
     "deployments",
     metadata,

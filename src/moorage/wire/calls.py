@@ -43,7 +43,11 @@ from moorage.wire.projects import (
     ProjectDeleted,
     ProjectList,
     ProjectShown,
+    ProjectTransferred,
     ProjectUsage,
+    TransferBody,
+    TransferItem,
+    TransferList,
 )
 from moorage.wire.public import (
     Balances,
@@ -187,6 +191,10 @@ REVOKE_TOKENS = Call(
     ManageTokensRevoked,
     bound=True,
 )
+OFFER = Call("POST", "/agent/projects/{projectId}/transfer", TransferItem, TransferBody, bound=True)
+TRANSFERS = _get("/agent/transfers", TransferList)
+ACCEPT = Call("POST", "/agent/transfers/{offerId}/accept", ProjectTransferred, bound=True)
+WITHDRAW = Call("DELETE", "/agent/transfers/{offerId}", TransferItem)
 PROJECT_LOGS = _get("/agent/projects/{projectId}/logs", ProjectLogBody)
 USAGE = _get("/agent/projects/{projectId}/usage", ProjectUsage)
 ADD_DOMAIN = Call("POST", "/agent/projects/{projectId}/domains", DomainItem, DomainBody)

@@ -1,12 +1,13 @@
 """Projects: listed, shown, changed, deleted; their domains, exports, tokens and usage."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.records.domain import DomainStatus
-from moorage.records.project import ProjectStatus
+from moorage.records.project import ProjectStatus, TransferState
 from moorage.wire.credits import Purse
 from moorage.wire.shape import Absent, Body, CamelBody, Time, WarningItem
 
@@ -298,3 +299,54 @@ class ManageTokensRevoked(CamelBody, frozen=True, kw_only=True):
 
     project_id: str
     revoked: Annotated[int, Meta(description="how many there were")]
+
+
+class TransferBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An offer of a project to another wallet."""
+
+    to: Annotated[str, Meta(description="the wallet that may take it")]
+    with_purse: Annotated[bool, Meta(description="whether the credits of its purse go along")] = (
+        False
+    )
+    with_variables: Annotated[
+        bool, Meta(description="false: they are removed, and its app is started without them")
+    ] = False
+    not_after: (
+        Annotated[datetime, Meta(tz=True, description="in 7 days unless given, 30 at most")]
+        | UnsetType
+    ) = UNSET
+
+
+class TransferItem(Body, frozen=True, kw_only=True):
+    """An offer of a project: accept it by `POST /agent/transfers/{offerId}/accept`, as `to`."""
+
+    offer: str
+    project_id: str = msgspec.field(name="projectId")
+    name: str
+    from_: str = msgspec.field(name="from")
+    to: str
+    with_purse: bool
+    with_variables: bool
+    state: TransferState
+    created_at: Time
+    not_after: Time
+    price_per_hour_usd: Annotated[float, Meta(description="what it burns while it runs")]
+    purse_usd: Annotated[
+        float | UnsetType, Meta(description="what goes along, as things are now")
+    ] = UNSET
+
+
+class TransferList(Body, frozen=True, kw_only=True):
+    """What a wallet has offered or was offered, the newest first."""
+
+    transfers: list[TransferItem]
+
+
+class ProjectTransferred(CamelBody, frozen=True, kw_only=True):
+    """A project that has another wallet."""
+
+    project_id: str
+    name: str
+    status: str
+    wallet: str
+    message: str

@@ -29,6 +29,8 @@ BOUND = [
     ("DELETE", f"{PROJECT}/tokens"),
     ("POST", f"{PROJECT}/adopt"),
     ("POST", f"{PROJECT}/tokens"),
+    ("POST", f"{PROJECT}/transfer"),
+    ("POST", "/agent/transfers/{offerId}/accept"),
 ]
 
 

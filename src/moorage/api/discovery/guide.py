@@ -174,6 +174,11 @@ def operation(identity: str, facts: Facts) -> str:
         "adopt_project": "A project that a payment alone has opened lives from that payment until "
         "its wallet signs this: then it shares the wallet's credits, and what it has left is part "
         "of them. Asked again, it changes nothing.",
+        "offer_project": "Only the wallet that it names can take the project. Until then it is "
+        "its giver's, who may end the offer. Credits and variables stay with the giver unless they "
+        "are named to go along.",
+        "accept_offer": "From this moment the project burns the taker's credits and is no more its "
+        "giver's: tokens, links and archives of it end. Its app, address and data stay.",
         "delete_project": "The app is stopped; its files, log and /data are gone for good. Unspent "
         "credits stay with the wallet.",
         "store_upload": 'The body is what `upload` of a deploy holds. Then `upload: {"type": '

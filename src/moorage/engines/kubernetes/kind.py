@@ -9,7 +9,7 @@ from moorage.engines.kind import EngineKind, EngineOptions
 from moorage.errors import ConfigurationInvalid
 from moorage.planning.toolbox import Dockerfiles
 
-CAPABILITIES = Capabilities(dockerfiles=True)
+CAPABILITIES = Capabilities(dockerfiles=True, owners_apart=True)
 
 
 def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
