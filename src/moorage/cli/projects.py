@@ -20,7 +20,6 @@ from moorage.cli.connection import DEFAULTS, Options, Session, client_command
 from moorage.cli.flags import Switch, VariableReader, in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.screen import table_lines, with_nulls
-from moorage.records.project import TransferState
 from moorage.sdk.archive import read_export
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound, RequestRefused
@@ -201,7 +200,7 @@ def transfer_text(offer: TransferItem) -> str:
         *(["its variables"] if offer.with_variables else []),
     ]
     with_ = f", with {' and '.join(along)}" if along else ""
-    until = f" until {offer.not_after}" if offer.state is TransferState.OPEN else ""
+    until = f" until {offer.not_after}" if offer.state == "open" else ""
     hands = f"{offer.name} from {offer.from_} to {offer.to}"
     return f"{offer.offer}: {hands}{with_}: {offer.state}{until}"
 
