@@ -75,6 +75,10 @@ _OF_EVENTS = {
     "limit": "how many at most, up to 200; 50 by default",
     "before": "the sequence before which they end, instead of `after`",
 }
+_OF_AN_INVOICE = {
+    "from": "the first month, as 2026-04; the last one unless given",
+    "to": "the last month, at most 12 in all; this one unless given",
+}
 _OF_A_BALANCE = {"chain": "the chain's name; arbitrum by default"}
 
 
@@ -102,6 +106,7 @@ OPERATIONS = (
     _served(calls.CREDITS, money.show_credits, query=_PAGE),
     _served(calls.TOP_UP, money.top_up, paid=True, body_optional=True),
     _served(calls.PAYMENTS, money.list_payments, query=_PAGE),
+    _served(calls.INVOICE, receipts.show_invoice, query=_OF_AN_INVOICE),
     _served(calls.RECEIPT, receipts.show_receipt, 400, 404),
     _served(calls.QUOTE, deploy.quote, priced=True),
     _served(calls.STORE_UPLOAD, deploy.store_upload, or_body=ZipUpload),

@@ -1,7 +1,9 @@
-"""The endpoints of receipts."""
+"""The endpoints of receipts and invoices."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,12 +13,16 @@ from moorage.api.http.caller import Caller, Front, limit_address
 from moorage.api.http.problems import json_response
 from moorage.chains.receipt import normalise_tx_hash
 from moorage.errors import InvalidField, ReceiptNotFound
+from moorage.ledger.invoice import invoice
 from moorage.payments.receipts import ReceiptSigner
 from moorage.records.payments import Finality, Payment, PaymentStatus, Refund, RefundStatus
 from moorage.storage.money import payments, refunds
+from moorage.storage.money.accounts import MAX_PERIODS
 from moorage.wire.receipts import Receipt, ReceiptKey, ReceiptKeys, ReceiptList, SignedReceipt
 
 _USUAL_DECIMALS = 6
+_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])", re.ASCII)
+_A_YEAR = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,3 +104,41 @@ async def list_keys(room: ReceiptRoom, request: Request) -> Response:
         for each, end in zip(known, ends, strict=False)
     ]
     return json_response(ReceiptKeys(host=room.host, keys=keys))
+
+
+async def show_invoice(room: ReceiptRoom, request: Request, caller: Caller) -> Response:
+    """`GET /agent/invoice`: what the wallet paid and used in one month, or up to twelve."""
+    now_ms = room.clock.now_ms()
+    this = datetime.fromtimestamp(now_ms / 1000, UTC)
+    last = _month(request, "to", default=_A_YEAR * this.year + this.month - 1)
+    first = _month(request, "from", default=last)
+    if not 0 <= last - first < MAX_PERIODS:
+        raise InvalidField("from", f"must be one of the {MAX_PERIODS} months up to `to`")
+    async with room.db.snapshot() as snapshot:
+        made = await invoice(
+            snapshot,
+            caller.wallet,
+            months=dict(_begins(month) for month in range(first, last + 1)),
+            until_ms=_begins(last + 1)[1],
+            issuer=room.issuer,
+            now_ms=now_ms,
+        )
+    return json_response(made)
+
+
+def _month(request: Request, name: str, *, default: int) -> int:
+    """Returns the months since year 0 of a month such as 2026-04; not one that is to come."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    found = _MONTH.fullmatch(text)
+    months = _A_YEAR * int(found[1]) + int(found[2]) - 1 if found else 0
+    if not _A_YEAR * 1970 <= months <= default:
+        raise InvalidField(name, "must be a month such as 2026-04, in UTC, that has begun")
+    return months
+
+
+def _begins(months: int) -> tuple[str, int]:
+    """Returns a month's name, and when it begins, by its months since year 0."""
+    begin = datetime(months // _A_YEAR, months % _A_YEAR + 1, 1, tzinfo=UTC)
+    return f"{begin:%Y-%m}", int(begin.timestamp()) * 1000

@@ -58,7 +58,7 @@ from moorage.wire.public import (
     LinkMade,
     LinkRemoved,
 )
-from moorage.wire.receipts import ReceiptKeys, ReceiptList
+from moorage.wire.receipts import Invoice, ReceiptKeys, ReceiptList
 from moorage.wire.shape import Body, CamelBody
 
 _LONGEST_SHOWN = 64
@@ -144,6 +144,7 @@ PAY_FOR_CREDITS = Call("POST", "/credits", ToppedUp, TopUpBody, signed=False)
 CREDITS = _get("/agent/credits", Credits)
 TOP_UP = Call("POST", "/agent/credits", ToppedUp, TopUpBody)
 PAYMENTS = _get("/agent/payments", PaymentList)
+INVOICE = _get("/agent/invoice", Invoice)
 RECEIPT = _get("/agent/payments/{tx}/receipt", ReceiptList)
 QUOTE = Call("POST", "/agent/quote", Quoted, DeployBody)
 STORE_UPLOAD = Call("PUT", "/agent/uploads/{sha256}", UploadStored, FilesUpload)

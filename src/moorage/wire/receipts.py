@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from moorage.records.payments import Finality, PaymentStatus
 from moorage.signing import keccak256
-from moorage.wire.shape import Body, CamelBody
+from moorage.wire.shape import Body, CamelBody, Time
 
 _Whole = Annotated[str, Meta(pattern=r"^[0-9]{1,78}\Z")]
 _Address = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
@@ -128,3 +128,35 @@ class ReceiptKeys(Body, frozen=True, kw_only=True):
 
     host: str
     keys: list[ReceiptKey]
+
+
+class InvoiceLine(Body, frozen=True, kw_only=True):
+    """What one project used in a month, in one way."""
+
+    month: Annotated[str, Meta(description="2026-04, in UTC")]
+    project: Annotated[str, Meta(description="its name")]
+    project_id: str = msgspec.field(name="projectId")
+    what: str
+    amount_micro_usd: int
+
+
+class Invoice(Body, frozen=True, kw_only=True):
+    """What was booked in some months: opening + paid + given - refunded + other - used = closing.
+
+    In micro-USD, exactly; what purses of the wallet's projects have is the wallet's here.
+    """
+
+    number: str
+    issuer: Annotated[list[str], Meta(description="the operator's name and address")]
+    wallet: str
+    since: Time
+    until: Annotated[Time, Meta(description="not included")]
+    is_final: Annotated[bool, Meta(description="whether these months are over")]
+    opening_micro_usd: int
+    paid_micro_usd: Annotated[int, Meta(description="credited, less what chains took back")]
+    given_micro_usd: Annotated[int, Meta(description="by the operator, without a payment")]
+    refunded_micro_usd: int
+    other_micro_usd: int
+    used_micro_usd: Annotated[int, Meta(description="the sum of the lines")]
+    closing_micro_usd: int
+    lines: list[InvoiceLine]

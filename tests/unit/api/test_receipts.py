@@ -9,7 +9,7 @@ from eth_account.messages import encode_typed_data
 
 from moorage.address import checksum_address
 from moorage.api.http.caller import answered
-from moorage.api.receipts import list_keys, show_receipt
+from moorage.api.receipts import list_keys, show_invoice, show_receipt
 from moorage.errors import InvalidField, ReceiptNotFound
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
@@ -253,3 +253,45 @@ async def test_receipt_that_somebody_else_signed_is_invalid(db: Database, ask: A
     for signature in (forged.signature, "0x", "no hex"):
         with pytest.raises(ReceiptInvalid):
             verify(msgspec.structs.replace(receipt, signature=signature), await ask.keys())
+
+
+async def ask_invoice(ask: Asking, query: str = "") -> dict[str, Any]:
+    return body_of(await answered(show_invoice, ask.room, request_of(query)))
+
+
+async def test_invoice_is_of_this_month_and_not_final_until_it_is_over(
+    db: Database, clock: MovableClock, ask: Asking
+) -> None:
+    await pay(db, ALICE, 1_500_000)
+    await pay(db, BOB, 7_000_000)
+    now = await ask_invoice(ask)
+    assert (now["since"], now["until"]) == ("2026-04-01T00:00:00.000Z", "2026-05-01T00:00:00.000Z")
+    assert (now["opening_micro_usd"], now["closing_micro_usd"]) == (0, 1_500_000)
+    assert (now["is_final"], now["number"]) == (False, f"2026-04-{ALICE[2:14]}")
+    assert (now["issuer"], now["wallet"]) == (
+        ["Example Ltd", "1 Quay Street"],
+        checksum_address(ALICE),
+    )
+    clock.advance(30 * 86_400_000)
+    then = await ask_invoice(ask, "from=2026-04&to=2026-04")
+    assert then == now | {"is_final": True}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("from=2026", "to=2026-13", "to=2026-05", "from=1969-12", "from=%D9%A2026-04"),
+        *("from=2025-04&to=2026-04", "from=2026-04&to=2026-03"),
+    ],
+)
+async def test_invoice_is_of_months_that_have_begun_and_at_most_twelve(
+    ask: Asking, query: str
+) -> None:
+    with pytest.raises(InvalidField):
+        await ask_invoice(ask, query)
+
+
+async def test_invoice_of_twelve_months_begins_with_the_first(db: Database, ask: Asking) -> None:
+    await pay(db, ALICE, 1_500_000)
+    found = await ask_invoice(ask, "from=2025-05")
+    assert (found["since"], found["paid_micro_usd"]) == ("2025-05-01T00:00:00.000Z", 1_500_000)

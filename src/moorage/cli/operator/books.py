@@ -143,12 +143,13 @@ def _invoice(
     output.screen.document(found)
     rows = [(each.project, each.what, each.amount_micro_usd) for each in found.lines]
     sums = [
-        ("credits at the beginning", found.opening),
-        ("paid", found.paid),
-        ("given", found.given),
-        ("refunded", -found.refunded),
-        ("used", -found.used),
-        ("credits at the end", found.closing),
+        ("credits at the beginning", found.opening_micro_usd),
+        ("paid", found.paid_micro_usd),
+        ("given", found.given_micro_usd),
+        ("refunded", -found.refunded_micro_usd),
+        ("other", found.other_micro_usd),
+        ("used", -found.used_micro_usd),
+        ("credits at the end", found.closing_micro_usd),
     ]
     output.table(
         ("project", "what", "usd"),

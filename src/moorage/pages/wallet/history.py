@@ -1,16 +1,20 @@
-"""A wallet's ledger and payments: page by page, as receipts to print, and as CSV."""
+"""A wallet's ledger, payments and invoices: page by page, to print, and as files."""
 
 import csv
 import io
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from moorage.clock import iso_utc
 from moorage.money import MicroUsd, usd_text
+from moorage.pages.rendering.formatting import ms
 from moorage.pages.rendering.templates import SECURITY_HEADERS
 from moorage.pages.wallet.view import View
 from moorage.wire import calls
 from moorage.wire.credits import CreditEntry, PaymentItem
+from moorage.wire.receipts import Invoice
 
 ENTRIES_A_PAGE = 50
 _BURNING_SHOWN = 50
@@ -68,6 +72,80 @@ async def show_receipt(view: View) -> Response:
     return view.page("wallet/money/receipt.html", payments=found, names=names)
 
 
+async def download_receipt(view: View) -> Response:
+    """`GET /wallet/payments/{tx_hash}/receipt.json`: the gateway's signed receipts of it."""
+    found = await view.api.call(calls.RECEIPT, view.request.path_params["tx_hash"])
+    return _json(found, name="receipt.json")
+
+
+async def show_invoice(view: View) -> Response:
+    """`GET /wallet/invoice`: what was paid and used in some months, to be printed."""
+    found = await _invoice(view)
+    return view.page(
+        "wallet/money/invoice.html",
+        invoice=found,
+        months=(found.since[:7], iso_utc(ms(found.until) - 1)[:7]),
+        sums=_sums(found),
+        contact=view.facts.seller.contact,
+    )
+
+
+async def download_invoice(view: View) -> Response:
+    """`GET /wallet/invoice.json`: the same, for programs."""
+    found = await _invoice(view)
+    return _json(found, name=f"invoice-{found.number}.json")
+
+
+async def download_invoice_lines(view: View) -> Response:
+    """`GET /wallet/invoice.csv`: the same, for a spreadsheet."""
+    found = await _invoice(view)
+
+    async def lines() -> AsyncIterator[str]:
+        yield _line(["month", "project", "what", "usd"])
+        for each in found.lines:
+            yield _line([each.month, each.project, each.what, _dollars(each.amount_micro_usd)])
+        for what, amount in _sums(found):
+            yield _line(["", "", what, _dollars(amount)])
+
+    return await _csv(lines(), name=f"invoice-{found.number}.csv")
+
+
+async def _invoice(view: View) -> Invoice:
+    first, last = view.query.get("from") or None, view.query.get("to") or None
+    return await view.api.call(calls.INVOICE, from_=first, to=last)
+
+
+def _sums(found: Invoice) -> list[tuple[str, int]]:
+    """Returns the sums of an invoice in their order; the first ones add up to the last."""
+    return [
+        ("Credits at the beginning", found.opening_micro_usd),
+        ("Paid", found.paid_micro_usd),
+        ("Given by the operator", found.given_micro_usd),
+        ("Paid back", -found.refunded_micro_usd),
+        ("Other", found.other_micro_usd),
+        ("Used", -found.used_micro_usd),
+        ("Credits at the end", found.closing_micro_usd),
+    ]
+
+
+def _dollars(amount: int) -> str:
+    return usd_text(MicroUsd(amount)).replace("$", "")
+
+
+def _json(document: object, *, name: str) -> Response:
+    return Response(
+        msgspec.json.encode(document), media_type="application/json", headers=_file_headers(name)
+    )
+
+
+def _file_headers(name: str) -> dict[str, str]:
+    return {
+        **SECURITY_HEADERS,
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cache-Control": "no-store",
+    }
+
+
 async def download_ledger(view: View) -> Response:
     """`GET /wallet/credits.csv`: the whole ledger, newest first."""
     return await _csv(_ledger_lines(view), name="ledger.csv")
@@ -96,7 +174,7 @@ def _ledger_rows(entries: Sequence[CreditEntry], names: dict[str, str]) -> Itera
         yield [
             each.at,
             each.kind,
-            usd_text(MicroUsd(each.amount_micro_usd)).replace("$", ""),
+            _dollars(each.amount_micro_usd),
             names.get(project, project),
             each.chain or "",
             each.tx_hash or "",
@@ -112,7 +190,7 @@ async def _payment_lines(view: View) -> AsyncIterator[str]:
 
 
 def _payment_row(each: PaymentItem) -> list[str]:
-    credited = usd_text(MicroUsd(each.credited_micro_usd)).removeprefix("$")
+    credited = _dollars(each.credited_micro_usd)
     refunded = " ".join(refund.amount for refund in each.refunds if refund.status != "failed")
     return [
         *(each.at, each.status, each.amount, each.token, each.chain, credited, each.tx_hash),
@@ -141,11 +219,7 @@ async def _csv(lines: AsyncIterator[str], *, name: str) -> Response:
         async for line in lines:
             yield line
 
-    headers = {
-        **SECURITY_HEADERS,
-        "Content-Disposition": f'attachment; filename="{name}"',
-        "Cache-Control": "no-store",
-    }
+    headers = _file_headers(name)
     return StreamingResponse(all_lines(), media_type="text/csv; charset=utf-8", headers=headers)
 
 

@@ -3,23 +3,27 @@
 A `holder` of credits is a wallet, by its address, or a project's purse, as `purse_of` names it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
     Table,
     Text,
     and_,
     bindparam,
+    case,
     false,
     func,
     insert,
+    literal,
     null,
     or_,
     select,
     true,
+    union_all,
     update,
 )
 
@@ -166,6 +170,20 @@ async def purse_filled_by(
 # After this, a posting's id has the 36 characters of a run interval's or a build's id.
 _BURN = "burn:"
 _BUILD = "build:"
+_of_run = and_(
+    postings.c.kind == "burn",
+    run_intervals.c.id == substring(postings.c.id, len(_BURN) + 1, 36),
+)
+_of_build = and_(
+    postings.c.kind == "build",
+    build_runs.c.id == substring(postings.c.id, len(_BUILD) + 1, 36),
+)
+_booked = (
+    entries.join(postings, postings.c.id == entries.c.posting_id)
+    .outerjoin(run_intervals, _of_run)
+    .outerjoin(build_runs, _of_build)
+)
+_used_by = func.coalesce(run_intervals.c.project_id, build_runs.c.project_id)
 _PAGE = Statement(
     select(
         entries.c.place,
@@ -173,27 +191,56 @@ _PAGE = Statement(
         postings.c.kind,
         postings.c.created_at_ms,
         entries.c.amount_micro_usd,
-        func.coalesce(run_intervals.c.project_id, build_runs.c.project_id),
+        _used_by,
     )
-    .join_from(entries, postings, postings.c.id == entries.c.posting_id)
-    .outerjoin(
-        run_intervals,
-        and_(
-            postings.c.kind == "burn",
-            run_intervals.c.id == substring(postings.c.id, len(_BURN) + 1, 36),
-        ),
-    )
-    .outerjoin(
-        build_runs,
-        and_(
-            postings.c.kind == "build",
-            build_runs.c.id == substring(postings.c.id, len(_BUILD) + 1, 36),
-        ),
-    )
+    .select_from(_booked)
     .where(entries.c.account == bindparam("account"), entries.c.place < bindparam("before"))
     .order_by(entries.c.place.desc())
     .limit(bindparam("limit"))
 )
+
+MAX_PERIODS = 12
+_NEVER_MS = 2**62
+_STARTS = [bindparam(f"start_{number}", type_=BigInteger) for number in range(MAX_PERIODS)]
+_began = [case((postings.c.created_at_ms >= start, 1), else_=0) for start in _STARTS]
+_period = sum(_began, start=literal(0)).label("period")
+_BOOKED = Statement(
+    select(_period, postings.c.kind, _used_by, func.sum(entries.c.amount_micro_usd))
+    .select_from(_booked)
+    .where(
+        entries.c.account.in_(
+            union_all(
+                select("wallet:" + bindparam("of_wallet", type_=Text)),
+                select("project:" + purses.c.project_id).where(
+                    purses.c.wallet == bindparam("of_wallet")
+                ),
+            )
+        ),
+        postings.c.created_at_ms < bindparam("until_ms"),
+    )
+    .group_by("period", postings.c.kind, _used_by)
+)
+
+
+class BookedSum(NamedTuple):
+    """What was booked in a period on a wallet and the purses of its projects."""
+
+    period: int  # 0: before the first; n: from the nth start on
+    kind: str
+    project_id: str | None  # of burns and builds
+    amount: int  # micro-USD; what is taken is negative
+
+
+async def booked_sums(
+    source: Source, wallet: str, *, starts_ms: Sequence[int], until_ms: int
+) -> list[BookedSum]:
+    """Returns sums of all that was booked before a time, by period; at most 12 `starts_ms`."""
+    starts = [*starts_ms, *[_NEVER_MS] * (MAX_PERIODS - len(starts_ms))]
+    given = {f"start_{number}": start_ms for number, start_ms in enumerate(starts)}
+    rows = await source.all(_BOOKED, of_wallet=wallet, until_ms=until_ms, **given)
+    return [
+        BookedSum(int(period), kind, used_by, int(total)) for period, kind, used_by, total in rows
+    ]
 
 
 class StatementEntry(NamedTuple):

@@ -38,6 +38,7 @@ from moorage.wire.projects import (
     UsageItem,
 )
 from moorage.wire.public import ChainItem
+from moorage.wire.receipts import Invoice, InvoiceLine
 from moorage.wire.shape import WarningCode, WarningItem
 from support.gateway.clock import START_MS
 
@@ -65,6 +66,7 @@ def everything(text: str) -> dict[str, Any]:
         )
         | {
             "GET /payments": _payments(),
+            "GET /invoice": invoice(),
             "GET /webhook": _webhook(text),
             "POST /credits": (402, demand()),
             f"{projects}/usage": usage(),
@@ -84,6 +86,7 @@ PAGES_SHOWN = (
     "/wallet/credits",
     "/wallet/payments",
     f"/wallet/payments/{TX}",
+    "/wallet/invoice",
     "/wallet/events",
     f"/wallet/projects/{PROJECT}",
     f"/wallet/projects/{PROJECT}/delete",
@@ -107,6 +110,33 @@ def lines(text: str, count: int = 40) -> Lines:
             for n in range(count)
         ],
         next="77",
+    )
+
+
+def invoice() -> Invoice:
+    return Invoice(
+        number="2026-04-9d8a62f656a8",
+        issuer=["Example Ltd", "1 Quay Street"],
+        wallet="0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F",
+        since="2026-04-01T00:00:00.000Z",
+        until="2026-05-01T00:00:00.000Z",
+        is_final=False,
+        opening_micro_usd=1_000_000,
+        paid_micro_usd=2_000_000,
+        given_micro_usd=0,
+        refunded_micro_usd=500_000,
+        other_micro_usd=0,
+        used_micro_usd=685,
+        closing_micro_usd=2_499_315,
+        lines=[
+            InvoiceLine(
+                month="2026-04",
+                project="hello",
+                project_id=PROJECT,
+                what="running",
+                amount_micro_usd=685,
+            )
+        ],
     )
 
 

@@ -218,6 +218,24 @@ async def test_formulas_in_csv_are_text_and_amounts_are_numbers() -> None:
     assert f"{NOW},burn,-0.10,,,,'=cmd|x" in text
 
 
+async def test_invoice_is_a_file_of_lines_and_sums_for_a_spreadsheet() -> None:
+    asker = Asker(everything("words"))
+    response: Any = await asker.get("/wallet/invoice.csv", **{"from": "2026-04", "to": "2026-04"})
+    assert "".join([each async for each in response.body_iterator]).split("\r\n") == [
+        "month,project,what,usd",
+        "2026-04,hello,running,0.000685",
+        ",,Credits at the beginning,1.00",
+        ",,Paid,2.00",
+        ",,Given by the operator,0.00",
+        ",,Paid back,-0.50",
+        ",,Other,0.00",
+        ",,Used,-0.000685",
+        ",,Credits at the end,2.499315",
+        "",
+    ]
+    assert asker.api.asked[-1] == "GET /invoice?from=2026-04&to=2026-04"
+
+
 async def test_receipt_of_what_was_never_paid_is_not_found() -> None:
     asker = Asker(everything("words"))
     assert (await asker.get(f"/wallet/payments/{TX}")).status_code == 200
