@@ -19,13 +19,14 @@ from moorage.planning.python.requirements import (
     Requirements,
     bare,
     normal,
+    of_member,
     of_script,
     project_document,
     requirements,
     with_brought,
 )
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
-from moorage.planning.python.starts import SCRIPTS, Start, find_start
+from moorage.planning.python.starts import SCRIPTS, Start, docs_site, find_start
 from moorage.planning.python.versions import (
     Found,
     companions,
@@ -65,13 +66,15 @@ def install_with(needed: Requirements, document: Mapping[str, object], *, python
     file, inputs = needed.file, () if needed.is_local else needed.files
     if file is None:
         return Install("", "", ())
+    if needed.member:
+        return _uv(document, python, member=needed.member, is_locked=file == "uv.lock")
     if needed.listed:
         packages = " ".join(quote(each) for each in needed.listed)
         return Install(
             f"{_PIP} {packages}", f"{file} lists what it needs: installed with uv", inputs
         )
     if file == "uv.lock":
-        return _uv(document, python)
+        return _uv(document, python, member="", is_locked=True)
     if file.endswith(".lock"):
         because = f"{file} fixes the versions: {_TOOLS[file]}'s, installed with uv"
         return Install(f"lockpins {file} > {_PINS} && {_PIP} --no-deps -r {_PINS}", because, inputs)
@@ -89,17 +92,20 @@ def install_also(packages: list[str]) -> str:
     return " ".join((_PIP, *map(quote, packages)))
 
 
-def _uv(document: Mapping[str, object], python: str) -> Install:
+def _uv(document: Mapping[str, object], python: str, *, member: str, is_locked: bool) -> Install:
     """Returns `uv sync`, which also installs the project itself if it has a build system.
 
-    Python is named, as uv would refuse another one than .python-version's.
+    Python is named, as uv would refuse another one than .python-version's; so is the environment,
+    as that of a workspace's `member` would be at the workspace's root.
     """
-    is_package = "build-system" in document
-    return Install(
-        f"uv sync -q --locked --no-dev --compile-bytecode --python {python}",
-        "uv.lock fixes the versions: uv sync",
-        () if is_package else ("pyproject.toml", "uv.lock"),
-    )
+    command = f"uv sync -q{' --locked' if is_locked else ''} --no-dev --compile-bytecode"
+    command += f" --python {python}"
+    because = "uv.lock fixes the versions: uv sync"
+    if member:
+        command = f'UV_PROJECT_ENVIRONMENT="$PWD/.venv" {command} --package {quote(member)}'
+        because = f"{member} is a member of a workspace: uv sync"
+    is_package = bool(member) or "build-system" in document
+    return Install(command, because, () if is_package else ("pyproject.toml", "uv.lock"))
 
 
 LOOKED_FOR = (
@@ -142,6 +148,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     document = project_document(folder)
     needed = requirements(folder, document)
     start = find_start(folder, needed, asked, document)
+    inner = of_member(folder, document, start.file) if start is not None else None
+    document, needed = inner or (document, needed)
     if needed.file is None and start is not None and start.file:
         needed = of_script(folder, start.file)
     if start is not None and asked.run is None:
@@ -158,6 +166,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     if asked.run is None and asked.stack is None and _is_tool(folder, needed, start, imports):
         return None
     refusal = _refusal(folder, asked, start, imports)
+    docs = docs_site(folder, needed) if refusal and asked.run is None else None
+    if docs is not None:
+        start, refusal, imports = docs, "", Imports(folder, [], root="")
     if refusal and (start is not None or not folder.has("index.html")):
         raise PlanNotFound(f"{refusal}.")
     pinned = tuple((bare(it), it.removeprefix(bare(it))) for it in (start.needs if start else ()))
@@ -208,7 +219,7 @@ def _refusal(folder: Folder, asked: Asked, start: Start | None, imports: Imports
         )
     portless = ""
     if start is None or not (start.needs or start.is_listening) or asked.run is not None:
-        portless = imports.portless()
+        portless = imports.portless(is_given=asked.run is not None or asked.stack is not None)
     worker = _WORKER.match(asked.run or "")
     if worker is not None:
         portless = f"The given command starts a worker ({worker[1]})"

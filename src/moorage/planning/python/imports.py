@@ -6,7 +6,7 @@ never run. As in `objects`, patterns read the sources, for the same reasons.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from enum import IntEnum
 from itertools import islice
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from moorage.planning.python.requirements import (
     LISTENING,
     OLDER,
     PORTLESS,
+    QUIET,
     STANDARD_MODULES,
     normal,
     package_of,
@@ -58,6 +59,9 @@ _LISTENS = re.compile(
     rb"|streamable|\bsse\b|\btransport[ \t]*=[ \t]*['\"]http|\bhttp_app\("
     % "|".join(LISTENING).encode(),
     re.MULTILINE,
+)
+_RUNS = re.compile(
+    rb"\b(?:subprocess|runpy|multiprocessing|ctypes|os\.(?:system|exec|spawn|popen))"
 )
 _BROWSERS = frozenset(("js", "pyodide", "pyscript"))  # modules of Python in a page
 _DJANGO = frozenset(
@@ -103,7 +107,7 @@ class Imports:
     """What an app imports, beginning at some of its files."""
 
     def __init__(
-        self, folder: Folder, entries: Iterable[str], *, root: str, django: bool = False
+        self, folder: Folder, entries: Sequence[str], *, root: str, django: bool = False
     ) -> None:
         self._folder = folder
         self._roots = list(dict.fromkeys((root, "", "src")))  # where imports are looked for
@@ -112,6 +116,7 @@ class Imports:
         self._known: set[tuple[str, Need]] = set()
         self.found: list[Import] = []
         self.is_whole = True  # no limit was met
+        self._first = next(iter(entries), "")
         self._loads = False  # files may be read by names that nothing says
         self._follow([(entry, Need.SURE) for entry in entries], django=django)
 
@@ -173,9 +178,13 @@ class Imports:
         """Returns what needs no port, and its file, such as "bot.py is a Discord bot", or ""."""
         return self._kind(PORTLESS)
 
-    def portless(self) -> str:
-        """Returns what this is, if it is certain that nothing in the upload listens on a port."""
+    def portless(self, *, is_given: bool) -> str:
+        """Returns what this is, if it is certain that nothing in the upload listens on a port.
+
+        Of a given command, which may run more than what it names, less is certain.
+        """
         kind = self.kind() or (self._kind(COMMANDS) if self._is_known() else "")
+        kind = kind or ("" if is_given else self._quiet())
         return kind if kind and self.is_whole and not _listens(self._folder) else ""
 
     def _kind(self, table: Mapping[str, str]) -> str:
@@ -184,6 +193,15 @@ class Imports:
             if each.need is Need.SURE and what:
                 return f"{self._folder.path(each.file)} is {table[what]} ({what})"
         return ""
+
+    def _quiet(self) -> str:
+        """Says that nothing which is imported may listen, or run what does; "" if something may."""
+        quiet = STANDARD_MODULES | QUIET
+        if not self.found or self._loads or any(it.top not in quiet for it in self.found):
+            return ""
+        if any(_RUNS.search(self._folder.data(it, limit=FILE_LIMIT)) for it in self._read):
+            return ""
+        return f"{self._folder.path(self._first)} is a program that serves nothing"
 
     def _is_known(self) -> bool:
         return all(e.top in STANDARD_MODULES or package_of(e.module) for e in self.found)

@@ -140,6 +140,8 @@ LISTENING = tuple(map(re.escape, PACKAGES["listening"]["names"].split()))
 """Patterns of the names of modules that listen on a port for an app."""
 PORTLESS: dict[str, str] = PACKAGES["portless"]
 """By module, what an app is that imports it and listens on no port."""
+QUIET = frozenset(PACKAGES["quiet"]["names"].split())
+"""Modules that neither listen nor run another program."""
 COMMANDS: dict[str, str] = PACKAGES["commands"]
 """By module, what a script is that imports it, and nothing that may listen."""
 
@@ -187,6 +189,7 @@ class Requirements(NamedTuple):
     specifiers: tuple[tuple[str, str], ...] = ()  # names, each with what is asked of its version
     located: frozenset[str] = frozenset()  # what repositories and archives are called
     listed: tuple[str, ...] = ()  # requirements that are written in a file of Python
+    member: str = ""  # the name of its package in a workspace of uv
 
 
 def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements:
@@ -213,13 +216,48 @@ def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements
     return _of_directory(folder)
 
 
+def of_member(
+    folder: Folder, document: Mapping[str, object], file: str
+) -> tuple[Mapping[str, object], Requirements] | None:
+    """Returns the project of uv's workspace that a source is in, and its requirements.
+
+    `document` is that of the workspace's root. None where the source is no member's.
+    """
+    if not _is_workspace(document):
+        return None
+    place = file.rpartition("/")[0]
+    while place and not folder.has(f"{place}/pyproject.toml"):
+        place = place.rpartition("/")[0]
+    if not place:
+        return None
+    inner = folder.below(place)
+    own = project_document(inner)
+    needed = _of_pyproject(inner, own)
+    name = _table(own.get("project")).get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return None
+    lock = folder.first("uv.lock")
+    return own, needed._replace(
+        file=lock or "pyproject.toml", files=(), is_local=True, listed=(), member=name
+    )
+
+
+def _is_workspace(document: Mapping[str, object]) -> bool:
+    return "workspace" in _table(_table(document.get("tool")).get("uv"))
+
+
 def _of_parents(folder: Folder) -> Requirements:
     """Returns those of the nearest directory around the app's that has a file of requirements."""
     names = ("requirements.txt", *(f"requirements/{name}.txt" for name in _PRODUCTION))
     for up, parent in enumerate(folder.parents(), 1):
         file = parent.first(*names)
-        if file is not None:
-            found = _of_file(parent, file)
+        found = _of_file(parent, file) if file is not None else None
+        if found is None and parent.has("pyproject.toml"):
+            document = project_document(parent)
+            listed = _table(document.get("project")).get("dependencies")
+            found = _of_pyproject(parent, document) if listed else None
+            file = "pyproject.toml"
+        if found is not None:
             return found._replace(file=f"{'../' * up}{file}", files=(), is_local=True)
     return Requirements(None, frozenset())
 
@@ -356,12 +394,15 @@ def _read(
     if sum(seen.values()) > LINES_LIMIT:
         raise UploadInvalid(f"has more than {LINES_LIMIT:,} lines", path=folder.path(file))
     is_local = False
+    root = (folder, *folder.parents())[-1]
     for number, line in enumerate(lines, 1):
         text = re.split(r"(?:^|[ \t])#", line, maxsplit=1)[0].strip()
         include = _INCLUDE.match(text)
         if include is not None:
             included = _included(folder, file, include[1], number)
-            is_local = _read(folder, included, names, located, seen) or is_local
+            is_own = folder.has(included)
+            read = _read(folder if is_own else root, included, names, located, seen)
+            is_local = read or is_local or not is_own
         elif text and not _is_location(text):
             names.update(_names(text, folder.path(file), number))
             is_local = is_local or "@ file:" in text or "@ ." in text
@@ -375,6 +416,9 @@ def _read(
 
 def _included(folder: Folder, file: str, target: str, number: int) -> str:
     name = posixpath.normpath(posixpath.join(posixpath.dirname(file), target.strip()))
+    around = posixpath.normpath(folder.path(name))
+    if name.startswith("../") and (folder, *folder.parents())[-1].has(around):
+        return around
     if name.startswith(("/", "..")) or not folder.has(name):
         raise UploadInvalid(
             f"line {number} includes {target[:200]!r}, which is not in the upload",
@@ -429,6 +473,16 @@ def _of_pyproject(folder: Folder, document: Mapping[str, object]) -> Requirement
     poetry = _table(_table(document.get("tool")).get("poetry"))
     names.update(_of_table(_table(poetry.get("dependencies"))))
     lock = folder.first("uv.lock", "poetry.lock", "pdm.lock")
+    around = next((it for it in folder.parents() if it.has("pyproject.toml")), None)
+    name = project.get("name")
+    if lock is None and around and _is_workspace(project_document(around)) and name:
+        return Requirements(
+            "uv.lock" if around.has("uv.lock") else "pyproject.toml",
+            frozenset(names),
+            is_local=True,
+            specifiers=tuple(names.items()),
+            member=name if isinstance(name, str) and _NAME.fullmatch(name) else "",
+        )
     if lock is None and not names:
         return _of_directory(folder)
     return Requirements(

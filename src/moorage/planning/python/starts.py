@@ -56,7 +56,12 @@ def runner_command(folder: Folder, runner: Runner, scripts: tuple[str, ...]) -> 
         pages = names
     if not pages:
         return "", ""
-    return pages[0], " ".join((runner.program, quote(pages[0]), runner.options)).strip()
+    return pages[0], " ".join((runner.program, _argument(pages[0]), runner.options)).strip()
+
+
+def _argument(file: str) -> str:
+    """Returns a file's name for a command, which would take a leading `-` for an option."""
+    return quote(f"./{file}" if file.startswith("-") else file)
 
 
 def imported(folder: Folder, packages: tuple[str, ...], scripts: tuple[str, ...]) -> set[str]:
@@ -152,15 +157,10 @@ def find_start(
 ) -> Start | None:
     """Returns the first way to start it, in the planner's order; `document` is pyproject.toml."""
     hint = asked.framework.name if asked.framework else ""
-    django = _django(folder)
-    if django is not None:
-        return django
-    space = _space(folder)
-    if space is not None:
-        return space
-    site = _site(folder, needed, is_docs=False)
-    if site is not None:
-        return site
+    plain = _django(folder) or _space(folder) or _notebook(folder, needed)
+    plain = plain or _site(folder, needed, is_docs=False)
+    if plain is not None:
+        return plain
     # Without requirements the sources decide, else where the requirements lead to nothing.
     used = _imported_runners(folder) if needed.file is None else set[str]()
     found = _by_runner(folder, {*needed.names, hint, *used})
@@ -174,8 +174,13 @@ def find_start(
         return found
     script = _script(folder, document)
     if script is None and not folder.has("index.html"):
-        return _site(folder, needed, is_docs=True)
+        return docs_site(folder, needed)
     return script
+
+
+def docs_site(folder: Folder, needed: Requirements) -> Start | None:
+    """Returns the site of what documents a library or a command-line program."""
+    return _site(folder, needed, is_docs=True)
 
 
 def _imported_runners(folder: Folder) -> set[str]:
@@ -192,6 +197,16 @@ def _by_runner(folder: Folder, used: Set[str]) -> Start | None:
     return _gradio(folder) if "gradio" in used else None
 
 
+def _notebook(folder: Folder, needed: Requirements) -> Start | None:
+    """Returns Voilà for the notebooks of an app that lists it: the only one, or their list."""
+    names = [name for name in folder.files() if name.endswith(".ipynb")]
+    if "voila" not in needed.names or not names:
+        return None
+    only = f" {_argument(names[0])}" if len(names) == 1 else ""
+    command = f"voila{only} --no-browser --Voila.ip=0.0.0.0 --port=$PORT"
+    return Start(command, ("voila", "ipykernel"), f"{names[0]} is a notebook: served by Voilà")
+
+
 def _space(folder: Folder) -> Start | None:
     """Returns the app that the front matter of a Hugging Face Space's README names."""
     said = front_matter(folder, "README.md")
@@ -206,7 +221,7 @@ def _space(folder: Folder) -> Start | None:
     runner = next((it for it in RUNNERS if it.package == sdk), None)
     if runner is None:
         return None
-    command = " ".join((runner.program, quote(file), runner.options)).strip()
+    command = " ".join((runner.program, _argument(file), runner.options)).strip()
     return Start(command, (package,), because, file=file)
 
 
@@ -339,7 +354,7 @@ def _django_settings(project: Folder, wsgi: str) -> tuple[str, bytes]:
 
 def _site(folder: Folder, needed: Requirements, *, is_docs: bool) -> Start | None:
     """Returns the site that a generator builds of the folder's files."""
-    is_listed = needed.file is not None
+    is_listed = needed.file is not None and not is_docs
     site = find_site(folder, frozenset(needed.names), is_docs=is_docs, listed=is_listed)
     if site is None:
         return None
@@ -372,7 +387,7 @@ def _gradio(folder: Folder) -> Start | None:
 
 def _launched(name: str, package: str, because: str) -> Start:
     return Start(
-        f"python {quote(name)}",
+        f"python {_argument(name)}",
         (package,),
         because,
         environment=(
