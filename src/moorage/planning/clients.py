@@ -10,9 +10,13 @@ from collections.abc import Collection, Iterator
 from importlib import resources
 from typing import NamedTuple
 
+from moorage.planning.reading.folder import Folder
+
 _TEXT = resources.files("moorage.planning").joinpath("clients.toml").read_text()
 _TABLE = tomllib.loads(_TEXT)
 _JS = (".js", ".mjs", ".cjs", ".ts", ".mts")
+DATABASES: dict[str, str] = _TABLE["kinds"]
+"""By the word for a kind of database in a configuration, the service."""
 _NAME = rb"([A-Z][A-Z0-9_]{2,80})"
 _NO_DEFAULT = rb"(?![\w.(\[])(?!\s*(?:\|\||\?\?))"
 
@@ -55,12 +59,20 @@ _HINTS = tuple(
     f"{name}(".encode() for key in ("connect", "make") for name in _TABLE["calls"][key].split()
 )
 _BOUND = re.compile(rb"(\w{1,80})\s*[:=]\s*process\.env\.%b!?%b" % (_NAME, _NO_DEFAULT))
+_OF_RUBY = re.compile(
+    rb"^[^#\n]{0,200}?\b(?:%b)[ (][^#\n]{0,80}?\bENV\[['\"]%b['\"]\](?!\s*\|\|)"
+    % (_any(_TABLE["calls"]["ruby"]), _NAME),
+    re.MULTILINE,
+)
 _UNPACKED = re.compile(rb"\{([^{}=]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
 _WORD = re.compile(rb"\b%b\b" % _NAME)
 
 
 def handed(sources: Collection[tuple[str, bytes]]) -> Iterator[Handed]:
     """Yields the variables that clients are given, also by the name of a constant or a field."""
+    for path, text in sources:
+        if path.endswith(".rb") and b"ENV[" in text:
+            yield from (Handed(path, name.decode(), True) for name in _OF_RUBY.findall(text))
     scripts = [(path, text) for path, text in sources if path.endswith(_JS)]
     reads = any(b"process.env" in text for _, text in scripts)
     calling = [it for it in scripts if any(hint in it[1] for hint in _HINTS)] if reads else []
@@ -93,7 +105,7 @@ def _bound(scripts: Collection[tuple[str, bytes]]) -> dict[bytes, set[bytes]]:
 
 _KIND = re.compile(
     rb"\b(?:type|dialect|client|provider)\s*:\s*['\"](%b)['\"]|\b(%b)\(\s*\{"
-    % (_any(" ".join(_TABLE["kinds"])), _any(" ".join(_TABLE["makers"])))
+    % (_any(" ".join(DATABASES)), _any(" ".join(_TABLE["makers"])))
 )
 _KIND_HINTS = (b"type:", b"dialect:", b"client:", *(f"{it}(".encode() for it in _TABLE["makers"]))
 _FROM = rb"(?:process\.env\.%b|[\w.]{0,60}\bget(?:<[^>\n]{1,40}>)?\(\s*['\"]%b['\"]\s*,?)?" % (
@@ -123,7 +135,7 @@ def sought(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
 
 def _service(kind: bytes | None, maker: bytes | None, text: bytes) -> str:
     if kind is not None:
-        return str(_TABLE["kinds"][kind.decode()])
+        return str(DATABASES[kind.decode()])
     package, service = _TABLE["makers"][(maker or b"").decode()]
     return service if re.search(rb"['\"]%b" % package.encode(), text) else ""
 
@@ -146,3 +158,34 @@ def _of_php(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
         if match is not None:
             yield Sought(path, "MySQL", (match[1] or b"").decode())
             return
+
+
+def of_packages(folder: Folder) -> Iterator[Sought]:
+    """Yields the services that packages of Composer do not run without."""
+    text = folder.data(_COMPOSER, limit=_LIMIT) if folder.has(_COMPOSER) else b""
+    for package, (service, variable) in _TABLE["composer"].items():
+        if b'"%b"' % package.encode() in text:
+            yield Sought(folder.path(_COMPOSER), service, variable)
+
+
+def of_rails(folder: Folder) -> Iterator[Sought]:
+    """Yields the database of Rails, which DATABASE_URL names, if its file names no machine."""
+    if not (folder.has(_RAILS) and folder.has("config/environment.rb")):
+        return
+    text = folder.data(_RAILS, limit=_LIMIT)
+    adapter = _ADAPTER.search(text)
+    if adapter is not None and not _ELSEWHERE.search(text):
+        service = "PostgreSQL" if adapter[1].startswith(b"p") else "MySQL"
+        yield Sought(folder.path(_RAILS), service, "DATABASE_URL")
+
+
+_COMPOSER = "composer.json"
+_RAILS = "config/database.yml"
+_LIMIT = 65_536  # bytes of a file
+_ADAPTER = re.compile(
+    rb"^[ \t]*adapter:[ \t]*['\"]?(postgresql|postgis|mysql2|trilogy)", re.MULTILINE
+)
+_ELSEWHERE = re.compile(
+    rb"^[ \t]*(?:host|url):[ \t]*['\"]?(?!localhost|127\.|<%|\S{0,100}@(?:localhost|127))[\w]",
+    re.MULTILINE,
+)

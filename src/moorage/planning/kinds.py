@@ -30,8 +30,20 @@ class _Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stack: str = ""
 
 
+class _Other(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of `kinds.toml` for uploads that are no web apps."""
+
+    kind: str
+    file: str
+    says: tuple[str, ...] = ()
+    unless: str = ""
+    step: str = ""
+
+
 _TEXT = resources.files("moorage.planning").joinpath("kinds.toml").read_text()
 _KINDS = msgspec.convert(tomllib.loads(_TEXT)["kind"], tuple[_Kind, ...])
+_OTHERS = msgspec.convert(tomllib.loads(_TEXT)["other"], tuple[_Other, ...])
+_OTHERS_LIMIT = 65_536  # bytes of a file
 _ROWS = {name: row for row, it in reversed([*enumerate(_KINDS)]) for name in it.files.split()}
 RUNTIMES = {
     name: (Stack(it.stack or it.language), it.language)
@@ -78,6 +90,24 @@ def known(folder: Folder, *, follows_any: bool = True) -> Known:
             row, name = rows[0] if follows_any or not foreign else foreign[0]
             return Known(name, _KINDS[row].kind, _KINDS[row].step)
     return Known()
+
+
+def no_web_app(folder: Folder, otherwise: str) -> str:
+    """Returns the refusal of an upload of which a file says that nobody visits it; "" for others.
+
+    `otherwise` is the step for what a Dockerfile may run.
+    """
+    read: dict[str, str] = {}
+    for row in _OTHERS:
+        if row.file not in read:
+            data = folder.data(row.file, limit=_OTHERS_LIMIT) if folder.has(row.file) else b""
+            read[row.file] = data.decode(errors="replace")
+        text = read[row.file]
+        is_one = bool(text) and all(it in text for it in row.says)
+        if is_one and not any(f'"{word}"' in text for word in row.unless.split()):
+            where = folder.path(row.file)
+            return f"{where} says that this is {row.kind}, which does not run here. {row.step or otherwise}"
+    return ""
 
 
 def is_foreign(folder: Folder) -> bool:

@@ -275,6 +275,10 @@ def _app(
 
     Raises PlanNotFound, with what is there, for none and for several.
     """
+    is_given = wanted.commands or wanted.stack or wanted.framework or wanted.build_dir
+    other = "" if is_given else kinds.no_web_app(folder, toolbox.otherwise)
+    if other:
+        raise PlanNotFound(other)
     recipe = _choose(folder, wanted, toolbox)
     if (recipe is None or recipe.start is None) and wish.publish and wanted.build_dir is None:
         wanted = wanted._replace(build_dir=wish.publish, build_dir_from=wish.file)

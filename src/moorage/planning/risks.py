@@ -206,6 +206,7 @@ _READS = (
         is_message=True,
     ),
     _Read(_JS, b"process.env", re.compile(rb"()%b!" % _ENV_OF_JS), Stops.REQUESTS),
+    _Read(_JS, b"Deno.env", re.compile(rb"(Deno\.env\.get\(['\"])%b['\"]\)!" % _NAME), Stops.START),
     _Read(
         _JS,
         b"createEnv",
@@ -480,6 +481,10 @@ _HOST_VARIABLE = re.compile(
     rb"\([ ]?['\"]%b['\"][ ]?,[ ]?(?:default[ ]?=[ ]?)?"
     rb"|process\.env\.%b[ ]?(?:\|\||\?\?)[ ]?)%b" % (_HOST_NAME, _HOST_NAME, _AT)
 )
+_CHOSEN = re.compile(
+    rb"(?:DB|DATABASE)_(?:CONNECTION|CLIENT|DRIVER|DIALECT|TYPE|ENGINE)"
+    rb"(?:['\"][ ]?,[ ]?['\"](\w[\w-]{1,20})['\"]|[ ]?(?:\|\||\?\?)[ ]?['\"](\w[\w-]{1,20})['\"])"
+)
 _WORDPRESS = "wp-includes/version.php"
 
 
@@ -493,6 +498,10 @@ def _services(
     if folder.has(_WORDPRESS) and not folder.has("wp-content/db.php"):
         yield _service("MySQL", _WORDPRESS, "")
         told.add("MySQL")
+    for path, service, variable in (*clients.of_packages(folder), *clients.of_rails(folder)):
+        if service not in told and variable not in known:
+            told.add(service)
+            yield _service(service, path, variable)
     variants = _VARIANTS
     for path, text in sources:
         found = [*_named(text)]
@@ -509,6 +518,13 @@ def _services(
 
 def _named(text: bytes) -> Iterator[tuple[str, str]]:
     """Yields services on machines that are not here, each with the variable that names another."""
+    chosen = _CHOSEN.search(text) if b"connection" in text else None
+    if chosen is not None:  # of several databases, the one by default
+        service = clients.DATABASES.get((chosen[1] or chosen[2]).decode(), "")
+        names = (n for it in _HOST_VARIABLE.findall(text) for n in it if n and b"REDIS" not in n)
+        if service:
+            yield from ((service, name.decode()) for name in names)
+        return
     yield from _addresses(text)
     for names in _HOST_VARIABLE.findall(text) if b"HOST" in text else ():
         variable = names[0] or names[1]

@@ -7,6 +7,7 @@ from moorage.planning.explicit import Asked, find_tool
 from moorage.planning.plan import Recipe, Stack, in_app
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import json_document
+from moorage.planning.static import serve
 from moorage.planning.toolbox import Toolbox
 
 LOOKED_FOR = ("deno.json with a start task, or main.ts, server.ts, … beside it",)
@@ -43,6 +44,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     found_tasks = json_document(folder, configuration).get("tasks") if configuration else None
     tasks = found_tasks if isinstance(found_tasks, dict) else {}
     start = asked.run or _start(folder, tasks, module)
+    output = _site(folder, configuration) if start is None and "build" in tasks else ""
+    start = serve(output, fallback=False) if output else start
     if start is None:
         return Recipe(
             Stack.DENO, None, None, None, (),
@@ -60,7 +63,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     because = (f"{file or 'settings.runtime'}: run by {found.tool}", found.because)
     return Recipe(
         Stack.DENO,
-        install if asked.install is None else asked.install,
+        # The build of a site fetches what it runs.
+        (None if output else install) if asked.install is None else asked.install,
         build if asked.build is None else asked.build,
         start,
         tuple(sentence for sentence in because if sentence),
@@ -68,6 +72,16 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         run_env=cache,
         tools=(found.tool,),
     )
+
+
+def _site(folder: Folder, configuration: str | None) -> str:
+    """Returns the directory that a generator of sites leaves; "" without one."""
+    imports = json_document(folder, configuration).get("imports") if configuration else None
+    names = imports if isinstance(imports, dict) else {}
+    return next((output for name, output in _SITES.items() if name in names), "")
+
+
+_SITES = {"lume/": "_site", "pagic": "dist"}
 
 
 def _has_modules_directory(folder: Folder, configuration: str | None) -> bool:

@@ -83,16 +83,20 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         _refuse_portless(folder, listed)
     if file is None:
         return None
-    gems = _jekylls_gems(folder) if file == _JEKYLL and not has_gems else ()
+    gems: tuple[str, ...] = ()
+    if not has_gems:
+        gems = _jekylls_gems(folder) if file == _JEKYLL else _required(folder, file)
     found = _ruby(folder, asked, toolbox, file=file, has_gems=has_gems or bool(gems))
     install = "bundle install" if has_gems else None
     because = [f"Gemfile and {file} are there" if has_gems else f"{file} is there", found.because]
     if gems:
-        named = (f'gem "{gem}", group: :jekyll_plugins' for gem in gems)
+        group = ", group: :jekyll_plugins" if file == _JEKYLL else ""
+        named = (f'gem "{gem}"{group}' for gem in gems)
         lines = ('source "https://rubygems.org"', *named)
         install = f"printf '%s\\n' {' '.join(map(quote, lines))} > Gemfile && bundle install"
         because.append(f"there is no Gemfile: one is made, with {', '.join(gems)}")
     build, is_rails = site.build if site else _BUILDS.get(file), file == _RAILS
+    has_gems = has_gems or bool(gems)
     start = serve(site.output, fallback=False) if site else _start(folder, file, has_gems=has_gems)
     if is_rails and folder.has(_DATABASE):
         because.append("its database is prepared before each start, as builds see none")
@@ -151,6 +155,16 @@ def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
     if script is None or not _REQUIRES_SERVER.search(folder.data(script, limit=_READ)):
         return None
     return script
+
+
+def _required(folder: Folder, script: str) -> tuple[str, ...]:
+    """Returns the gems that a script without a Gemfile requires, of those that are known."""
+    names = _REQUIRES.findall(folder.data(script, limit=_READ))
+    known = (_TABLE["gems"].get(name.decode(), "") for name in names)
+    return tuple(dict.fromkeys(gem for listed in known for gem in listed.split()))
+
+
+_REQUIRES = re.compile(rb"^[ \t]*require[ \t(]+['\"]([\w/-]{1,80})['\"]", re.MULTILINE)
 
 
 def _start(folder: Folder, file: str, *, has_gems: bool) -> str:

@@ -7,6 +7,7 @@ installed under its name. Files are read by pattern, up to a limit, and nothing 
 import posixpath
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from moorage.planning.node.builds import path_aliases, without_comments
@@ -56,6 +57,7 @@ _NAMED = (
 )
 _SCOPES = frozenset(PACKAGES["scopes"].split())
 _PORTLESS: dict[str, str] = PACKAGES["portless"]
+_SOCKETS: dict[str, list[str]] = PACKAGES["sockets"]
 _SERVERS = frozenset(PACKAGES["servers"].split())
 _MAY_LISTEN = re.compile(
     rb"\.listen\s*\(|createServer\s*\(|\bserve\s*\(|\bPORT\b|[wW]ebhook|StreamableHTTP|SSEServer"
@@ -188,11 +190,21 @@ def absent_file(sentence: str) -> tuple[Risk, ...]:
 
 def portless(folder: Folder, manifest: PackageJson) -> str:
     """Returns what a package is that certainly listens on no port; "" for any other."""
+    for package, (mark, kind) in _SOCKETS.items():
+        if package in manifest.dependencies and _only_has(folder, mark.encode()):
+            return f"{folder.path('package.json')} has {package}: this is {kind}"
     what = next((it for it in _PORTLESS if it in manifest.dependencies), "")
     what = what or ("electron" if "electron" in manifest.dev_dependencies else "")
     if not what or may_listen(folder, manifest):
         return ""
     return f"{folder.path('package.json')} has {what}: this is {_PORTLESS[what]}"
+
+
+def _only_has(folder: Folder, mark: bytes) -> bool:
+    """Whether a source has the mark, and none calls what listens."""
+    names = (it for it in folder.names() if it.endswith(ENDINGS) and "node_modules/" not in it)
+    texts = [folder.data(name, limit=_BYTES_LIMIT) for name in islice(names, _FILES_LIMIT)]
+    return any(mark in it for it in texts) and not any(LISTENS.search(it) for it in texts)
 
 
 def may_listen(folder: Folder, manifest: PackageJson) -> bool:

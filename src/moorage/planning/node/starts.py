@@ -423,6 +423,9 @@ def _start_script(package: Package, name: str, script: str) -> str:
         runner = "pnpm dlx" if package.run.startswith("pnpm") else "npx --yes"
         package.because.append(f"pnpx is {runner} here")
         return _run_here(package, f"{runner} {script.removeprefix('pnpx ').strip()}")
+    attached = _attached(package, script)
+    if attached != script:
+        return _run_here(package, once(attached))
     unwatched = without_watching(package.manifest, name)
     if unwatched:
         package.because.append("its files don't change here: it is run once, without watching them")
@@ -441,6 +444,28 @@ def _start_script(package: Package, name: str, script: str) -> str:
     manager = package.run.partition(" ")[0]
     package.because.append(f"it runs without {manager}, which starts sooner and takes less memory")
     return _run_here(package, script)
+
+
+_DETACHES = re.compile(
+    r"(?P<pm2>pm2[ \t]+(?:start|restart|reload)|pm2)[ \t]+(?=[\w./-])|forever[ \t]+start[ \t]+"
+)
+_ENV_FILE = re.compile(
+    r"(?:env-cmd[ \t]+(?:-f|--file)|[ \t]--env-file)[= \t]+(?P<file>[\w./-]{1,100})(?=[ \t]|\Z)"
+)
+
+
+def _attached(package: Package, script: str) -> str:
+    """Returns a script that stays until its app ends, and reads no file that the upload lacks."""
+    match = _DETACHES.match(script)
+    if match is not None:
+        runner = "pm2-runtime start " if match["pm2"] else "node "
+        package.because.append(f"{match[0].strip()} would return at once: {runner.strip()} stays")
+        script = runner + script[match.end() :]
+    file = _ENV_FILE.search(script)
+    if file is not None and not package.folder.has(posixpath.normpath(file["file"])):
+        package.because.append(f"{file['file']} is not in the upload: it is not read")
+        script = (script[: file.start()] + script[file.end() :]).strip()
+    return script
 
 
 def _runs_by_itself(package: Package, name: str, script: str) -> bool:
