@@ -11,7 +11,8 @@ from pathlib import Path
 from customers import Customers, fill
 from measure import Row
 from moorage.clock import SystemClock
-from moorage.ledger.metering import HOUR_MS, Metering
+from moorage.ledger.metering import Metering
+from moorage.ledger.running_costs import HOUR_MS
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 from moorage.storage.money import accounts

@@ -20,7 +20,7 @@
     ├── SignatureNeeded             asked by a payment alone; the signed answer says why
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
     ├── FilesWouldBeLost            what the running version has written would be lost
-    ├── OutOfCredits  IdempotencyKeyReused  IdempotencyInProgress
+    ├── OutOfCredits  CreditsShort  IdempotencyKeyReused  IdempotencyInProgress
     ├── RateLimited (TooManyStreams  TooManyUploads)
     ├── PaymentError                the payment that was sent does not (yet) pay
     │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
@@ -300,6 +300,10 @@ class OutOfCredits(MoorageError):
     """This is free, for wallets with credits only: top up first. Nothing was done."""
 
 
+class CreditsShort(MoorageError):
+    """There are fewer credits than that. Nothing was done."""
+
+
 class DomainNotFound(MoorageError):
     """This project has no such domain; POST …/domains adds one."""
 
@@ -450,6 +454,7 @@ class FailureCause(StrEnum):
     BLOCKED = "project_blocked"
     PAUSED = "project_paused"
     OUT_OF_CREDITS = "out_of_credits"
+    AT_LIMIT = "limit_reached"
     NO_CAPACITY = "no_capacity"
 
 

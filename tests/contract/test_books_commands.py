@@ -76,7 +76,9 @@ async def books(db: Database) -> Database:
     await credit(db, PAID, at_ms=START_MS)
     async with db.transaction(durable=True) as tx:
         await ledger.burn(
-            tx, [ledger.Burn(ALICE, MicroUsd(2_055), "burn:1")], now_ms=START_MS + HOUR_MS
+            tx,
+            [ledger.Burn("p", ALICE, MicroUsd(2_055), "burn:1", START_MS)],
+            now_ms=START_MS + HOUR_MS,
         )
     await credit(db, HELD, at_ms=START_MS + 2 * HOUR_MS, held=True)
     await credit(db, OTHER, at_ms=START_MS + 2 * HOUR_MS)

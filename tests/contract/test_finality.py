@@ -242,7 +242,8 @@ async def test_what_was_spent_of_a_payment_taken_back_is_owed(chain: Watched) ->
     await paid(chain)
     wallet = chain.payer.address.lower()
     async with chain.db.transaction(durable=True) as tx:
-        await ledger.burn(tx, [ledger.Burn(wallet, MicroUsd(685), "burn:a:1")], now_ms=HOUR_MS)
+        burn = ledger.Burn("a", wallet, MicroUsd(685), "burn:a:1", HOUR_MS)
+        await ledger.burn(tx, [burn], now_ms=HOUR_MS)
     await drop(chain)
     assert await chain.balance() == -685
     await paid(chain, 1_000)

@@ -20,7 +20,7 @@ from moorage.cli.main import OPERATOR, all_commands
 from moorage.errors import FailureCause, InvalidRequest
 from moorage.gateway import duplicate_gateway_check, vital_signs
 from moorage.gateway.configuration import serving_chains
-from moorage.ledger.metering import HOUR_MS, charge_up_to
+from moorage.ledger.running_costs import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import app_size, price_list

@@ -34,8 +34,9 @@ from moorage.errors import (
     ProjectNotFound,
 )
 from moorage.ledger import ledger
-from moorage.ledger.metering import Metering, hour_of, lacking
-from moorage.money import MicroUsd, usd_text
+from moorage.ledger.metering import AT_LIMIT, Metering
+from moorage.ledger.running_costs import Waiting, hour_of, lacking
+from moorage.money import NOTHING, MicroUsd, usd_text
 from moorage.planning.plan import Plan
 from moorage.records.deployment import (
     UNDER_WAY,
@@ -47,7 +48,7 @@ from moorage.records.deployment import (
 )
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs
-from moorage.storage.money import accounts, billing
+from moorage.storage.money import billing
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import (
     Cancelled,
@@ -71,6 +72,10 @@ class StatusRoom(Front):
 
 
 _TOP_UP = ["Top up with POST /agent/credits; the app then starts by itself."]
+_ADD_TO_PURSE = [
+    'Add to its purse: PUT /agent/projects/{projectId}/purse {"add_usd": …}; it then starts.',
+    'Or let it share your credits: PUT /agent/projects/{projectId}/purse {"shared": true}.',
+]
 _TOP_UP_A_PURSE = [
     "Top up with POST /agent/credits and its manage_token; the app then starts by itself.",
     "Or have it share the credits of its wallet: POST /agent/projects/{projectId}/adopt, signed.",
@@ -172,17 +177,43 @@ async def _suspended(room: StatusRoom, found: DeploymentView) -> DeploymentProgr
         return _paused(found)
     if found.no_space_since_ms is not None:
         return _no_space(found)
+    if await room.metering.is_at_limit(
+        room.db,
+        found.project_id,
+        wallet=found.wallet,
+        monthly_price=found.monthly_price_micro_usd,
+    ):
+        return _at_limit(found)
     return await _out_of_credits(room, found)
+
+
+def _at_limit(found: DeploymentView) -> DeploymentProgress:
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason=f"{AT_LIMIT} Until then the app is stopped and kept.",
+        reason_code=FailureCause.AT_LIMIT,
+        next_actions=[
+            'PUT /agent/projects/{projectId}/purse {"limit_usd_month": …} raises it, and it starts.'
+        ],
+    )
 
 
 async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
     """Names the least top-up that starts the app again; the balance may be just below an hour."""
-    holder = await ledger.holder_for(room.db, found.project_id, wallet=found.wallet)
-    balance = await accounts.balance(room.db, holder)
-    burning = await billing.open_of_holder(room.db, holder)
     price, now_ms = found.monthly_price_micro_usd, room.metering.time.now_ms()
-    least = max(room.minimum_charge, lacking(balance, burning, price, now_ms=now_ms))
-    how = _TOP_UP if holder == found.wallet else _TOP_UP_A_PURSE
+    reach = await ledger.reach(room.db, found.project_id, wallet=found.wallet)
+    balance = reach.total
+    burning = [] if reach.wallet is None else await billing.open_of_wallet(room.db, found.wallet)
+    waiting = Waiting(found.project_id, price, reach.purse)
+    least = lacking(reach.wallet or NOTHING, burning, waiting, now_ms=now_ms)
+    how = _TOP_UP
+    if reach.wallet is None:
+        apart = await ledger.opened_apart(room.db, found.project_id)
+        how = _TOP_UP_A_PURSE if apart else _ADD_TO_PURSE
+    if how is not _ADD_TO_PURSE:
+        least = max(room.minimum_charge, least)
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,

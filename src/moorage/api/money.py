@@ -25,12 +25,14 @@ from moorage.deploy.entrance.capacity import Quotas
 from moorage.errors import InvalidField
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import held_account, wallet_account
-from moorage.ledger.metering import Metering, hour_of, runs_out_at
-from moorage.money import MICRO_USD_PER_USD, MicroUsd, decimal_text, usd_number
+from moorage.ledger.metering import Metering
+from moorage.ledger.running_costs import hour_of, runs_out_at
+from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd, decimal_text, usd_number
 from moorage.payments.taking.outcome import outcome_of
 from moorage.payments.taking.payment_required import paid_headers
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
 from moorage.records.payments import Payment, Refund
+from moorage.storage.database import Source
 from moorage.storage.money import accounts, billing, payments
 from moorage.storage.money import accounts as statement
 from moorage.storage.money.accounts import StatementEntry
@@ -196,14 +198,17 @@ def amount_of(body: bytes, *, min_: MicroUsd) -> MicroUsd:
     except InvalidField:
         refuse_misplaced(_hash_in(body))
         raise
-    if dollars is None:
-        return min_
+    return min_ if dollars is None else credits_in("amount_usd", dollars, min_=min_)
+
+
+def credits_in(field: str, dollars: Decimal, *, min_: MicroUsd = NOTHING) -> MicroUsd:
+    """Returns the credits that a field names in dollars. Raises InvalidField."""
     if not dollars.is_finite():
-        raise InvalidField("amount_usd", "must be a number")
+        raise InvalidField(field, "must be a number")
     if not Decimal(min_) / MICRO_USD_PER_USD <= dollars <= MAX_USD:
-        raise InvalidField("amount_usd", f"must be from {usd_number(min_)} to {MAX_USD}")
+        raise InvalidField(field, f"must be from {usd_number(min_)} to {MAX_USD}")
     if dollars != dollars.quantize(_MICRO_DOLLAR):  # compared as written: arithmetic rounds
-        raise InvalidField("amount_usd", "must have at most 6 decimals")
+        raise InvalidField(field, "must have at most 6 decimals")
     return MicroUsd(int(dollars * MICRO_USD_PER_USD))
 
 
@@ -265,27 +270,37 @@ async def show_credits(room: CreditRoom, request: Request, caller: Caller) -> Re
 
 async def _purses(room: CreditRoom, wallet: str) -> list[ProjectPurse]:
     """Returns what projects of a wallet have of their own."""
-    found = []
-    for purse in await accounts.purses_of_wallet(room.db, wallet):
-        if not purse.shared:
-            holder = accounts.purse_of(purse.project_id)
-            burning = await billing.open_of_holder(room.db, holder)
-            found.append(
-                ProjectPurse(
-                    project_id=purse.project_id,
-                    balance_usd=usd_number(purse.balance),
-                    shared=False,
-                    runs_out_at=runs_out(room.metering, purse.balance, burning),
-                )
-            )
-    return found
+    return [
+        await purse_body(room.db, room.metering, purse)
+        for purse in await accounts.purses_of_wallet(room.db, wallet)
+        if not purse.is_plain
+    ]
+
+
+async def purse_body(source: Source, metering: Metering, purse: accounts.Purse) -> ProjectPurse:
+    """Returns a purse for an answer: what it has, its terms, and how long its project runs."""
+    interval = await billing.open_of(source, purse.project_id)
+    until_ms = None if interval is None else await metering.runs_until(source, interval)
+    limit, rest = purse.limit, await metering.rest_of_month(source, purse)
+    return ProjectPurse(
+        project_id=purse.project_id,
+        balance_usd=usd_number(purse.balance),
+        shared=purse.shared,
+        limit_usd_month=None if limit is None else usd_number(limit),
+        burned_usd_month=UNSET
+        if limit is None or rest is None
+        else usd_number(MicroUsd(limit - rest)),
+        runs_out_at=_iso(metering, until_ms),
+    )
 
 
 def runs_out(metering: Metering, balance: MicroUsd, burning: list[RunInterval]) -> str | None:
     """Returns when these have burned the balance; None: never, or after the year 9999."""
-    billed = metering.time
-    billed_ms = runs_out_at(balance, burning, now_ms=billed.now_ms())
-    if billed_ms is None or (wall_ms := billed.wall_ms(billed_ms)) > _LAST_TIME_MS:
+    return _iso(metering, runs_out_at(balance, burning, now_ms=metering.time.now_ms()))
+
+
+def _iso(metering: Metering, billed_ms: int | None) -> str | None:
+    if billed_ms is None or (wall_ms := metering.time.wall_ms(billed_ms)) > _LAST_TIME_MS:
         return None
     return iso_utc(wall_ms)
 

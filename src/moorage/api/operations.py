@@ -122,6 +122,7 @@ OPERATIONS = (
     _served(calls.PROJECT, projects.show_project),
     _served(calls.CHANGE, projects.change_project, 402, 409),
     _served(calls.DELETE, projects.delete_project),
+    _served(calls.SET_PURSE, projects.set_purse, 409),
     _served(calls.ADOPT, projects.adopt_project),
     _served(calls.MAKE_TOKEN, access.make_manage_token),
     _served(calls.REVOKE_TOKENS, access.revoke_manage_tokens),

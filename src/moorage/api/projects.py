@@ -1,5 +1,6 @@
 """The endpoints of projects, their domains, and what they used."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from moorage.address import checksum_address
 from moorage.api.discovery.guide import Facts
 from moorage.api.http.caller import Caller, Front
+from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import (
     LAST_TIME_MS,
@@ -22,7 +24,7 @@ from moorage.api.http.request import (
     time_ms,
     whole_number,
 )
-from moorage.api.money import runs_out
+from moorage.api.money import credits_in, purse_body, runs_out
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.addresses.domains import Domains
@@ -38,19 +40,20 @@ from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import DAY_MS, Deletion
 from moorage.deploy.keeping.suspension import Paused, Pausing
 from moorage.errors import InvalidField, ProjectNotFound
-from moorage.ledger import ledger
-from moorage.ledger.metering import Metering, hour_of
+from moorage.ledger.metering import Metering, PurseChange
+from moorage.ledger.running_costs import hour_of
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.parsers.pool import ParserPool
 from moorage.payments.taking.payment_required import Seller
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.usage import Consumption, UsageHour, UsageSpan, latency_of
+from moorage.storage import idempotency
 from moorage.storage.apps import domains, projects, usage
 from moorage.storage.apps.projects import NEWEST, Place, ProjectQuery
 from moorage.storage.database import MAX_IDS
 from moorage.storage.money import accounts, billing
-from moorage.wire.credits import Purse
+from moorage.wire.credits import Purse, PurseBody, PurseChanged
 from moorage.wire.projects import (
     DnsRecord,
     DomainBody,
@@ -263,6 +266,7 @@ class ProjectRoom(Front):
     written: Written
     seller: Seller
     pausing: Pausing
+    idempotency: Idempotency
     facts: Facts
     parsers: ParserPool
 
@@ -309,6 +313,13 @@ async def show_project(room: ProjectRoom, project: Project) -> Response:
     verified = await domains.verified_of(room.db, project.id)
     burns = await room.metering.bills(room.db, project.id)
     shown = _shown(room, project, now, verified, burns=burns)
+    if shown.suspended_because == "out_of_credits" and await room.metering.is_at_limit(
+        room.db,
+        project.id,
+        wallet=project.wallet,
+        monthly_price=project.monthly_price_micro_usd,
+    ):
+        shown = msgspec.structs.replace(shown, suspended_because="limit_reached", kept_until=UNSET)
     written = await room.written.by(project.serving_deployment_id)
     told = written_warnings(written, room.written.successor(project))
     purse = await _purse(room, project)
@@ -316,16 +327,48 @@ async def show_project(room: ProjectRoom, project: Project) -> Response:
 
 
 async def _purse(room: ProjectRoom, project: Project) -> Purse | UnsetType:
-    """Returns what a project has of its own, if it lives from that."""
-    holder = await ledger.holder_for(room.db, project.id, wallet=project.wallet)
-    if holder == project.wallet:
+    """Returns what a project has of its own, if it has anything, and its limit."""
+    purse = await accounts.purse(room.db, project.id)
+    if purse is None or purse.is_plain:
         return UNSET
-    left = await accounts.balance(room.db, holder)
-    burning = await billing.open_of_holder(room.db, holder)
-    return Purse(
-        balance_usd=usd_number(left),
-        shared=False,
-        runs_out_at=runs_out(room.metering, left, burning),
+    return await purse_body(room.db, room.metering, purse)
+
+
+async def set_purse(room: ProjectRoom, request: Request, project: Project) -> Response:
+    """`PUT /agent/projects/{projectId}/purse`: move credits to or from it, and set its terms."""
+    body = await read_whole(request)
+    change = _purse_change(parse_small(body, PurseBody))
+    async with room.idempotency.attempt(
+        request,
+        wallet=project.wallet,
+        body_digest=hashlib.sha256(body).hexdigest(),
+        outcome=PurseChanged,
+        render=json_response,
+    ) as keyed:
+        if keyed.answer is not None:
+            return keyed.answer
+        async with room.db.transaction(durable=True) as tx:
+            current = await projects.by_id(tx, project.id)
+            if current is None or current.status is ProjectStatus.DELETING:
+                raise ProjectNotFound
+            purse = await room.metering.change_purse(tx, current, change)
+            shown = await purse_body(tx, room.metering, purse)
+            left = usd_number(await accounts.balance(tx, project.wallet))
+            changed = PurseChanged(**msgspec.structs.asdict(shown), credits_usd=left)
+            await idempotency.carried_out(tx, keyed.claim, changed)
+        return keyed.answered(changed)
+
+
+def _purse_change(body: PurseBody) -> PurseChange:
+    """Returns the change that a body asks for. Raises InvalidField."""
+    if body.add_usd is not UNSET and body.take_usd is not UNSET:
+        raise InvalidField("take_usd", "must be left out where add_usd is given")
+    limit = body.limit_usd_month
+    return PurseChange(
+        add=NOTHING if body.add_usd is UNSET else credits_in("add_usd", body.add_usd),
+        take=NOTHING if body.take_usd is UNSET else credits_in("take_usd", body.take_usd),
+        shared=None if body.shared is UNSET else body.shared,
+        limit=limit if limit is None or limit is UNSET else credits_in("limit_usd_month", limit),
     )
 
 

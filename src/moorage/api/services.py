@@ -203,6 +203,7 @@ class ApiServices:
                 written=deploy.written,
                 seller=services.payments.seller,
                 pausing=deploy.pausing,
+                idempotency=self.idempotency,
                 facts=self._facts,
                 parsers=services.parsers,
             ),

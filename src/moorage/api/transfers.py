@@ -16,7 +16,8 @@ from moorage.api.http.request import parse_small, read_whole
 from moorage.clock import iso_utc
 from moorage.deploy.keeping.transfer import Transfers
 from moorage.errors import InvalidField
-from moorage.ledger.metering import Metering, hour_of
+from moorage.ledger.metering import Metering
+from moorage.ledger.running_costs import hour_of
 from moorage.money import usd_number
 from moorage.records.project import Project, ProjectStatus, Transfer, TransferState
 from moorage.storage.apps import projects

@@ -135,6 +135,7 @@ CLIENT_COMMANDS = (
     _command("domains", _PROJECTS, "Have your own domains lead to a project."),
     _command("export", _PROJECTS, "Fetch an archive of a project."),
     _command("delete", _PROJECTS, "Stop a project and remove it for good."),
+    _command("purse", _PROJECTS, "Give a project credits of its own, or a limit."),
     _command("adopt", _PROJECTS, "Have a project share your wallet's credits."),
     _command("transfer", _PROJECTS, "Offer a project to another wallet."),
     _command("transfers", _PROJECTS, "List offers of projects; take one, or end it."),

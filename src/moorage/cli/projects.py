@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,9 +21,12 @@ from moorage.cli.connection import DEFAULTS, Options, Session, client_command
 from moorage.cli.flags import Switch, VariableReader, in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.screen import table_lines, with_nulls
+from moorage.money import MICRO_USD_PER_USD
 from moorage.sdk.archive import read_export
+from moorage.sdk.budget import read_dollars
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound, RequestRefused
+from moorage.wire.credits import Purse, PurseBody
 from moorage.wire.deployments import DeploymentItem, DeploymentProgress
 from moorage.wire.projects import (
     ChangeBody,
@@ -126,6 +130,68 @@ async def delete(
     screen.document(await client.delete(await find_project(client, project)))
     screen.result(f"{project} is deleted; unspent credits stay with your wallet.")
     return Exit.OK
+
+
+@client_command
+async def purse(
+    session: Session,
+    project: Project,
+    /,
+    *,
+    add: str | None = None,
+    take: str | None = None,
+    shared: bool | None = None,
+    limit: str | None = None,
+) -> int:
+    """Give a project credits of its own, which it burns first, or limit what it burns in a month.
+
+    Without an option, its purse is shown.
+
+    Parameters
+    ----------
+    add
+        Dollars to move from your credits into its purse.
+    take
+        Dollars to move back to your credits.
+    shared
+        Whether it burns your credits once its purse is empty.
+    limit
+        Most dollars that it burns in a calendar month (UTC), builds too; none for no limit.
+    """
+    client, screen = await session.client(), session.screen
+    project_id = await find_project(client, project)
+    new_limit = None if limit is None or limit == "none" else _dollars(limit, of="--limit")
+    change = PurseBody(
+        add_usd=UNSET if add is None else _dollars(add, of="--add"),
+        take_usd=UNSET if take is None else _dollars(take, of="--take"),
+        shared=UNSET if shared is None else shared,
+        limit_usd_month=UNSET if limit is None else new_limit,
+    )
+    if change == PurseBody():
+        has = (await client.project(project_id)).purse
+        screen.document(has)
+        screen.result(_purse_text(project, None if isinstance(has, UnsetType) else has))
+        return Exit.OK
+    changed = await client.set_purse(project_id, change)
+    screen.document(changed)
+    screen.result(_purse_text(project, changed))
+    screen.result(f"Your credits beside it: ${changed.credits_usd:.2f}.")
+    return Exit.OK
+
+
+def _dollars(text: str, *, of: str) -> Decimal:
+    return Decimal(read_dollars(text, of=of, or_zero=True)) / MICRO_USD_PER_USD
+
+
+def _purse_text(project: str, has: Purse | None) -> str:
+    if has is None:
+        return f"{project} has no purse: it burns your credits."
+    then = "then your credits" if has.shared else "and nothing else"
+    limit = ""
+    if has.limit_usd_month is not None:
+        limit = f"; at most ${has.limit_usd_month:.2f} a month"
+    until = f", until {has.runs_out_at}" if has.runs_out_at else ""
+    return f"{project} burns ${has.balance_usd:.2f} of its own, {then}{limit}{until}."
 
 
 @client_command
@@ -387,6 +453,8 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
         yield "suspended:   you have paused it: `moorage unpause PROJECT` starts it again"
     elif found.suspended_because == "no_capacity":
         yield "suspended:   the gateway's disk is nearly full; it starts again when there is room"
+    elif found.suspended_because == "limit_reached":
+        yield "suspended:   its limit of the month is reached: `moorage purse PROJECT` raises it"
     elif found.suspended_because == "out_of_credits":
         yield "suspended:   out of credits: `moorage topup AMOUNT` resumes it"
     yield f"id:          {found.id}"

@@ -86,7 +86,7 @@ async def _absence(project: Project, rooms: Rooms) -> Absence:
     serving = project.serving_deployment_id
     match project.status:
         case ProjectStatus.SUSPENDED:
-            return Absence(_why_suspended(project))
+            return Absence(await _why_suspended(project, rooms))
         case ProjectStatus.FAILED:
             return Absence(HostState.FAILED)
         case ProjectStatus.ACTIVE if project.volume and await jobs.is_moving(
@@ -102,12 +102,20 @@ async def _absence(project: Project, rooms: Rooms) -> Absence:
     return Absence(HostState.DEPLOYING)
 
 
-def _why_suspended(project: Project) -> HostState:
+async def _why_suspended(project: Project, rooms: Rooms) -> HostState:
     if project.blocked_reason is not None:
         return HostState.BLOCKED
     if project.paused_at_ms is not None:
         return HostState.PAUSED
-    return HostState.SUSPENDED if project.no_space_since_ms is None else HostState.NO_SPACE
+    if project.no_space_since_ms is not None:
+        return HostState.NO_SPACE
+    is_at_limit = await rooms.ledger.metering.is_at_limit(
+        rooms.core.db,
+        project.id,
+        wallet=project.wallet,
+        monthly_price=project.monthly_price_micro_usd,
+    )
+    return HostState.AT_LIMIT if is_at_limit else HostState.SUSPENDED
 
 
 async def _stopped(serving: str, rooms: Rooms) -> Absence:

@@ -1,7 +1,7 @@
 """Build time: each dollar that a wallet paid gives free minutes; after those, builds burn credits.
 
 They burn at the price of a running app of a build's size, whether they succeed or not. Those of a
-project with a purse of its own go by what was paid into that, and burn it.
+project that a payment alone opened go by what was paid into its purse, until it is adopted.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import msgspec
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause
 from moorage.ledger import ledger
-from moorage.ledger.metering import charge_up_to
+from moorage.ledger.running_costs import charge_up_to, month_of
 from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
 from moorage.storage.database import Database, Source
 from moorage.storage.money import accounts, billing, payments
@@ -75,7 +75,7 @@ class BuildTime:
 
     async def left_ms(self, *, wallet: str, project_id: str) -> int:
         """Returns the free time that is left for a project's builds, as booked so far."""
-        holder = await ledger.holder_for(self._db, project_id, wallet=wallet)
+        holder = await ledger.allowance_holder(self._db, project_id, wallet=wallet)
         return (await self.allowance(self._db, holder)).left_ms
 
     async def spend(
@@ -122,12 +122,14 @@ class BuildTime:
         ran_ms = round((self._clock.monotonic_seconds() - began_seconds) * 1000)
         async with self._db.transaction(durable=True) as tx:
             run = await billing.build(tx, begun.id) or begun
-            holder = await ledger.holder_for(tx, run.project_id, wallet=run.wallet)
+            holder = await ledger.allowance_holder(tx, run.project_id, wallet=run.wallet)
             left_ms = (await self.allowance(tx, holder)).left_ms
             billed_ms = run.billed_ms + max(0, ran_ms - run.ran_ms - left_ms)
             owed = charge_up_to(billed_ms, monthly_price=run.monthly_price_micro_usd)
             due = MicroUsd(owed - run.charged_micro_usd)
-            burn = ledger.Burn(holder, due, f"build:{run.id}:{ran_ms}")
+            burn = ledger.Burn(
+                run.project_id, run.wallet, due, f"build:{run.id}:{ran_ms}", run.started_at_ms
+            )
             (burned,) = await ledger.burn(tx, [burn], now_ms=self._clock.now_ms(), kind="build")
             booked = msgspec.structs.replace(
                 run,
@@ -139,8 +141,17 @@ class BuildTime:
 
 
 async def _require_credits(source: Source, run: BuildRun) -> None:
-    holder = await ledger.holder_for(source, run.project_id, wallet=run.wallet)
-    if await accounts.balance(source, holder) <= 0:
+    """Raises DeployFailed if the project can burn nothing, or no more in this month."""
+    purse = await accounts.purse(source, run.project_id)
+    if purse is not None and purse.limit is not None:
+        month = month_of(run.started_at_ms)
+        if await ledger.spent_in(source, run.project_id, month) >= purse.limit:
+            raise DeployFailed(
+                FailureCause.AT_LIMIT,
+                "The project has burned what its limit lets it in this month, so it was not built. "
+                "Raise it (PUT /agent/projects/{projectId}/purse), then deploy again.",
+            )
+    if (await ledger.reach(source, run.project_id, wallet=run.wallet)).total <= 0:
         raise DeployFailed(
             FailureCause.OUT_OF_CREDITS,
             "Your credits ran out before this was built, so the build was ended. Top up your "

@@ -16,12 +16,14 @@ import msgspec
 from moorage.chains.chain import Chain, Token
 from moorage.chains.receipt import Receipt, TransferLog, parse_transfer_logs
 from moorage.errors import WriteConflict
-from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, usd_number
+from moorage.ledger.running_costs import Month, charge_up_to, month_of
+from moorage.money import NOTHING, AtomicUnits, MicroUsd, credit_from_atomic_units, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.payments import Finality, Payment, PaymentStatus, Place, RefundStatus
 from moorage.storage import events
 from moorage.storage.database import Source, Transaction
-from moorage.storage.money import accounts, grants, payments, refunds
+from moorage.storage.money import accounts, billing, grants, payments, refunds
+from moorage.storage.money.accounts import Purse
 from moorage.storage.money.grants import Grant
 
 _MAX_TOKENS = 10**9  # whole tokens in one transfer: thousands of such transfers fit into 64 bits
@@ -189,22 +191,50 @@ def account_of(holder: str) -> str:
     return wallet_account(holder) if accounts.purse_in(holder) is None else holder
 
 
-async def holder_for(source: Source, project_id: str, *, wallet: str) -> str:
-    """Returns whose credits a project of a wallet burns: the wallet's, or those of its purse."""
+class Reach(NamedTuple):
+    """What a project can burn: its purse first, then its wallet's credits if it shares them.
+
+    A limit of a month bounds it beside that: see `spent_in`.
+    """
+
+    purse: MicroUsd
+    wallet: MicroUsd | None
+    """The balance of its wallet, which other projects burn as well; None: it burns none of it."""
+
+    @property
+    def total(self) -> MicroUsd:
+        """Returns all of it; zero or less: nothing."""
+        return MicroUsd(self.purse + max(0, self.wallet or 0))
+
+
+async def reach(source: Source, project_id: str, *, wallet: str) -> Reach:
+    """Returns what a project of a wallet can burn."""
     purse = await accounts.purse(source, project_id)
-    return wallet if purse is None or purse.shared else accounts.purse_of(project_id)
+    if purse is not None and not purse.shared:
+        return Reach(purse.balance, None)
+    return Reach(
+        NOTHING if purse is None else purse.balance, await accounts.balance(source, wallet)
+    )
 
 
-async def balance_for(source: Source, project_id: str, *, wallet: str) -> MicroUsd:
-    """Returns the balance that a project of a wallet burns."""
-    return await accounts.balance(source, await holder_for(source, project_id, wallet=wallet))
+async def opened_apart(source: Source, project_id: str) -> bool:
+    """Returns whether a payment alone rules a project, whose wallet has not adopted it."""
+    purse = await accounts.purse(source, project_id)
+    return purse is not None and not purse.adopted
 
 
 async def holder_of(source: Source, payment: Payment) -> str:
     """Returns whose credits a payment is part of now: its payer's, or those of a purse."""
-    if payment.purse is None:
+    if payment.purse is None or not await opened_apart(source, payment.purse):
         return payment.payer
-    return await holder_for(source, payment.purse, wallet=payment.payer)
+    return accounts.purse_of(payment.purse)
+
+
+async def allowance_holder(source: Source, project_id: str, *, wallet: str) -> str:
+    """Returns whose payments allow the builds of a project: its wallet's, or those of its purse."""
+    if await opened_apart(source, project_id):
+        return accounts.purse_of(project_id)
+    return wallet
 
 
 def held_account(wallet: str) -> str:
@@ -308,7 +338,9 @@ async def _claim(
     )
     await accounts.ensure_wallet(tx, payment.payer, now_ms=now_ms)
     if payment.purse is not None:
-        await accounts.open_purse(tx, payment.purse, wallet=payment.payer, now_ms=now_ms)
+        await accounts.open_purse(
+            tx, payment.purse, wallet=payment.payer, adopted=False, now_ms=now_ms
+        )
     holder = await holder_of(tx, payment)
     await (payments.replace if before else payments.add)(tx, payment)
     await accounts.add_posting(
@@ -363,8 +395,9 @@ async def _purse_for(
 async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd:
     """Reverses a payment that is no longer on the chain; returns what its payer's balance lost.
 
-    The balance may fall below zero, as credits that were spent are owed. What filled a purse is
-    taken from that instead. Does nothing if the payment was reversed or refunded meanwhile.
+    The balance may fall below zero, as credits that were spent are owed: what the wallet has put
+    into purses pays that first. What a payment alone brought is taken from the purse that it
+    filled. Does nothing if the payment was reversed or refunded meanwhile.
     """
     if payment.status not in _PAID:
         return MicroUsd(0)
@@ -386,7 +419,21 @@ async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> 
     if payment.status is PaymentStatus.HELD:
         return MicroUsd(0)
     await accounts.take_back(tx, holder, amount)
-    return amount if holder == payment.payer else MicroUsd(0)
+    if holder != payment.payer:
+        return MicroUsd(0)
+    await _cover_debt(tx, payment.payer, now_ms=now_ms)
+    return amount
+
+
+async def _cover_debt(tx: Transaction, wallet: str, *, now_ms: int) -> None:
+    """Takes what a wallet owes out of the purses that it has filled, the oldest first."""
+    owed = -await accounts.balance(tx, wallet)
+    for purse in await accounts.purses_of_wallet(tx, wallet) if owed > 0 else ():
+        part = MicroUsd(min(owed, purse.balance))
+        if purse.adopted and part > 0:
+            if not await take_from_purse(tx, purse, part, now_ms=now_ms):
+                raise WriteConflict
+            owed -= part
 
 
 async def release(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd:
@@ -467,22 +514,23 @@ async def fill_purse(tx: Transaction, payment: Payment, project_id: str, *, now_
     amount = MicroUsd(payment.credited_micro_usd - gone)
     if not await accounts.change_balance(tx, payment.payer, -amount):
         return False
-    await accounts.open_purse(tx, project_id, wallet=payment.payer, now_ms=now_ms)
-    await accounts.unshare_purse(tx, project_id)
+    await accounts.open_purse(tx, project_id, wallet=payment.payer, adopted=False, now_ms=now_ms)
+    await accounts.leave_purse(tx, project_id)
     await payments.set_purse(tx, payment, project_id)
     await _move(tx, payment.payer, accounts.purse_of(project_id), amount, now_ms=now_ms)
     await _change_balance(tx, accounts.purse_of(project_id), amount)
     return True
 
 
-async def share_purse(tx: Transaction, project_id: str, *, now_ms: int) -> MicroUsd:
-    """Moves the rest of a project's purse to its wallet's credits, which it burns from then on.
+async def empty_purse(tx: Transaction, project_id: str, *, now_ms: int) -> MicroUsd:
+    """Moves the rest of a project's purse to its wallet's credits, which it shares from then on.
 
     Returns what moved; below zero if the purse owed, which the wallet owes then. Does nothing
     without a purse, or if it was done before. `tx` must be durable.
     """
+    await accounts.lock_purse(tx, project_id)
     purse = await accounts.purse(tx, project_id)
-    if purse is None or not await accounts.share_purse(tx, project_id):
+    if purse is None or not await accounts.adopt_purse(tx, project_id):
         return MicroUsd(0)
     if purse.balance != 0:
         holder = accounts.purse_of(project_id)
@@ -490,6 +538,28 @@ async def share_purse(tx: Transaction, project_id: str, *, now_ms: int) -> Micro
         await accounts.take_back(tx, holder, purse.balance)
         await accounts.take_back(tx, purse.wallet, -purse.balance)
     return purse.balance
+
+
+async def add_to_purse(tx: Transaction, purse: Purse, amount: MicroUsd, *, now_ms: int) -> bool:
+    """Moves credits of a wallet to a purse; returns False, with nothing moved, if it has less."""
+    holder = accounts.purse_of(purse.project_id)
+    if amount and not await accounts.change_balance(tx, purse.wallet, -amount):
+        return False
+    if amount:
+        await _move(tx, purse.wallet, holder, amount, now_ms=now_ms)
+        await _change_balance(tx, holder, amount)
+    return True
+
+
+async def take_from_purse(tx: Transaction, purse: Purse, amount: MicroUsd, *, now_ms: int) -> bool:
+    """Moves credits of a purse to its wallet; returns False, with nothing moved, if it has less."""
+    holder = accounts.purse_of(purse.project_id)
+    if amount and not await accounts.change_balance(tx, holder, -amount):
+        return False
+    if amount:
+        await _move(tx, holder, purse.wallet, amount, now_ms=now_ms)
+        await _change_balance(tx, purse.wallet, amount)
+    return True
 
 
 async def _move(tx: Transaction, giver: str, taker: str, amount: int, *, now_ms: int) -> None:
@@ -549,45 +619,109 @@ async def undo_grant(tx: Transaction, given: Grant, *, now_ms: int) -> bool:
     return True
 
 
-class Burn(NamedTuple):
-    """What is owed for running or building. `posting_id` is unique, so it is booked once."""
+async def spent_in(source: Source, project_id: str, month: Month) -> MicroUsd:
+    """Returns what a project has burned in a month: what ran in it, and what it began to build."""
+    ran, built = await billing.burned_around(
+        source, project_id, start_ms=month.start_ms, end_ms=month.end_ms
+    )
+    before_and_in = (
+        min(each.charged, _cost_at(each, month.end_ms))
+        - min(each.charged, _cost_at(each, month.start_ms))
+        for each in ran
+    )
+    return MicroUsd(built + sum(before_and_in))
 
-    holder: str
+
+def _cost_at(ran: billing.Ran, at_ms: int) -> int:
+    return charge_up_to(at_ms - ran.started_at_ms, monthly_price=ran.monthly_price)
+
+
+class Burn(NamedTuple):
+    """What a project owes for running or building, at a time in the month that it counts in.
+
+    `posting_id` is unique, so it is booked once.
+    """
+
+    project_id: str
+    wallet: str
     amount: MicroUsd
     posting_id: str
+    at_ms: int
 
 
 class Burned(NamedTuple):
-    """What could be taken of the amount owed, and the balance after it."""
+    """What could be taken of the amount owed, and what the project can burn after it."""
 
     taken: MicroUsd
     left: MicroUsd
+    at_limit: bool = False
+    """Whether that is nothing because its limit of the month is reached."""
 
 
 async def burn(
     tx: Transaction, owed: Sequence[Burn], *, now_ms: int, kind: str = "burn"
 ) -> list[Burned]:
-    """Moves what is owed from holders to `EARNED`, in this order; a balance stops at zero.
+    """Moves what is owed to `EARNED`, in this order: from purses, then from wallets that share.
 
-    Raises UniqueViolation when one was booked before, WriteConflict when a balance fell meanwhile.
+    A balance stops at zero, and a project at its limit of the month. Raises UniqueViolation when
+    one was booked before, WriteConflict when a balance fell meanwhile.
     """
-    left = {holder: await accounts.balance(tx, holder) for holder in {each.holder for each in owed}}
+    purses = await _purses_of(tx, {each.project_id for each in owed})
+    limits = {
+        (each.project_id, month): limit - await spent_in(tx, each.project_id, month)
+        for each, month in {(each, month_of(each.at_ms)) for each in owed}
+        if (purse := purses.get(each.project_id)) and (limit := purse.limit) is not None
+    }
+    left: dict[str, int] = {
+        wallet: await accounts.balance(tx, wallet) for wallet in {each.wallet for each in owed}
+    }
+    left |= {accounts.purse_of(each.project_id): each.balance for each in purses.values()}
     amounts, burned = {}, []
-    taken_of: dict[str, int] = {}
-    for holder, amount, posting_id in owed:
-        taken = MicroUsd(max(0, min(amount, left[holder])))
-        left[holder] = MicroUsd(left[holder] - taken)
-        burned.append(Burned(taken, left[holder]))
-        if taken > 0:
-            taken_of[holder] = taken_of.get(holder, 0) + taken
-            amounts[posting_id] = {account_of(holder): -taken, EARNED: taken}
+    taken_of: Counter[str] = Counter()
+    for each in owed:
+        purse, holders = purses.get(each.project_id), []
+        if purse is not None:
+            holders.append(accounts.purse_of(each.project_id))
+        if purse is None or purse.shared:
+            holders.append(each.wallet)
+        month = (each.project_id, month_of(each.at_ms))
+        due: int = each.amount if month not in limits else min(each.amount, limits[month])
+        parts: dict[str, int] = {}
+        for holder in holders:
+            part = max(0, min(due - sum(parts.values()), left[holder]))
+            if part:
+                parts[holder] = part
+                left[holder] -= part
+        taken = sum(parts.values())
+        rest = sum(left[holder] for holder in holders if left[holder] > 0 or len(holders) == 1)
+        is_at_limit = False
+        if month in limits:
+            limits[month] -= taken
+            is_at_limit = rest > 0 >= limits[month]
+            rest = min(rest, limits[month])
+        burned.append(Burned(MicroUsd(taken), MicroUsd(rest), is_at_limit))
+        if parts:
+            taken_of.update(parts)
+            amounts[each.posting_id] = {
+                **{account_of(holder): -part for holder, part in parts.items()},
+                EARNED: taken,
+            }
     await accounts.add_postings(tx, kind=kind, amounts=amounts, now_ms=now_ms)
-    for number, (holder, total) in enumerate(taken_of.items(), 1):
-        if not await accounts.change_balance(tx, holder, -total):
+    for number, holder in enumerate(sorted(taken_of, reverse=True), 1):  # purses, then wallets
+        if not await accounts.change_balance(tx, holder, -taken_of[holder]):
             raise WriteConflict
         if number % _TURN == 0:
             await asyncio.sleep(0)
     return burned
+
+
+async def _purses_of(tx: Transaction, ids: Collection[str]) -> dict[str, Purse]:
+    """Returns the purses of projects; those with a limit are locked, as what they spent decides."""
+    purses = await accounts.purses_of_projects(tx, ids)
+    limited = [name for name, each in purses.items() if each.limit is not None]
+    for project_id in sorted(limited, reverse=True):
+        await accounts.lock_purse(tx, project_id)
+    return purses | await accounts.purses_of_projects(tx, limited)
 
 
 def moves(known: Iterable[Payment], transfers: Sequence[Transfer]) -> bool:

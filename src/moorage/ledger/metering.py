@@ -1,196 +1,43 @@
-"""What running costs, and its metering: credits burn by recorded intervals."""
+"""Metering: projects burn their purses and their wallets' credits by recorded intervals."""
 
 import asyncio
 import uuid
-from bisect import bisect_left
-from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol
 
+import msgspec
 import structlog
+from msgspec import UNSET, UnsetType
 
 from moorage.clock import Clock, iso_utc
-from moorage.errors import CommitUnknown, WriteConflict
+from moorage.errors import CommitUnknown, CreditsShort, FailureCause, WriteConflict
 from moorage.ledger import ledger
+from moorage.ledger.ledger import Burned
+from moorage.ledger.running_costs import (
+    HOUR_MS,
+    MONTH_MS,
+    WARNINGS_HOURS,
+    Waiting,
+    charge_up_to,
+    hour_of,
+    month_of,
+    owed,
+    promised_ms,
+    resumable,
+    runs_out_at,
+    warning_hours,
+)
 from moorage.metrics import record_unbooked
-from moorage.money import MicroUsd, usd_number
+from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, billing
+from moorage.storage.money.accounts import Purse
 from moorage.storage.money.billing import Charge, Reading, RunInterval
 from moorage.storage.operation import price_changes
 from moorage.storage.operation.price_changes import PriceChange
-
-HOUR_MS = 3_600_000
-MONTH_MS = 730 * HOUR_MS
-"""A month of billing: a twelfth of 365 days."""
-
-WARNINGS_HOURS = (72, 24, 1)
-"""A wallet is warned once for each of these, before its credits run out; longest first."""
-
-
-class Burning(Protocol):
-    """A run interval that is still open; times are billed time."""
-
-    @property
-    def monthly_price_micro_usd(self) -> MicroUsd:
-        """What a month of it costs."""
-        ...
-
-    @property
-    def started_at_ms(self) -> int:
-        """When it began."""
-        ...
-
-    @property
-    def charged_micro_usd(self) -> MicroUsd:
-        """What was booked of its cost so far."""
-        ...
-
-
-class Suspended(Protocol):
-    """A suspended project."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        ...
-
-    @property
-    def monthly_price_micro_usd(self) -> MicroUsd:
-        """What a month of it costs."""
-        ...
-
-
-def charge_up_to(elapsed_ms: int, *, monthly_price: MicroUsd) -> MicroUsd:
-    """Returns what `elapsed_ms` of running costs in all, rounded up to the micro-USD."""
-    return MicroUsd(-(-monthly_price * max(0, elapsed_ms) // MONTH_MS))
-
-
-def owed(burning: Iterable[Burning], *, at_ms: int) -> MicroUsd:
-    """Returns what these cost up to `at_ms` and is not booked yet."""
-    return MicroUsd(sum(max(0, _burn_owed(each, at_ms)) for each in burning))
-
-
-def runs_out_at(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -> int | None:
-    """Returns the first time from now on at which these have burned the balance, or None."""
-    a_month = sum(each.monthly_price_micro_usd for each in burning)
-    if a_month == 0:
-        return None
-    # Rounding up puts each less than 1 micro-USD above the straight line; that bounds the search.
-    bill = _Bill(burning, now_ms=now_ms)
-    left = balance - bill.owed(now_ms)
-    latest = now_ms + max(0, -(-(left + len(burning)) * MONTH_MS // a_month))
-    earliest = max(now_ms, now_ms + (left - len(burning)) * MONTH_MS // a_month)
-    while earliest < latest:
-        middle = (earliest + latest) // 2
-        if bill.owed(middle) >= balance:
-            latest = middle
-        else:
-            earliest = middle + 1
-    return earliest
-
-
-def _burn_owed(interval: Burning, at_ms: int) -> int:
-    """Returns what an interval costs up to `at_ms`, less what was booked: negative if more was."""
-    before_ms = interval.started_at_ms - at_ms
-    cost = -(interval.monthly_price_micro_usd * before_ms // MONTH_MS)
-    return cost - interval.charged_micro_usd
-
-
-class _Bill:
-    """What intervals owe at any time from `now_ms` on: asked often, of thousands of a few prices.
-
-    Those of one price owe 1 micro-USD more after equal times. So they owe that often what has
-    passed of it in whole, and once more each whose own step, its phase, lies in the part begun.
-    """
-
-    def __init__(self, burning: Iterable[Burning], *, now_ms: int) -> None:
-        self._paid_ahead = []  # few, if any: whose costs have yet to reach what was booked
-        self._booked = 0
-        self._phases: defaultdict[int, list[int]] = defaultdict(list)  # by price
-        for each in burning:
-            if _burn_owed(each, now_ms) < 0:
-                self._paid_ahead.append(each)
-                continue
-            price = each.monthly_price_micro_usd
-            steps, phase = divmod(price * each.started_at_ms, MONTH_MS)
-            self._booked += steps + each.charged_micro_usd
-            self._phases[price].append(phase)
-        for phases in self._phases.values():
-            phases.sort()
-
-    def owed(self, at_ms: int) -> int:
-        """Returns what `owed` does."""
-        total = owed(self._paid_ahead, at_ms=at_ms) - self._booked
-        for price, phases in self._phases.items():
-            steps, phase = divmod(price * at_ms, MONTH_MS)
-            total += len(phases) * steps + bisect_left(phases, phase)
-        return total
-
-
-def hour_of(*monthly_prices: MicroUsd) -> MicroUsd:
-    """Returns the most that one hour of projects at these prices burns."""
-    return MicroUsd(
-        sum(
-            count * charge_up_to(HOUR_MS, monthly_price=price)
-            for price, count in Counter(monthly_prices).items()
-        )
-    )
-
-
-def resumable(
-    balance: MicroUsd, burning: Sequence[Burning], suspended: Iterable[Suspended], *, now_ms: int
-) -> set[str]:
-    """Returns the ids of a wallet's suspended projects that may start again.
-
-    `suspended` is sorted, longest suspended first. A project may start if the balance pays an hour
-    of it and of all that runs or was chosen before it. One that costs too much is skipped.
-    """
-    left = _left(balance, burning, now_ms=now_ms)
-    chosen = set()
-    for project in suspended:
-        hour = hour_of(project.monthly_price_micro_usd)
-        if 0 < left >= hour:
-            left -= hour
-            chosen.add(project.id)
-    return chosen
-
-
-def lacking(
-    balance: MicroUsd, burning: Sequence[Burning], monthly_price: MicroUsd, *, now_ms: int
-) -> MicroUsd:
-    """Returns the least payment that makes a suspended project of this price `resumable`."""
-    left = _left(balance, burning, now_ms=now_ms)
-    return MicroUsd(max(0, hour_of(monthly_price) - left))
-
-
-def _left(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -> int:
-    """Returns the balance less what running projects owe, and less one more hour of them."""
-    an_hour = hour_of(*(each.monthly_price_micro_usd for each in burning))
-    return balance - owed(burning, at_ms=now_ms) - an_hour
-
-
-def warning_hours(runs_out_ms: int | None, *, now_ms: int) -> int | None:
-    """Returns the shortest warning that comes due before the next full hour is booked, or None.
-
-    So a wallet that is warned of 24 hours still has 24 hours.
-    """
-    if runs_out_ms is None:
-        return None
-    left_ms = runs_out_ms - now_ms
-    due = [hours for hours in WARNINGS_HOURS if left_ms < (hours + 1) * HOUR_MS]
-    return min(due, default=None)
-
-
-def promised_ms(months: int, *, before: MicroUsd, after: MicroUsd) -> int:
-    """Returns how long a project is billed at `before` in all, before `after` may count."""
-    if after <= before:
-        return 0
-    return months * MONTH_MS
 
 
 class BilledTime:
@@ -259,6 +106,18 @@ _ENOUGH_HOURS = max(WARNINGS_HOURS) + 3  # no warning is due then, whatever is n
 
 
 _Due = PriceChange | RunInterval
+
+
+AT_LIMIT = "It has burned what its limit lets it in this month; it starts again in the next."
+
+
+class PurseChange(msgspec.Struct, frozen=True):
+    """What a wallet orders for the purse of one of its projects; None and UNSET leave it."""
+
+    add: MicroUsd = NOTHING
+    take: MicroUsd = NOTHING
+    shared: bool | None = None
+    limit: MicroUsd | UnsetType | None = UNSET
 
 
 class Metering:
@@ -339,12 +198,12 @@ class Metering:
         Returns what moved; what the purse owes, the wallet owes then. Does nothing, and returns
         nothing moved, where the project shares them already.
         """
-        holder = await ledger.holder_for(tx, project.id, wallet=project.wallet)
-        if holder == project.wallet:
-            return MicroUsd(0)
-        await self.settle(tx, holder)
+        purse = await accounts.purse(tx, project.id)
+        if purse is None or (purse.shared and not purse.balance):
+            return NOTHING
+        await self.settle(tx, accounts.purse_of(project.id))
         now_ms = self._clock.now_ms()
-        moved = await ledger.share_purse(tx, project.id, now_ms=now_ms)
+        moved = await ledger.empty_purse(tx, project.id, now_ms=now_ms)
         await self.suspend_unpaid(tx, project.wallet)
         await self.time.note(tx)
         data: EventData = {"project_id": project.id, "moved_usd": usd_number(moved)}
@@ -360,7 +219,38 @@ class Metering:
         """
         await self.end(tx, project_id)
         if await accounts.balance(tx, accounts.purse_of(project_id)) >= 0:
-            await ledger.share_purse(tx, project_id, now_ms=self._clock.now_ms())
+            await ledger.empty_purse(tx, project_id, now_ms=self._clock.now_ms())
+
+    async def change_purse(self, tx: Transaction, project: Project, change: PurseChange) -> Purse:
+        """Moves credits between a project's purse and its wallet's, and sets its terms.
+
+        What all that is concerned burned until now is booked first. Suspends what can't burn any
+        more after it. Raises CreditsShort, with nothing changed, if there is less than is to move.
+        """
+        now_ms = self._clock.now_ms()
+        await accounts.ensure_wallet(tx, project.wallet, now_ms=now_ms)
+        await self.settle(tx, project.wallet)
+        await accounts.open_purse(
+            tx, project.id, wallet=project.wallet, adopted=True, now_ms=now_ms
+        )
+        purse = await accounts.locked_purse(tx, project.id)
+        if not purse.shared:
+            await self.settle(tx, accounts.purse_of(project.id))
+        if not purse.adopted and purse.balance < 0:  # its wallet takes it over with what it owes
+            await ledger.empty_purse(tx, project.id, now_ms=now_ms)
+        if not await ledger.add_to_purse(tx, purse, change.add, now_ms=now_ms):
+            has = usd_text(await accounts.balance(tx, project.wallet))
+            raise CreditsShort(f"Your credits are {has}: less than add_usd. Nothing was moved.")
+        if not await ledger.take_from_purse(tx, purse, change.take, now_ms=now_ms):
+            has = usd_text(await accounts.balance(tx, accounts.purse_of(project.id)))
+            raise CreditsShort(f"The purse has {has}: less than take_usd. Nothing was moved.")
+        shared = purse.shared if change.shared is None else change.shared
+        limit = purse.limit if isinstance(change.limit, UnsetType) else change.limit
+        await accounts.set_terms(tx, project.id, shared=shared, limit=limit)
+        await self.suspend_unpaid(tx, project.wallet)
+        await self.suspend_unpaid(tx, accounts.purse_of(project.id))
+        await self.time.note(tx)
+        return await accounts.locked_purse(tx, project.id)
 
     async def tick(self) -> list[str]:
         """Charges every interval that ran another full hour; suspends projects out of credits.
@@ -450,23 +340,88 @@ class Metering:
     async def _share_purses_left_behind(self, tx: Transaction) -> None:
         now_ms = self._clock.now_ms()
         for purse in await accounts.purses_left_behind(tx, before_ms=now_ms - ledger.MAX_ENTRY_MS):
-            await ledger.share_purse(tx, purse.project_id, now_ms=now_ms)
+            await ledger.empty_purse(tx, purse.project_id, now_ms=now_ms)
 
     async def may_resume(self, source: Source, project: Project) -> bool:
-        """Returns whether the credits that it lives from let a suspended project start again."""
-        holder = await ledger.holder_for(source, project.id, wallet=project.wallet)
-        balance = await accounts.balance(source, holder)
-        if balance <= 0:
+        """Returns whether what it can burn lets a suspended project start again."""
+        reach = await ledger.reach(source, project.id, wallet=project.wallet)
+        if reach.total <= 0:
             return False
-        burning = await billing.open_of_holder(source, holder)
-        if holder == project.wallet:
-            suspended = await projects.suspended_of_wallet(source, project.wallet)
-        else:
+        burning: list[RunInterval] = []
+        if reach.wallet is None:
             suspended = await projects.suspended_alone(source, project.id)
-        return project.id in resumable(balance, burning, suspended, now_ms=self.time.now_ms())
+        else:
+            burning = await billing.open_of_wallet(source, project.wallet)
+            suspended = await projects.suspended_of_wallet(source, project.wallet)
+        waiting = await self._waiting(source, suspended)
+        balance = reach.wallet or NOTHING
+        return project.id in resumable(balance, burning, waiting, now_ms=self.time.now_ms())
+
+    async def _waiting(self, source: Source, suspended: Sequence[Project]) -> list[Waiting]:
+        """Returns suspended projects with what their purses have, and their limits let them."""
+        purses = await accounts.purses_of_projects(source, [each.id for each in suspended])
+        found = []
+        for each in suspended:
+            price, purse = each.monthly_price_micro_usd, purses.get(each.id)
+            if purse is None:
+                found.append(Waiting(each.id, price))
+            else:
+                rest = await self.rest_of_month(source, purse)
+                found.append(Waiting(each.id, price, purse.balance, rest))
+        return found
+
+    async def rest_of_month(self, source: Source, purse: Purse) -> MicroUsd | None:
+        """Returns what its limit lets a project burn in this month yet; None without a limit.
+
+        Zero or less: it is reached.
+        """
+        if purse.limit is None:
+            return None
+        month = month_of(self.time.now_ms())
+        spent = await ledger.spent_in(source, purse.project_id, month)
+        return MicroUsd(purse.limit - spent)
+
+    async def is_at_limit(
+        self, source: Source, project_id: str, *, wallet: str, monthly_price: MicroUsd
+    ) -> bool:
+        """Returns whether its limit alone lets a suspended project run no more in this month."""
+        purse = await accounts.purse(source, project_id)
+        rest = None if purse is None else await self.rest_of_month(source, purse)
+        if rest is None or rest >= max(1, hour_of(monthly_price)):
+            return False
+        return (await ledger.reach(source, project_id, wallet=wallet)).total > 0
+
+    async def runs_until(self, source: Source, interval: RunInterval) -> int | None:
+        """Returns the first time at which a running project can burn no more; None: never.
+
+        That of its limit counts if it comes in this month.
+        """
+        now_ms = self.time.now_ms()
+        alone = [msgspec.structs.replace(interval, purse=NOTHING)]
+        until_ms = runs_out_at(interval.purse, alone, now_ms=now_ms)
+        if interval.shared and until_ms is not None:
+            balance = await accounts.balance(source, interval.wallet)
+            burning = await billing.open_of_wallet(source, interval.wallet)
+            until_ms = max(until_ms, runs_out_at(balance, burning, now_ms=now_ms) or until_ms)
+        limit_ms = await self._limit_at(source, interval)
+        return min((each for each in (until_ms, limit_ms) if each is not None), default=None)
+
+    async def _limit_at(self, source: Source, interval: RunInterval) -> int | None:
+        """Returns when a running project reaches its limit, if it does in this month."""
+        if interval.limit is None:
+            return None
+        now_ms = self.time.now_ms()
+        month = month_of(now_ms)
+        rest = MicroUsd(interval.limit - await ledger.spent_in(source, interval.project_id, month))
+        alone = [msgspec.structs.replace(interval, purse=NOTHING)]
+        at_ms = runs_out_at(rest, alone, now_ms=now_ms)
+        return at_ms if at_ms is not None and at_ms < month.end_ms else None
 
     async def owes(self, source: Source, holder: str) -> MicroUsd:
-        """Returns what a holder's apps have burned that is not charged yet."""
+        """Returns what apps have burned of a wallet's credits, or of a purse, and is not charged.
+
+        Of a wallet's that is what their purses do not cover.
+        """
         return self.owed(await billing.open_of_holder(source, holder))
 
     def owed(self, burning: Iterable[RunInterval]) -> MicroUsd:
@@ -474,11 +429,18 @@ class Metering:
         return owed(burning, at_ms=self.time.now_ms())
 
     async def suspend_unpaid(self, tx: Transaction, holder: str) -> None:
-        """Suspends the projects that burn a holder's credits if all of these were taken back."""
-        if await accounts.balance(tx, holder) > 0:
-            return
+        """Suspends those of the projects that burn a holder's credits which can burn nothing."""
+        has_credits = await accounts.balance(tx, holder) > 0
         for interval in await billing.open_of_holder(tx, holder):
-            await self._suspend(tx, interval)
+            if has_credits and interval.limit is None:
+                continue
+            reach = await ledger.reach(tx, interval.project_id, wallet=interval.wallet)
+            at_limit = False
+            if interval.limit is not None:
+                month = month_of(self.time.now_ms())
+                at_limit = await ledger.spent_in(tx, interval.project_id, month) >= interval.limit
+            if reach.total <= 0 or at_limit:
+                await self._suspend(tx, interval, at_limit=at_limit and reach.total > 0)
 
     async def _reprice(self, tx: Transaction, change: PriceChange, now_ms: int) -> list[str]:
         """Bills a project at its new price from the moment on at which that counts.
@@ -504,7 +466,7 @@ class Metering:
             if not is_out:
                 until_ms = max(counts_ms, interval.charged_until_ms)
                 await self._open(tx, change.project_id, until_ms)
-            await self._warn(tx, interval.holder, wallet=interval.wallet)
+            await self._warn(tx, [interval])
         return [change.project_id] if is_out else []
 
     async def _open(self, tx: Transaction, project_id: str, at_ms: int) -> None:
@@ -517,8 +479,9 @@ class Metering:
         Returns whether it did that.
         """
         at_ms = max(at_ms, interval.charged_until_ms)
-        if (await self._charge(tx, {interval: at_ms}))[interval] <= 0:
-            await self._suspend(tx, interval)
+        burned = (await self._charge(tx, {interval: at_ms}))[interval]
+        if burned.left <= 0:
+            await self._suspend(tx, interval, at_limit=burned.at_limit)
             return True
         if not await billing.close(tx, interval.id, at_ms=at_ms):
             raise WriteConflict
@@ -548,58 +511,102 @@ class Metering:
             each: each.started_at_ms + (now_ms - each.started_at_ms) // HOUR_MS * HOUR_MS
             for each in due
         }
-        left = await self._charge(tx, until_ms)
+        burned = await self._charge(tx, until_ms)
         suspended = []
         for interval in due:
-            if left[interval] <= 0:
-                await self._suspend(tx, interval)
+            if burned[interval].left <= 0:
+                await self._suspend(tx, interval, at_limit=burned[interval].at_limit)
                 suspended.append(interval.project_id)
                 await asyncio.sleep(0)  # gives other tasks their turn
-        wallets = {each.holder: each.wallet for each in due}
-        for number, (holder, wallet) in enumerate(wallets.items()):
-            await self._warn(tx, holder, wallet=wallet)
-            if number % _TURN == 0:
-                await asyncio.sleep(0)
+        await self._warn(tx, due)
         return suspended
 
     async def _charge(
         self, tx: Transaction, until_ms: dict[RunInterval, int]
-    ) -> dict[RunInterval, MicroUsd]:
-        """Charges each interval up to a time, in this order; returns the balance after each.
+    ) -> dict[RunInterval, Burned]:
+        """Charges each interval up to a time, in this order; returns what it can burn after that.
 
-        Raises WriteConflict or UniqueViolation when one was charged elsewhere meanwhile.
+        What lies in several months is burned month by month, as their limits differ; one that can
+        burn nothing more is charged no further. Raises WriteConflict or UniqueViolation when one
+        was charged elsewhere meanwhile.
         """
-        owed = [
-            ledger.Burn(each.holder, _owed(each, until), f"burn:{each.id}:{until}")
-            for each, until in until_ms.items()
-        ]
-        burned = await ledger.burn(tx, owed, now_ms=self._clock.now_ms())
-        for (each, until), (taken, _) in zip(until_ms.items(), burned, strict=True):
-            if not await billing.charge(tx, Charge(each, until, taken)):
+        found: dict[RunInterval, Burned] = {}
+        taken = dict.fromkeys(until_ms, NOTHING)
+        left = {each: (each.charged_until_ms, until) for each, until in until_ms.items()}
+        while left:
+            ends = {each: min(until, month_of(at).end_ms) for each, (at, until) in left.items()}
+            owed = [
+                ledger.Burn(
+                    each.project_id,
+                    each.wallet,
+                    MicroUsd(max(0, _owed(each, end) - taken[each])),
+                    f"burn:{each.id}:{end}",
+                    left[each][0],
+                )
+                for each, end in ends.items()
+            ]
+            burned = await ledger.burn(tx, owed, now_ms=self._clock.now_ms())
+            for each, part in zip(ends, burned, strict=True):
+                found[each] = part
+                taken[each] = MicroUsd(taken[each] + part.taken)
+            left = {
+                each: (ends[each], until)
+                for each, (_, until) in left.items()
+                if ends[each] < until and found[each].left > 0
+            }
+        for each, until in until_ms.items():
+            if not await billing.charge(tx, Charge(each, until, taken[each])):
                 raise WriteConflict
-        return {each: left for each, (_, left) in zip(until_ms, burned, strict=True)}
+        return found
 
-    async def _suspend(self, tx: Transaction, interval: RunInterval) -> None:
+    async def _suspend(
+        self, tx: Transaction, interval: RunInterval, *, at_limit: bool = False
+    ) -> None:
         now_ms = max(self.time.now_ms(), interval.charged_until_ms)
-        if not await billing.close(tx, interval.id, at_ms=now_ms):
+        if not await billing.close(tx, interval.id, at_ms=now_ms, at_limit=at_limit):
             return  # its billing ended since the interval was read
         await projects.suspend(tx, interval.project_id, at_ms=now_ms)
+        data: EventData = {"project_id": interval.project_id}
+        if at_limit:
+            data = {**data, "reason": AT_LIMIT, "reason_code": FailureCause.AT_LIMIT.value}
         await events.record(
             tx,
             wallet=interval.wallet,
             kind=EventKind.PROJECT_SUSPENDED,
-            data={"project_id": interval.project_id},
+            data=data,
             now_ms=self._clock.now_ms(),
         )
 
-    async def _warn(self, tx: Transaction, holder: str, *, wallet: str) -> None:
-        """Records, once each, that credits last 72, 24 or 1 more hours: a wallet's or a purse's."""
+    async def _warn(self, tx: Transaction, charged: Sequence[RunInterval]) -> None:
+        """Warns of what runs out soon: wallets' credits, and what some projects can burn alone."""
+        wallets = dict.fromkeys(each.wallet for each in charged if each.shared)
+        for number, wallet in enumerate(wallets):
+            await self._warn_of(tx, wallet, wallet)
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
+        for each in charged:
+            if each.limit is not None or not each.shared:
+                await self._warn_of(tx, accounts.purse_of(each.project_id), each.wallet)
+
+    async def _warn_of(self, tx: Transaction, holder: str, wallet: str) -> None:
+        """Records, once each, that it lasts so many more hours: a wallet's credits, or a project.
+
+        That of a project goes by its purse, if it burns that alone, and by its limit.
+        """
         balance, warned = await accounts.balance_and_warning(tx, holder)
-        a_month = await billing.a_month_of_holder(tx, holder)
-        runs_out_ms, now_ms = None, self.time.now_ms()
-        if balance * MONTH_MS < a_month * _ENOUGH_HOURS * HOUR_MS:
-            burning = await billing.open_of_holder(tx, holder)
-            runs_out_ms = runs_out_at(balance, burning, now_ms=now_ms)
+        project_id = accounts.purse_in(holder)
+        now_ms = self.time.now_ms()
+        runs_out_ms = limit_ms = None
+        if project_id is None:
+            a_month = await billing.a_month_of_holder(tx, holder)
+            if balance * MONTH_MS < a_month * _ENOUGH_HOURS * HOUR_MS:
+                burning = await billing.open_of_holder(tx, holder)
+                runs_out_ms = runs_out_at(balance, burning, now_ms=now_ms)
+        elif (interval := await billing.open_of(tx, project_id)) is not None:
+            limit_ms = await self._limit_at(tx, interval)
+            if not interval.shared:
+                runs_out_ms = await self.runs_until(tx, interval)
+            runs_out_ms = runs_out_ms or limit_ms
         due = warning_hours(runs_out_ms, now_ms=now_ms)
         if due == warned:
             return
@@ -610,8 +617,10 @@ class Metering:
                 "runs_out_at": iso_utc(self.time.wall_ms(runs_out_ms)),
                 "balance_usd": usd_number(balance),
             }
-            if (project_id := accounts.purse_in(holder)) is not None:
+            if project_id is not None:
                 data = {**data, "project_id": project_id}
+            if runs_out_ms == limit_ms:
+                data = {**data, "reason_code": FailureCause.AT_LIMIT.value}
             await events.record(
                 tx,
                 wallet=wallet,

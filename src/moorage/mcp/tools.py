@@ -537,6 +537,22 @@ _SHARED = (
         ("status",),
     ),
     Tool(
+        "set_purse",
+        "Set a purse",
+        "Give a project credits to burn before its wallet's (shared), or limit its month.",
+        one_request(
+            calls.SET_PURSE,
+            _PROJECT,
+            argument("add_usd", float, None),
+            argument("take_usd", float, None),
+            argument("shared", bool, None),
+            argument("limit_usd_month", float, None),
+        ),
+        {"balance_usd": _NUMBER},
+        _ADDS,
+        ("balance_usd",),
+    ),
+    Tool(
         "adopt",
         "Adopt a project",
         "Have a project that was opened by a payment alone share its wallet's credits, with what "

@@ -228,7 +228,7 @@ async def left_to_settle(db: Database, metering: Metering) -> Left:
         credit[row.address] = row.balance - await metering.owes(db, row.address)
     for purse in await accounts.every_purse(db):  # what a purse owes is nobody's
         owes = await metering.owes(db, purse_of(purse.project_id))
-        credit[purse.wallet] += max(0, purse.balance - owes) if not purse.shared else 0
+        credit[purse.wallet] += max(0, purse.balance - owes)
     for payment in await payments.held(db):
         held[payment.payer] += payment.credited_micro_usd
     for project in await overview.every_project(db):

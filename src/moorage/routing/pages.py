@@ -101,6 +101,7 @@ class HostState(StrEnum):
     DEPLOYING = "deploying"  # its first deployment is under way
     FAILED = "failed"  # no deployment has succeeded yet, and the last one failed
     SUSPENDED = "suspended"  # out of credits
+    AT_LIMIT = "at_limit"  # suspended: its limit of the month is reached
     BLOCKED = "blocked"  # suspended by the operator
     PAUSED = "paused"  # suspended by its owner
     NO_SPACE = "no_space"  # stopped because the gateway's disk was nearly full
@@ -172,6 +173,13 @@ PAGES = {
         text="This app is stopped because its credits are used up. Its files and data are kept.",
         hint="Its deployer starts it again by topping up at $gateway, before it is deleted.",
         next_actions=(_TOP_UP,),
+    ),
+    HostState.AT_LIMIT: Page(
+        status=402,
+        code="app_at_limit",
+        title="Limit of the month reached",
+        text="This app has burned what its owner lets it in a month. Its files and data are kept.",
+        hint="It starts again in the next month, or when its owner raises the limit at $gateway.",
     ),
     HostState.BLOCKED: Page(
         status=403,

@@ -22,7 +22,7 @@ from moorage.sdk.payment import HEADER as AUTHORIZATION
 from moorage.sdk.transport import Answer, Transport, read_answer, read_events
 from moorage.wire import calls
 from moorage.wire.calls import Call
-from moorage.wire.credits import Credits, ToppedUp, TopUpBody
+from moorage.wire.credits import Credits, PurseBody, PurseChanged, ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed, DigestUpload, ExportUpload, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, LogBody, LogItem
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
@@ -377,6 +377,10 @@ class Client(Transport):
         digest = sha256(content).hexdigest()
         await self._store(digest, content)
         return ExportUpload(sha256=digest)
+
+    async def set_purse(self, project_id: str, change: PurseBody) -> PurseChanged:
+        """Moves credits between this wallet and a project's purse, and sets the purse's terms."""
+        return await self.call(calls.SET_PURSE, project_id, body=change)
 
     async def adopt(self, project_id: str) -> ProjectAdopted:
         """Lets a project that a payment alone has opened share the credits of this wallet."""

@@ -390,7 +390,10 @@ run_intervals = Table(
     Column("charged_until_ms", BigInteger, nullable=False),
     Column("charged_micro_usd", BigInteger, nullable=False),
     Column("monthly_price_micro_usd", BigInteger, nullable=False),  # at which it is billed
+    # Whether it ended because its project burned all that its purse's limit lets it in a month.
+    Column("at_limit", Boolean, nullable=False, server_default=false()),
     Index(None, "ended_at_ms", "charged_until_ms"),  # which are due
+    Index(None, "project_id"),
     partial_index("uq_run_intervals_open", "project_id", unique=True, where="ended_at_ms IS NULL"),
 )
 
@@ -412,14 +415,18 @@ wallets = Table(
 purses = Table(
     "purses",
     metadata,
-    # Credits of one project: those that opened it or were added for it, while its payer's wallet
-    # has not adopted it. They may come before the project, which is entered a moment later.
+    # Credits of one project, which it burns first. They may come before the project, which is
+    # entered a moment later, where a payment alone opens it.
     Column("project_id", Text, primary_key=True),
     Column("wallet", Text, nullable=False),  # that paid, and whose project it is
     # The cached sum of the entries of "project:<id>", as a wallet's balance is.
     Column("balance_micro_usd", BigInteger, nullable=False),
-    # Whether the project burns its wallet's credits: then nothing more is kept here.
-    Column("shared", Boolean, nullable=False, server_default=false()),
+    # Whether the project burns its wallet's credits once nothing is left here.
+    Column("shared", Boolean, nullable=False),
+    # False while a payment alone rules the project: then nothing of its wallet's counts for it.
+    Column("adopted", Boolean, nullable=False),
+    # The most that the project burns in a calendar month (UTC); null: no limit.
+    Column("limit_month_micro_usd", BigInteger),
     Column("warned_hours", Integer),  # as a wallet's
     Column("created_at_ms", BigInteger, nullable=False),
     Index(None, "wallet"),

@@ -9,7 +9,14 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from moorage.errors import InvalidRequest
-from moorage.wire.credits import Credits, PaymentList, ToppedUp, TopUpBody
+from moorage.wire.credits import (
+    Credits,
+    PaymentList,
+    PurseBody,
+    PurseChanged,
+    ToppedUp,
+    TopUpBody,
+)
 from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, UploadStored
 from moorage.wire.deployments import (
     Cancelled,
@@ -62,6 +69,7 @@ from moorage.wire.receipts import Invoice, ReceiptKeys, ReceiptList
 from moorage.wire.shape import Body, CamelBody
 
 _LONGEST_SHOWN = 64
+_NUMBERS = msgspec.json.Encoder(decimal_format="number")  # of amounts
 _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 
@@ -129,7 +137,7 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
         return ApiRequest(
             self.method,
             f"{path}?{urlencode(given)}" if given else path,
-            None if body is None else msgspec.json.encode(body),
+            None if body is None else _NUMBERS.encode(body),
             self.bound,
         )
 
@@ -173,6 +181,14 @@ PROJECTS = _get("/agent/projects", ProjectList)
 PROJECT = _get("/agent/projects/{projectId}", ProjectShown)
 CHANGE = Call("PATCH", "/agent/projects/{projectId}", ProjectChanged, ChangeBody)
 DELETE = Call("DELETE", "/agent/projects/{projectId}", ProjectDeleted, lasting=True)
+SET_PURSE = Call(
+    "PUT",
+    "/agent/projects/{projectId}/purse",
+    PurseChanged,
+    PurseBody,
+    wallet_alone=True,
+    bound=True,
+)
 ADOPT = Call(
     "POST",
     "/agent/projects/{projectId}/adopt",

@@ -67,12 +67,21 @@ class CreditEntry(Body, frozen=True, kw_only=True):
 
 
 class Purse(Body, frozen=True, kw_only=True):
-    """Credits of one project, apart from its wallet's, which it burns alone until it is adopted."""
+    """Credits of one project, which it burns before its wallet's, and what it may burn."""
 
     balance_usd: float
-    shared: Annotated[bool, Meta(description="whether it burns its wallet's credits too")]
+    shared: Annotated[bool, Meta(description="whether it then burns its wallet's credits")]
+    limit_usd_month: Annotated[
+        float | None,
+        Meta(description="the most that it burns in a calendar month (UTC); null: no limit"),
+        Absent(None),
+    ] = None
+    burned_usd_month: Annotated[
+        float | UnsetType, Meta(description="what it has burned of its limit in this month")
+    ] = UNSET
     runs_out_at: Annotated[
-        str | None, Meta(description="when, in ISO 8601, as things run now; null: never")
+        str | None,
+        Meta(description="when it can burn no more, in ISO 8601, as things run now; null: never"),
     ]
 
 
@@ -80,6 +89,31 @@ class ProjectPurse(Purse, frozen=True, kw_only=True):
     """The purse of a project."""
 
     project_id: str = msgspec.field(name="projectId")
+
+
+class PurseBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be different of a project's purse; what is left out stays."""
+
+    add_usd: Annotated[
+        Decimal | UnsetType, Meta(description="to move from the wallet's credits into it")
+    ] = UNSET
+    take_usd: Annotated[
+        Decimal | UnsetType, Meta(description="to move back, of what nothing has burned until now")
+    ] = UNSET
+    shared: Annotated[
+        bool | UnsetType,
+        Meta(description="whether the project burns the wallet's credits once it is empty"),
+    ] = UNSET
+    limit_usd_month: Annotated[
+        Decimal | UnsetType | None,
+        Meta(description="the most that it burns in a calendar month (UTC), builds too; null: no"),
+    ] = UNSET
+
+
+class PurseChanged(ProjectPurse, frozen=True, kw_only=True):
+    """The purse of a project, and the credits that its wallet has beside it."""
+
+    credits_usd: float
 
 
 class BuildAllowance(Body, frozen=True, kw_only=True):

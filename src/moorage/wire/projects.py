@@ -178,7 +178,10 @@ SuspensionCause = Annotated[
     str,
     Meta(
         extra_json_schema={
-            "enum": ["out_of_credits", "project_blocked", "project_paused", "no_capacity"]
+            "enum": [
+                *("out_of_credits", "limit_reached", "project_blocked", "project_paused"),
+                "no_capacity",
+            ]
         }
     ),
 ]

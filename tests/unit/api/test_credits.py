@@ -80,6 +80,7 @@ async def test_purses_of_projects_are_shown_apart_from_the_balance(ask: Asking) 
     assert purse == {
         "projectId": project_id,
         "balance_usd": 0.0007,
+        "limit_usd_month": None,
         "shared": False,
         # 699 micro-USD at $0.50 a month of 730 h, and the first millisecond after that
         "runs_out_at": "2026-04-07T11:01:13.945Z",

@@ -287,7 +287,7 @@ async def test_change_of_a_project_with_a_purse_needs_what_that_has_and_not_its_
     await yard.serving(desk.project)
     await fund(yard.db, ALICE, 500_000)
     async with yard.db.transaction(durable=True) as tx:
-        await accounts.open_purse(tx, desk.project.id, wallet=ALICE, now_ms=1)
+        await accounts.open_purse(tx, desk.project.id, wallet=ALICE, adopted=False, now_ms=1)
         if in_purse:
             assert await accounts.change_balance(tx, ALICE, -in_purse)
             await accounts.change_balance(tx, accounts.purse_of(desk.project.id), in_purse)

@@ -654,7 +654,13 @@ async def test_visitor_is_told_that_it_comes_back_only_if_it_does(
     hosts = SimpleNamespace(base_domain="example.com")
     platform = SimpleNamespace(hosts=hosts, gateway_url="https://gateway.example")
     api = SimpleNamespace(proxies=TrustedProxies(()))
-    rooms = SimpleNamespace(deploy=yard.services, core=yard.core, platform=platform, api=api)
+    rooms = SimpleNamespace(
+        deploy=yard.services,
+        ledger=SimpleNamespace(metering=yard.metering),
+        core=yard.core,
+        platform=platform,
+        api=api,
+    )
     assert await page_at(pages_app(cast("Rooms", rooms))) == told
 
 

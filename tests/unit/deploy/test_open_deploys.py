@@ -298,7 +298,7 @@ async def show_and_die(gate: Gate, payment: AuthorizationEvidence) -> None:
 async def drained(gate: Gate) -> str:
     """A project that a payment alone has opened, and that has burned all of it."""
     opened = await gate.deploy(evidence=alone())
-    burn = ledger.Burn(accounts.purse_of(opened.project_id), MicroUsd(PRICE), "burn:all:1")
+    burn = ledger.Burn(opened.project_id, ALICE, MicroUsd(PRICE), "burn:all:1", gate.clock.now_ms())
     async with gate.db.transaction(durable=True) as tx:
         await ledger.burn(tx, [burn], now_ms=gate.clock.now_ms())
     return opened.project_id

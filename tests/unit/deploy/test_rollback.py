@@ -159,7 +159,7 @@ async def test_rollback_of_a_project_with_a_purse_needs_what_that_has_and_not_it
 ) -> None:
     await add_release(yard, project, START_MS)
     async with yard.db.transaction(durable=True) as tx:
-        await accounts.open_purse(tx, project.id, wallet=project.wallet, now_ms=1)
+        await accounts.open_purse(tx, project.id, wallet=project.wallet, adopted=False, now_ms=1)
     assert isinstance(await refused(rollback, project, None), OutOfCredits)
     yard.db.sql("UPDATE wallets SET balance_micro_usd = 0")
     yard.db.sql("UPDATE purses SET balance_micro_usd = 500000")

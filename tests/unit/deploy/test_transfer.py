@@ -15,7 +15,7 @@ from moorage.errors import (
     TransferRefused,
 )
 from moorage.ledger import ledger
-from moorage.ledger.metering import HOUR_MS, charge_up_to
+from moorage.ledger.running_costs import HOUR_MS, charge_up_to
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.payments import Finality, Payment
 from moorage.records.project import Project, ProjectStatus, Transfer, Variables

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.ledger.metering import lacking, resumable, runs_out_at, warning_hours
+from moorage.ledger.running_costs import Waiting, lacking, resumable, runs_out_at, warning_hours
 from moorage.money import NOTHING, MicroUsd
 from support.gateway.clock import HOUR_MS
 
@@ -23,6 +23,7 @@ class App:
     monthly_price_micro_usd: MicroUsd = HALF_A_DOLLAR
     started_at_ms: int = 0
     charged_micro_usd: MicroUsd = NOTHING
+    purse: MicroUsd = NOTHING
 
 
 def cost(app: App, at_ms: int) -> int:
@@ -31,7 +32,16 @@ def cost(app: App, at_ms: int) -> int:
 
 
 def unpaid(apps: list[App], at_ms: int) -> int:
-    return sum(max(0, cost(app, at_ms) - app.charged_micro_usd) for app in apps)
+    return sum(max(0, cost(app, at_ms) - app.charged_micro_usd - app.purse) for app in apps)
+
+
+def needs_more(apps: list[App], at_ms: int) -> bool:
+    """Whether one that costs anything has burned its purse."""
+    return any(
+        cost(app, at_ms) - app.charged_micro_usd >= app.purse
+        for app in apps
+        if app.monthly_price_micro_usd
+    )
 
 
 apps = st.builds(
@@ -39,6 +49,7 @@ apps = st.builds(
     monthly_price_micro_usd=(st.sampled_from([500_000, 7]) | st.integers(0, 10**7)).map(MicroUsd),
     started_at_ms=st.integers(0, 10**7),
     charged_micro_usd=st.integers(0, 2_000).map(MicroUsd),
+    purse=(st.just(0) | st.integers(0, 5_000) | st.integers(0, 10**7)).map(MicroUsd),
 )
 
 
@@ -55,6 +66,7 @@ def test_credits_run_out_in_the_first_millisecond_that_they_do_not_cover(
             monthly_price_micro_usd=app.monthly_price_micro_usd,
             started_at_ms=app.started_at_ms,
             charged_micro_usd=MicroUsd(min(app.charged_micro_usd, cost(app, now_ms))),
+            purse=app.purse,
         )
         for app in burning
     ]
@@ -65,7 +77,10 @@ def test_credits_run_out_in_the_first_millisecond_that_they_do_not_cover(
     assert found is not None
     assert found >= now_ms
     assert unpaid(burning, found) >= balance
-    assert found == now_ms or unpaid(burning, found - 1) < balance
+    assert needs_more(burning, found)
+    if found > now_ms:
+        before = found - 1
+        assert unpaid(burning, before) < balance or not needs_more(burning, before)
 
 
 def test_half_a_dollar_lasts_a_month_and_two_apps_half_of_it() -> None:
@@ -81,7 +96,11 @@ def test_nothing_that_burns_never_runs_out() -> None:
     assert runs_out_at(MicroUsd(1), [], now_ms=0) is None
 
 
-SUSPENDED = [App("first"), App("dear", MicroUsd(50_000_000)), App("last")]
+SUSPENDED = [
+    Waiting("first", HALF_A_DOLLAR),
+    Waiting("dear", MicroUsd(50_000_000)),
+    Waiting("last", HALF_A_DOLLAR),
+]
 
 
 @pytest.mark.parametrize(
@@ -104,16 +123,28 @@ def test_what_runs_already_and_what_it_owes_come_first() -> None:
     burning = [App(started_at_ms=0)]
     now_ms = HOUR_MS // 2  # 343 micro-USD are not booked yet
     enough = MicroUsd(2 * AN_HOUR + 343)
-    assert resumable(enough, burning, [App("next")], now_ms=now_ms) == {"next"}
-    assert resumable(MicroUsd(enough - 1), burning, [App("next")], now_ms=now_ms) == set()
+    following = Waiting("next", HALF_A_DOLLAR)
+    assert resumable(enough, burning, [following], now_ms=now_ms) == {"next"}
+    assert resumable(MicroUsd(enough - 1), burning, [following], now_ms=now_ms) == set()
     for balance in (MicroUsd(enough), MicroUsd(enough - 1), MicroUsd(-2_000_000)):
-        lacks = lacking(balance, burning, App("next").monthly_price_micro_usd, now_ms=now_ms)
+        lacks = lacking(balance, burning, following, now_ms=now_ms)
         assert lacks == enough - balance
 
 
 @pytest.mark.parametrize(
     ("left_hours", "expected"),
-    [(None, None), (73, None), (72.9, 72), (25, 72), (24.9, 24), (2, 24), (1.9, 1), (0, 1)],
+    [
+        (None, None),
+        (169, None),
+        (168.9, 168),
+        (73, 168),
+        (72.9, 72),
+        (25, 72),
+        (24.9, 24),
+        (2, 24),
+        (1.9, 1),
+        (0, 1),
+    ],
 )
 def test_each_warning_comes_while_its_hours_are_still_left(
     left_hours: float | None, expected: int | None

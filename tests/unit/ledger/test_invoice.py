@@ -88,7 +88,8 @@ async def begin(db: Database, name: str) -> tuple[str, str]:
 
 async def burn(db: Database, holder: str, amount: int, *, of: str, at_ms: int) -> None:
     async with db.transaction(durable=True) as tx:
-        owed = ledger.Burn(holder, MicroUsd(amount), f"burn:{of}:{at_ms}")
+        project_id = accounts.purse_in(holder) or "one without a purse"
+        owed = ledger.Burn(project_id, ALICE, MicroUsd(amount), f"burn:{of}:{at_ms}", at_ms)
         await ledger.burn(tx, [owed], now_ms=at_ms)
 
 

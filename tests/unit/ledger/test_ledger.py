@@ -36,7 +36,7 @@ async def credit(db: Database, *sent: Transfer, held: dict[str, str] | None = No
 
 async def burn(db: Database, wallet: str, amount: int, posting_id: str) -> int:
     async with db.transaction(durable=True) as tx:
-        owed = ledger.Burn(wallet, MicroUsd(amount), posting_id)
+        owed = ledger.Burn("p", wallet, MicroUsd(amount), posting_id, START_MS)
         (burned,) = await ledger.burn(tx, [owed], now_ms=START_MS)
     return burned.taken
 

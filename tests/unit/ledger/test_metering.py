@@ -14,7 +14,8 @@ from moorage.errors import DatabaseUnavailable
 from moorage.gateway.vital_signs import Samples
 from moorage.ledger import metering as metering_module
 from moorage.ledger.ledger import EARNED
-from moorage.ledger.metering import MONTH_MS, Metering, charge_up_to
+from moorage.ledger.metering import Metering
+from moorage.ledger.running_costs import MONTH_MS, charge_up_to
 from moorage.money import MicroUsd
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
@@ -50,20 +51,22 @@ async def test_each_threshold_is_warned_of_once_then_the_project_is_suspended(
     db: Database, clock: MovableClock
 ) -> None:
     metering = Metering(db=db, clock=clock)
-    await fund(db, ALICE, 100 * HOURLY)
+    await fund(db, ALICE, 200 * HOURLY)
     project = await add_project(db, monthly_price_micro_usd=MicroUsd(730 * HOURLY))
     async with db.transaction(durable=True) as tx:
         await metering.begin(tx, project.id)
-    await hours(26, metering, clock)
+    await hours(30, metering, clock)
     assert await told(db) == []
     await hours(2, metering, clock)
-    assert await told(db) == [72]
+    assert await told(db) == [7 * 24]
+    await hours(96, metering, clock)
+    assert await told(db) == [7 * 24, 72]
     await hours(48, metering, clock)
-    assert await told(db) == [72, 24]
+    assert await told(db) == [7 * 24, 72, 24]
     await hours(23, metering, clock)
-    assert await told(db) == [72, 24, 1]
+    assert await told(db) == [7 * 24, 72, 24, 1]
     await hours(1, metering, clock)
-    assert await told(db) == [72, 24, 1, EventKind.PROJECT_SUSPENDED]
+    assert await told(db) == [7 * 24, 72, 24, 1, EventKind.PROJECT_SUSPENDED]
 
 
 async def test_after_a_top_up_every_threshold_is_warned_of_again(
@@ -78,10 +81,10 @@ async def test_after_a_top_up_every_threshold_is_warned_of_again(
     assert await told(db) == [24]
     await fund(db, ALICE, 60 * HOURLY)
     await hours(3, metering, clock)
-    assert await told(db) == [24]  # who has just paid is not warned of 72 hours
+    assert await told(db) == [24]  # who has just paid is not warned of 7 days
     await fund(db, ALICE, 100 * HOURLY)
     await hours(110, metering, clock)
-    assert await told(db) == [24, 72]
+    assert await told(db) == [24, 7 * 24, 72]
 
 
 async def test_project_that_two_gateways_suspend_at_once_is_told_of_once(

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from moorage.ledger.ledger import EARNED
-from moorage.ledger.metering import MONTH_MS, Metering
+from moorage.ledger.metering import Metering
+from moorage.ledger.running_costs import MONTH_MS
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
 from moorage.operate.audit.states import audit_states

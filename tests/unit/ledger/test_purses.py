@@ -1,4 +1,4 @@
-"""A project that a payment opened lives from its purse, and its payer's wallet from its own."""
+"""Purses: what a project burns first, or alone, and how much of it in a month."""
 
 import asyncio
 from collections import Counter
@@ -6,10 +6,12 @@ from collections import Counter
 import msgspec
 import pytest
 
+from moorage.errors import CreditsShort, DeployFailed, FailureCause
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.ledger import Transfer
-from moorage.ledger.metering import Metering
+from moorage.ledger.metering import Metering, PurseChange
+from moorage.ledger.running_costs import month_of
 from moorage.ledger.services import PaidWallets
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
@@ -20,7 +22,7 @@ from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, billing, payments, relays, settlements
-from moorage.storage.money.accounts import purse_of
+from moorage.storage.money.accounts import Purse, purse_of
 from support.books.records_fixture import (
     ALICE,
     ARBITRUM,
@@ -256,7 +258,7 @@ async def test_adoption_moves_what_is_left_once_and_bills_what_burned_before(
     assert moved == {PAID - AN_HOUR // 2: 1, 0: 39}
     assert await accounts.balance(db, ALICE) == 2 * PAID - AN_HOUR // 2
     (interval,) = await billing.open_of_wallet(db, ALICE)
-    assert (interval.project_id, interval.holder) == (project.id, ALICE)
+    assert (interval.project_id, interval.purse) == (project.id, 0)
     assert await audited(db) == []
 
 
@@ -332,4 +334,223 @@ async def test_burns_top_ups_refunds_and_adoptions_at_once_lose_and_double_nothi
     assert await accounts.balance(db, ALICE) == PAID + 100 - 3 * AN_HOUR
     assert await accounts.balance(db, purse_of(project.id)) == 0
     assert await status_of(db, project) is ProjectStatus.ACTIVE
+    assert await audited(db) == []
+
+
+async def running(
+    db: Database, metering: Metering, name: str = "hello", monthly: int = A_MONTH
+) -> Project:
+    """A project of Alice's that runs."""
+    project = await add_project(
+        db,
+        ALICE,
+        name,
+        monthly_price_micro_usd=MicroUsd(monthly),
+        serving_deployment_id=f"of {name}",
+    )
+    async with db.transaction(durable=True) as tx:
+        await metering.begin(tx, project.id)
+    return project
+
+
+async def order(db: Database, metering: Metering, project: Project, change: PurseChange) -> Purse:
+    async with db.transaction(durable=True) as tx:
+        return await metering.change_purse(tx, project, change)
+
+
+async def have(db: Database, project: Project) -> tuple[int, int]:
+    """What the purse has, and the wallet."""
+    return (
+        await accounts.balance(db, purse_of(project.id)),
+        await accounts.balance(db, ALICE),
+    )
+
+
+async def resumes(db: Database, metering: Metering, project: Project) -> bool:
+    found = await projects.by_id(db, project.id)
+    assert found is not None
+    return await metering.may_resume(db, found)
+
+
+async def test_a_purse_that_runs_dry_within_an_hour_goes_over_to_the_wallet(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, PAID)
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(add=MicroUsd(AN_HOUR + 400)))
+    clock.advance(2 * HOUR_MS)
+    assert await metering.tick() == []
+    assert await have(db, project) == (0, PAID - 2 * AN_HOUR)
+    assert await audited(db) == []
+
+
+async def test_a_project_lives_from_its_purse_though_its_wallet_has_nothing(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, PAID)
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(add=MicroUsd(PAID)))
+    clock.advance(HOUR_MS)
+    assert await metering.tick() == []
+    (interval,) = await billing.open_of_wallet(db, ALICE)
+    async with db.transaction(durable=True) as tx:
+        await metering.suspend_unpaid(tx, ALICE)
+    assert await status_of(db, project) is ProjectStatus.ACTIVE
+    assert await metering.runs_until(db, interval) == START_MS + (PAID - 1) * HOUR_MS // 1_000 + 1
+
+
+async def test_what_is_taken_back_was_burned_by_nothing_until_this_millisecond(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, PAID)
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(add=MicroUsd(PAID), shared=False))
+    clock.advance(HOUR_MS // 2)
+    with pytest.raises(CreditsShort):
+        await order(db, metering, project, PurseChange(take=MicroUsd(PAID - AN_HOUR // 2 + 1)))
+    assert await have(db, project) == (PAID, 0)  # nothing was changed
+    await order(db, metering, project, PurseChange(take=MicroUsd(PAID - AN_HOUR // 2)))
+    assert await have(db, project) == (0, PAID - AN_HOUR // 2)
+    assert await status_of(db, project) is ProjectStatus.SUSPENDED
+    assert await audited(db) == []
+
+
+async def test_more_than_the_wallet_has_is_not_added(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, PAID)
+    project = await running(db, metering)
+    other = await running(db, metering, "other")
+    clock.advance(HOUR_MS // 2)
+    with pytest.raises(CreditsShort):  # each owes half an hour
+        await order(db, metering, project, PurseChange(add=MicroUsd(PAID - AN_HOUR + 1)))
+    await order(db, metering, project, PurseChange(add=MicroUsd(PAID - AN_HOUR)))
+    assert await have(db, project) == (PAID - AN_HOUR, 0)
+    assert await status_of(db, project) is ProjectStatus.ACTIVE
+    assert await status_of(db, other) is ProjectStatus.SUSPENDED
+
+
+LIMIT = MicroUsd(3 * AN_HOUR + 250)
+
+
+async def limited(db: Database, metering: Metering) -> Project:
+    await fund(db, ALICE, PAID)
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(add=MicroUsd(AN_HOUR), limit=LIMIT))
+    return project
+
+
+async def test_a_project_burns_its_limit_and_not_a_micro_dollar_more(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await limited(db, metering)
+    clock.advance(3 * HOUR_MS)
+    assert await metering.tick() == []
+    clock.advance(HOUR_MS)
+    assert await metering.tick() == [project.id]
+    assert await have(db, project) == (0, PAID - LIMIT)
+    told = [each.data for each in await events.of_wallet(db, ALICE, after=0, limit=20)][-1]
+    assert (told["project_id"], told["reason_code"]) == (project.id, "limit_reached")
+    assert not await resumes(db, metering, project)
+    assert await metering.is_at_limit(db, project.id, wallet=ALICE, monthly_price=MicroUsd(A_MONTH))
+    assert await audited(db) == []
+
+
+async def test_a_limit_ends_with_its_month_or_when_it_is_raised(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await limited(db, metering)
+    clock.advance(4 * HOUR_MS)
+    await metering.tick()
+    await order(db, metering, project, PurseChange(limit=MicroUsd(LIMIT + AN_HOUR - 1)))
+    assert not await resumes(db, metering, project)  # it does not pay an hour
+    await order(db, metering, project, PurseChange(limit=MicroUsd(LIMIT + AN_HOUR)))
+    assert await resumes(db, metering, project)
+    await order(db, metering, project, PurseChange(limit=LIMIT))
+    clock.advance(month_of(START_MS).end_ms - clock.now_ms() - 1)
+    assert not await resumes(db, metering, project)
+    clock.advance(1)
+    assert await resumes(db, metering, project)
+
+
+async def test_a_booking_counts_in_each_month_what_ran_in_it(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, PAID)
+    end_ms = month_of(START_MS).end_ms
+    clock.advance(end_ms - START_MS - HOUR_MS // 4)
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(limit=MicroUsd(AN_HOUR)))
+    clock.advance(HOUR_MS)
+    assert await metering.tick() == []
+    spent = [
+        await ledger.spent_in(db, project.id, month_of(at_ms)) for at_ms in (end_ms - 1, end_ms)
+    ]
+    assert spent == [AN_HOUR // 4, AN_HOUR * 3 // 4]
+    clock.advance(HOUR_MS)
+    assert await metering.tick() == [project.id]
+    assert await ledger.spent_in(db, project.id, month_of(end_ms)) == AN_HOUR
+    assert await audited(db) == []
+
+
+async def test_a_limit_below_what_the_month_has_burned_stops_the_project_at_once(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, PAID)
+    project = await running(db, metering)
+    clock.advance(2 * HOUR_MS)
+    await order(db, metering, project, PurseChange(limit=MicroUsd(2 * AN_HOUR)))
+    assert await status_of(db, project) is ProjectStatus.SUSPENDED
+    assert await have(db, project) == (0, PAID - 2 * AN_HOUR)
+
+
+async def test_a_build_burns_no_more_than_the_limit_lets_it(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await limited(db, metering)
+    built = await add_deployment(db, project)
+    price = MicroUsd(730 * 60_000)  # 1,000 micro-USD a minute
+    time = BuildTime(db=db, minutes_per_usd=0, monthly_price=price, clock=clock, book_seconds=0.01)
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        clock.advance(60_000 * 60)
+        await ended.wait()
+
+    with pytest.raises(DeployFailed) as refusal:
+        await time.spend(work, wallet=ALICE, project_id=project.id, deployment_id=built.id)
+    assert refusal.value.cause is FailureCause.AT_LIMIT
+    assert await ledger.spent_in(db, project.id, month_of(clock.now_ms())) == LIMIT
+    assert await have(db, project) == (0, PAID - LIMIT)
+    await metering.tick()
+    assert await have(db, project) == (0, PAID - LIMIT)
+    assert await audited(db) == []
+
+
+async def test_a_reversed_payment_is_taken_out_of_the_purses_that_it_filled(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    sent = transfer(ALICE, PAID)
+    await credit(db, sent)
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(add=MicroUsd(PAID - 1)))
+    (paid,) = await payments.every(db)
+    async with db.transaction(durable=True) as tx:
+        await ledger.reverse_payment(tx, paid, now_ms=clock.now_ms())
+        await metering.suspend_unpaid(tx, ALICE)
+    assert await have(db, project) == (0, 0)
+    assert await status_of(db, project) is ProjectStatus.SUSPENDED
+    assert await audited(db) == []
+
+
+async def test_what_a_payment_alone_has_opened_becomes_its_wallets_by_an_order(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await opened(db, metering)
+    await fund(db, ALICE, PAID)
+    await order(db, metering, project, PurseChange(limit=LIMIT))
+    purse = await accounts.purse(db, project.id)
+    assert purse is not None
+    assert (purse.adopted, purse.shared, purse.balance) == (True, False, PAID)
+    assert await ledger.allowance_holder(db, project.id, wallet=ALICE) == ALICE
     assert await audited(db) == []

@@ -34,8 +34,8 @@ URL = "https://gateway.example/agent/deploy"
 
 NAMES = (
     *("deploy", "quote", "wait_for_deployment", "list_projects", "get_project", "get_logs"),
-    *("set_variables", "rollback", "restart", "pause", "adopt", "export_project"),
-    *("cancel", "delete_project"),
+    *("set_variables", "rollback", "restart", "pause", "set_purse", "adopt"),
+    *("export_project", "cancel", "delete_project"),
     *("domains", "credits", "top_up", "usage", "events"),
 )
 LISTS = {"local": local_tools(), "remote": remote_tools()}

@@ -70,7 +70,7 @@ async def test_payment_that_may_still_vanish_is_left_to_settle_though_its_credit
 ) -> None:
     await fund(db, ALICE, 500_000)
     async with db.transaction(durable=True) as tx:
-        burn = [ledger.Burn(ALICE, MicroUsd(500_000), "burn:all")]
+        burn = [ledger.Burn("p", ALICE, MicroUsd(500_000), "burn:all", START_MS)]
         await ledger.burn(tx, burn, now_ms=START_MS)
 
     left = await left_to_settle(db, metering)

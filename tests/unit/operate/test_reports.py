@@ -44,7 +44,7 @@ async def pay(db: Database, amount: int, *, at_ms: int, chain_id: int = 42161) -
 
 async def burn(db: Database, amount: int, *, at_ms: int) -> None:
     async with db.transaction(durable=True) as tx:
-        owed = ledger.Burn(ALICE, MicroUsd(amount), f"burn:{at_ms}")
+        owed = ledger.Burn("p", ALICE, MicroUsd(amount), f"burn:{at_ms}", at_ms)
         await ledger.burn(tx, [owed], now_ms=at_ms)
 
 

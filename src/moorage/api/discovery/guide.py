@@ -171,6 +171,8 @@ def operation(identity: str, facts: Facts) -> str:
         "for a day; it costs nothing. To deploy one, name its digest in `upload` of a deploy: "
         "settings that the deploy leaves out come from it, and /data of a new project begins with "
         "its own.",
+        "set_purse": "A project burns its purse first; then, if `shared`, the wallet's credits. At "
+        "`limit_usd_month` it is suspended until the next month (UTC), or the limit is raised.",
         "adopt_project": "A project that a payment alone has opened lives from that payment until "
         "its wallet signs this: then it shares the wallet's credits, and what it has left is part "
         "of them. Asked again, it changes nothing.",

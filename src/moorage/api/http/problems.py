@@ -82,6 +82,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.IdempotencyKeyReused: Problem(409, "idempotency_key_reused", False),
     errors.IdempotencyInProgress: Problem(409, "idempotency_in_progress", True),
     errors.PaymentAlreadyUsed: Problem(409, "payment_already_used", False),
+    errors.CreditsShort: Problem(409, "credits_short", False),
     errors.ProjectPaused: Problem(409, "project_paused", False),
     errors.ReleaseServing: Problem(409, "release_serving", False),
     errors.ReleaseNeverServed: Problem(409, "release_never_served", False),

@@ -44,7 +44,8 @@ from moorage.errors import (
 )
 from moorage.failpoints import failpoint
 from moorage.ledger import ledger
-from moorage.ledger.metering import Metering, hour_of
+from moorage.ledger.metering import Metering
+from moorage.ledger.running_costs import hour_of
 from moorage.money import NOTHING, MicroUsd, usd_number
 from moorage.payments.price.quotes import (
     QUOTE_LIFETIME_MS,
@@ -530,7 +531,7 @@ class Admission:
         with suppress(DatabaseUnavailable):
             async with self._db.transaction(durable=True) as tx:
                 if await projects.by_id(tx, project_id) is None:
-                    await ledger.share_purse(tx, project_id, now_ms=self._clock.now_ms())
+                    await ledger.empty_purse(tx, project_id, now_ms=self._clock.now_ms())
 
     async def quote(self, attempt: DeployAttempt) -> DryRun:
         """Returns what this deploy would cost now. Changes nothing. Raises NoCapacity."""
@@ -617,13 +618,12 @@ class Admission:
             raise
 
     async def _purse(self, attempt: DeployAttempt, *, source: Source | None = None) -> str | None:
-        """Returns the attempt's project, if it is there and lives from a purse of its own."""
+        """Returns the attempt's project, if it is there as a payment alone has opened it."""
         source = source or self._db
         own = await projects.by_name(source, attempt.request.unique_name)
         if own is None or own.wallet != attempt.wallet:
             return None
-        holder = await ledger.holder_for(source, own.id, wallet=own.wallet)
-        return None if holder == own.wallet else own.id
+        return own.id if await ledger.opened_apart(source, own.id) else None
 
     async def _release_unsettled(self, attempt: DeployAttempt) -> None:
         """Frees the name that an open attempt holds, unless its payment is being settled."""

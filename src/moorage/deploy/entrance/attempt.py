@@ -22,7 +22,13 @@ from moorage.deploy.entrance.written import (
     volume_of,
 )
 from moorage.engines.engine import WrittenFiles
-from moorage.errors import AuthorizationRefused, InvalidField, PaymentMalformed, UploadInvalid
+from moorage.errors import (
+    AuthorizationRefused,
+    CreditsShort,
+    InvalidField,
+    PaymentMalformed,
+    UploadInvalid,
+)
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd
@@ -159,7 +165,7 @@ class Situation(msgspec.Struct, frozen=True):
     living: list[Quote]
     """The wallet's valid quotes for the name."""
     balance: MicroUsd
-    """Of the wallet's credits, or of the purse that the existing project lives from."""
+    """Of the wallet's credits, or what the existing project can burn."""
     owes: MicroUsd
     """What apps have burned of it that is not charged yet."""
     sharing: list[MicroUsd]
@@ -238,19 +244,37 @@ async def read_situation(
         raise InvalidField("settings.volume", NOT_REMOVED)
     now = UNCONFIGURED if own is None else await current_config(source, vault, own)
     now.with_settings(request.settings)
-    holder = wallet if own is None else await ledger.holder_for(source, own.id, wallet=wallet)
+    holder, balance = wallet, row.balance
+    if own is not None:
+        reach = await ledger.reach(source, own.id, wallet=wallet)
+        balance = reach.total if reach.total > 0 else balance
+        if reach.wallet is None:
+            holder, balance = accounts.purse_of(own.id), reach.purse
+            await _require_purse(source, own, balance)
     commitments = await billing.of_holder(source, holder)
     situation = Situation(
         own=own,
         now=now,
         living=living,
-        balance=row.balance if holder == wallet else await accounts.balance(source, holder),
+        balance=balance,
         owes=metering.owed(commitments.burning),
         sharing=commitments.sharing,
     )
     if attempt.request_digest not in {each.request_digest for each in now.under_way}:
         refuse_loss(attempt.written, situation.successor(attempt))
     return situation
+
+
+async def _require_purse(source: Source, own: Project, balance: MicroUsd) -> None:
+    """Raises CreditsShort if a new version of a project would wait for its purse to be filled.
+
+    No payment does that: it goes to the wallet's credits, of which the wallet fills the purse.
+    """
+    if balance <= 0 and not await ledger.opened_apart(source, own.id):
+        raise CreditsShort(
+            "Your project lives from its purse alone, which is empty. Add to it: "
+            f'PUT /agent/projects/{own.id}/purse {{"add_usd": …}}; then send this again.'
+        )
 
 
 _VOLUME_LEFT_OUT = WarningItem(

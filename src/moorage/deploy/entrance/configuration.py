@@ -380,7 +380,7 @@ class ProjectConfiguration:
                 tx, now.newest.id, variables=variables, health_path=health_path
             )
             return Changed(Effect.UNDER_WAY, now.newest.id)
-        if await ledger.balance_for(tx, project.id, wallet=project.wallet) <= 0:
+        if (await ledger.reach(tx, project.id, wallet=project.wallet)).total <= 0:
             raise OutOfCredits
         await self._capacity.require(tx, new_volume=new_volume, project_id=project.id)
         await self._copies.check(project.wallet)

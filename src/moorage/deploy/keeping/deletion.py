@@ -90,7 +90,8 @@ class Deletion:
     async def expire(self, project: Project) -> bool:
         """Deletes a project unless it has changed since it was read; returns whether it did.
 
-        A project that is being redeployed, or that its wallet's credits can resume, stays.
+        A project that is being redeployed, that its wallet's credits can resume, or that only its
+        limit of the month stops, stays.
         """
         async with self._db.transaction(durable=True) as tx:
             deployed = await deployments.of_project(tx, project.id)
@@ -98,6 +99,12 @@ class Deletion:
                 await projects.by_id(tx, project.id) != project
                 or any(deployment.status in UNDER_WAY for deployment in deployed)
                 or await self._metering.may_resume(tx, project)
+                or await self._metering.is_at_limit(
+                    tx,
+                    project.id,
+                    wallet=project.wallet,
+                    monthly_price=project.monthly_price_micro_usd,
+                )
             ):
                 return False
             await projects.set_status(tx, project.id, ProjectStatus.DELETING)

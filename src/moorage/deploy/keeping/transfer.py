@@ -163,7 +163,10 @@ class Transfers:
     async def _part_purse(
         self, tx: Transaction, project: Project, transfer: Transfer, *, now_ms: int
     ) -> None:
-        """Leaves the purse's credits to the giver, unless they go with the project."""
+        """Leaves the purse's credits to the giver, unless they go with the project.
+
+        A limit of the giver's ends.
+        """
         purse = await accounts.purse(tx, project.id)
         if purse is None:
             return
@@ -173,7 +176,9 @@ class Transfers:
             if await transfers.may_be_reversed(tx, transfer.giver):
                 raise TransferRefused(_NOT_FINAL)
         elif not transfer.with_purse:
-            await ledger.share_purse(tx, project.id, now_ms=now_ms)
+            await ledger.empty_purse(tx, project.id, now_ms=now_ms)
+        shared = purse.shared or not transfer.with_purse
+        await accounts.set_terms(tx, project.id, shared=shared, limit=None)
 
     async def _close_doors(self, tx: Transaction, project: Project, *, now_ms: int) -> None:
         """Ends what opened the project to others while it was its giver's."""

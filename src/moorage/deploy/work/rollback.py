@@ -99,7 +99,7 @@ class Rollback:
         if project is None or project.status is ProjectStatus.DELETING:
             raise ProjectNotFound
         refuse_stopped(await accounts.wallet_row(tx, project.wallet), project)
-        if await ledger.balance_for(tx, project.id, wallet=project.wallet) <= 0:
+        if (await ledger.reach(tx, project.id, wallet=project.wallet)).total <= 0:
             raise OutOfCredits
         return project
 

@@ -19,7 +19,7 @@ from moorage.ledger.ledger import (
     received_account,
     wallet_account,
 )
-from moorage.ledger.metering import charge_up_to
+from moorage.ledger.running_costs import charge_up_to
 from moorage.money import credit_from_atomic_units
 from moorage.records.payments import Payment, PaymentStatus, Refund, RefundStatus
 from moorage.storage.database import Transaction
@@ -112,12 +112,12 @@ def balance_findings(accounts: Mapping[str, int], balances: Mapping[str, int]) -
 
 
 def purse_findings(books: Books) -> Iterator[Finding]:
-    """So is that of each purse, and what a wallet's projects share is in none."""
+    """So is that of each purse; none that its wallet has filled owes anything."""
     balances: dict[str, int] = {each.project_id: each.balance for each in books.purses}
     yield from _sums_of("purse", purse_of(""), books.accounts, balances)
     for each in books.purses:
-        if each.shared and each.balance:
-            yield Finding(f"purse {each.project_id}", f"is shared, and has {each.balance}")
+        if each.adopted and each.balance < 0:
+            yield Finding(f"purse {each.project_id}", f"is its wallet's, and owes {-each.balance}")
     owners = {each.project_id: each.wallet for each in books.purses}
     for payment in books.payments:
         if payment.purse is not None and owners.get(payment.purse) != payment.payer:
@@ -275,7 +275,7 @@ def charge_of(interval: BilledInterval) -> int:
 def burn_findings(
     books: Books, histories: Mapping[str, Sequence[tuple[str, int]]]
 ) -> Iterator[Finding]:
-    """Each interval burned what its time costs, or less if the credits ran out.
+    """Each interval burned what its time costs, or less if the credits ran out, or at its limit.
 
     `histories` holds the history of each account of which intervals burned less.
     """
@@ -291,7 +291,11 @@ def burn_findings(
             yield Finding(row, f"charged {interval.charged_micro_usd}, but burned {burned}")
         if burned > due:
             yield Finding(row, f"burned {burned} for time that costs {due}")
-        elif burned < due and not ran_out(interval.id, histories[_account_of(books, interval)]):
+        elif (
+            burned < due
+            and not interval.at_limit
+            and not ran_out(interval.id, histories[_account_of(books, interval)])
+        ):
             yield Finding(row, f"burned {burned} of {due}, though there were credits")
 
 

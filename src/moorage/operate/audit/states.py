@@ -5,7 +5,7 @@ What the gateway does by itself within seconds may take an hour; what waits for 
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from moorage.ledger.metering import HOUR_MS
+from moorage.ledger.running_costs import HOUR_MS
 from moorage.operate.audit.rows import Finding
 from moorage.payments.price.quotes import MAX_PROMISE_MS, QUOTE_LIFETIME_MS
 from moorage.records.payments import Quote

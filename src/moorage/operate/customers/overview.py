@@ -9,7 +9,8 @@ import msgspec
 from moorage.clock import SystemClock, boot_id
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
-from moorage.ledger.metering import HOUR_MS, BilledTime, owed, runs_out_at
+from moorage.ledger.metering import BilledTime
+from moorage.ledger.running_costs import HOUR_MS, owed, runs_out_at
 from moorage.money import MicroUsd
 from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.records.event import EventKind
@@ -220,7 +221,8 @@ async def wallets(books: OpenBooks) -> list[Customer]:
             has[project.wallet].append(project)
         found = []
         for row in await overview.every_wallet(snapshot):
-            runs_out = runs_out_at(row.balance, burning[row.address], now_ms=now_ms)
+            sharing = [each for each in burning[row.address] if each.shared]
+            runs_out = runs_out_at(row.balance, sharing, now_ms=now_ms)
             found.append(
                 _customer(
                     row,

@@ -6,7 +6,8 @@ import msgspec
 
 from moorage.clock import SystemClock, boot_id, iso_utc
 from moorage.errors import InvalidField
-from moorage.ledger.metering import BilledTime, promised_ms
+from moorage.ledger.metering import BilledTime
+from moorage.ledger.running_costs import promised_ms
 from moorage.money import MicroUsd, usd_number
 from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.payments.price.quotes import app_size, price_list

@@ -322,6 +322,9 @@ class _Report:
         }
         others = {name: amount for name, amount in movement.amounts.items() if name not in owners}
         match list(owners.items()), list(others.items()):
+            case [_, _], [(other, _)] if other == EARNED:  # of a purse, and of its wallet
+                for owner, amount in owners.items():
+                    self._lots.use(owner, -amount)
             case [(owner, _)], [(other, amount)]:
                 self._with(owner, other, amount, movement.posting_id)
             case [(first, amount), (second, _)], []:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from moorage.errors import InvalidField, UniqueViolation
 from moorage.ledger.ledger import wallet_account
-from moorage.ledger.metering import owed, runs_out_at
+from moorage.ledger.running_costs import owed, runs_out_at
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.operate.customers import evictions
 from moorage.operate.customers import overview as customer_rules

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from starlette.responses import Response
 
 from moorage.errors import InvalidField
-from moorage.ledger.metering import HOUR_MS
+from moorage.ledger.running_costs import HOUR_MS
 from moorage.operate.customers import evictions
 from moorage.operate.customers.evictions import Subject
 from moorage.pages.operator.view import PER_PAGE, View

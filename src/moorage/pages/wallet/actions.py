@@ -125,6 +125,7 @@ def _reached(shown: DeploymentShown, times: _Times) -> int:
 _BUILD_CAUSES = {
     *("upload_invalid", "plan_not_found", "install_failed", "build_failed", "build_timeout"),
     *("interrupted", "superseded", "cancelled", "out_of_credits", "project_blocked"),
+    "limit_reached",
 }
 
 

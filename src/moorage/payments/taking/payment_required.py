@@ -27,7 +27,7 @@ from moorage.errors import (
     PaymentPending,
     PaymentShort,
 )
-from moorage.ledger.metering import HOUR_MS, MONTH_MS
+from moorage.ledger.running_costs import HOUR_MS, MONTH_MS
 from moorage.money import MicroUsd, charge_to_atomic_units, usd_number, usd_text
 from moorage.payments.price.quotes import NOTHING_KNOWN, Held, Holdings, PaymentOption, Size
 from moorage.payments.protocols import mpp, x402

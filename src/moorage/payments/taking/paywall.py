@@ -295,7 +295,7 @@ class Paywall:
             if project_id is None or await projects.by_id(tx, project_id) is not None:
                 continue
             if await accounts.balance(tx, accounts.purse_of(project_id)) >= 0:
-                await ledger.share_purse(tx, project_id, now_ms=self._clock.now_ms())
+                await ledger.empty_purse(tx, project_id, now_ms=self._clock.now_ms())
 
     async def pour(self, tx: Transaction, receipt: PaymentReceipt, project_id: str) -> bool:
         """Moves what a payment brought to its wallet's credits to the purse of a project.

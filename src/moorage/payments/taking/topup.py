@@ -83,7 +83,7 @@ class TopUp:
                 request.evidence,
                 wallet=request.wallet,
                 body_digest=request.body_digest,
-                purse=await self._purse(self._db, request.project_id, request.wallet),
+                purse=await self._purse(self._db, request.project_id),
             )
         except NOTHING_CREDITED as error:
             raise await self.demand(request, because=error) from error
@@ -94,12 +94,11 @@ class TopUp:
             pending.receipt = receipt
             raise pending from fault
 
-    async def _purse(self, source: Source, project_id: str | None, wallet: str) -> str | None:
-        """Returns the project if it lives from a purse of its own, and None if not."""
+    async def _purse(self, source: Source, project_id: str | None) -> str | None:
+        """Returns the project if a payment alone opened it and it is not adopted."""
         if project_id is None:
             return None
-        holder = await ledger.holder_for(source, project_id, wallet=wallet)
-        return None if holder == wallet else project_id
+        return project_id if await ledger.opened_apart(source, project_id) else None
 
     async def _check_worth(self, request: TopUpRequest, offered: AuthorizationEvidence) -> None:
         """Refuses an authorization for less than the amount, as settling it costs gas."""
@@ -117,7 +116,7 @@ class TopUp:
             is_new = receipt.payer not in uses
             if gathers:
                 await self._paywall.gather(tx, receipt)
-            purse = await self._purse(tx, receipt.purse, receipt.payer)
+            purse = await self._purse(tx, receipt.purse)
             if purse is not None and not await self._paywall.fill(tx, receipt):
                 purse = None
             holder = receipt.payer if purse is None else accounts.purse_of(purse)

@@ -34,7 +34,6 @@ from moorage.storage.database import (
     listed,
     pattern_of,
 )
-from moorage.storage.money.accounts import unshared
 from moorage.storage.schema import deployments, meters, projects, purses, wallets
 
 _DESCRIBE = Statement(
@@ -297,13 +296,15 @@ _AWAKE = Statement(select(*_PROJECT).where(_living, ~_asleep))
 _SLEEPING = Statement(
     select(projects.c.serving_deployment_id, projects.c.id).where(_living, _asleep)
 )
+_of_project = purses.c.project_id == projects.c.id
+_shares_wallet = func.coalesce(purses.c.shared, true())
 _SHARING = Statement(
     select(func.count())
     .select_from(projects)
-    .outerjoin(purses, unshared(projects.c.id))
+    .outerjoin(purses, _of_project)
     .where(
         projects.c.wallet == bindparam("wallet"),
-        purses.c.project_id.is_(None),
+        _shares_wallet,
         projects.c.status.in_([status.value for status in SHARING_STATUSES]),
     )
 )
@@ -318,9 +319,9 @@ _SUSPENDED = (
     .order_by(projects.c.suspended_at_ms, projects.c.id)
 )
 _SUSPENDED_OF_WALLET = Statement(
-    _SUSPENDED.outerjoin(purses, unshared(projects.c.id)).where(
+    _SUSPENDED.outerjoin(purses, _of_project).where(
         projects.c.wallet == bindparam("wallet"),
-        purses.c.project_id.is_(None),
+        _shares_wallet,
         projects.c.serving_deployment_id.is_not(None),
         projects.c.paused_at_ms.is_(None),  # only its owner ends this
     )

@@ -3,7 +3,7 @@
 A `holder` of credits is a wallet, by its address, or a project's purse, as `purse_of` names it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -27,14 +27,18 @@ from sqlalchemy import (
     update,
 )
 
+from moorage.errors import WriteConflict
 from moorage.money import MicroUsd
 from moorage.storage.database import (
+    MAX_IDS,
     Database,
     Row,
     Source,
     Statement,
     Transaction,
     Upsert,
+    is_listed,
+    listed,
     substring,
 )
 from moorage.storage.schema import (
@@ -55,11 +59,25 @@ class Purse(NamedTuple):
 
     project_id: str
     wallet: str
-    balance: MicroUsd  # below zero only after the reversal of a payment
-    shared: bool  # whether its project burns its wallet's credits instead
+    balance: MicroUsd  # below zero only after the reversal of a payment that opened the project
+    shared: bool  # whether its project burns its wallet's credits after this
+    adopted: bool  # False while a payment alone rules the project: nothing of its wallet's counts
+    limit: MicroUsd | None  # the most that its project burns in a calendar month
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is as if there were none: its project burns its wallet's credits alone."""
+        return self.shared and self.balance == 0 and self.limit is None
 
 
-_COLUMNS = (purses.c.project_id, purses.c.wallet, purses.c.balance_micro_usd, purses.c.shared)
+_COLUMNS = (
+    purses.c.project_id,
+    purses.c.wallet,
+    purses.c.balance_micro_usd,
+    purses.c.shared,
+    purses.c.adopted,
+    purses.c.limit_month_micro_usd,
+)
 _this = purses.c.project_id == bindparam("purse")
 _ONE = Statement(select(*_COLUMNS).where(_this))
 _OF_WALLET = Statement(
@@ -68,6 +86,10 @@ _OF_WALLET = Statement(
     .order_by(purses.c.created_at_ms, purses.c.project_id)
 )
 _EVERY = Statement(select(*_COLUMNS))
+_OF_PROJECTS = Statement(select(*_COLUMNS).where(is_listed(purses.c.project_id)))
+_LOCK_PURSE = Statement(
+    update(purses).where(_this).values(balance_micro_usd=purses.c.balance_micro_usd)
+)
 _OPEN = Statement(
     Upsert(
         table=purses,
@@ -75,17 +97,34 @@ _OPEN = Statement(
             "project_id": bindparam("purse"),
             "wallet": bindparam("of_wallet"),
             "balance_micro_usd": 0,
+            "shared": bindparam("is_adopted"),
+            "adopted": bindparam("is_adopted"),
             "created_at_ms": bindparam("now_ms"),
         },
     )
 )
-_SHARE = Statement(update(purses).where(_this, purses.c.shared.is_(False)).values(shared=true()))
-_UNSHARE = Statement(update(purses).where(_this).values(shared=false(), warned_hours=null()))
+_ADOPT = Statement(
+    update(purses)
+    .where(_this, or_(purses.c.shared.is_(False), purses.c.balance_micro_usd != 0))
+    .values(shared=true(), adopted=true(), warned_hours=null())
+)
+_LEAVE = Statement(
+    update(purses).where(_this).values(shared=false(), adopted=false(), warned_hours=null())
+)
+_SET_TERMS = Statement(
+    update(purses)
+    .where(_this)
+    .values(
+        shared=bindparam("is_shared"),
+        adopted=true(),
+        limit_month_micro_usd=bindparam("new_limit"),
+        warned_hours=null(),
+    )
+)
 _LEFT_BEHIND = Statement(
     select(*_COLUMNS)
     .outerjoin(projects, projects.c.id == purses.c.project_id)
     .where(
-        purses.c.shared.is_(False),
         purses.c.balance_micro_usd > 0,
         or_(
             projects.c.deleted_at_ms.is_not(None),
@@ -107,14 +146,39 @@ _FILLED_BY = Statement(
 )
 
 
-def unshared(project_id: ColumnElement[str]) -> ColumnElement[bool]:
-    """Returns the condition of an outer join that finds the purse that a project lives from."""
-    return (purses.c.project_id == project_id) & purses.c.shared.is_(False)
+def unadopted(project_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Returns the condition of an outer join that finds the purse of a project which a payment
+    alone opened, while its wallet has not adopted it.
+    """
+    return (purses.c.project_id == project_id) & purses.c.adopted.is_(False)
 
 
 async def purse(source: Source, project_id: str) -> Purse | None:
     """Returns the purse of a project, if it ever had one."""
     return await source.record(Purse, _ONE, purse=project_id)
+
+
+async def purses_of_projects(source: Source, ids: Collection[str]) -> dict[str, Purse]:
+    """Returns the purses that these projects ever had."""
+    left, found = sorted(ids), {}
+    for at in range(0, len(left), MAX_IDS):
+        part = await source.records(Purse, _OF_PROJECTS, **listed(left[at : at + MAX_IDS]))
+        found.update({each.project_id: each for each in part})
+    return found
+
+
+async def lock_purse(tx: Transaction, project_id: str) -> None:
+    """Locks a purse until the transaction ends; take it before the lock of a wallet."""
+    await tx.execute(_LOCK_PURSE, purse=project_id)
+
+
+async def locked_purse(tx: Transaction, project_id: str) -> Purse:
+    """Locks a purse that is there, and returns it. Raises WriteConflict without one."""
+    await lock_purse(tx, project_id)
+    found = await purse(tx, project_id)
+    if found is None:
+        raise WriteConflict
+    return found
 
 
 async def purses_of_wallet(source: Source, wallet: str) -> list[Purse]:
@@ -132,19 +196,31 @@ async def purses_left_behind(source: Source, *, before_ms: int) -> list[Purse]:
     return await source.records(Purse, _LEFT_BEHIND, before_ms=before_ms)
 
 
-async def open_purse(tx: Transaction, project_id: str, *, wallet: str, now_ms: int) -> None:
-    """Makes a project's purse, unless there is one."""
-    await tx.execute(_OPEN, purse=project_id, of_wallet=wallet, now_ms=now_ms)
+async def open_purse(
+    tx: Transaction, project_id: str, *, wallet: str, adopted: bool, now_ms: int
+) -> None:
+    """Makes a project's purse, unless there is one; `adopted`, it shares its wallet's credits."""
+    await tx.execute(_OPEN, purse=project_id, of_wallet=wallet, is_adopted=adopted, now_ms=now_ms)
 
 
-async def share_purse(tx: Transaction, project_id: str) -> bool:
-    """Records that the project burns its wallet's credits; returns False if it did before."""
-    return await tx.execute(_SHARE, purse=project_id) == 1
+async def adopt_purse(tx: Transaction, project_id: str) -> bool:
+    """Records that the project shares its wallet's credits, which its purse's rest is to join.
+
+    Returns False if it does, and nothing is left.
+    """
+    return await tx.execute(_ADOPT, purse=project_id) == 1
 
 
-async def unshare_purse(tx: Transaction, project_id: str) -> None:
-    """Records that the project lives from its purse alone."""
-    await tx.execute(_UNSHARE, purse=project_id)
+async def leave_purse(tx: Transaction, project_id: str) -> None:
+    """Records that the project lives from its purse alone, as a payment alone has opened it."""
+    await tx.execute(_LEAVE, purse=project_id)
+
+
+async def set_terms(
+    tx: Transaction, project_id: str, *, shared: bool, limit: MicroUsd | None
+) -> None:
+    """Records what the project's wallet has ordered: it is adopted by that."""
+    await tx.execute(_SET_TERMS, purse=project_id, is_shared=shared, new_limit=limit)
 
 
 async def purse_filled_by(

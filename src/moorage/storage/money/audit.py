@@ -164,6 +164,7 @@ class BilledInterval(msgspec.Struct, frozen=True):
     charged_until_ms: int
     charged_micro_usd: MicroUsd
     project_price_micro_usd: MicroUsd  # that its project costs a month now
+    at_limit: bool = False  # whether it ended at its project's limit of the month
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -259,6 +260,7 @@ _INTERVALS = Statement(
         run_intervals.c.charged_until_ms,
         run_intervals.c.charged_micro_usd,
         projects.c.monthly_price_micro_usd,
+        run_intervals.c.at_limit,
     )
     .join(projects, projects.c.id == run_intervals.c.project_id)
     .order_by(run_intervals.c.started_at_ms)

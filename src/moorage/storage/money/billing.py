@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, or_, select, true, update
 
 from moorage.money import NOTHING, MicroUsd
 from moorage.records.project import SHARING_STATUSES
@@ -12,11 +12,12 @@ from moorage.storage.database import (
     Source,
     Statement,
     Transaction,
+    Value,
     columns_of,
     insert_of,
     upsert_of,
 )
-from moorage.storage.money.accounts import HolderQuery, purse_in, purse_of, unshared
+from moorage.storage.money.accounts import HolderQuery, purse_in, unadopted
 from moorage.storage.schema import build_runs, meters, projects, purses, run_intervals
 
 
@@ -58,12 +59,12 @@ _free = func.coalesce(func.sum(build_runs.c.ran_ms - build_runs.c.billed_ms), 0)
 _FREE = HolderQuery(
     Statement(
         select(_free)
-        .outerjoin(purses, unshared(build_runs.c.project_id))
+        .outerjoin(purses, unadopted(build_runs.c.project_id))
         .where(build_runs.c.wallet == bindparam("wallet"), purses.c.project_id.is_(None))
     ),
     Statement(
         select(_free)
-        .join(purses, unshared(build_runs.c.project_id))
+        .join(purses, unadopted(build_runs.c.project_id))
         .where(
             purses.c.project_id == bindparam("purse"),
             build_runs.c.wallet == purses.c.wallet,  # which has an index
@@ -140,13 +141,20 @@ class RunInterval(msgspec.Struct, frozen=True):
     started_at_ms: int
     charged_until_ms: int
     charged_micro_usd: MicroUsd
-    purse: str | None = None
-    """The project's id, if it lives from a purse of its own."""
+    purse: MicroUsd = NOTHING
+    """What the project's purse has, which it burns first."""
+    shared: bool = True
+    """Whether it then burns its wallet's credits."""
+    limit: MicroUsd | None = None
+    """The most that the project burns in a calendar month."""
 
-    @property
-    def holder(self) -> str:
-        """Whose credits pay it: the wallet's, or the project's own."""
-        return self.wallet if self.purse is None else purse_of(self.purse)
+
+class Ran(NamedTuple):
+    """What was booked of a run interval, whether it has ended or not."""
+
+    started_at_ms: int
+    monthly_price: MicroUsd
+    charged: MicroUsd
 
 
 class Commitments(NamedTuple):
@@ -166,6 +174,8 @@ class Charge(NamedTuple):
     amount: MicroUsd
 
 
+_shares_wallet = func.coalesce(purses.c.shared, true())
+_of_project = purses.c.project_id == projects.c.id
 _OPEN_COLUMNS = [
     run_intervals.c.id,
     run_intervals.c.project_id,
@@ -174,14 +184,15 @@ _OPEN_COLUMNS = [
     run_intervals.c.started_at_ms,
     run_intervals.c.charged_until_ms,
     run_intervals.c.charged_micro_usd,
-    purses.c.project_id,
+    func.coalesce(purses.c.balance_micro_usd, 0),
+    _shares_wallet,
+    purses.c.limit_month_micro_usd,
 ]
 _joined = (
     select(*_OPEN_COLUMNS)
     .join_from(run_intervals, projects, projects.c.id == run_intervals.c.project_id)
-    .outerjoin(purses, unshared(projects.c.id))
+    .outerjoin(purses, _of_project)
 )
-_from_wallet = purses.c.project_id.is_(None)
 _open = run_intervals.c.ended_at_ms.is_(None)
 _DUE = Statement(
     _joined.where(_open, run_intervals.c.charged_until_ms <= bindparam("before_ms"))
@@ -190,29 +201,29 @@ _DUE = Statement(
 )
 _OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
 _OPEN_OF_WALLET = Statement(
-    _joined.where(_open, projects.c.wallet == bindparam("wallet"), _from_wallet)
+    _joined.where(_open, projects.c.wallet == bindparam("wallet"), _shares_wallet)
 )
 _shares = projects.c.status.in_([status.value for status in SHARING_STATUSES])
 _commitments = (
     select(projects.c.monthly_price_micro_usd, _shares, *_OPEN_COLUMNS)
     .select_from(projects)
     .outerjoin(run_intervals, and_(run_intervals.c.project_id == projects.c.id, _open))
-    .outerjoin(purses, unshared(projects.c.id))
+    .outerjoin(purses, _of_project)
     .where(or_(_shares, run_intervals.c.id.is_not(None)))
 )
 _COMMITTED = HolderQuery(
-    Statement(_commitments.where(projects.c.wallet == bindparam("wallet"), _from_wallet)),
+    Statement(_commitments.where(projects.c.wallet == bindparam("wallet"), _shares_wallet)),
     Statement(_commitments.where(projects.c.id == bindparam("purse"))),
 )
 _EVERY_OPEN = Statement(_joined.where(_open))
 _a_month = (
     select(func.coalesce(func.sum(projects.c.monthly_price_micro_usd), 0))
     .join_from(run_intervals, projects)
-    .outerjoin(purses, unshared(projects.c.id))
+    .outerjoin(purses, _of_project)
     .where(_open)
 )
 _A_MONTH = HolderQuery(
-    Statement(_a_month.where(projects.c.wallet == bindparam("wallet"), _from_wallet)),
+    Statement(_a_month.where(projects.c.wallet == bindparam("wallet"), _shares_wallet)),
     Statement(_a_month.where(projects.c.id == bindparam("purse"))),
 )
 _SERVING_OPEN = Statement(
@@ -255,7 +266,29 @@ _CHARGE = Statement(
 _CLOSE = Statement(
     update(run_intervals)
     .where(run_intervals.c.id == bindparam("interval_id"), _open)
-    .values(ended_at_ms=bindparam("at_ms"))
+    .values(ended_at_ms=bindparam("at_ms"), at_limit=bindparam("is_at_limit"))
+)
+_RAN = Statement(
+    select(
+        run_intervals.c.started_at_ms,
+        run_intervals.c.monthly_price_micro_usd,
+        run_intervals.c.charged_micro_usd,
+    ).where(
+        run_intervals.c.project_id == bindparam("project_id"),
+        run_intervals.c.charged_until_ms > bindparam("start_ms"),
+        run_intervals.c.started_at_ms < bindparam("end_ms"),
+    )
+)
+_BUILT = Statement(
+    select(func.coalesce(func.sum(build_runs.c.charged_micro_usd), 0)).where(
+        build_runs.c.project_id == bindparam("project_id"),
+        build_runs.c.wallet
+        == select(projects.c.wallet)
+        .where(projects.c.id == bindparam("project_id"))
+        .scalar_subquery(),  # which has an index
+        build_runs.c.started_at_ms >= bindparam("start_ms"),
+        build_runs.c.started_at_ms < bindparam("end_ms"),
+    )
 )
 
 
@@ -270,17 +303,32 @@ async def open_of(source: Source, project_id: str) -> RunInterval | None:
 
 
 async def open_of_wallet(source: Source, wallet: str) -> list[RunInterval]:
-    """Returns the open intervals of all projects that live from a wallet's credits."""
+    """Returns the open intervals of all projects that may burn a wallet's credits."""
     return await source.records(RunInterval, _OPEN_OF_WALLET, wallet=wallet)
 
 
 async def open_of_holder(source: Source, holder: str) -> list[RunInterval]:
-    """Returns the open intervals that a wallet's credits pay, or a project's purse."""
+    """Returns the open intervals that burn a wallet's credits, after their purses, or a purse."""
     project_id = purse_in(holder)
     if project_id is None:
         return await open_of_wallet(source, holder)
     interval = await open_of(source, project_id)
-    return [] if interval is None else [interval]
+    return [] if interval is None else [msgspec.structs.replace(interval, purse=NOTHING)]
+
+
+async def burned_around(
+    source: Source, project_id: str, *, start_ms: int, end_ms: int
+) -> tuple[list[Ran], int]:
+    """Returns what ran of a project between two times, and what builds begun then have burned.
+
+    An interval that also ran before or after is among these whole.
+    """
+    within: dict[str, Value] = {
+        "project_id": project_id,
+        "start_ms": start_ms,
+        "end_ms": end_ms,
+    }
+    return await source.records(Ran, _RAN, **within), await source.number(_BUILT, **within)
 
 
 async def of_holder(source: Source, holder: str) -> Commitments:
@@ -329,6 +377,7 @@ async def delay(tx: Transaction, *, except_serving: Collection[str], by_ms: int)
     await tx.execute_many(_DELAY, [{"interval_id": each, "by_ms": by_ms} for each in stood_still])
 
 
-async def close(tx: Transaction, interval_id: str, *, at_ms: int) -> bool:
+async def close(tx: Transaction, interval_id: str, *, at_ms: int, at_limit: bool = False) -> bool:
     """Ends the interval; returns False when it had ended before."""
-    return await tx.execute(_CLOSE, interval_id=interval_id, at_ms=at_ms) == 1
+    done = await tx.execute(_CLOSE, interval_id=interval_id, at_ms=at_ms, is_at_limit=at_limit)
+    return done == 1

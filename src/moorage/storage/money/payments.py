@@ -16,7 +16,7 @@ from moorage.storage.database import (
     insert_of,
     record_of,
 )
-from moorage.storage.money.accounts import HolderQuery, unshared
+from moorage.storage.money.accounts import HolderQuery, unadopted
 from moorage.storage.schema import payment_uses, payments, purses, refunds
 
 _PAYMENT = columns_of(payments, Payment)
@@ -174,7 +174,7 @@ _SUM_CREDITED = Statement(select(_worth).where(_credited))
 _SUM_OF_HOLDER = HolderQuery(
     Statement(
         select(_worth)
-        .outerjoin(purses, unshared(payments.c.purse))
+        .outerjoin(purses, unadopted(payments.c.purse))
         .where(_credited, purses.c.project_id.is_(None))
     ),
     Statement(
