@@ -3,6 +3,7 @@
 They are read and nothing in them is refused: what can't be followed is as if left out.
 """
 
+import posixpath
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -459,22 +460,19 @@ def by_shell(folder: Folder, command: str) -> str:
 
 def services_beside(folder: Folder) -> str:
     """Says which services of a compose file are images, which do not run here; "" for none."""
-    row = next(row for row in _FILES if row.is_last)
-    name = folder.first(*row.names)
-    document = _document(folder, name) if name else None
-    services = _at(document, "services")
+    path, services, _ = _compose(folder)
     images = {
         str(service): _text(_at(entry, "image"))
-        for service, entry in (services.items() if isinstance(services, Mapping) else ())
+        for service, entry in services.items()
         if not _at(entry, "build")
         and _IMAGE.fullmatch(_text(_at(entry, "image")))
         and not _mounts_app(entry)
     }
-    if name is None or not images:
+    if not images:
         return ""
     named = ", ".join(f"{it[:60]} ({image})" for it, image in [*images.items()][:_NAMED_LIMIT])
     return (
-        f"{folder.path(name)} has {named}, which this project does not run: give the app the "
+        f"{path} has {named}, which this project does not run: give the app the "
         "address of one that runs elsewhere by settings.runEnvs"
     )
 
@@ -496,11 +494,7 @@ def addresses_beside(folder: Folder) -> tuple[str, dict[str, str]]:
 
     Those that have the address of a service which is an image, each with this service.
     """
-    row = next(row for row in _FILES if row.is_last)
-    name = folder.first(*row.names)
-    services = _at(_document(folder, name), "services") if name else None
-    if name is None or not isinstance(services, Mapping):
-        return "", {}
+    path, services, own = _compose(folder)
     images = [
         str(it)
         for it, entry in services.items()
@@ -509,13 +503,44 @@ def addresses_beside(folder: Folder) -> tuple[str, dict[str, str]]:
     host = "|".join(re.escape(it) for it in images[:_SET_LIMIT])
     at = re.compile(rf"(?:\A|://(?:[^@/\s]{{0,200}}@)?)({host})(?=(:\d|/)|\Z)")
     found: dict[str, str] = {}
-    for entry in islice(services.values(), _SET_LIMIT) if host else ():
-        if _context(entry).rstrip("/") == ".":
-            for variable, value in _environment(_at(entry, "environment")):
-                match = at.search(value)
-                if match and ("://" in value or match[2] or _NAMES_HOST.search(variable)):
-                    found[variable] = match[1]
-    return folder.path(name), dict(islice(found.items(), _SET_LIMIT))
+    for entry in own.values() if host else ():
+        for variable, value in _environment(_at(entry, "environment")):
+            match = at.search(value)
+            if match and ("://" in value or match[2] or _NAMES_HOST.search(variable)):
+                found[variable] = match[1]
+    return path, dict(islice(found.items(), _SET_LIMIT))
+
+
+def process_beside(folder: Folder) -> tuple[str, str]:
+    """Returns a compose file, and the service of it that is built as the app is and is no server.
+
+    "" and "" for none: a server, which publishes ports, must be among those that are built so.
+    """
+    path, _, own = _compose(folder)
+    serving = [name for name, entry in own.items() if _at(entry, "ports") or _at(entry, "expose")]
+    others = (name for name, entry in own.items() if name not in serving and _at(entry, "command"))
+    return (path, next(others, "")) if serving else ("", "")
+
+
+def _compose(folder: Folder) -> tuple[str, Mapping[object, object], dict[str, object]]:
+    """Returns the nearest compose file's path, its services, and those built of this folder.
+
+    One around the folder counts if it builds the folder.
+    """
+    row, here = next(row for row in _FILES if row.is_last), folder.directory or "."
+    for place in (folder, *folder.parents()):
+        name = place.first(*row.names)
+        services = _at(_document(place, name), "services") if name else None
+        if name is None or not isinstance(services, Mapping):
+            continue
+        own = {
+            str(it)[:60]: entry
+            for it, entry in islice(services.items(), _SET_LIMIT)
+            if _context(entry) and posixpath.normpath(place.path(_context(entry))) == here
+        }
+        if own or place is folder:
+            return place.path(name), services, own
+    return "", {}, {}
 
 
 def _environment(given: object) -> Iterator[tuple[str, str]]:

@@ -674,19 +674,26 @@ _PROCESS = re.compile(r"^([A-Za-z0-9_-]{1,40}):[ \t]*\S", re.MULTILINE)
 
 
 def _left_out(folder: Folder) -> Iterator[Risk]:
-    """Yields a Procfile's processes that nobody starts."""
+    """Yields processes of a Procfile, or of a compose file, that nobody starts."""
+    file, process = hosts.process_beside(folder)
+    if process:
+        yield _process(file, f"{file}'s {process}", "the server")
     if not folder.has("Procfile"):
         return
     text = folder.data("Procfile", limit=_FILE_LIMIT).decode(errors="replace")
     others = [name for name in _PROCESS.findall(text) if name not in ("web", "release")]
     if others:
-        yield Risk(
-            RiskCode.PROCESS_LEFT_OUT,
-            Stops.REQUESTS,
-            f"The Procfile's {others[0]} is not started, as a project runs one process: let web "
-            "start it beside its work, or deploy it by itself.",
-            path=folder.path("Procfile"),
-        )
+        yield _process(folder.path("Procfile"), f"The Procfile's {others[0]}", "web")
+
+
+def _process(path: str, process: str, server: str) -> Risk:
+    return Risk(
+        RiskCode.PROCESS_LEFT_OUT,
+        Stops.REQUESTS,
+        f"{process} is not started, as a project runs one process: let {server} start it beside "
+        "its work, or deploy it by itself.",
+        path=path,
+    )
 
 
 _MCP = re.compile(rb"\bFastMCP\(((?:[^()\n]|\([^()\n]{0,200}\)|\n){0,600})\)")

@@ -221,7 +221,7 @@ def test_main_package_is_the_likeliest_to_be_a_server(
 ) -> None:
     tree = {"go.mod": "module x\n", **dict.fromkeys(files, "package main\n")}
     if package is None:
-        with pytest.raises(PlanNotFound, match="no package main was found"):
+        with pytest.raises(PlanNotFound, match="there is no package main"):
             plan(tree)
     else:
         assert plan(tree).build == f'go build -ldflags="-w -s" -o .bin/app {package}'

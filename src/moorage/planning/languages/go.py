@@ -1,6 +1,7 @@
 """Go programs, built into one file."""
 
 import re
+from itertools import islice
 from shlex import quote
 
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, wanted_from
@@ -24,6 +25,14 @@ _DOWNLOAD = "go mod download"
 _INIT = "go mod init app && go mod tidy"
 _BUILD = 'go build -ldflags="-w -s"'
 _MODULE = re.compile(rb"^module[ \t]+([\w./~-]{1,200})", re.MULTILINE)
+_SOURCE = 65_536  # bytes of a file in which a command is looked for
+# Libraries of command-line programs, whose commands are looked for, or the command itself.
+_COMMANDS = {
+    "github.com/spf13/cobra": "",
+    "github.com/urfave/cli": "",
+    "github.com/pocketbase/pocketbase": ' serve --http="0.0.0.0:$PORT"',
+}
+_SERVE = re.compile(rb"\b(?:Use|Name):[ \t]*\"(serve|server|start|web|api|http)\b")
 _BUILT = ".bin/app"  # hidden, because a directory may have the program's own name
 
 
@@ -41,15 +50,18 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             None,
             None,
             (),
-            missing=f"{module}: no package main was found",
+            missing=f"{module} is a library's, as there is no package main: add a main.go that "
+            "listens on PORT",
         )
     found, toolchain = _go(folder, asked, toolbox, file=module or "main.go")
     named = quote(package or ".")
-    build, start = f"{_BUILD} -o {_BUILT} {named}", f"./{_BUILT}"
+    command = _subcommand(folder) if asked.run is None else ""
+    build, start = f"{_BUILD} -o {_BUILT} {named}", f"./{_BUILT}{command}"
     if asked.run is not None:
         build, start = _given(folder, asked.run, package) or (build, asked.run)
+    run_with = f", run with{command}" if command else ""
     because = (
-        f"{module} is there; the program is {package or '.'}"
+        f"{module} is there; the program is {package or '.'}{run_with}"
         if is_module
         else "main.go is there, without a go.mod: one is made",
         found.because,
@@ -89,6 +101,20 @@ def _given(folder: Folder, run: str, package: str | None) -> tuple[str, str] | N
 
 def _package_named(folder: Folder, name: str) -> str | None:
     return f"./cmd/{name}" if folder.has_directory(f"cmd/{name}") else None
+
+
+def _subcommand(folder: Folder) -> str:
+    """Returns the command of a command-line program that makes it serve, "" for other programs."""
+    listed = folder.data("go.mod", limit=_HEAD) if folder.has("go.mod") else b""
+    library = next((name for name in _COMMANDS if name.encode() in listed), None)
+    if library is None or library == "github.com/pocketbase/pocketbase":
+        return _COMMANDS[library] if library else ""
+    sources = (name for name in folder.names() if name.endswith(".go"))
+    for name in islice(sources, _FILES_LIMIT):
+        found = _SERVE.search(folder.data(name, limit=_SOURCE))
+        if found is not None:
+            return f" {found[1].decode()}"
+    return ""
 
 
 def _go(folder: Folder, asked: Asked, toolbox: Toolbox, *, file: str) -> tuple[Found, str]:

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatch
+from itertools import islice
 
 from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.interpreters import unmade
@@ -30,6 +32,12 @@ _SERVERS = frozenset(
         *("tiny_http", "viz", "loco-rs", "leptos_axum", "leptos_actix", "dropshot", "rouille"),
     )
 )
+_SOURCE = 65_536  # bytes of a source
+_SERVE = re.compile(
+    rb"derive\([^)]{0,100}\bSubcommand\b[^{]{0,400}\{[\s\S]{0,1000}?"
+    rb"^[ \t]*(Serve|Server|Start|Web|Api)\b",
+    re.MULTILINE,
+)
 _NAMED_LIMIT = 6  # programs in a sentence
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -45,13 +53,14 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     own = _binary(folder, document)
     binaries = {} if own else _members_binaries(folder, document)
     serving = [name for name, server in binaries.items() if server]
-    names = [own] if own else serving if len(serving) == 1 else [*binaries]
+    names = [own] if own else serving or [*binaries]
     if len(names) != 1 and asked.run is None:
         missing = (
             f"several programs can be started ({', '.join(names[:_NAMED_LIMIT])}): "
             "set settings.directoryPath to the package of the one to deploy"
             if names
-            else "Cargo.toml has no program, as there is no src/main.rs and no [[bin]]"
+            else "Cargo.toml has no program, as there is no src/main.rs and no [[bin]]: add "
+            "one that listens on PORT"
         )
         return Recipe(Stack.RUST, None, None, None, (), missing=missing)
     name = names[0] if names else ""
@@ -75,7 +84,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         Stack.RUST,
         asked.install,
         build if asked.build is None else asked.build,
-        asked.run or f"./.bin/{name}",
+        asked.run or f"./.bin/{name}{_subcommand(folder, document)}",
         tuple(sentence for sentence in because if sentence),
         tools=(found.tool,),
     )
@@ -86,7 +95,9 @@ def _wanted(document: Mapping[str, object], asked: Asked) -> Wanted | None:
         return asked.version
     package = document.get("package")
     min_version = package.get("rust-version") if isinstance(package, dict) else None
-    return wanted_from(f">={min_version}", "Cargo.toml's rust-version") if min_version else None
+    if not isinstance(min_version, str):  # a workspace's, for one
+        return None
+    return wanted_from(f">={min_version}", "Cargo.toml's rust-version")
 
 
 def _binary(folder: Folder, document: Mapping[str, object]) -> str | None:
@@ -103,14 +114,29 @@ def _binary(folder: Folder, document: Mapping[str, object]) -> str | None:
     return name
 
 
+def _subcommand(folder: Folder, document: Mapping[str, object]) -> str:
+    """Returns the command of a program of clap's that makes it serve, "" for other programs."""
+    needs = document.get("dependencies")
+    if not isinstance(needs, dict) or "clap" not in needs:
+        return ""
+    names = (name for name in folder.names() if name.startswith("src/") and name.endswith(".rs"))
+    texts = [folder.data(name, limit=_SOURCE) for name in islice(names, _MEMBERS_LIMIT)]
+    found = next((match for text in texts if (match := _SERVE.search(text))), None)
+    return f" {found[1].decode().lower()}" if found is not None else ""
+
+
 def _members_binaries(folder: Folder, document: Mapping[str, object]) -> dict[str, str]:
     """Returns the binaries of the workspace's members, one of each that has any, by name.
 
     Each has the server among its package's dependencies, or "".
     """
-    if not isinstance(document.get("workspace"), dict):
+    workspace = document.get("workspace")
+    if not isinstance(workspace, dict):
         return {}
     places = [name.removesuffix("/Cargo.toml") for name in folder.names() if _MEMBER.search(name)]
+    default = workspace.get("default-members")
+    if isinstance(default, list) and all(isinstance(it, str) for it in default):
+        places = [place for place in places if any(fnmatch(place, it) for it in default)] or places
     found: dict[str, str] = {}
     for member in (folder.below(place) for place in places[:_MEMBERS_LIMIT]):
         package = toml_document(member, "Cargo.toml")

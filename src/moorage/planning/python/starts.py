@@ -116,6 +116,14 @@ _READ_HOSTS = re.compile(
     rb"^[ \t]*ALLOWED_HOSTS(?:\.append\(|[ \t]*\+?=[ \t]*\[)\2\b" % (_VARIABLE, _VARIABLE),
     re.MULTILINE,
 )
+_COMMAND = re.compile(rb"^@\w+\.command\b|\badd_parser\(|^@click\.group\b", re.MULTILINE)
+_SERVE_NAMES = rb"(serve|server|runserver|start|web|api)"
+_SERVES = re.compile(
+    rb"(?:\badd_parser\(|^@\w+\.command\()\s{0,9}['\"]%b['\"]"
+    rb"|^@\w+\.command\([^)\n]{0,100}\)(?:\n@[^\n]{0,200}){0,9}\n(?:async )?def %b\("
+    % (_SERVE_NAMES, _SERVE_NAMES),
+    re.MULTILINE,
+)
 _SOURCES = ("src", "app")
 _ENTRY = re.compile(r"([A-Za-z_][\w.]{0,200}):([A-Za-z_][\w.]{0,80})\Z")
 _NAME_LIMIT = 100  # characters of a command's name that are repeated
@@ -431,11 +439,21 @@ def _served(folder: Folder, app: App) -> Start:
 def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
     name = folder.first(*SCRIPTS)
     if name is not None:
-        return Start(f"python {name}", (), f"{name} is there", file=name)
-    entry = _entry(folder, document)
-    if entry is not None:
-        return entry
-    return _below(folder) or _only(folder)
+        start: Start | None = Start(f"python {name}", (), f"{name} is there", file=name)
+    else:
+        start = _entry(folder, document) or _below(folder) or _only(folder)
+    return _serving(folder, start) if start is not None else None
+
+
+def _serving(folder: Folder, start: Start) -> Start:
+    """Returns how a program of several commands is started: by the one that serves."""
+    text = folder.data(start.file, limit=READ)
+    found = _SERVES.search(text) if len(_COMMAND.findall(text)) > 1 else None
+    if found is None:
+        return start
+    name = next(filter(None, found.groups())).decode()
+    because = f"{start.because}: its command {name}"
+    return start._replace(command=f"{start.command} {name}", because=because)
 
 
 def _below(folder: Folder) -> Start | None:
