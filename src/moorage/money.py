@@ -11,11 +11,17 @@ from typing import NewType
 
 import msgspec
 
+from moorage.errors import InvalidField
+
 MicroUsd = NewType("MicroUsd", int)
 AtomicUnits = NewType("AtomicUnits", int)
 
 NOTHING = MicroUsd(0)
 MICRO_USD_PER_USD = 1_000_000
+MAX_USD = 100_000
+"""The most that a request may name in dollars."""
+
+_MICRO_DOLLAR = Decimal("0.000001")
 _USD_DECIMALS = 6
 _TEXT_OR_EXPONENT = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?e-\d+')
 
@@ -39,6 +45,17 @@ def charge_to_atomic_units(amount: MicroUsd, *, decimals: int) -> AtomicUnits:
 def credit_from_atomic_units(amount: AtomicUnits, *, decimals: int) -> MicroUsd:
     """The credits for `amount` of a dollar token, rounded down to the micro-USD."""
     return MicroUsd(_integer(amount) * 10**_USD_DECIMALS // 10**decimals)
+
+
+def credits_in(field: str, dollars: Decimal, *, min_: MicroUsd = NOTHING) -> MicroUsd:
+    """Returns the credits that a field names in dollars. Raises InvalidField."""
+    if not dollars.is_finite():
+        raise InvalidField(field, "must be a number")
+    if not Decimal(min_) / MICRO_USD_PER_USD <= dollars <= MAX_USD:
+        raise InvalidField(field, f"must be from {usd_number(min_)} to {MAX_USD}")
+    if dollars != dollars.quantize(_MICRO_DOLLAR):  # compared as written: arithmetic rounds
+        raise InvalidField(field, "must have at most 6 decimals")
+    return MicroUsd(int(dollars * MICRO_USD_PER_USD))
 
 
 def usd_number(amount: MicroUsd) -> float | int:

@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache, partial
 from typing import Any
 
@@ -27,7 +26,7 @@ from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import held_account, wallet_account
 from moorage.ledger.metering import Metering
 from moorage.ledger.running_costs import hour_of, runs_out_at
-from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd, decimal_text, usd_number
+from moorage.money import MicroUsd, credits_in, decimal_text, usd_number
 from moorage.payments.taking.outcome import outcome_of
 from moorage.payments.taking.payment_required import paid_headers
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
@@ -120,11 +119,6 @@ def _refund(refund: Refund, decimals: int) -> RefundItem:
     )
 
 
-MAX_USD = 100_000
-
-_MICRO_DOLLAR = Decimal("0.000001")
-
-
 @dataclass(frozen=True, kw_only=True)
 class TopUpRoom(PaidFront):
     """What the handler of top-ups needs."""
@@ -199,17 +193,6 @@ def amount_of(body: bytes, *, min_: MicroUsd) -> MicroUsd:
         refuse_misplaced(_hash_in(body))
         raise
     return min_ if dollars is None else credits_in("amount_usd", dollars, min_=min_)
-
-
-def credits_in(field: str, dollars: Decimal, *, min_: MicroUsd = NOTHING) -> MicroUsd:
-    """Returns the credits that a field names in dollars. Raises InvalidField."""
-    if not dollars.is_finite():
-        raise InvalidField(field, "must be a number")
-    if not Decimal(min_) / MICRO_USD_PER_USD <= dollars <= MAX_USD:
-        raise InvalidField(field, f"must be from {usd_number(min_)} to {MAX_USD}")
-    if dollars != dollars.quantize(_MICRO_DOLLAR):  # compared as written: arithmetic rounds
-        raise InvalidField(field, "must have at most 6 decimals")
-    return MicroUsd(int(dollars * MICRO_USD_PER_USD))
 
 
 def _hash_in(body: bytes) -> MisplacedHash | None:

@@ -24,7 +24,7 @@ from moorage.api.http.request import (
     time_ms,
     whole_number,
 )
-from moorage.api.money import credits_in, purse_body, runs_out
+from moorage.api.money import purse_body, runs_out
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.addresses.domains import Domains
@@ -42,7 +42,7 @@ from moorage.deploy.keeping.suspension import Paused, Pausing
 from moorage.errors import InvalidField, ProjectNotFound
 from moorage.ledger.metering import Metering, PurseChange
 from moorage.ledger.running_costs import hour_of
-from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
+from moorage.money import NOTHING, MicroUsd, credits_in, usd_number, usd_text
 from moorage.parsers.pool import ParserPool
 from moorage.payments.taking.payment_required import Seller
 from moorage.records.domain import Domain, DomainStatus

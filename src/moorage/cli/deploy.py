@@ -13,7 +13,13 @@ from cyclopts.validators import Number
 
 from moorage.cli import progress
 from moorage.cli.connection import Session, client_command
-from moorage.cli.flags import NO_FLAGS, AppFlags, Switch, VariableReader, in_cli_words
+from moorage.cli.flags import (
+    NO_FLAGS,
+    AppFlags,
+    Switch,
+    VariableReader,
+    in_cli_words,
+)
 from moorage.cli.main import Exit
 from moorage.cli.progress import Chain, Follow, Token, Yes, payer_of, payment_document
 from moorage.cli.projects import Project, find_project, newest, status_text
@@ -253,7 +259,11 @@ async def deploy(
         months=months,
         settings=settings,
     )
-    request = msgspec.structs.replace(request, discard_written=discard_written)
+    request = msgspec.structs.replace(
+        request,
+        discard_written=discard_written,
+        purse=app.asked_purse(),
+    )
     payer = payer_of(
         client,
         session,

@@ -9,8 +9,10 @@ from typing import Annotated, BinaryIO
 import msgspec
 from cyclopts import Parameter
 
+from moorage.sdk.budget import dollars_of
 from moorage.sdk.client import Settings
 from moorage.sdk.errors import ClientMisconfigured
+from moorage.wire.deploy import DeployPurse
 
 Switch = Annotated[bool, Parameter(negative=())]
 """A flag without the `--no-` that others have."""
@@ -116,6 +118,23 @@ class AppFlags:
     build_env: Annotated[
         list[str] | None, Parameter(help="Variable of its build, in the same ways", negative=())
     ] = None
+
+    purse: Annotated[
+        str | None, Parameter(help="Dollars of your credits that a new project burns first")
+    ] = None
+    shared: Annotated[bool, Parameter(help="Whether it burns your credits after that")] = True
+    limit: Annotated[
+        str | None, Parameter(help="Most dollars that a new project burns in a month (UTC)")
+    ] = None
+
+    def asked_purse(self) -> DeployPurse | None:
+        """Returns what the request asks for of a new project's purse; None if nothing."""
+        asked = DeployPurse(
+            usd=dollars_of(self.purse or "0", of="--purse"),
+            shared=self.shared,
+            limit_usd_month=None if self.limit is None else dollars_of(self.limit, of="--limit"),
+        )
+        return None if asked == DeployPurse() else asked
 
     def settings(self, reader: VariableReader) -> Settings:
         """The settings of the request. Raises ClientMisconfigured for a variable without value."""

@@ -7,7 +7,6 @@ import sys
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,9 +20,8 @@ from moorage.cli.connection import DEFAULTS, Options, Session, client_command
 from moorage.cli.flags import Switch, VariableReader, in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.screen import table_lines, with_nulls
-from moorage.money import MICRO_USD_PER_USD
 from moorage.sdk.archive import read_export
-from moorage.sdk.budget import read_dollars
+from moorage.sdk.budget import dollars_of
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound, RequestRefused
 from moorage.wire.credits import Purse, PurseBody
@@ -160,10 +158,10 @@ async def purse(
     """
     client, screen = await session.client(), session.screen
     project_id = await find_project(client, project)
-    new_limit = None if limit is None or limit == "none" else _dollars(limit, of="--limit")
+    new_limit = None if limit is None or limit == "none" else dollars_of(limit, of="--limit")
     change = PurseBody(
-        add_usd=UNSET if add is None else _dollars(add, of="--add"),
-        take_usd=UNSET if take is None else _dollars(take, of="--take"),
+        add_usd=UNSET if add is None else dollars_of(add, of="--add"),
+        take_usd=UNSET if take is None else dollars_of(take, of="--take"),
         shared=UNSET if shared is None else shared,
         limit_usd_month=UNSET if limit is None else new_limit,
     )
@@ -177,10 +175,6 @@ async def purse(
     screen.result(_purse_text(project, changed))
     screen.result(f"Your credits beside it: ${changed.credits_usd:.2f}.")
     return Exit.OK
-
-
-def _dollars(text: str, *, of: str) -> Decimal:
-    return Decimal(read_dollars(text, of=of, or_zero=True)) / MICRO_USD_PER_USD
 
 
 def _purse_text(project: str, has: Purse | None) -> str:

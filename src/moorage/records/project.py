@@ -2,9 +2,12 @@
 
 import secrets
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from moorage.errors import InvalidField
 from moorage.money import MicroUsd
@@ -68,6 +71,22 @@ def _merged(field: str, present: Mapping[str, str], changes: Changes) -> dict[st
 
 def _size(variables: Mapping[str, str]) -> int:
     return sum(len(name) + len(value.encode()) for name, value in variables.items())
+
+
+class AskedPurse(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """The purse of a new project: what it burns first, and its limit."""
+
+    usd: Annotated[Decimal, Meta(description="to move from the wallet's credits into it")] = (
+        Decimal(0)
+    )
+    shared: Annotated[
+        bool, Meta(description="whether it burns the wallet's credits once that is empty")
+    ] = True
+    limit_usd_month: Annotated[
+        Decimal | None, Meta(description="the most that it burns in a calendar month (UTC)")
+    ] = None
 
 
 class ProjectStatus(StrEnum):

@@ -86,3 +86,8 @@ def read_dollars(text: str, *, of: str, or_zero: bool = False) -> MicroUsd:
     if not is_amount:
         raise ClientMisconfigured(f"{of}: {text!r} is no amount of dollars, such as 2.50")
     return MicroUsd(int(dollars * MICRO_USD_PER_USD))
+
+
+def dollars_of(text: str, *, of: str) -> Decimal:
+    """Returns `text` dollars, to the micro-USD below; zero is an amount too."""
+    return Decimal(read_dollars(text, of=of, or_zero=True)) / MICRO_USD_PER_USD

@@ -23,7 +23,7 @@ from moorage.sdk.transport import Answer, Transport, read_answer, read_events
 from moorage.wire import calls
 from moorage.wire.calls import Call
 from moorage.wire.credits import Credits, PurseBody, PurseChanged, ToppedUp, TopUpBody
-from moorage.wire.deploy import Deployed, DigestUpload, ExportUpload, UploadStored
+from moorage.wire.deploy import Deployed, DeployPurse, DigestUpload, ExportUpload, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, LogBody, LogItem
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.projects import (
@@ -104,10 +104,12 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     settings: Settings = Settings()
     discard_written: bool | None = msgspec.field(name="discard_written", default=None)
     """Whether what the running version has written may be lost; False: the gateway refuses."""
+    purse: DeployPurse | None = None
+    """Of a new project."""
 
     def encode(self) -> bytes:
         """Encodes the body: the same bytes each time, because the gateway compares digests."""
-        return msgspec.json.encode(self)
+        return _NUMBERS.encode(self)
 
 
 class PaymentProof(msgspec.Struct, frozen=True):

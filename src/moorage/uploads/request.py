@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from moorage.errors import BodyTooLarge, InvalidField, UploadInvalid
+from moorage.money import MicroUsd, credits_in
 from moorage.planning.plan import Settings
-from moorage.records.project import MAX_ENTRIES, MAX_VALUE_BYTES
+from moorage.records.project import MAX_ENTRIES, MAX_VALUE_BYTES, AskedPurse
 from moorage.unknown_keys import MisplacedHash, Suggestions, did_you_mean, misplaced_hash
 from moorage.uploads.room import Content, SpoolFile, UploadLimits
 from moorage.uploads.unpacking import (
@@ -133,6 +134,14 @@ _MAX_UNKNOWN = 10
 _NOT_TEXT = ("Cc", "Cs")  # control characters, and halves of surrogate pairs
 
 
+class PurseTerms(msgspec.Struct, frozen=True):
+    """What a new project burns first, whether it then burns its wallet's credits, and its limit."""
+
+    amount: MicroUsd
+    shared: bool
+    limit: MicroUsd | None
+
+
 class DeployRequest(msgspec.Struct, frozen=True):
     """The fields of a deploy request, without the files."""
 
@@ -144,6 +153,7 @@ class DeployRequest(msgspec.Struct, frozen=True):
     unknown: tuple[str, ...] = ()
     """Keys of the body that have no effect: some of them, the first first."""
     discard_written: bool | None = None  # whether files of the running version may be lost
+    purse: PurseTerms | None = None  # of the project, if it is new
 
 
 def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
@@ -163,6 +173,7 @@ def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
         months=_months(document.get("months")),
         settings=deploy_settings(document.get("settings")),
         discard_written=_choice(document, "discard_written"),
+        purse=_purse(document.get("purse")),
         unknown=tuple(
             key[:_SHOWN_LENGTH].encode(errors="replace").decode() for key in unknown[:_MAX_UNKNOWN]
         ),
@@ -246,6 +257,24 @@ def _text(
     return value
 
 
+def _purse(value: object) -> PurseTerms | None:
+    """Returns the terms of the purse of a new project. Raises InvalidField."""
+    if value is None:
+        return None
+    try:
+        asked = msgspec.convert(value, AskedPurse)
+    except msgspec.ValidationError as error:
+        raise _field_error(error, "purse") from error
+    amount, limit = credits_in("purse.usd", asked.usd), asked.limit_usd_month
+    if not (amount or asked.shared):
+        raise InvalidField("purse.usd", "must be above 0 where the project burns nothing else")
+    return PurseTerms(
+        amount=amount,
+        shared=asked.shared,
+        limit=None if limit is None else credits_in("purse.limit_usd_month", limit),
+    )
+
+
 def _months(value: object) -> int:
     """Returns the months; 2.0 is accepted as 2, because JSON does not distinguish them."""
     if value is None:
@@ -279,7 +308,7 @@ def deploy_settings(value: object) -> Settings:
 _FIELDS = frozenset(
     (
         *("uniqueName", "displayName", "description", "months", "settings", "upload"),
-        "discard_written",
+        *("discard_written", "purse"),
     )
 )
 _SETTINGS_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Settings))
@@ -297,12 +326,12 @@ _HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 _AT_PATH = re.compile(r"(?P<problem>.*) - at `\$(?P<path>.*)`", re.DOTALL)
 
 
-def _field_error(error: msgspec.ValidationError) -> InvalidField:
+def _field_error(error: msgspec.ValidationError, of: str = "settings") -> InvalidField:
     match = _AT_PATH.fullmatch(str(error))
     if match is None:
-        return InvalidField("settings", str(error))
+        return InvalidField(of, str(error))
     path = match["path"].replace("[...]", "")
-    return InvalidField(f"settings{path}", match["problem"])
+    return InvalidField(f"{of}{path}", match["problem"])
 
 
 def _check_settings(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.planning.plan import Confidence, Plan, Risk, Settings
+from moorage.records.project import AskedPurse
 from moorage.wire.credits import BuildAllowance
 from moorage.wire.problems import Bought, PaymentTold
 from moorage.wire.projects import VariableNames
@@ -56,6 +57,10 @@ class UploadStored(Body, frozen=True, kw_only=True):
     upload: DigestUpload
 
 
+class DeployPurse(AskedPurse, frozen=True, kw_only=True, omit_defaults=True):
+    """The purse of a new project: what it burns first, and its limit."""
+
+
 class DeployBody(CamelBody, frozen=True, kw_only=True):
     """What is to be deployed (contract 1.2)."""
 
@@ -77,6 +82,9 @@ class DeployBody(CamelBody, frozen=True, kw_only=True):
     upload: Annotated[
         FilesUpload | ZipUpload | DigestUpload | ExportUpload, Meta(description="the app's files")
     ]
+    purse: Annotated[
+        DeployPurse | None, Meta(description="of a new project; a redeploy leaves it as it is")
+    ] = None
     discard_written: Annotated[
         bool | None,
         Meta(description="what the running version wrote may be lost; false: never, 409"),

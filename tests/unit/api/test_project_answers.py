@@ -1,5 +1,6 @@
 """What is said of one project, and of a change of it."""
 
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,13 +9,15 @@ import pytest
 
 from moorage.api.deploy import accepted
 from moorage.api.http.caller import answered
-from moorage.api.projects import adopt_project, change_project, show_project
+from moorage.api.http.idempotency import Idempotency
+from moorage.api.projects import adopt_project, change_project, set_purse, show_project
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.attempt import Admitted
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.suspension import Pausing
 from moorage.engines.engine import WrittenFiles
+from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import DeploymentStatus
@@ -63,6 +66,7 @@ class Asking(Believed):
             metering=self.metering,
             facts=SimpleNamespace(retention_days=30),
             parsers=None,  # small bodies need none
+            idempotency=Idempotency(db=db, clock=clock),
             pausing=Pausing(
                 db=db,
                 metering=self.metering,
@@ -83,6 +87,15 @@ class Asking(Believed):
 
     async def shown(self, project: Project) -> dict[str, Any]:
         return body_of(await answered(show_project, self.room, request_of(projectId=project.id)))
+
+    async def purse(self, project: Project, body: str, *, key: str = "") -> dict[str, Any]:
+        request = request_of(
+            body=body.encode(),
+            projectId=project.id,
+            method="PUT",
+            headers={"idempotency-key": key or str(uuid.uuid4())},
+        )
+        return body_of(await answered(set_purse, self.room, request))
 
     async def changed(self, project: Project, **change: Any) -> dict[str, Any]:
         request = request_of(body=msgspec.json.encode(change), projectId=project.id)
@@ -122,6 +135,52 @@ async def test_adopted_project_shares_its_wallets_credits_and_asked_again_change
     for answer in answers:
         assert (answer["credits_usd"], answer["burn_per_hour_usd"]) == (0.7, AN_HOUR)
     assert "purse" not in await asking.shown(project)
+
+
+async def test_a_purse_is_changed_once_for_each_key(db: Database, asking: Asking) -> None:
+    project = await add_project(db)
+    await fund(db, ALICE, 700_000)
+    body = '{"add_usd": 0.2, "shared": false, "limit_usd_month": 0.5}'
+    answers = [await asking.purse(project, body, key="one") for _ in range(2)]
+    expected = {
+        "projectId": project.id,
+        "balance_usd": 0.2,
+        "shared": False,
+        "limit_usd_month": 0.5,
+        "burned_usd_month": 0,
+        "runs_out_at": None,
+        "credits_usd": 0.5,
+    }
+    assert answers == [expected, expected]
+    del expected["credits_usd"]
+    assert (await asking.shown(project))["purse"] == expected
+    answer = await asking.purse(project, '{"take_usd": "0.2", "shared": true}')
+    assert (answer["balance_usd"], answer["limit_usd_month"]) == (0, 0.5)
+    await asking.purse(project, '{"limit_usd_month": null}')
+    assert "purse" not in await asking.shown(project)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"add_usd": -1}', "add_usd"),
+        ('{"add_usd": 0.0000001}', "add_usd"),
+        ('{"add_usd": "NaN"}', "add_usd"),
+        ('{"take_usd": "Infinity"}', "take_usd"),
+        ('{"add_usd": 1, "take_usd": 1}', "take_usd"),
+        ('{"limit_usd_month": 100001}', "limit_usd_month"),
+        ('{"shared": "no"}', "shared"),
+        ('{"limit": 1}', "limit"),
+    ],
+)
+async def test_amounts_of_a_purse_are_whole_micro_dollars(
+    db: Database, asking: Asking, body: str, field: str
+) -> None:
+    project = await add_project(db)
+    await fund(db, ALICE, 700_000)
+    with pytest.raises(InvalidField) as refused:
+        await asking.purse(project, body)
+    assert refused.value.field == field
 
 
 async def test_paused_project_says_so_and_until_when_it_is_kept(

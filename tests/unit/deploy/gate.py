@@ -26,7 +26,7 @@ from moorage.storage.database import Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from moorage.storage.vault import Vault
 from moorage.uploads.reader import Upload
-from moorage.uploads.request import DeployRequest
+from moorage.uploads.request import DeployRequest, PurseTerms
 from moorage.uploads.room import Spool
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import ALICE, ARBITRUM, PLAN, USDC, transfer
@@ -171,6 +171,7 @@ def attempt(
     description: str | None = None,
     managed: str | None = None,
     plan: Plan = PLAN,
+    purse: PurseTerms | None = None,
 ) -> DeployAttempt:
     means = PaymentMeans(chain=ARBITRUM, token=USDC)
     return DeployAttempt(
@@ -181,6 +182,7 @@ def attempt(
             description=description,
             months=months,
             settings=Settings(),
+            purse=purse,
         ),
         request_digest=hashlib.sha256(body.encode()).hexdigest(),
         plan=plan,

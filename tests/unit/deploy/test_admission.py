@@ -13,6 +13,7 @@ from moorage.deploy.entrance.attempt import Admitted
 from moorage.errors import (
     ChainUnavailable,
     CommitUnknown,
+    CreditsShort,
     DatabaseUnavailable,
     IdempotencyInProgress,
     NameUnavailable,
@@ -24,6 +25,7 @@ from moorage.errors import (
     PaymentShort,
     TokenInvalid,
 )
+from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, PriceList
 from moorage.payments.taking.payment_required import PaymentRequired
@@ -35,6 +37,7 @@ from moorage.storage.database import Statement
 from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs
+from moorage.uploads.request import PurseTerms
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import (
     ALICE,
@@ -875,3 +878,47 @@ async def test_without_memory_nobody_is_asked_to_pay(gate: Gate) -> None:
         await gate.deploy()
     with pytest.raises(NoCapacity):
         await gate.admission.quote(attempt(ALICE, "hello"))
+
+
+# Purses of new projects
+
+ALONE = PurseTerms(amount=MicroUsd(2 * PRICE), shared=False, limit=MicroUsd(PRICE))
+
+
+async def test_what_a_purse_takes_is_paid_for_before_and_moves_with_the_deploy(gate: Gate) -> None:
+    await fund(gate.db, ALICE, PRICE)
+    demand = await gate.demanded(purse=ALONE)
+    assert demand.amount == PRICE  # of 2, as it has 1
+    admitted = await gate.deploy(purse=ALONE, tx=gate.pay(amount=PRICE + 7))
+    purse = await accounts.purse(gate.db, admitted.project_id)
+    assert purse is not None
+    assert (purse.balance, purse.shared, purse.limit) == (2 * PRICE, False, PRICE)
+    assert await accounts.balance(gate.db, ALICE) == 7
+
+
+async def test_a_purse_leaves_what_others_burn_in_their_next_hour(gate: Gate) -> None:
+    await add_project(gate.db, ALICE, "other", monthly_price_micro_usd=MicroUsd(730_000))
+    await fund(gate.db, ALICE, 2 * PRICE + 999)
+    demand = await gate.demanded(purse=ALONE, use_existing_credits=True)
+    assert demand.amount >= 1
+    await fund(gate.db, ALICE, 1)
+    await gate.deploy(purse=ALONE, use_existing_credits=True)
+    assert await accounts.balance(gate.db, ALICE) == 1_000
+
+
+async def test_a_redeploy_leaves_the_purse_as_it_is_and_says_so(gate: Gate) -> None:
+    await fund(gate.db, ALICE, 10 * PRICE)
+    first = await gate.deploy(purse=ALONE)
+    again = await gate.deploy(purse=ALONE)
+    assert again.deployment_id == first.deployment_id  # the very same body
+    assert [each.field for each in again.warnings] == ["purse"]
+    assert await accounts.balance(gate.db, accounts.purse_of(first.project_id)) == 2 * PRICE
+
+
+async def test_a_redeploy_that_no_payment_would_help_is_refused_before_one(gate: Gate) -> None:
+    await fund(gate.db, ALICE, 10 * PRICE)
+    first = await gate.deploy(purse=ALONE)
+    async with gate.db.transaction(durable=True) as tx:
+        purse = await accounts.locked_purse(tx, first.project_id)
+        assert await ledger.take_from_purse(tx, purse, ALONE.amount, now_ms=1)
+    assert isinstance(await gate.refused(body="two"), CreditsShort)

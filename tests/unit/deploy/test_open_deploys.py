@@ -14,6 +14,7 @@ from moorage.deploy.entrance.attempt import Admitted
 from moorage.deploy.entrance.capacity import Quotas
 from moorage.errors import (
     AuthorizationRefused,
+    InvalidField,
     NameUnavailable,
     PaymentAlreadyUsed,
     SignatureNeeded,
@@ -29,6 +30,7 @@ from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.apps import names, projects
 from moorage.storage.money import accounts
+from moorage.uploads.request import PurseTerms
 from support.books.records_fixture import ALICE, BOB, add_project, fund
 from support.gateway.fakes import authorizes
 
@@ -431,3 +433,10 @@ async def test_nobody_is_told_of_what_its_wallet_signed_for(gate: Gate) -> None:
     await gate.deploy(evidence=authorizes(PRICE))
     found = await events.of_wallet(gate.db, ALICE, after=0, limit=10)
     assert EventKind.DEPLOYED_BY_PAYMENT not in {each.kind for each in found}
+
+
+async def test_a_payment_alone_sets_no_terms_of_a_purse(gate: Gate) -> None:
+    terms = PurseTerms(amount=MicroUsd(0), shared=True, limit=None)
+    refused = await gate.refused(evidence=alone(), purse=terms)
+    assert isinstance(refused, InvalidField)
+    assert refused.field == "purse"

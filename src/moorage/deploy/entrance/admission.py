@@ -41,6 +41,7 @@ from moorage.errors import (
     TooManyProjects,
     UniqueViolation,
     WalletNotListed,
+    WriteConflict,
 )
 from moorage.failpoints import failpoint
 from moorage.ledger import ledger
@@ -120,20 +121,26 @@ class Pricing(msgspec.Struct, frozen=True):
             return None if paid else Shortfall()
         if situation.own is not None:
             return None if situation.balance > 0 else Shortfall()
+        lacking = self.lacking(attempt, situation, price)
         if situation.balance < price:
-            return Shortfall()
-        if lacking := self.lacking(attempt, situation, price):
+            return Shortfall(lacking=lacking if attempt.request.purse else NOTHING)
+        if lacking:
             return Shortfall(lacking=lacking)
         if situation.active and not (paid or attempt.use_existing_credits):
             return Shortfall(shares=True)
         return None
 
     def lacking(self, attempt: DeployAttempt, situation: Situation, price: MicroUsd) -> MicroUsd:
-        """Returns what the credits lack for an hour of a new app and of all that share them."""
+        """Returns what the credits lack for an hour of a new app and of all that share them.
+
+        What its purse is to have comes first, and pays its own hour.
+        """
         if situation.own is not None:
             return NOTHING
-        hour = hour_of(*situation.sharing, self.month(attempt, price))
-        return MicroUsd(max(0, hour + situation.owes - situation.balance))
+        purse, hour = attempt.request.purse, hour_of(self.month(attempt, price))
+        own = hour if purse is None else max(purse.amount, hour)
+        needed = own + hour_of(*situation.sharing) + situation.owes
+        return MicroUsd(max(0, needed - situation.balance))
 
     def buys(
         self, attempt: DeployAttempt, situation: Situation, amount: MicroUsd, *, now_ms: int
@@ -294,6 +301,7 @@ async def enter(
     )
     if own is None:
         await projects.add(tx, project)
+        await _fill_purse(tx, accepted, project)
         await quotes.release(tx, wallet=project.wallet, unique_name=project.unique_name)
         await _tell_payer(tx, accepted, project)
     same = [each.id for each in under_way if each.request_digest == attempt.request_digest]
@@ -325,6 +333,18 @@ async def enter(
         in_place_of=under_way,
         builds=bool(plan.install or plan.build),
     )
+
+
+async def _fill_purse(tx: Transaction, accepted: AcceptedAttempt, project: Project) -> None:
+    """Gives a new project the purse that was asked for; its wallet was found to have that."""
+    terms, now_ms = accepted.attempt.request.purse, accepted.now_ms
+    if terms is None:
+        return
+    await accounts.open_purse(tx, project.id, wallet=project.wallet, adopted=True, now_ms=now_ms)
+    purse = await accounts.locked_purse(tx, project.id)
+    if not await ledger.add_to_purse(tx, purse, terms.amount, now_ms=now_ms):
+        raise WriteConflict
+    await accounts.set_terms(tx, project.id, shared=terms.shared, limit=terms.limit)
 
 
 async def _tell_payer(tx: Transaction, accepted: AcceptedAttempt, project: Project) -> None:

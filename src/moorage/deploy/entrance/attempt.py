@@ -236,6 +236,8 @@ async def read_situation(
     if attempt.is_open:
         await quotes.require_free(source, payer=wallet, unique_name=request.unique_name)
         UNCONFIGURED.with_settings(request.settings)
+        if request.purse is not None:
+            raise InvalidField("purse", "needs the wallet's signature: a payment alone sets none")
         return OPENED
     own, living = await quotes.of_name(source, wallet=wallet, unique_name=request.unique_name)
     row = await accounts.wallet_row(source, wallet)
@@ -283,6 +285,12 @@ _VOLUME_LEFT_OUT = WarningItem(
     message="The export's volume is left out: the project has its own, which stays as it is. Under "
     "another uniqueName, the app begins with the export's.",
 )
+_PURSE_UNCHANGED = WarningItem(
+    code=WarningCode.UNKNOWN_FIELD,
+    field="purse",
+    message="purse has no effect on a project that is there: PUT /agent/projects/{projectId}/purse "
+    "changes what it has.",
+)
 _CREDENTIALS = (FindingKind.CREDENTIAL_FILE, FindingKind.CREDENTIAL_TEXT)
 
 
@@ -296,6 +304,8 @@ def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningIte
         told = (*told, _VOLUME_LEFT_OUT)
     if situation.own is None:
         return told
+    if attempt.request.purse is not None:
+        told = (*told, _PURSE_UNCHANGED)
     return (*written_warnings(attempt.written, by), *told)
 
 
