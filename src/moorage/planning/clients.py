@@ -64,13 +64,20 @@ _OF_RUBY = re.compile(
     % (_any(_TABLE["calls"]["ruby"]), _NAME),
     re.MULTILINE,
 )
-_UNPACKED = re.compile(rb"\{([^{}=]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
+_SETTING = re.compile(rb"^[ \t]*setting[ \t(]+:(\w{1,60})\b(?![^\n]*\bdefault:)", re.MULTILINE)
+_UNPACKED = re.compile(rb"\{([^{}]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
 _WORD = re.compile(rb"\b%b\b" % _NAME)
+
+
+_DEFAULTED = re.compile(rb"\b\w+\s*=[^,]*")  # a name with its default, in braces
 
 
 def handed(sources: Collection[tuple[str, bytes]]) -> Iterator[Handed]:
     """Yields the variables that clients are given, also by the name of a constant or a field."""
     for path, text in sources:
+        if path.endswith(".rb") and b"Hanami::Settings" in text:
+            settings = _SETTING.findall(text)
+            yield from (Handed(path, name.decode().upper(), True) for name in settings)
         if path.endswith(".rb") and b"ENV[" in text:
             yield from (Handed(path, name.decode(), True) for name in _OF_RUBY.findall(text))
     scripts = [(path, text) for path, text in sources if path.endswith(_JS)]
@@ -98,7 +105,7 @@ def _bound(scripts: Collection[tuple[str, bytes]]) -> dict[bytes, set[bytes]]:
         for word, name in _BOUND.findall(text):
             found.setdefault(word, set()).add(name)
         for inside in _UNPACKED.findall(text):
-            for name in _WORD.findall(inside):
+            for name in _WORD.findall(_DEFAULTED.sub(b"", inside)):
                 found.setdefault(name, set()).add(name)
     return found
 
@@ -140,20 +147,25 @@ def _service(kind: bytes | None, maker: bytes | None, text: bytes) -> str:
     return service if re.search(rb"['\"]%b" % package.encode(), text) else ""
 
 
-_PHP_CALL = re.compile(rb"mysqli_connect\(|new \\?mysqli\(|mysql:host=")
+_PHP_ENV = rb"(?:(?:getenv|env)\(|\$_ENV\[)['\"]%b['\"][)\]]" % _NAME
+_PHP_CALL = re.compile(
+    rb"mysqli_connect\(|new \\?mysqli\(|mysql:host=(?:['\"][ ]?\.[ ]?|\{)?(?:%b)?" % _PHP_ENV
+)
 _PHP_HOST = re.compile(
     rb"(?:\$\w{0,30}(?:host|server|servername)|['\"]\w{0,30}HOST\w{0,10}['\"])\w{0,10}['\"]?"
-    rb"\s*(?:=>?|,)\s*(?:(?:getenv\(|\$_ENV\[)['\"]%b['\"][)\]]\s*(?:\?:|\?\?)\s*)?"
-    rb"['\"](?:localhost|127\.0\.0\.1)\b" % _NAME,
+    rb"\s*(?:=>?|,)\s*(?:%b|['\"](?:localhost|127\.0\.0\.1)\b)" % _PHP_ENV,
     re.IGNORECASE,
 )
 
 
 def _of_php(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
     """Yields MySQL where PHP's client is called, and a name of its host is this machine."""
-    if not any(_PHP_CALL.search(text) for _, text in sources):
-        return
-    for path, text in sources:
+    calls = [(path, call) for path, text in sources if (call := _PHP_CALL.search(text))]
+    for path, call in calls:
+        if call[1] is not None:
+            yield Sought(path, "MySQL", call[1].decode())
+            return
+    for path, text in sources if calls else ():
         match = _PHP_HOST.search(text)
         if match is not None:
             yield Sought(path, "MySQL", (match[1] or b"").decode())
@@ -163,7 +175,7 @@ def _of_php(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
 def of_packages(folder: Folder) -> Iterator[Sought]:
     """Yields the services that packages of Composer do not run without."""
     text = folder.data(_COMPOSER, limit=_LIMIT) if folder.has(_COMPOSER) else b""
-    for package, (service, variable) in _TABLE["composer"].items():
+    for package, (service, variable) in _TABLE["composer"].items() if text else ():
         if b'"%b"' % package.encode() in text:
             yield Sought(folder.path(_COMPOSER), service, variable)
 
@@ -177,6 +189,13 @@ def of_rails(folder: Folder) -> Iterator[Sought]:
     if adapter is not None and not _ELSEWHERE.search(text):
         service = "PostgreSQL" if adapter[1].startswith(b"p") else "MySQL"
         yield Sought(folder.path(_RAILS), service, "DATABASE_URL")
+
+
+def of_env_files(folder: Folder) -> Iterator[tuple[str, bytes]]:
+    """Yields the .env files of the upload, whose addresses may be those of a workplace."""
+    for name in (".env", ".env.production"):
+        if folder.has(name):
+            yield folder.path(name), folder.data(name, limit=_LIMIT)
 
 
 _COMPOSER = "composer.json"

@@ -115,6 +115,7 @@ class Wishes(NamedTuple):
     is_last: bool = False
     variables: tuple[tuple[str, str], ...] = ()  # of the builds and the app
     secrets: tuple[str, ...] = ()  # variables with a random value
+    needed: tuple[tuple[str, str], ...] = ()  # variables that its deployer gives, with the file
     ignored: tuple[str, ...] = ()  # sentences on what of a site has no effect here
 
 
@@ -152,6 +153,7 @@ def _first(folder: Folder) -> Wishes:
             file=wish.file or found[0].file,
             variables=tuple({n: v for it in found for n, v in it.variables}.items()),
             secrets=tuple(dict.fromkeys(name for it in found for name in it.secrets)),
+            needed=tuple(pair for it in found for pair in it.needed),
             ignored=tuple(sentence for it in found for sentence in it.ignored),
         )
     name = folder.first("_redirects", "public/_redirects", "static/_redirects")
@@ -226,6 +228,7 @@ def _read(folder: Folder, row: _File, *, refuses: bool = False) -> Wishes:
         any(_is_fallback(rule, row) for rule in _list(_at(service, row.fallback))),
         row.is_last,
         *_variables(_at(service, key) for key in row.variables),
+        tuple(_needed((_at(service, key) for key in row.variables), path)),
         tuple(_ignored(path, service, row)),
     )
     return wish if _decides(wish) or any(wish[8:]) else Wishes()
@@ -252,6 +255,14 @@ def _ignored(path: str, service: object, row: _File) -> Iterator[str]:
         names.insert(0, row.fallback.rpartition(".")[2])
     if names:
         yield f"{path}: {', '.join(names)} have no effect here"
+
+
+def _needed(given: Iterable[object], path: str) -> Iterator[tuple[str, str]]:
+    """Yields the variables for which a file has no value, and which its deployer must give."""
+    for name, entry in islice((pair for them in given for pair in _entries(them)), _SET_LIMIT):
+        is_asked = _at(entry, "required") is True or _at(entry, "sync") is False
+        if is_asked and not _at(entry, "value") and _ENV_NAME.match(name):
+            yield name, path
 
 
 def _variables(given: Iterable[object]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:

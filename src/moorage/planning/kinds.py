@@ -106,7 +106,8 @@ def no_web_app(folder: Folder, otherwise: str) -> str:
         is_one = bool(text) and all(it in text for it in row.says)
         if is_one and not any(f'"{word}"' in text for word in row.unless.split()):
             where = folder.path(row.file)
-            return f"{where} says that this is {row.kind}, which does not run here. {row.step or otherwise}"
+            step = row.step or otherwise
+            return f"{where} says that this is {row.kind}, which does not run here. {step}"
     return ""
 
 

@@ -13,7 +13,14 @@ from shlex import quote
 from moorage.planning import static
 from moorage.planning.explicit import Asked
 from moorage.planning.node import app as node
-from moorage.planning.node.package_json import builds_directory, package_json
+from moorage.planning.node.package_json import (
+    builds_directory,
+    builds_workspaces,
+    command_of,
+    is_for_development,
+    package_json,
+)
+from moorage.planning.node.workspaces import monorepo
 from moorage.planning.plan import Plan, Recipe, Stack
 from moorage.planning.python.objects import is_aside
 from moorage.planning.reading.folder import Folder, SourceTree
@@ -130,8 +137,19 @@ def _what(place: Folder, *, is_site: bool) -> str:
     Beside a site that is a program; its other pages are files that it may serve.
     """
     name = place.first(*(_PROGRAMS if is_site else _PAGES))
+    if is_site and name is None and _starts(place):
+        name = "package.json"
     kind = "a program of its own" if is_site else "pages"
     return f"{kind} ({name})" if name else ""
+
+
+def _starts(place: Folder) -> bool:
+    """Whether a directory's package has a start script that is no development server."""
+    manifest = package_json(place)
+    if manifest is None:
+        return False
+    command = command_of(manifest, "start")
+    return bool(command) and not is_for_development(command)
 
 
 def _named(name: str) -> re.Pattern[bytes]:
@@ -149,7 +167,13 @@ def _names_output(folder: Folder, name: str) -> bool:
 def _is_built(folder: Folder, name: str) -> bool:
     """Whether a script that runs here builds the directory's page."""
     manifest = package_json(folder)
-    return manifest is not None and builds_directory(manifest, name.rpartition("/")[2])
+    if manifest is None:
+        return False
+    if builds_workspaces(manifest) and (found := monorepo(folder, manifest)) is not None:
+        inside = name.removeprefix(f"{folder.directory}/") if folder.directory else name
+        if found.at(inside) is not None:
+            return True
+    return builds_directory(manifest, name.rpartition("/")[2])
 
 
 def _builds_outside(place: Folder) -> bool:

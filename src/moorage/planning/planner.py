@@ -182,14 +182,19 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         older_python=(recipe.older_python if recipe.install else "") or msgspec.UNSET,
         secrets=secrets or msgspec.UNSET,
     )
-    return _with_risks(folder, plan, settings, recipe, toolbox)
+    return _with_risks(folder, plan, settings, recipe, toolbox, wish.needed)
 
 
 def _with_risks(
-    folder: Folder, plan: Plan, settings: Settings, recipe: Recipe, toolbox: Toolbox
+    folder: Folder,
+    plan: Plan,
+    settings: Settings,
+    recipe: Recipe,
+    toolbox: Toolbox,
+    needed: tuple[tuple[str, str], ...],
 ) -> Plan:
     """Adds what may stop the app, after plain values for variables that it insists on."""
-    found = _risks(folder, plan, settings, recipe, toolbox)
+    found = _risks(folder, plan, settings, recipe, toolbox, needed)
     values = _by_example(folder, found)
     if values:
         said = f"as in its example of a .env file: {', '.join(values)}"
@@ -199,7 +204,7 @@ def _with_risks(
             run_env=values | plan.run_env,
             because=(*plan.because, said),
         )
-        found = _risks(folder, plan, settings, recipe, toolbox)
+        found = _risks(folder, plan, settings, recipe, toolbox, needed)
     return msgspec.structs.replace(plan, risks=found or msgspec.UNSET)
 
 
@@ -211,14 +216,19 @@ def _by_example(folder: Folder, found: Iterable[Risk]) -> dict[str, str]:
 
 
 def _risks(
-    folder: Folder, plan: Plan, settings: Settings, recipe: Recipe, toolbox: Toolbox
+    folder: Folder,
+    plan: Plan,
+    settings: Settings,
+    recipe: Recipe,
+    toolbox: Toolbox,
+    needed: tuple[tuple[str, str], ...],
 ) -> tuple[Risk, ...]:
     found = list(recipe.risks)
     if recipe.build and recipe.stack is Stack.NODE and not settings.has_dockerfile:
         found += unset_variables(folder, settings.build_vars)
     if not static.is_site(plan.start):
         given = {*settings.run_envs, *settings.build_vars}
-        found += risks.of_sources(folder, plan, toolbox, given, read=recipe.read)
+        found += risks.of_sources(folder, plan, toolbox, given, read=recipe.read, needed=needed)
     return tuple(found)
 
 

@@ -69,9 +69,11 @@ def of_sources(
     given: Collection[str],
     *,
     read: Collection[str] = (),
+    needed: Collection[tuple[str, str]] = (),
 ) -> list[Risk]:
     """Returns what the app's own sources insist on; `given` are the variables that are set.
 
+    `needed` are variables that files of other hosts ask for, each with its file.
     `read` are the sources of Python that the app reads as it starts, none if that is not known.
     """
     sources = list(_sources(folder, read))
@@ -81,6 +83,7 @@ def of_sources(
     absent += _beside(folder, sources, _with_named(known, absent))
     absent += _handed(sources, _with_named(known, absent))
     absent += _sought(sources, _with_named(known, absent), services)
+    absent += _needed(needed, sources, _with_named(known, absent))
     return [
         *absent,
         *_commands(sources, toolbox),
@@ -502,6 +505,12 @@ def _services(
         if service not in told and variable not in known:
             told.add(service)
             yield _service(service, path, variable)
+    for path, text in clients.of_env_files(folder):
+        for service, _ in _addresses(text):
+            name = next((it for it in _SET.findall(text) if _is_at(it, service, text)), b"")
+            if service not in told and name and _is_read(name, sources):
+                told.add(service)
+                yield _service(service, path, name.decode())
     variants = _VARIANTS
     for path, text in sources:
         found = [*_named(text)]
@@ -514,6 +523,18 @@ def _services(
             told.add(name)
             if not _is_switched(name, sources):
                 yield _service(name, path, variable)
+
+
+def _is_at(variable: bytes, service: str, text: bytes) -> bool:
+    """Whether a .env file sets a variable to the address of a service beside the app."""
+    line = re.search(rb"^[ \t]*(?:export[ \t]+)?%b[ \t]*=[^\n]*" % variable, text, re.MULTILINE)
+    return line is not None and any(name == service for name, _ in _addresses(line[0]))
+
+
+def _is_read(variable: bytes, sources: Collection[_Source]) -> bool:
+    """Whether a source names the variable, or what reads it may be a framework's own."""
+    names = any(variable in text for _, text in sources)
+    return names or variable == b"DATABASE_URL"
 
 
 def _named(text: bytes) -> Iterator[tuple[str, str]]:
@@ -645,6 +666,22 @@ def _handed(sources: Collection[_Source], known: Collection[str]) -> Iterator[Ri
         stops = Stops.START if it.connects else Stops.REQUESTS
         found.setdefault(stops, {}).setdefault(it.variable, it.path)
     yield from _unset(found, sources, known)
+
+
+def _needed(
+    needed: Collection[tuple[str, str]], sources: Collection[_Source], known: Collection[str]
+) -> Iterator[Risk]:
+    """Yields the variables that another host would ask its deployer for, if the app reads them."""
+    told = {*known, *(_optional(sources) if needed else ())}
+    for name, file in needed:
+        if name not in told and any(name.encode() in text for _, text in sources):
+            yield Risk(
+                RiskCode.VARIABLE_UNSET,
+                Stops.REQUESTS,
+                f"{file} asks for {name}: send it in settings.runEnvs.",
+                path=file,
+                variables=(name,),
+            )
 
 
 # Programs, processes, hosts

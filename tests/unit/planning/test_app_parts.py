@@ -290,7 +290,7 @@ API = {"app.py": FLASK, "requirements.txt": "flask"}
     ("files", "directories"),
     [
         ({**at("backend", API), "frontend/index.html": ""}, ["frontend"]),
-        ({**at("server", EXPRESS), "server/server.js": "", "public/index.html": ""}, []),
+        ({**at("server", EXPRESS), "server/server.js": "", "public/index.html": ""}, ["server"]),
         ({**at("server", API), "public/index.html": ""}, ["public"]),
         ({**API, "client/index.html": ""}, ["client"]),
         ({**GO, "site/public/index.html": ""}, ["site"]),

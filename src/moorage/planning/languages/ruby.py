@@ -31,6 +31,7 @@ _REQUIREMENT = re.compile(r"""['"][ \t]*(~>|>=|<=|!=|=|>|<)?[ \t]*(\d[\d.]{0,20}
 _RAILS = "config/environment.rb"
 _DATABASE = "config/database.yml"
 _RAILS_RUNS = (("RAILS_SERVE_STATIC_FILES", "1"), ("RAILS_LOG_TO_STDOUT", "1"))
+_HANAMI_RUNS = (("HANAMI_ENV", "production"), ("HANAMI_SERVE_ASSETS", "true"))
 _JEKYLL = "_config.yml"
 _JEKYLLS_PAGES = ("index.md", "index.markdown", "index.html", "README.md")
 _THEMES = frozenset(("theme", "remote_theme"))
@@ -88,6 +89,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         gems = _jekylls_gems(folder) if file == _JEKYLL else _required(folder, file)
     found = _ruby(folder, asked, toolbox, file=file, has_gems=has_gems or bool(gems))
     install = "bundle install" if has_gems else None
+    if has_gems and _exact(folder) not in ("", str(found.tool.version)):
+        install = f"{_ANY_PATCH} && bundle install"
     because = [f"Gemfile and {file} are there" if has_gems else f"{file} is there", found.because]
     if gems:
         group = ", group: :jekyll_plugins" if file == _JEKYLL else ""
@@ -111,7 +114,12 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         asked.run or start,
         tuple(sentence for sentence in because if sentence),
         build_env=(*home, *_PRODUCTION, ("SECRET_KEY_BASE_DUMMY", "1")),
-        run_env=(*home, *_PRODUCTION, *(_RAILS_RUNS if is_rails else ())),
+        run_env=(
+            *home,
+            *_PRODUCTION,
+            *(_RAILS_RUNS if is_rails else ()),
+            *(_HANAMI_RUNS if "hanami" in listed else ()),
+        ),
         tools=(found.tool,),
         secrets=("SECRET_KEY_BASE",) if is_rails and not folder.has("config/master.key") else (),
     )
@@ -216,7 +224,10 @@ def _has_puma_alone(folder: Folder) -> bool:
 
 def _ruby(folder: Folder, asked: Asked, toolbox: Toolbox, *, file: str, has_gems: bool) -> Found:
     """Returns the Ruby to use; the machine's own may lack Bundler, a toolchain's has it."""
-    found = find_tool(toolbox, "ruby", _wanted(folder, asked), file=file)
+    wanted = _wanted(folder, asked)
+    if wanted is not None and toolbox.choose("ruby", wanted.range) is None:
+        wanted = _of_any_patch(folder, wanted, toolbox)
+    found = find_tool(toolbox, "ruby", wanted, file=file)
     if has_gems and found.tool.is_hosts:
         find_tool(toolbox, "bundler", None, file=file)
     return found
@@ -234,6 +245,29 @@ def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
     is_strict = _GEMFILE_RUBY_FILE.search(text) is not None
     version = pinned(folder, ".ruby-version").removeprefix("ruby-")
     return wanted_from(version, folder.path(".ruby-version"), is_strict=is_strict)
+
+
+_ANY_PATCH = r"sed -i -E 's/^([ \t]*)ruby[ \t(].*$/\1/' Gemfile"
+
+
+def _exact(folder: Folder) -> str:
+    """Returns the one patch version of Ruby that the Gemfile asks for; "" for anything else."""
+    gems = folder.data("Gemfile", limit=_READ) if folder.has("Gemfile") else b""
+    match = _GEMFILE_RUBY.search(gems.decode(errors="replace"))
+    listed = _REQUIREMENT.findall(match[1]) if match is not None else []
+    if len(listed) != 1 or listed[0][0] not in ("", "="):
+        return ""
+    version = str(listed[0][1])
+    return version if version.count(".") == 2 else ""
+
+
+def _of_any_patch(folder: Folder, wanted: Wanted, toolbox: Toolbox) -> Wanted:
+    """Returns what another patch version satisfies, where one is asked for that is not here."""
+    exact = _exact(folder)
+    if not exact or wanted.source != "the Gemfile's ruby":
+        return wanted
+    patch = wanted_from(exact.rpartition(".")[0], f"the Gemfile's ruby {exact}, or a patch of it,")
+    return patch if patch is not None and toolbox.choose("ruby", patch.range) else wanted
 
 
 def _ranges(text: str) -> Iterator[str]:

@@ -19,7 +19,6 @@ from moorage.planning.node.package_json import (
     is_development_server,
     managers_called,
     package_json,
-    scripts_run,
     tools_called,
 )
 from moorage.planning.node.package_managers import (
@@ -340,7 +339,7 @@ def _recipe(
 def _migrated(where: _Site, command: str, because: list[str]) -> str:
     """Returns the start after what brings the app's database up to date, if nothing else does."""
     row = next((row for row in PACKAGES["migrations"] if _has_migrations(where, row)), None)
-    if row is None or is_site(command) or _MIGRATES.search("\n".join(scripts_run(where.manifest))):
+    if row is None or is_site(command) or _MIGRATES.search("\n".join(where.manifest.commands)):
         return command
     because.append(f"{row['has']} is there: {row['command']} before each start")
     run = str(row["command"])

@@ -3,6 +3,7 @@
 import posixpath
 import re
 import tomllib
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -44,6 +45,7 @@ PACKAGES: dict[str, Any] = tomllib.loads(
 )
 """What is known of npm's packages; the file says what each table is."""
 
+_WORD = re.compile(r"[\w:./@-]+")
 Versions = dict[str, str]
 INSTALL_SCRIPTS = frozenset(
     (
@@ -53,7 +55,7 @@ INSTALL_SCRIPTS = frozenset(
 )
 
 
-class PackageJson(msgspec.Struct, rename="camel"):
+class PackageJson(msgspec.Struct, rename="camel", dict=True):
     """The fields that say how a package is installed, built and started."""
 
     name: object = None
@@ -113,6 +115,19 @@ class PackageJson(msgspec.Struct, rename="camel"):
         if not isinstance(listed, list):
             return ()
         return tuple(item for item in listed if isinstance(item, str))
+
+    @cached_property
+    def commands(self) -> tuple[str, ...]:
+        """The scripts that a build or a start runs, those that they run by name among them."""
+        left = [name for base in _RUN for name in (f"pre{base}", base, f"post{base}")]
+        found: dict[str, str] = {}
+        while left:
+            name = left.pop()
+            command = self.script(name)
+            if name not in found and command and len(command) <= COMMAND_LIMIT:
+                found[name] = command
+                left += [word for word in _WORD.findall(command) if word in self.scripts]
+        return tuple(found.values())
 
     @property
     def is_published(self) -> bool:
@@ -232,7 +247,9 @@ def command_of(manifest: PackageJson, name: str) -> str:
 def build_script(manifest: PackageJson) -> str:
     """Returns the name of the script that builds the package, "" without one."""
     documents = "docs:build"  # as VitePress's and VuePress's own commands write it
-    if not manifest.script("build") and _DOCUMENTS.match(command_of(manifest, documents)):
+    if not (manifest.script("build") and not manifest.is_published) and _DOCUMENTS.match(
+        command_of(manifest, documents)
+    ):
         return documents
     # heroku-postbuild often builds a page in a directory of its own.
     return next((name for name in ("build", "heroku-postbuild") if manifest.script(name)), "")
@@ -240,14 +257,14 @@ def build_script(manifest: PackageJson) -> str:
 
 def managers_called(manifest: PackageJson) -> tuple[str, ...]:
     """Returns the package managers besides npm that the scripts of a build or a start run."""
-    words = (word for command in scripts_run(manifest) for word in _MANAGERS.findall(command))
+    words = (word for command in manifest.commands for word in _MANAGERS.findall(command))
     return tuple(sorted({_NAMES.get(word, word) for word in words}))
 
 
 def directories_entered(manifest: PackageJson) -> tuple[str, ...]:
     """Returns the directories whose packages these scripts run, and in which none installs."""
     found: dict[str, bool] = {}
-    for command in scripts_run(manifest):
+    for command in manifest.commands:
         directory = ""
         for step in _LIST.split(command):
             entered = _CD.match(step)
@@ -269,7 +286,18 @@ _INSTALLED = re.compile(r"[ \t](?:install|ci|i)(?=[\s)\"']|\Z)|(?:^|[\s(])yarn[\
 def builds_directory(manifest: PackageJson, name: str) -> bool:
     """Whether a script that a build or a start runs builds what is in a directory."""
     place = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
-    return any(place.search(it) and _BUILDS.search(it) for it in scripts_run(manifest))
+    return any(place.search(it) and _BUILDS.search(it) for it in manifest.commands)
+
+
+def builds_workspaces(manifest: PackageJson) -> bool:
+    """Whether a script that a build or a start runs builds all workspaces."""
+    return any(_BUILDS_ALL.search(it) for it in manifest.commands)
+
+
+_BUILDS_ALL = re.compile(
+    r"\b(?:turbo|lerna|wsrun|nx[ \t]+run-many|workspaces[ \t]+(?:run|foreach))\b"
+    r"|[ \t](?:-r|--recursive|-ws|--workspaces|--filter[= \t]+['\"]?\*['\"]?)[ \t]"
+)
 
 
 _BUILDS = re.compile(
@@ -279,24 +307,11 @@ _BUILDS = re.compile(
 
 def tools_called(manifest: PackageJson) -> tuple[str, ...]:
     """Returns the packages whose programs these scripts run, of those that many have globally."""
-    parts = (part for command in scripts_run(manifest) for part in _LIST.split(command))
+    parts = (part for command in manifest.commands for part in _LIST.split(command))
     bare = [(part.strip(), _BEFORE.sub("", part.strip(), count=1)) for part in parts]
     words = {first_word(command) for _, command in bare}
     words |= {"cross-env" for part, _ in bare if _CROSS_ENV.match(part)}
     return tuple(sorted({_TOOLS[word] for word in words if word in _TOOLS}))
-
-
-def scripts_run(manifest: PackageJson) -> list[str]:
-    """Returns the scripts that a build or a start runs, those that they run by name among them."""
-    left = [name for base in _RUN for name in (f"pre{base}", base, f"post{base}")]
-    found: dict[str, str] = {}
-    while left:
-        name = left.pop()
-        command = manifest.script(name)
-        if name not in found and command and len(command) <= COMMAND_LIMIT:
-            found[name] = command
-            left += [word for word in re.findall(r"[\w:./@-]+", command) if manifest.script(word)]
-    return list(found.values())
 
 
 _LIST = re.compile(r"&&|\|\||[;|]")

@@ -122,8 +122,11 @@ class Folder:
 
     def first(self, *names: str) -> str | None:
         """The first of these names that is a file."""
-        for name in names:
-            if self.has(name):
+        paths, prefix = self._paths, self._prefix
+        for name in names:  # as `has`, without its calls: this is asked most
+            path = prefix + name
+            index = bisect_left(paths, path)
+            if index < len(paths) and paths[index] == path:
                 return name
         return None
 
