@@ -370,4 +370,5 @@ def _ledger_settings(settings: Settings) -> LedgerSettings:
         build_minutes_per_usd=settings.build_minutes_per_usd,
         build_month=prices.month(size),
         minimum_charge=prices.minimum_charge,
+        compensates=settings.compensate,
     )

@@ -49,6 +49,7 @@ async def invoice(
         for each in within
         if each.kind in _USES
     ]
+    given = moved["grant"] + moved["compensated"]
     used, paid = sum(each.amount_micro_usd for each in lines), sum(moved[kind] for kind in _PAID)
     shown = dict.fromkeys(filter(None, (names[0], names[-1])))
     return Invoice(
@@ -60,9 +61,9 @@ async def invoice(
         is_final=until_ms <= now_ms,
         opening_micro_usd=opening,
         paid_micro_usd=paid,
-        given_micro_usd=moved["grant"],
+        given_micro_usd=given,
         refunded_micro_usd=-moved["refund"],
-        other_micro_usd=total - paid - moved["grant"] - moved["refund"] + used,
+        other_micro_usd=total - paid - given - moved["refund"] + used,
         used_micro_usd=used,
         closing_micro_usd=opening + total,
         lines=sorted(

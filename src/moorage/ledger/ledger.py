@@ -20,6 +20,7 @@ from moorage.ledger.running_costs import Month, charge_up_to, month_of
 from moorage.money import NOTHING, AtomicUnits, MicroUsd, credit_from_atomic_units, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.payments import Finality, Payment, PaymentStatus, Place, RefundStatus
+from moorage.records.project import Project
 from moorage.storage import events
 from moorage.storage.database import Source, Transaction
 from moorage.storage.money import accounts, billing, grants, payments, refunds
@@ -171,6 +172,7 @@ Item = TypeVar("Item")
 EARNED = "earned"
 REFUNDED = "refunded"
 GRANTED = "granted"
+COMPENSATED = "compensated"
 
 MAX_ENTRY_MS = 600_000
 """How long what a payment alone brought waits for its project: it takes seconds."""
@@ -634,6 +636,31 @@ async def spent_in(source: Source, project_id: str, month: Month) -> MicroUsd:
 
 def _cost_at(ran: billing.Ran, at_ms: int) -> int:
     return charge_up_to(at_ms - ran.started_at_ms, monthly_price=ran.monthly_price)
+
+
+async def compensate(
+    tx: Transaction, project: Project, burned: Mapping[str, int], *, since_ms: int, now_ms: int
+) -> None:
+    """Gives back what a project burned from these accounts since a billed time; once for each time.
+
+    `tx` must be durable.
+    """
+    total = sum(burned.values())
+    if not total:
+        return
+    await accounts.add_posting(
+        tx,
+        posting_id=f"compensated:{project.id}:{since_ms}",
+        kind="compensated",
+        amounts={**burned, COMPENSATED: -total},
+        now_ms=now_ms,
+    )
+    for account, amount in burned.items():
+        await _change_balance(tx, account.removeprefix(wallet_account("")), amount)
+    data: EventData = {"project_id": project.id, "amount_usd": usd_number(MicroUsd(total))}
+    await events.record(
+        tx, wallet=project.wallet, kind=EventKind.CREDITS_COMPENSATED, data=data, now_ms=now_ms
+    )
 
 
 class Burn(NamedTuple):

@@ -124,13 +124,22 @@ class Metering:
     """Charges run intervals hour by hour, and at their end.
 
     `boot_id` changes when the machine is restarted, which ends its apps; `gateway` is the id under
-    which billed time is stored.
+    which billed time is stored. `compensates` is whether what lost apps burn is given back.
     """
 
-    def __init__(self, *, db: Database, clock: Clock, boot_id: str = "", gateway: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        boot_id: str = "",
+        gateway: str = "",
+        compensates: bool = True,
+    ) -> None:
         self._db = db
         self._clock = clock
         self.time = BilledTime(clock=clock, boot_id=boot_id, gateway=gateway)
+        self._compensates = compensates
         self._apart: set[str] = set()  # what could not be booked at the last tick
 
     async def resume(self, serving: Collection[str]) -> None:
@@ -180,6 +189,31 @@ class Metering:
         now_ms = max(self.time.now_ms(), interval.charged_until_ms)
         await self._charge(tx, {interval: now_ms})
         await billing.close(tx, interval.id, at_ms=now_ms)
+
+    async def lose(self, tx: Transaction, project_id: str) -> None:
+        """Begins to give back what a project burns, as the machine or the engine lost its app.
+
+        What it burned until now is charged: so each booking is of one side alone.
+        """
+        interval = await billing.open_of(tx, project_id)
+        if self._compensates and interval is not None:
+            at_ms = max(self.time.now_ms(), interval.charged_until_ms)
+            await self._charge(tx, {interval: at_ms})
+            await projects.lose(tx, project_id, at_ms=at_ms)
+
+    async def regain(self, tx: Transaction, project: Project) -> None:
+        """Gives back what a project has burned since its app was lost, if it was; `tx` is durable.
+
+        It is what was booked: never more than it burned, to those from whom it burned.
+        """
+        since_ms = project.lost_since_ms
+        if since_ms is None or not await projects.regain(tx, project.id, since_ms=since_ms):
+            return
+        interval = await billing.open_of(tx, project.id)
+        if interval is not None:
+            await self._charge(tx, {interval: max(self.time.now_ms(), interval.charged_until_ms)})
+        burned = await accounts.burned_since(tx, project.id, since_ms)
+        await ledger.compensate(tx, project, burned, since_ms=since_ms, now_ms=self._clock.now_ms())
 
     async def settle(self, tx: Transaction, holder: str) -> None:
         """Charges what a holder's credits pay up to now, so that what is left is nobody's yet.
@@ -257,7 +291,8 @@ class Metering:
 
         New prices that are due come first. What can't be booked is set apart, so that the others
         are, and tried again at each tick. Last, what purses of no project have left moves to their
-        wallets. Returns the ids of the projects that it suspended.
+        wallets, and projects that were lost and are stopped get back what they burned meanwhile.
+        Returns the ids of the projects that it suspended.
         """
         now_ms = self.time.now_ms()
         suspended: list[str] = []
@@ -288,6 +323,9 @@ class Metering:
         if failed:
             async with self._db.transaction(durable=True) as tx:
                 await self.time.note(tx)
+        for lost in await projects.lost_and_over(self._db):
+            async with self._db.transaction(durable=True) as tx:
+                await self.regain(tx, lost)
         self._apart = {_name(each) for each in failed}
         record_unbooked(len(failed))
         return suspended

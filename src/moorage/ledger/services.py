@@ -51,6 +51,7 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     build_minutes_per_usd: int
     build_month: MicroUsd  # of a build that runs all the time
     minimum_charge: MicroUsd
+    compensates: bool = True
 
 
 _METERING_SECONDS = 300.0
@@ -71,6 +72,7 @@ class LedgerServices:
             clock=self._core.clock,
             boot_id=boot_id(),
             gateway=self._core.leader,
+            compensates=self._settings.compensates,
         )
 
     @cached_property

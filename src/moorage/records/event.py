@@ -20,6 +20,7 @@ class EventKind(StrEnum):
     PAYMENT_HELD = "payment.held"  # screening held a transfer for review
     CREDITS_GRANTED = "credits.granted"  # the operator gave credits without a payment
     CREDITS_TAKEN_BACK = "credits.taken_back"  # the operator took such credits back
+    CREDITS_COMPENSATED = "credits.compensated"  # what an app burned while it was lost came back
     CREDITS_LOW = "credits.low"  # the balance runs out soon
     DEPLOYED_BY_PAYMENT = "project.deployed_by_payment"  # by a payment alone
     PROJECT_SUSPENDED = "project.suspended"  # out of credits or of disk, paused, or blocked

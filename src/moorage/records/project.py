@@ -129,6 +129,7 @@ class Project(msgspec.Struct, frozen=True):
     no_space_since_ms: int | None = None  # suspended because the machine's disk was nearly full
     paused_at_ms: int | None = None  # suspended by its owner since then
     down_since_ms: int | None = None  # its app should run and does not
+    lost_since_ms: int | None = None  # the same by the machine's fault, in billed time
     health_path: str = "/"  # of the next deployment
     variables: str = ""  # of the next deployment, sealed
     volume: bool = False

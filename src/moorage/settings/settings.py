@@ -165,6 +165,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     build_minutes_per_usd: Annotated[int, setting("prices",
         "Minutes of building that each dollar paid allows; what is beyond burns credits as an app"
         " of a build's size does.", ge=0)] = 60
+    compensate: Annotated[bool, setting("prices",
+        "Give back by itself what an app burned while the machine or its engine had lost it."
+        )] = True
 
     relayer_key_file: Annotated[str, setting("relayer",
         "The file with the private key that settles signed authorizations: 64 hex digits, for its"

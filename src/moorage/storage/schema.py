@@ -73,6 +73,8 @@ projects = Table(
     Column("no_space_since_ms", BigInteger),  # suspended because the disk was nearly full
     Column("paused_at_ms", BigInteger),  # suspended by its owner since then
     Column("down_since_ms", BigInteger),  # its app should run and does not
+    # The same in billed time, where that is the machine's fault: what burns since is given back.
+    Column("lost_since_ms", BigInteger),
     Column("health_path", Text, nullable=False, server_default="/"),
     # The variables of the next deployment, sealed (storage/vault.py); "" is none.
     Column("variables", Text, nullable=False, server_default=""),
@@ -97,6 +99,7 @@ projects = Table(
         "deleted",
     ),
     Index(None, "wallet", "created_at_ms"),
+    partial_index("ix_projects_lost", "id", where="lost_since_ms IS NOT NULL"),
     partial_index("ix_projects_blocked", "id", where="blocked_reason IS NOT NULL"),
     partial_index(
         "ix_projects_awake", "status", where="deleted_at_ms IS NULL AND asleep_since_ms IS NULL"
@@ -448,7 +451,7 @@ entries = Table(
     Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("posting_id", Text, ForeignKey("postings.id"), nullable=False),
     # "wallet:0x…", "project:<id>", "held:0x…", "received:<chain_id>:<token>", "earned",
-    # "refunded", "granted"
+    # "refunded", "granted", "compensated"
     Column("account", Text, nullable=False),
     Column("amount_micro_usd", BigInteger, nullable=False),  # a posting's amounts sum to zero
     UniqueConstraint("posting_id", "account"),

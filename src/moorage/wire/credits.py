@@ -57,7 +57,7 @@ class CreditEntry(Body, frozen=True, kw_only=True):
     """One change of a wallet's balance; what is taken is negative."""
 
     id: Annotated[str, Meta(description="names what happened; it is booked once")]
-    kind: Annotated[str, Meta(description="payment, burn, build, reversal, release or refund")]
+    kind: Annotated[str, Meta(description="payment, burn, build, compensated, …")]
     amount_usd: float
     amount_micro_usd: int
     at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]

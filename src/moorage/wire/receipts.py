@@ -154,7 +154,9 @@ class Invoice(Body, frozen=True, kw_only=True):
     is_final: Annotated[bool, Meta(description="whether these months are over")]
     opening_micro_usd: int
     paid_micro_usd: Annotated[int, Meta(description="credited, less what chains took back")]
-    given_micro_usd: Annotated[int, Meta(description="by the operator, without a payment")]
+    given_micro_usd: Annotated[
+        int, Meta(description="without a payment: by the operator, or back for time not served")
+    ]
     refunded_micro_usd: int
     other_micro_usd: int
     used_micro_usd: Annotated[int, Meta(description="the sum of the lines")]

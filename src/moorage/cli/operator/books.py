@@ -447,6 +447,7 @@ def _report_lines(report: "Report") -> list[str]:
         ),
         f"{report.payments} payment{'' if report.payments == 1 else 's'}",
         f"balances {usd(report.balances_micro_usd)}, burned {usd(report.burned_micro_usd)}",
+        f"compensated {usd(report.compensated_micro_usd)}",
         _verdict(report),
     ]
 

@@ -20,8 +20,8 @@ from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.workflow import Specs
-from moorage.engines.engine import Engine, Incident, IncidentKind, Instance, Keep
-from moorage.errors import DatabaseUnavailable
+from moorage.engines.engine import AppExit, Engine, Incident, IncidentKind, Instance, Keep
+from moorage.errors import DatabaseUnavailable, DeployFailed, WriteConflict
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
@@ -222,7 +222,8 @@ class Reconciler:
     async def _bring_in_line(self, project: Project, serving: str) -> None:
         if project.volume and await jobs.is_moving(self._db, project.id):
             return  # it is begun again, here or on the other engine, when that is over
-        instance = (await self._runtime.inspect(serving)).instance
+        state = await self._runtime.inspect(serving)
+        instance = state.instance
         app = self._apps.app(serving)
         if project.status is ProjectStatus.SUSPENDED:
             if await self._metering.may_resume(self._db, project):
@@ -233,12 +234,34 @@ class Reconciler:
             project, instance
         ):
             if instance is None:
+                if app.current is None and not app.was_woken:  # else it is being started
+                    await self._note_fault(project, state.exit)
                 await self._start_again(project, serving)
             else:
                 if project.down_since_ms is not None:  # its start may have been cut off before that
                     await self._bill(project.id)
                 await self._route(project, instance)
             await self._note(project, serving, is_down=instance is None)
+
+    async def _note_fault(self, project: Project, ended: AppExit | None) -> None:
+        """Stores whose fault it is that an app is down, if that is known: it decides who pays.
+
+        An app of which nobody knows how it ended was lost by the machine or the engine.
+        """
+        if ended is not None:
+            is_lost = ended.exit_code is None and not ended.out_of_memory
+            if is_lost is (project.lost_since_ms is None):
+                await self._set_lost(project, is_lost=is_lost)
+
+    async def _set_lost(self, project: Project, *, is_lost: bool) -> None:
+        try:
+            async with self._db.transaction(durable=True) as tx:
+                if is_lost:
+                    await self._metering.lose(tx, project.id)
+                elif (current := await projects.by_id(tx, project.id)) is not None:
+                    await self._metering.regain(tx, current)
+        except (DatabaseUnavailable, WriteConflict) as error:  # it must not keep the app down
+            log.warning("fault is not stored", project=project.id, error=error.message)
 
     async def _start_again(self, project: Project, serving: str) -> None:
         """Begins to start an app that should run: after its end, or as another gateway woke it."""
@@ -269,7 +292,11 @@ class Reconciler:
 
     async def _begin(self, project: Project, deployment: Deployment) -> None:
         spec = self._specs.instance(deployment, project)
-        instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
+        try:
+            instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
+        except DeployFailed:  # from now on it is down by its own fault
+            await self._set_lost(project, is_lost=False)
+            raise
         async with self._apps.held(project.id):
             if project.volume_missing and project.id in await self._runtime.volumes():
                 async with self._db.transaction(durable=False) as tx:
@@ -286,9 +313,11 @@ class Reconciler:
             return
         since_ms = self._clock.now_ms() if is_down else None
         try:
-            async with self._db.transaction(durable=False) as tx:
+            async with self._db.transaction(durable=True) as tx:
                 await deployments.set_down(tx, project.id, serving=serving, since_ms=since_ms)
-        except DatabaseUnavailable as error:  # the next comparison stores it
+                if not is_down:
+                    await self._metering.regain(tx, project)
+        except (DatabaseUnavailable, WriteConflict) as error:  # the next comparison stores it
             log.warning("state is not stored", deployment=serving, error=error.message)
 
     async def _bill(self, project_id: str) -> None:

@@ -12,7 +12,7 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, ConfigurationInvalid, DatabaseUnavailable
 from moorage.gateway.configuration import former_chains
-from moorage.ledger.ledger import EARNED
+from moorage.ledger.ledger import COMPENSATED, EARNED
 from moorage.operate.audit.chains import ChainAudit, audit_chain
 from moorage.operate.audit.rows import Finding, TokenTotal, audit_books, token_totals
 from moorage.operate.audit.states import audit_states
@@ -41,6 +41,7 @@ class Report(msgspec.Struct, frozen=True):
     payments: int
     balances_micro_usd: int
     burned_micro_usd: int
+    compensated_micro_usd: int  # of that, given back for time in which apps were lost
 
 
 async def run_audit(settings: Settings, *, from_block: int | None, search: bool) -> Report:
@@ -67,6 +68,7 @@ async def run_audit(settings: Settings, *, from_block: int | None, search: bool)
             payments=len(books.payments),
             balances_micro_usd=sum(books.balances.values()),
             burned_micro_usd=books.accounts.get(EARNED, 0),
+            compensated_micro_usd=-books.accounts.get(COMPENSATED, 0),
         )
         _tell_former(report, books, chains, opened.chains, on_its_way)
         await _ask_chains(settings, opened, books, report, from_block=from_block, search=search)

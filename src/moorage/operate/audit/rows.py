@@ -12,6 +12,7 @@ import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.ledger.ledger import (
+    COMPENSATED,
     EARNED,
     GRANTED,
     REFUNDED,
@@ -88,6 +89,7 @@ async def audit_books(
         *posting_findings(books),
         *worth_findings(books.payments, decimals),
         *burn_findings(books, histories),
+        *compensation_findings(books),
         *build_findings(books),
         *refund_findings(books.payments, books.refunds),
         *settlement_findings(books),
@@ -150,6 +152,8 @@ def posting_findings(books: Books) -> Iterator[Finding]:
     for moved in [each for each in postings.values() if each.id.startswith("purse:")]:
         if not any(moved.amounts.values()):
             del postings[moved.id]
+    for given_back in _compensations(books):
+        del postings[given_back.id]
     for payment in books.payments:
         yield from _of_payment(payment, postings)
     payments = {payment_key(payment): payment for payment in books.payments}
@@ -159,6 +163,27 @@ def posting_findings(books: Books) -> Iterator[Finding]:
         yield from _of_grant(given, postings)
     for stray in postings:
         yield Finding(f"posting {stray}", "belongs to no payment, refund or grant")
+
+
+def _compensations(books: Books) -> list[Posting]:
+    return [each for each in books.postings if each.id.startswith(f"{COMPENSATED}:")]
+
+
+def compensation_findings(books: Books) -> Iterator[Finding]:
+    """No project got back more than it burned, from no account but those that it burned."""
+    burned: Counter[tuple[str, str]] = Counter()
+    for interval in books.intervals:
+        for account, amount in books.burned.get(interval.id, {}).items():
+            burned[interval.project_id, account] -= amount
+    for given_back in _compensations(books):
+        project_id = given_back.id.split(":")[1]
+        for account, amount in given_back.amounts.items():
+            burned[project_id, account] -= 0 if account == COMPENSATED else amount
+        if set(given_back.amounts) & {EARNED, REFUNDED}:
+            yield Finding(f"posting {given_back.id}", "is of no customer's account")
+    for (project_id, account), left in burned.items():
+        if left < 0 and account != EARNED:
+            yield Finding(f"project {project_id}", f"got back {-left} more than {account} burned")
 
 
 def _in_wallets(posting: Posting, wallets: Mapping[str, str]) -> Posting:

@@ -12,7 +12,7 @@ from moorage.chains.chain import Chain
 from moorage.chains.heads import block_call, parse_block
 from moorage.chains.rpc import RpcClient
 from moorage.errors import BooksWrong, ChainUnavailable
-from moorage.ledger.ledger import EARNED, GRANTED, REFUNDED
+from moorage.ledger.ledger import COMPENSATED, EARNED, GRANTED, REFUNDED
 from moorage.money import decimal_text
 from moorage.operate.books import open_books
 from moorage.records.payments import Payment
@@ -208,6 +208,10 @@ SourceOf = Callable[[str], Source]
 """From the id of a refund's or a release's posting to where the payment came from."""
 
 BY_HAND = Source(0, "by hand")
+GIVEN_BACK = Source(0, "compensated")
+
+
+_GIVEN = {GRANTED: BY_HAND, COMPENSATED: GIVEN_BACK}
 
 
 class Period(StrEnum):
@@ -346,7 +350,7 @@ class _Report:
         if other == REFUNDED:
             source, flow, sign = self._source_of(posting_id), "refunded", 1
         else:
-            source = BY_HAND if other == GRANTED else _received(other)
+            source = _GIVEN.get(other) or _received(other)
             flow, sign = ("received", -1) if amount < 0 else ("reversed", 1)
         self._known.setdefault(source)
         self._flows[flow][source] += sign * amount

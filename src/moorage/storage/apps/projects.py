@@ -383,6 +383,31 @@ _SET_PAUSED = Statement(
     .where(projects.c.id == bindparam("project_id"))
     .values(paused_at_ms=bindparam("at_ms"))
 )
+_LOSE = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status == ProjectStatus.ACTIVE.value,
+        projects.c.lost_since_ms.is_(None),
+    )
+    .values(lost_since_ms=bindparam("at_ms"))
+)
+_REGAIN = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"), projects.c.lost_since_ms == bindparam("since_ms")
+    )
+    .values(lost_since_ms=null())
+)
+_LOST_AND_OVER = Statement(
+    select(*_PROJECT).where(
+        projects.c.lost_since_ms.is_not(None),
+        or_(
+            projects.c.status != ProjectStatus.ACTIVE.value,
+            projects.c.down_since_ms.is_(None),
+        ),
+    )
+)
 _FALL_ASLEEP = Statement(
     update(projects)
     .where(
@@ -647,3 +672,18 @@ def _values(query: ProjectQuery) -> dict[str, Any]:
         "pattern": pattern_of(query.text),
         **ids,
     }
+
+
+async def lose(tx: Transaction, project_id: str, *, at_ms: int) -> None:
+    """Records since when an app is down by the machine's fault, unless that is recorded."""
+    await tx.execute(_LOSE, project_id=project_id, at_ms=at_ms)
+
+
+async def regain(tx: Transaction, project_id: str, *, since_ms: int) -> bool:
+    """Records that it is not any more; returns False if that is recorded."""
+    return await tx.execute(_REGAIN, project_id=project_id, since_ms=since_ms) == 1
+
+
+async def lost_and_over(source: Source) -> list[Project]:
+    """Returns projects that were lost, and are suspended, deleted or not down by now."""
+    return await source.records(Project, _LOST_AND_OVER)

@@ -319,6 +319,32 @@ async def booked_sums(
     ]
 
 
+_since = bindparam("since_ms", type_=Text)  # as ids have it
+_BURNED_SINCE = Statement(
+    select(entries.c.account, -func.sum(entries.c.amount_micro_usd))
+    .join_from(
+        run_intervals,
+        entries,
+        and_(
+            entries.c.posting_id > _BURN + run_intervals.c.id + ":" + _since,
+            entries.c.posting_id < _BURN + run_intervals.c.id + ";",
+            entries.c.amount_micro_usd < 0,
+        ),
+    )
+    .where(run_intervals.c.project_id == bindparam("of_project"))
+    .group_by(entries.c.account)
+)
+
+
+async def burned_since(source: Source, project_id: str, since_ms: int) -> dict[str, int]:
+    """Returns what a project's running has burned since a billed time, by account.
+
+    That time is one up to which it was charged: no booking lies on both sides of it.
+    """
+    rows = await source.all(_BURNED_SINCE, of_project=project_id, since_ms=str(since_ms))
+    return {account: int(amount) for account, amount in rows}
+
+
 class StatementEntry(NamedTuple):
     """One change of a wallet's balance; `place` is its position in the ledger."""
 

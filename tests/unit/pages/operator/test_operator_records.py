@@ -26,6 +26,7 @@ FORGED = Report(
     payments=1,
     balances_micro_usd=2,
     burned_micro_usd=0,
+    compensated_micro_usd=0,
 )
 
 
