@@ -10,7 +10,8 @@
     │   ├── AuthMissing  TimestampExpired  SignatureInvalid  SignatureUnbound  NonceReused
     │   └── TokenInvalid
     ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
-    ├── WrongWallet  TokenScope  LinkScope  ConfirmationMissing
+    ├── WrongWallet  TokenScope  DelegateScope  DelegateLimit  LinkScope  ConfirmationMissing
+    ├── DelegateNotFound  TooManyDelegates
     ├── (Project|Deployment|Export|Domain|Webhook|Event|Link|Receipt)NotFound
     ├── TooManyLinks  ExportFailed
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
@@ -179,6 +180,22 @@ class TokenInvalid(AuthError):
 
 class TokenScope(MoorageError):
     """A manage token reads and changes its own project alone: sign this with the wallet."""
+
+
+class DelegateScope(MoorageError):
+    """No delegation of that wallet covers this request: it has none for you, or another scope."""
+
+
+class DelegateLimit(MoorageError):
+    """The delegation's limitUsdMonth does not allow this: its owner can sign another."""
+
+
+class DelegateNotFound(MoorageError):
+    """There is no such delegation of this wallet."""
+
+
+class TooManyDelegates(MoorageError):
+    """This wallet has as many delegations as are kept: end all (POST /agent/delegates/epoch)."""
 
 
 class LinkScope(MoorageError):

@@ -52,6 +52,10 @@ _REQUEST_TYPE = keccak256(
     b"Request(address wallet,string host,string method,string path,bytes32 bodyDigest,"
     b"uint256 timestamp,string nonce)"
 )
+_DELEGATION_TYPE = keccak256(
+    b"Delegation(address owner,string host,address delegate,string project,string[] scopes,"
+    b"uint256 limitUsdMonth,uint256 notAfter,uint256 epoch)"
+)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -76,6 +80,34 @@ class Target(msgspec.Struct, frozen=True):
             + keccak256(nonce.encode())
         )
         return keccak256(b"\x19\x01" + _DOMAIN_SEPARATOR + request)
+
+
+class Delegation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an owner signs to let another wallet act for it at one gateway (EIP-712)."""
+
+    owner: str  # an address, as the next but one
+    host: str  # as `host_of` spells it
+    delegate: str
+    project: str = ""  # the name of the only project; "" for all of the wallet
+    scopes: list[str]
+    limit_usd_month: int  # whole dollars
+    not_after: int  # Unix seconds
+    epoch: int  # of the owner: those of an earlier one have ended
+
+    def digest(self) -> bytes:
+        """The 32 bytes that are signed."""
+        delegation = keccak256(
+            _DELEGATION_TYPE
+            + bytes.fromhex(self.owner[2:]).rjust(32, b"\0")
+            + keccak256(self.host.encode())
+            + bytes.fromhex(self.delegate[2:]).rjust(32, b"\0")
+            + keccak256(self.project.encode())
+            + keccak256(b"".join(keccak256(each.encode()) for each in self.scopes))
+            + self.limit_usd_month.to_bytes(32, "big")
+            + self.not_after.to_bytes(32, "big")
+            + self.epoch.to_bytes(32, "big")
+        )
+        return keccak256(b"\x19\x01" + _DOMAIN_SEPARATOR + delegation)
 
 
 def host_of(url: str) -> str:

@@ -148,7 +148,7 @@ async def _read_attempt(
         if payment.evidence is None:
             refuse_misplaced(received.misplaced)
         checked = received.request
-        caller.require_own(checked.unique_name)
+        caller = caller.about(checked.unique_name)
         project = await projects.by_name(room.db, checked.unique_name)
         if project is None:
             _refuse_reserved(room, checked.unique_name)
@@ -168,6 +168,7 @@ async def _read_attempt(
             request=checked,
             request_digest=received.digest,
             managed=caller.project_id,
+            delegation=caller.delegations[0] if caller.delegations else None,
             leaves_volume=leaves_volume,
             plan=made.plan,
             findings=made.findings,
@@ -408,7 +409,7 @@ async def _deployed_openly(
 async def _token(room: DeployRoom, project_id: str) -> str | UnsetType:
     """Returns a new token; none if it can't be stored, as the deploy is done all the same."""
     with contextlib.suppress(DatabaseUnavailable):
-        return await room.manage_tokens.make(project_id)
+        return (await room.manage_tokens.make(project_id)).token
     return UNSET
 
 

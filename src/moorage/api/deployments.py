@@ -387,4 +387,5 @@ def _item(each: Summary, project: Project, on_machine: set[str]) -> DeploymentIt
         can_roll_back=is_release and each.id in on_machine,
         reason=each.reason or UNSET,
         reason_code=each.reason_code or UNSET,
+        acted_by=each.acted_by or UNSET,
     )

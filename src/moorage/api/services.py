@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from moorage.api.access import LinkRoom
+from moorage.api.access import LinkRoom, PowerRoom
 from moorage.api.deploy import DeployRoom, Uploads
 from moorage.api.deployments import DeploymentRoom, StatusRoom
 from moorage.api.discovery.documents import Documents, PublicStatusBoard
@@ -24,6 +24,7 @@ from moorage.api.receipts import ReceiptRoom
 from moorage.api.transfers import TransferRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
+from moorage.auth.delegates import Delegates
 from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import RateLimiter, TrustedProxies
 from moorage.auth.tokens import Links, ManageTokens
@@ -43,6 +44,7 @@ from moorage.payments.price.quotes import PriceList, Size
 from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.services import Payee, PaymentServices
 from moorage.settings import Settings
+from moorage.signing import host_of
 from moorage.storage.operation import wallet_rules
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads.room import RoomLimits, SpoolRoom, UploadLimits
@@ -139,6 +141,9 @@ class ApiServices:
             public_url=self._payee.gateway_url,
             authenticator=self._authenticator,
             manage_tokens=ManageTokens(db=self._core.db, clock=self._core.clock),
+            delegates=Delegates(
+                db=self._core.db, clock=self._core.clock, host=host_of(self._payee.gateway_url)
+            ),
             paid_wallets=self._services.ledger.paid_wallets,
             trusted_proxies=self.proxies,
             limiters=self._limiters,
@@ -214,6 +219,7 @@ class ApiServices:
                 idempotency=self.idempotency,
             ),
             LinkRoom(**front, links=Links(db=self._core.db, clock=self._core.clock)),
+            PowerRoom(**front, idempotency=self.idempotency),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
             ExportRoom(**front, core=self._core, files=deploy.export_files),
         )

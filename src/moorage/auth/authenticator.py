@@ -176,6 +176,7 @@ class UsedOnce(NamedTuple):
     """The nonce of a verified request, and the store that remembers its use."""
 
     nonces: NonceStore
+    wallet: Wallet  # that signed
     timestamp_ms: int
     nonce: str
 
@@ -184,6 +185,7 @@ class Verified(NamedTuple):
     """Whose a request is."""
 
     wallet: Wallet
+    """That signed, or for which that acts."""
     nonce: UsedOnce | None
     """None for a request that carries a manage token."""
 
@@ -194,8 +196,8 @@ class Verified(NamedTuple):
         """
         if self.nonce is None:
             return
-        nonces, timestamp_ms, nonce = self.nonce
-        await nonces.consume(self.wallet, timestamp_ms, nonce)
+        nonces, wallet, timestamp_ms, nonce = self.nonce
+        await nonces.consume(wallet, timestamp_ms, nonce)
 
 
 class Authenticator:
@@ -241,7 +243,7 @@ class Authenticator:
                 wallet, digests[0], signature, chain=chain, client=client()
             ):
                 raise _invalid(signed, target, self._contracts.asked(chain))
-        return Verified(wallet, UsedOnce(self._nonces, signed.timestamp_ms, signed.nonce))
+        return Verified(wallet, UsedOnce(self._nonces, wallet, signed.timestamp_ms, signed.nonce))
 
     async def verify_sign_in(
         self, header: str, *, public_url: str, now_ms: int, client: Callable[[], str]
@@ -265,9 +267,8 @@ class Authenticator:
                 f"{HEADER}: its signature is not this wallet's signature of the EIP-4361 text.",
                 header=HEADER,
             )
-        return Verified(
-            signed.wallet, UsedOnce(self._nonces, signed.timestamp_ms, f"sign-in:{signed.nonce}")
-        )
+        wallet, nonce = signed.wallet, f"sign-in:{signed.nonce}"
+        return Verified(wallet, UsedOnce(self._nonces, wallet, signed.timestamp_ms, nonce))
 
     async def has_signed_text(self, signed: SignIn, *, client: Callable[[], str]) -> bool:
         """Whether its wallet, by its key or by its code on the text's chain, signed the text.

@@ -3,21 +3,30 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from moorage.clock import Clock
 from moorage.errors import LinkNotFound, TokenInvalid, TooManyLinks
-from moorage.records.access import Link, Role
-from moorage.storage import page_access
+from moorage.records.access import Link, Role, Scope
+from moorage.storage import idempotency, page_access
 from moorage.storage.database import Database, Transaction
-from moorage.storage.page_access import ManagedProject
+from moorage.storage.idempotency import Claim
+from moorage.storage.page_access import ManagedProject, ManageToken
 
 MAX_TOKENS = 20
 """How many a project has at most; with one more the oldest goes."""
 
 _TOKEN = re.compile(r"mgt_[A-Za-z0-9_-]{43}")
+
+
+class MadeToken(NamedTuple):
+    """A new token, as it is stored, and its text for whom it is made."""
+
+    stored: ManageToken
+    token: str
 
 
 class ManageTokens:
@@ -27,23 +36,50 @@ class ManageTokens:
         self._db = db
         self._clock = clock
 
-    async def make(self, project_id: str) -> str:
-        """Returns a new token of 256 random bits for the project; it can't be had again."""
-        token = "mgt_" + secrets.token_urlsafe(32)
+    async def make(
+        self,
+        project_id: str,
+        *,
+        scopes: Iterable[Scope] = Scope,
+        lifetime_ms: int | None = None,
+        claim: Claim | None = None,
+    ) -> "MadeToken":
+        """Makes a token of 256 random bits for the project; it can't be had again."""
+        token, now_ms = _new(), self._clock.now_ms()
+        stored = ManageToken(
+            id=secrets.token_hex(4),
+            digest=_digest(token),
+            project_id=project_id,
+            created_at_ms=now_ms,
+            scopes=" ".join(scopes),
+            expires_ms=None if lifetime_ms is None else now_ms + lifetime_ms,
+        )
         async with self._db.transaction(durable=True) as tx:
-            await page_access.add_manage_token(
-                tx,
-                digest=_digest(token),
-                project_id=project_id,
-                now_ms=self._clock.now_ms(),
-                max_kept=MAX_TOKENS,
-            )
-        return token
+            await page_access.add_manage_token(tx, stored, max_kept=MAX_TOKENS)
+            await idempotency.carried_out(tx, claim, stored)
+        return MadeToken(stored, token)
+
+    async def make_again(self, lost: ManageToken) -> "MadeToken":
+        """Returns another text for a token whose own was lost: that is void from now on.
+
+        Raises TokenInvalid if the token was revoked meanwhile.
+        """
+        token = _new()
+        stored = msgspec.structs.replace(lost, digest=_digest(token))
+        async with self._db.transaction(durable=True) as tx:
+            if not await page_access.replace_manage_token(tx, stored):
+                raise TokenInvalid
+        return MadeToken(stored, token)
 
     async def project_of(self, token: str) -> ManagedProject:
         """Returns the project that a token manages. Raises TokenInvalid."""
         is_one = _TOKEN.fullmatch(token) is not None
-        found = await page_access.find_manage_token(self._db, _digest(token)) if is_one else None
+        now_ms = self._clock.now_ms()
+        found = (
+            await page_access.find_manage_token(self._db, _digest(token), now_ms=now_ms)
+            if is_one
+            else None
+        )
         if found is None:
             raise TokenInvalid(header="Authorization")
         return found
@@ -52,6 +88,10 @@ class ManageTokens:
         """Makes all tokens of a project invalid; returns how many there were."""
         async with self._db.transaction(durable=True) as tx:
             return await page_access.revoke_manage_tokens(tx, project_id)
+
+
+def _new() -> str:
+    return "mgt_" + secrets.token_urlsafe(32)
 
 
 def _digest(token: str) -> str:

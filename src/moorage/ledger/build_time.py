@@ -14,9 +14,10 @@ import msgspec
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause
 from moorage.ledger import ledger
+from moorage.ledger.delegated import left_for_build
 from moorage.ledger.running_costs import charge_up_to, month_of
 from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
-from moorage.storage.database import Database, Source
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, billing, payments
 from moorage.storage.money.billing import BuildRun
 
@@ -24,6 +25,10 @@ BOOK_SECONDS = 10.0
 """How often a running build is booked. At most so much goes unbilled when the gateway crashes."""
 
 _MINUTE_MS = 60_000
+_LIMIT_REACHED = (
+    "The delegate that asked for this has used up what it may commit in this month, so the build "
+    "was ended. The wallet itself may deploy it, or sign a delegation with a higher limitUsdMonth."
+)
 
 
 class Allowance(msgspec.Struct, frozen=True):
@@ -99,7 +104,7 @@ class BuildTime:
             started_at_ms=self._clock.now_ms(),
         )
         async with self._db.transaction(durable=False) as tx:
-            await _require_credits(tx, run)
+            await self._require_credits(tx, run)
             await billing.add_build(tx, run)
         began_seconds = self._clock.monotonic_seconds()
         building = asyncio.ensure_future(build())
@@ -107,7 +112,7 @@ class BuildTime:
             while not (await asyncio.wait([building], timeout=self._book_seconds))[0]:
                 with contextlib.suppress(DatabaseUnavailable):  # booked with what follows
                     await self._book(run, began_seconds)
-                    await _require_credits(self._db, run)
+                    await self._require_credits(self._db, run)
             await building
         finally:
             building.cancel()
@@ -126,7 +131,7 @@ class BuildTime:
             left_ms = (await self.allowance(tx, holder)).left_ms
             billed_ms = run.billed_ms + max(0, ran_ms - run.ran_ms - left_ms)
             owed = charge_up_to(billed_ms, monthly_price=run.monthly_price_micro_usd)
-            due = MicroUsd(owed - run.charged_micro_usd)
+            due = await self._within_limit(tx, run, MicroUsd(owed - run.charged_micro_usd))
             burn = ledger.Burn(
                 run.project_id, run.wallet, due, f"build:{run.id}:{ran_ms}", run.started_at_ms
             )
@@ -138,6 +143,24 @@ class BuildTime:
                 charged_micro_usd=MicroUsd(run.charged_micro_usd + burned.taken),
             )
             await billing.book_build(tx, booked)
+
+    async def _within_limit(self, tx: Transaction, run: BuildRun, due: MicroUsd) -> MicroUsd:
+        """Returns how much of what is due may be taken, by the limit of who asked for the build."""
+        now_ms = self._clock.now_ms()
+        if due <= 0 or await left_for_build(tx, run, now_ms=now_ms) is None:
+            return due
+        await accounts.lock_purse(tx, run.project_id)
+        await accounts.lock(tx, run.wallet)  # what its delegates commit is counted by one at a time
+        left = await left_for_build(tx, run, now_ms=now_ms)
+        return due if left is None else min(due, left)
+
+    async def _require_credits(self, source: Source, run: BuildRun) -> None:
+        await _require_credits(source, run)
+        left = await left_for_build(source, run, now_ms=self._clock.now_ms())
+        if left is not None and left <= 0:
+            holder = await ledger.allowance_holder(source, run.project_id, wallet=run.wallet)
+            if not (await self.allowance(source, holder)).left_ms:
+                raise DeployFailed(FailureCause.AT_LIMIT, _LIMIT_REACHED)
 
 
 async def _require_credits(source: Source, run: BuildRun) -> None:

@@ -12,6 +12,35 @@ class Role(StrEnum):
     OPERATOR = "operator"  # the pages of the gateway's operator
 
 
+class Scope(StrEnum):
+    """What may be done for a wallet by another that has no power but this."""
+
+    READ = "read"  # look at projects, logs, credits and events
+    DEPLOY = "deploy"  # open projects, and change those there are
+    DELETE = "delete"  # delete projects
+
+
+class StoredDelegation(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `delegations`."""
+
+    id: str  # the digest that its owner signed, in hex
+    owner: str
+    delegate: str
+    host: str
+    project: str  # the unique name of the only project; "" for all
+    scopes: str  # with a space between them, in the order that was signed
+    limit_usd_month: int  # dollars that it may commit in a calendar month
+    not_after: int  # Unix seconds
+    epoch: int
+    signature: str
+    created_at_ms: int
+    ended_at_ms: int | None = None  # when its owner ended it: it stays, so that it can't come again
+
+    def covers(self, scope: Scope) -> bool:
+        """Whether it has that scope."""
+        return scope in self.scopes.split()
+
+
 class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `sessions`."""
 

@@ -173,11 +173,17 @@ class Deployment(msgspec.Struct, frozen=True):
     findings: str = "[]"  # JSON, as the plan
     advice: str = "{}"  # JSON: an `Advice`, if it failed
     engine: str = ""  # the kind of engine that it is built on; "" for none yet, or not known
+    acted_by: str = ""  # who asked for it in place of the wallet
 
     @property
     def configuration(self) -> tuple[str, str]:
         """Variables and health path of its app; they may change until it is `ready`."""
         return (self.variables, self.health_path)
+
+    @property
+    def acting(self) -> dict[str, str]:
+        """What its events say of who asked for it, if that was not its wallet."""
+        return {"acted_by": self.acted_by} if self.acted_by else {}
 
 
 class DeploymentView(msgspec.Struct, frozen=True):
@@ -227,3 +233,4 @@ class Summary(msgspec.Struct, frozen=True):
     origin: Origin
     copy_of: str | None
     is_kept: bool
+    acted_by: str

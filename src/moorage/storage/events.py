@@ -18,6 +18,7 @@ from sqlalchemy import (
     update,
 )
 
+from moorage.acting import acted_by
 from moorage.money import json_of
 from moorage.records.event import (
     Delivery,
@@ -231,6 +232,8 @@ async def record(
 
     Also queues its delivery, if the wallet has a webhook.
     """
+    if by := acted_by(wallet):
+        data = {**data, "acted_by": by}
     event_id, text = f"evt_{uuid.uuid4().hex}", json_of(data).decode()
     await tx.execute(_ADD, id=event_id, wallet=wallet, kind=kind, data=text, now_ms=now_ms)
     await queue(tx, event_id=event_id, wallet=wallet, now_ms=now_ms)

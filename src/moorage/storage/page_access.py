@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import ColumnElement, and_, bindparam, delete, func, or_, select, update
 
 from moorage.records.access import Link, Role, StoredSession
+from moorage.storage.access_schema import links, manage_tokens, sessions
 from moorage.storage.database import (
     Source,
     Statement,
@@ -19,7 +20,7 @@ from moorage.storage.database import (
     columns_of,
     insert_of,
 )
-from moorage.storage.schema import links, manage_tokens, projects, sessions, wallets
+from moorage.storage.schema import projects, wallets
 
 _LINKS_COLUMNS = columns_of(links, Link)
 _links_of_who = and_(links.c.who == bindparam("of_who"), links.c.role == bindparam("of_role"))
@@ -119,9 +120,22 @@ async def purge_links(tx: Transaction, *, now_ms: int) -> None:
 
 _MANAGE_TOKENS_ADD = insert_of(manage_tokens)
 _MANAGE_TOKENS_FIND = Statement(
-    select(projects.c.id, projects.c.unique_name, projects.c.wallet)
+    select(
+        projects.c.id,
+        projects.c.unique_name,
+        projects.c.wallet,
+        manage_tokens.c.id,
+        manage_tokens.c.scopes,
+    )
     .join_from(manage_tokens, projects, manage_tokens.c.project_id == projects.c.id)
-    .where(manage_tokens.c.digest == bindparam("digest"), projects.c.deleted_at_ms.is_(None))
+    .where(
+        manage_tokens.c.digest == bindparam("digest"),
+        projects.c.deleted_at_ms.is_(None),
+        or_(
+            manage_tokens.c.expires_ms.is_(None),
+            manage_tokens.c.expires_ms > bindparam("now_ms"),
+        ),
+    )
 )
 _NEWEST = Statement(
     select(manage_tokens.c.created_at_ms)
@@ -139,6 +153,14 @@ _SURPLUS = Statement(
 _MANAGE_TOKENS_REMOVE = Statement(
     delete(manage_tokens).where(manage_tokens.c.digest == bindparam("digest"))
 )
+_MANAGE_TOKENS_REPLACE = Statement(
+    update(manage_tokens)
+    .where(
+        manage_tokens.c.project_id == bindparam("project_id"),
+        manage_tokens.c.id == bindparam("of_id"),
+    )
+    .values(digest=bindparam("new"))
+)
 _REVOKE = Statement(
     delete(manage_tokens).where(manage_tokens.c.project_id == bindparam("project_id"))
 )
@@ -150,26 +172,46 @@ class ManagedProject(NamedTuple):
     id: str
     unique_name: str
     wallet: str
+    token_id: str = ""
+    scopes: str = "read deploy delete"  # of the token, as a delegation's
 
 
-async def add_manage_token(
-    tx: Transaction, *, digest: str, project_id: str, now_ms: int, max_kept: int
-) -> None:
-    """Stores a token's digest; of the project's tokens the newest `max_kept` stay.
+class ManageToken(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `manage_tokens`."""
+
+    id: str
+    digest: str
+    project_id: str
+    created_at_ms: int
+    scopes: str
+    expires_ms: int | None
+
+
+async def add_manage_token(tx: Transaction, token: ManageToken, *, max_kept: int) -> None:
+    """Stores a token; of the project's tokens the newest `max_kept` stay.
 
     It counts as newer than the others also if the clock went back meanwhile.
     """
-    created_at_ms = max(now_ms, await tx.number(_NEWEST, project_id=project_id) + 1)
-    await tx.execute(
-        _MANAGE_TOKENS_ADD, digest=digest, project_id=project_id, created_at_ms=created_at_ms
-    )
-    for (surplus,) in await tx.all(_SURPLUS, project_id=project_id, kept=max_kept):
+    newest = await tx.number(_NEWEST, project_id=token.project_id)
+    token = msgspec.structs.replace(token, created_at_ms=max(token.created_at_ms, newest + 1))
+    await tx.execute(_MANAGE_TOKENS_ADD, **msgspec.structs.asdict(token))
+    for (surplus,) in await tx.all(_SURPLUS, project_id=token.project_id, kept=max_kept):
         await tx.execute(_MANAGE_TOKENS_REMOVE, digest=surplus)
 
 
-async def find_manage_token(source: Source, digest: str) -> ManagedProject | None:
-    """Returns the project of a token, unless it is deleted."""
-    return await source.record(ManagedProject, _MANAGE_TOKENS_FIND, digest=digest)
+async def find_manage_token(source: Source, digest: str, *, now_ms: int) -> ManagedProject | None:
+    """Returns the project of a token, unless that is deleted or the token has expired."""
+    return await source.record(ManagedProject, _MANAGE_TOKENS_FIND, digest=digest, now_ms=now_ms)
+
+
+async def replace_manage_token(tx: Transaction, token: ManageToken) -> bool:
+    """Gives a token another digest; returns False if it was revoked."""
+    return (
+        await tx.execute(
+            _MANAGE_TOKENS_REPLACE, new=token.digest, of_id=token.id, project_id=token.project_id
+        )
+        == 1
+    )
 
 
 async def revoke_manage_tokens(tx: Transaction, project_id: str) -> int:

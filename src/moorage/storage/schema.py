@@ -8,47 +8,23 @@ lower-case hex with 0x. Status columns hold the values of their record's enum; a
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    CheckConstraint,
     Column,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     Table,
     Text,
     UniqueConstraint,
     false,
-    text,
     true,
 )
 
 from moorage.records.usage import BUCKETS
+from moorage.storage import access_schema  # noqa: F401 - its tables are part of the metadata
+from moorage.storage import metadata as shared
+from moorage.storage.metadata import one_of, partial_index
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def one_of(name: str, *values: str) -> CheckConstraint:
-    """A column with the values of an enum."""
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{name} IN ({listed})", name=f"{name}_known")
-
-
-def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """An index of the rows for which a condition holds.
-
-    `migrate` applies it to PostgreSQL too: the option for that here would have SQLAlchemy import
-    that dialect, some 2 MiB, in each gateway.
-    """
-    return Index(name, *columns, unique=unique, sqlite_where=text(where))
-
+metadata = shared.metadata
 
 # Apps: projects, deployments, jobs, addresses, and what they are billed for
 
@@ -107,15 +83,6 @@ projects = Table(
     partial_index(
         "uq_projects_living_name", "unique_name", unique=True, where="deleted_at_ms IS NULL"
     ),
-)
-
-manage_tokens = Table(
-    "manage_tokens",
-    metadata,
-    Column("digest", Text, primary_key=True),  # SHA-256 of a token that manages the project
-    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
-    Column("created_at_ms", BigInteger, nullable=False),
-    Index(None, "project_id", "created_at_ms"),
 )
 
 names = Table(
@@ -179,6 +146,8 @@ deployments = Table(
     Column("findings", Text, nullable=False, server_default="[]"),
     # What may help, if it failed: an Advice as JSON.
     Column("advice", Text, nullable=False, server_default="{}"),
+    # Who asked for it in place of the wallet: a delegate, or `token:<id>`; "" is the wallet.
+    Column("acted_by", Text, nullable=False, server_default=""),
     # The kind of engine that has its files, or is to have them; "" for none yet, or not noted.
     Column("engine", Text, nullable=False, server_default=""),
     one_of("origin", "upload", "rollback", "configuration"),
@@ -413,6 +382,8 @@ wallets = Table(
     # The last "credits run out in … hours" warning; null when there are enough credits.
     Column("warned_hours", Integer),
     Column("blocked_reason", Text),  # why the operator has suspended it; null while it is not
+    # Grows when its owner ends all delegations: those that were signed for another are void.
+    Column("delegation_epoch", Integer, nullable=False, server_default="0"),
 )
 
 purses = Table(
@@ -442,6 +413,8 @@ postings = Table(
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("acted_by", Text, nullable=False, server_default=""),  # as a deployment's
+    partial_index("ix_postings_acted_by", "acted_by", "created_at_ms", where="acted_by <> ''"),
 )
 
 entries = Table(
@@ -716,50 +689,6 @@ deliveries = Table(
     one_of("status", "pending", "delivered", "failed"),
     Index(None, "wallet", "status", "id"),
     Index(None, "event_id"),
-)
-
-# Access to pages
-
-sessions = Table(
-    "sessions",
-    metadata,
-    # A browser whose person signed in, or opened a link. One that was ended stays until it would
-    # have expired, as its nonce is used.
-    Column("digest", Text, primary_key=True),  # SHA-256 of the secret in the cookie
-    Column("role", Text, nullable=False),
-    Column("who", Text, nullable=False),  # a wallet; of an operator also who made the link
-    Column("project_id", Text),  # the only project that it shows; null: all
-    Column("may_change", Boolean, nullable=False),
-    Column("link_id", Text),  # the link that opened it, if that can be opened again
-    Column("nonce", Text, unique=True),  # of the text that was signed; null for a link
-    Column("created_at_ms", BigInteger, nullable=False),
-    Column("expires_ms", BigInteger, nullable=False),
-    Column("ended_ms", BigInteger),  # when somebody ended it; null while nobody did
-    Column("signed_ms", BigInteger),  # when the last text was issued that its wallet signed
-    one_of("role", "wallet", "operator"),
-    Index(None, "who", "created_at_ms"),
-    Index(None, "link_id"),
-    Index(None, "expires_ms"),
-)
-
-links = Table(
-    "links",
-    metadata,
-    # A link to pages. It goes when it is revoked, or has expired.
-    Column("id", Text, primary_key=True),
-    Column("digest", Text, nullable=False, unique=True),  # SHA-256 of the secret in its URL
-    Column("role", Text, nullable=False),
-    Column("who", Text, nullable=False),  # as in sessions
-    Column("project_id", Text),
-    Column("may_change", Boolean, nullable=False),
-    Column("once", Boolean, nullable=False, server_default=false()),  # used up when it is opened
-    Column("label", Text, nullable=False),  # its maker's, for people
-    Column("created_at_ms", BigInteger, nullable=False),
-    Column("expires_ms", BigInteger, nullable=False),
-    Column("used_ms", BigInteger),  # when it was last opened
-    one_of("role", "wallet", "operator"),
-    Index(None, "who", "created_at_ms"),
-    Index(None, "expires_ms"),
 )
 
 # What an operator set and did

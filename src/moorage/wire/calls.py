@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from moorage.errors import InvalidRequest
+from moorage.records.access import Scope
 from moorage.wire.credits import (
     Credits,
     PaymentList,
@@ -16,6 +17,13 @@ from moorage.wire.credits import (
     PurseChanged,
     ToppedUp,
     TopUpBody,
+)
+from moorage.wire.delegates import (
+    DelegateBody,
+    DelegateEnded,
+    DelegateItem,
+    DelegateList,
+    DelegatesEnded,
 )
 from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, UploadStored
 from moorage.wire.deployments import (
@@ -43,6 +51,7 @@ from moorage.wire.projects import (
     DomainRemoved,
     ExportBody,
     ExportItem,
+    ManageTokenBody,
     ManageTokenMade,
     ManageTokensRevoked,
     ProjectAdopted,
@@ -102,6 +111,23 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
         """Whether a project's manage token may stand in for the wallet's signature."""
         is_of_one = "{projectId}" in self.path or self.body in (DeployBody, TopUpBody, FilesUpload)
         return is_of_one and not self.wallet_alone and not self.bound
+
+    @property
+    def names_in_body(self) -> bool:
+        """Whether its body may name the project that it is about."""
+        return self.body in (DeployBody, FilesUpload)
+
+    @property
+    def scope(self) -> Scope | None:
+        """What a delegate or a manage token must be allowed; None: the wallet alone does it."""
+        if self.bound or self.wallet_alone:
+            return None
+        if self.method == "GET":
+            return Scope.READ if self.signed else None
+        if self.path.endswith("{projectId}") and self.method == "DELETE":
+            return Scope.DELETE
+        is_of_one = "{projectId}" in self.path or self.names_in_body
+        return Scope.DEPLOY if is_of_one else None
 
     def is_at(self, method: str, path: str) -> bool:
         """Whether this is the operation of a method and a path, or of its template."""
@@ -200,6 +226,7 @@ MAKE_TOKEN = Call(
     "POST",
     "/agent/projects/{projectId}/tokens",
     ManageTokenMade,
+    ManageTokenBody,
     bound=True,
 )
 REVOKE_TOKENS = Call(
@@ -226,6 +253,12 @@ REDELIVER = Call("POST", "/agent/events/{eventId}/redeliver", Redelivery)
 MAKE_LINK = Call("POST", "/agent/links", LinkMade, LinkBody)
 LINKS = _get("/agent/links", LinkList)
 REMOVE_LINK = Call("DELETE", "/agent/links/{linkId}", LinkRemoved)
+MAKE_DELEGATE = Call(
+    "POST", "/agent/delegates", DelegateItem, DelegateBody, repeatable=True, bound=True
+)
+DELEGATES = _get("/agent/delegates", DelegateList)
+END_DELEGATE = Call("DELETE", "/agent/delegates/{delegationId}", DelegateEnded, bound=True)
+END_DELEGATES = Call("POST", "/agent/delegates/epoch", DelegatesEnded, bound=True)
 BALANCE = _get("/agent/balance/{address}", Balances, signed=False)
 CHAINS = _get("/agent/chains", ChainList, signed=False)
 RECEIPT_KEYS = _get("/.well-known/moorage-receipts.json", ReceiptKeys, signed=False)
@@ -233,6 +266,12 @@ HEALTH = _get("/health", Health, signed=False)
 
 ALL: tuple[Call[Any], ...] = tuple(it for it in [*globals().values()] if isinstance(it, Call))
 """Every operation, in OpenAPI's order."""
+
+
+def call_at(method: str, path: str) -> Call[Any] | None:
+    """Returns the operation of a method and a path, or of its template."""
+    return next((each for each in ALL if each.is_at(method, path)), None)
+
 
 _BOUND = tuple(each for each in ALL if each.bound)
 

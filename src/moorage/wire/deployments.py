@@ -128,6 +128,9 @@ class DeploymentItem(CamelBody, frozen=True, kw_only=True):
     can_roll_back: Annotated[bool, Absent(False)]
     reason: str | UnsetType = UNSET
     reason_code: Cause | UnsetType = UNSET
+    acted_by: Annotated[str, Meta(description="the delegate or token that asked for it")] | (
+        UnsetType
+    ) = UNSET
 
 
 class DeploymentShown(DeploymentItem, frozen=True, kw_only=True):

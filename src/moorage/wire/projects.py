@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from moorage.records.access import Scope
 from moorage.records.domain import DomainStatus
 from moorage.records.project import ProjectStatus, TransferState
 from moorage.wire.credits import Purse
+from moorage.wire.delegates import Scopes
 from moorage.wire.shape import Absent, Body, CamelBody, Time, WarningItem
 
 
@@ -290,11 +292,20 @@ class ProjectAdopted(CamelBody, frozen=True, kw_only=True):
     runs_out_at: str | None = msgspec.field(name="runs_out_at")
 
 
+class ManageTokenBody(CamelBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a token is to be good for; by itself everything, as long as its project is there."""
+
+    scopes: Scopes | UnsetType = UNSET
+    days: Annotated[int, Meta(ge=1, le=400, description="how long")] | UnsetType = UNSET
+
+
 class ManageTokenMade(CamelBody, frozen=True, kw_only=True):
     """A token for `Authorization: Bearer`, shown once: it reads and changes this project alone."""
 
     project_id: str
     manage_token: str = msgspec.field(name="manage_token")
+    scopes: Annotated[list[Scope], Absent([*Scope])]
+    expires_at: Time | UnsetType = UNSET
 
 
 class ManageTokensRevoked(CamelBody, frozen=True, kw_only=True):

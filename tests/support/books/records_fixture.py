@@ -16,6 +16,7 @@ from moorage.ledger import ledger
 from moorage.ledger.ledger import Transfer
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.planning.plan import Plan, Stack
+from moorage.records.access import StoredDelegation
 from moorage.records.deployment import Deployment, DeploymentStatus, JobKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import migrate as migration
@@ -121,6 +122,25 @@ def transfer(payer: str = ALICE, amount: int = 500_000, **changed: Any) -> Trans
         recipient=PAY_TO,
     )
     return msgspec.structs.replace(made, **changed)
+
+
+def delegation(
+    *, limit_usd_month: int = 2, project: str = "", scopes: str = "read deploy", named: str = "d1"
+) -> StoredDelegation:
+    """By which Carol may act for Alice for as long as any test lasts."""
+    return StoredDelegation(
+        id=named,
+        owner=ALICE,
+        delegate=CAROL,
+        host="gateway.example",
+        project=project,
+        scopes=scopes,
+        limit_usd_month=limit_usd_month,
+        not_after=2**33,
+        epoch=0,
+        signature="",
+        created_at_ms=0,
+    )
 
 
 async def fund(db: Database, wallet: str, amount: int) -> None:

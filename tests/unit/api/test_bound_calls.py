@@ -1,4 +1,4 @@
-"""What moves money or power: only its wallet's signature of the very request, and not twice."""
+"""Signatures of the very request: what moves money or power takes no others, nor do delegates."""
 
 from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
@@ -24,20 +24,34 @@ from moorage.api.http.caller import (
 )
 from moorage.api.operations import OPERATIONS
 from moorage.auth.authenticator import Authenticator
+from moorage.auth.delegates import Delegates
 from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import TrustedProxies
 from moorage.auth.tokens import ManageTokens
 from moorage.auth.wallet import ContractWallets
-from moorage.errors import AuthMissing, InvalidField, MoorageError, NonceReused, SignatureUnbound
+from moorage.errors import (
+    AuthMissing,
+    DelegateScope,
+    InvalidField,
+    MoorageError,
+    NonceReused,
+    SignatureUnbound,
+)
+from moorage.records.access import StoredDelegation
+from moorage.storage import delegations
 from moorage.storage.database import Database
-from support.books.records_fixture import add_project
+from moorage.storage.money import accounts
+from support.books.records_fixture import BOB, add_project
 from support.clients.typed_request import content_digest_of, signed_typed_data
 from support.gateway.believed import limiters_of, request_of
 from support.gateway.clock import MovableClock
 
 KEY = "0x" + "11" * 32
 OWNER = Account.from_key(KEY).address
-PATH = "/agent/projects/my-app/adopt"
+AGENT_KEY = "0x" + "22" * 32
+AGENT = Account.from_key(AGENT_KEY).address
+PROJECTS = "/agent/projects/"
+PATH = f"{PROJECTS}my-app/adopt"
 NONCE = "8d2f7a31-5b0e-4c6a-9f3d-2e1c0b9a8f7e"
 Headers = dict[str, str]
 
@@ -55,21 +69,23 @@ class Gate:
                 nonces, contracts=cast("ContractWallets", SimpleNamespace(accept=_no, asked=str))
             ),
             manage_tokens=self.tokens,
+            delegates=Delegates(db=db, clock=clock, host="gateway.example"),
             paid_wallets=SimpleNamespace(has_paid=_yes),
             limiters=limiters_of(clock, limit=100),
             trusted_proxies=TrustedProxies(()),
         )
 
-    def first_version(self) -> Headers:
-        stamp = self.clock.now_ms()
-        text = encode_defunct(text=f"{OWNER}:{stamp}:{NONCE}")
-        return self._named(stamp) | {"x-signature": hexed(Account.sign_message(text, KEY))}
+    def first_version(self, key: str = KEY) -> Headers:
+        stamp, wallet = self.clock.now_ms(), Account.from_key(key).address
+        text = encode_defunct(text=f"{wallet}:{stamp}:{NONCE}")
+        signature = hexed(Account.sign_message(text, key))
+        return self._named(stamp, wallet) | {"x-signature": signature}
 
-    def second_version(self, *, path: str = PATH, method: str = "POST") -> Headers:
-        stamp = self.clock.now_ms()
+    def second_version(self, *, path: str = PATH, method: str = "POST", key: str = KEY) -> Headers:
+        stamp, wallet = self.clock.now_ms(), Account.from_key(key).address
         signature = signed_typed_data(
-            KEY,
-            wallet=OWNER,
+            key,
+            wallet=wallet,
             host="gateway.example",
             method=method,
             path=path,
@@ -77,20 +93,29 @@ class Gate:
             timestamp=stamp,
             nonce=NONCE,
         )
-        return self._named(stamp) | {
+        return self._named(stamp, wallet) | {
             "x-signature": signature,
             "x-signature-version": "2",
             "content-digest": content_digest_of(b""),
         }
 
-    def _named(self, stamp: int) -> Headers:
-        return {"x-wallet-address": OWNER, "x-timestamp": str(stamp), "x-nonce": NONCE}
+    def _named(self, stamp: int, wallet: str) -> Headers:
+        return {"x-wallet-address": wallet, "x-timestamp": str(stamp), "x-nonce": NONCE}
 
     async def ask(
-        self, headers: Headers, *, path: str = PATH, key: str | None = "key", **scope: object
+        self,
+        headers: Headers,
+        *,
+        method: str = "POST",
+        path: str = PATH,
+        key: str | None = "key",
+        **scope: object,
     ) -> Caller:
         keyed = headers if key is None else headers | {"idempotency-key": key}
-        request = request_of(path=path, method="POST", headers=keyed, projectId="my-app")
+        named: dict[str, Any] = (
+            {"projectId": path.split("/")[3]} if path.startswith(PROJECTS) else {}
+        )
+        request = request_of(path=path, method=method, headers=keyed, **named)
         route = SimpleNamespace(path="/agent/projects/{projectId}/adopt")
         request.scope.update(raw_path=path.encode(), route=route, **scope)
         return await authenticate(cast("Front", self.front), Request(request.scope))
@@ -189,3 +214,153 @@ def test_no_payment_and_no_token_stands_for_what_is_bound(operation: Any) -> Non
     assert not operation.paid
     assert not operation.of_a_project
     assert not {Payer, Polled} & set(needs(operation.handler))
+
+
+class Agent:
+    """Signs as itself for the owner, once that has let it."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.headers = {"x-on-behalf-of": OWNER}
+
+    async def is_allowed(self, scopes: str, *, project: str = "") -> None:
+        db: Database = self.gate.front.db
+        now_ms = self.gate.clock.now_ms()
+        async with db.transaction(durable=True) as tx:
+            await accounts.ensure_wallet(tx, OWNER.lower(), now_ms=now_ms)
+            allowed = StoredDelegation(
+                id=f"{scopes} {project}",
+                owner=OWNER.lower(),
+                delegate=AGENT.lower(),
+                host="gateway.example",
+                project=project,
+                scopes=scopes,
+                limit_usd_month=20,
+                not_after=now_ms // 1000 + 3600,
+                epoch=0,
+                signature="",
+                created_at_ms=now_ms,
+            )
+            await delegations.add(tx, allowed)
+
+    def signed(self, method: str, path: str) -> Headers:
+        signed = self.gate.second_version(method=method, path=path, key=AGENT_KEY)
+        return signed | self.headers
+
+    async def ask(self, method: str, path: str) -> Caller:
+        return await self.gate.ask(self.signed(method, path), method=method, path=path)
+
+    async def refused(self, method: str, path: str) -> type[MoorageError]:
+        return await self.gate.refused(self.signed(method, path), method=method, path=path)
+
+
+@pytest.fixture
+async def agent(gate: Gate, db: Database) -> Agent:
+    for name in ("shop", "blog"):
+        await add_project(db, OWNER.lower(), name)
+    await add_project(db, BOB, "bobs")
+    return Agent(gate)
+
+
+async def test_delegate_acts_for_its_owner_by_its_own_signature_and_nonce(
+    agent: Agent, gate: Gate
+) -> None:
+    await agent.is_allowed("read")
+    signed = agent.signed("GET", "/agent/credits")
+    caller = await gate.ask(signed, method="GET", path="/agent/credits")
+    assert (caller.wallet, caller.acted_by) == (OWNER.lower(), AGENT.lower())
+    assert await gate.refused(signed, method="GET", path="/agent/credits") is NonceReused
+    own = gate.second_version(method="GET", path="/agent/credits")  # the owner's, of that nonce
+    caller = await gate.ask(own, method="GET", path="/agent/credits")
+    assert (caller.wallet, caller.acted_by) == (OWNER.lower(), "")
+
+
+@pytest.mark.parametrize("form", ["version 1", "sign-in-with-x"])
+async def test_delegate_acts_by_no_signature_that_could_be_handed_on(
+    agent: Agent, gate: Gate, form: str
+) -> None:
+    await agent.is_allowed("read")
+    forms = {"version 1": gate.first_version(AGENT_KEY), "sign-in-with-x": {"sign-in-with-x": "e"}}
+    headers = forms[form] | agent.headers
+    assert await gate.refused(headers, method="GET", path="/agent/credits") is SignatureUnbound
+
+
+async def test_manage_token_acts_for_no_other_wallet(agent: Agent, gate: Gate) -> None:
+    headers = {"authorization": "Bearer mgt_x"} | agent.headers
+    assert await gate.refused(headers, method="GET", path="/agent/credits") is SignatureUnbound
+
+
+SHOP, BLOG = f"{PROJECTS}shop", f"{PROJECTS}blog"
+
+
+@pytest.mark.parametrize(
+    ("scopes", "project", "allowed", "refused"),
+    [
+        ("", "", [], [("GET", "/agent/projects")]),
+        (
+            "read",
+            "",
+            [("GET", "/agent/projects"), ("GET", "/agent/credits"), ("GET", f"{SHOP}/logs")],
+            [("POST", "/agent/deploy"), ("PATCH", SHOP), ("DELETE", SHOP)],
+        ),
+        (
+            "deploy",
+            "",
+            [("POST", "/agent/deploy"), ("POST", "/agent/quote"), ("PATCH", SHOP)],
+            [
+                ("GET", SHOP),
+                ("DELETE", SHOP),
+                ("POST", "/agent/credits"),
+                ("POST", "/agent/links"),
+            ],
+        ),
+        ("delete", "", [("DELETE", SHOP)], [("GET", SHOP), ("DELETE", f"{SHOP}/tokens")]),
+        (
+            "read deploy delete",
+            "shop",
+            [("GET", SHOP), ("POST", "/agent/deploy"), ("DELETE", SHOP)],
+            [("GET", BLOG), ("GET", "/agent/projects"), ("GET", "/agent/credits"), ("PATCH", BLOG)],
+        ),
+        (
+            "read deploy delete",
+            "",
+            [],
+            [
+                *(("POST", f"{SHOP}/{what}") for what in ("adopt", "tokens", "exports")),
+                *(("POST", f"/agent/{what}") for what in ("delegates", "links")),
+            ],
+        ),
+    ],
+)
+async def test_delegate_may_do_what_its_scopes_cover_and_no_more(
+    agent: Agent,
+    scopes: str,
+    project: str,
+    allowed: list[tuple[str, str]],
+    refused: list[tuple[str, str]],
+) -> None:
+    if scopes:
+        await agent.is_allowed(scopes, project=project)
+    for each in refused:
+        assert await agent.refused(*each) is DelegateScope, each
+        agent.gate.clock.advance(1)
+    for each in allowed:
+        agent.gate.clock.advance(61_000)  # its nonce is good again
+        assert (await agent.ask(*each)).wallet == OWNER.lower()
+
+
+async def test_delegate_of_a_project_deploys_no_other(agent: Agent) -> None:
+    await agent.is_allowed("deploy", project="shop")
+    await agent.is_allowed("deploy", project="blog")
+    caller = await agent.ask("POST", "/agent/deploy")
+    assert [each.project for each in caller.about("blog").delegations] == ["blog"]
+    with pytest.raises(DelegateScope):
+        caller.about("other")
+
+
+async def test_delegate_uses_up_a_rate_of_its_own(agent: Agent, gate: Gate) -> None:
+    await agent.is_allowed("read")
+    gate.front.limiters = limiters_of(gate.clock, limit=1)
+    assert (await agent.ask("GET", "/agent/credits")).wallet == OWNER.lower()
+    own = gate.second_version(method="GET", path="/agent/credits")
+    assert (await gate.ask(own, method="GET", path="/agent/credits")).acted_by == ""

@@ -3,6 +3,7 @@
 import hashlib
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select
 from starlette.requests import Request
@@ -10,12 +11,13 @@ from starlette.responses import PlainTextResponse, Response
 
 from moorage.api.access import make_manage_token, revoke_manage_tokens
 from moorage.api.http.caller import Caller, Front, answered, authenticate, owned_project
+from moorage.api.http.idempotency import Idempotency
 from moorage.auth.tokens import MAX_TOKENS, ManageTokens
 from moorage.errors import MoorageError, RateLimited, SignatureUnbound, TokenInvalid, TokenScope
 from moorage.records.project import Project, ProjectStatus
+from moorage.storage.access_schema import manage_tokens
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Statement
-from moorage.storage.schema import manage_tokens
 from support.books.records_fixture import ALICE, add_project
 from support.gateway.believed import Believed, body_of, request_of
 from support.gateway.clock import MovableClock
@@ -33,11 +35,15 @@ class Entrance(Believed):
             clock,
             limit=LIMIT,
             manage_tokens=ManageTokens(db=db, clock=clock),
+            idempotency=Idempotency(db=db, clock=clock),
             public_url="https://gateway.example",
         )
 
-    async def make(self, project: Project) -> str:
-        made = body_of(await answered(make_manage_token, self.room, asked(project.id)))
+    async def make(self, project: Project, body: Any = None, *, key: str | None = None) -> str:
+        keyed = {} if key is None else {"idempotency-key": key}
+        content = b"" if body is None else msgspec.json.encode(body)
+        request = request_of(body=content, headers=keyed, projectId=project.id)
+        made = body_of(await answered(make_manage_token, self.room, request))
         assert made["projectId"] == project.id
         return str(made["manage_token"])
 
@@ -134,9 +140,9 @@ async def test_token_deploys_its_own_project_alone(
 
     caller = await authenticate(entrance.room, request)
     assert (caller.wallet, caller.project_id) == (ALICE, own.id)
-    caller.require_own("own")
+    assert caller.about("own") == caller
     with pytest.raises(TokenScope):
-        caller.require_own("other")
+        caller.about("other")
 
 
 async def test_token_neither_makes_nor_revokes_tokens(entrance: Entrance, own: Project) -> None:
@@ -220,3 +226,31 @@ async def test_token_does_not_use_up_its_wallets_requests(entrance: Entrance, ow
 async def test_wallet_headers_go_before_a_token(entrance: Entrance, own: Project) -> None:
     request = asked(None, "mgt_", "/agent/credits", **{"x-wallet-address": ALICE})
     assert await authenticate(entrance.room, request) == Caller(ALICE, None)
+
+
+async def test_token_may_do_what_it_was_made_for_until_it_expires(
+    entrance: Entrance, own: Project, clock: MovableClock
+) -> None:
+    token = await entrance.make(own, {"scopes": ["read"], "days": 2})
+    for method, path in (("PATCH", "/agent/projects/own"), ("DELETE", "/agent/projects/own")):
+        assert await refused(entrance.room, asked("own", token, path, method)) is TokenScope
+    deploys = asked(None, token, "/agent/deploy", method="POST")
+    assert await refused(entrance.room, deploys) is TokenScope
+    tops_up = asked(None, token, "/agent/credits", method="POST")
+    assert (await authenticate(entrance.room, tops_up)).acted_by.startswith("token:")
+    clock.advance(2 * 86_400_000 - 1)
+    assert await owned_project(entrance.room, asked(own.id, token)) == own
+    clock.advance(1)
+    assert await refused(entrance.room, asked(own.id, token)) is TokenInvalid
+
+
+async def test_lost_answer_is_asked_for_again_and_leaves_one_token(
+    entrance: Entrance, own: Project
+) -> None:
+    tokens = [await entrance.make(own, key="k") for _ in range(3)]
+    for lost in tokens[:2]:
+        assert await refused(entrance.room, asked(own.id, lost)) is TokenInvalid
+    assert await owned_project(entrance.room, asked(own.id, tokens[2])) == own
+    assert await entrance.revoke(own) == 1
+    with pytest.raises(TokenInvalid):  # what was revoked does not come back
+        await entrance.make(own, key="k")

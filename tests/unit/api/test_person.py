@@ -32,6 +32,9 @@ BOUND = [
     ("POST", f"{PROJECT}/tokens"),
     ("POST", f"{PROJECT}/transfer"),
     ("POST", "/agent/transfers/{offerId}/accept"),
+    ("POST", "/agent/delegates"),
+    ("DELETE", "/agent/delegates/{delegationId}"),
+    ("POST", "/agent/delegates/epoch"),
 ]
 
 

@@ -22,6 +22,7 @@ from moorage.payments.price.quotes import PriceList, Quotes, Size
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.payments.taking.payment_required import Demand, PaymentRequired
 from moorage.planning.plan import Plan, Settings
+from moorage.records.access import StoredDelegation
 from moorage.storage.database import Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from moorage.storage.vault import Vault
@@ -170,6 +171,7 @@ def attempt(
     display_name: str = "Hello",
     description: str | None = None,
     managed: str | None = None,
+    delegation: StoredDelegation | None = None,
     plan: Plan = PLAN,
     purse: PurseTerms | None = None,
 ) -> DeployAttempt:
@@ -190,6 +192,7 @@ def attempt(
         evidence=evidence if tx is None else TransactionEvidence(means, tx),
         use_existing_credits=use_existing_credits,
         managed=managed,
+        delegation=delegation,
     )
 
 

@@ -101,7 +101,7 @@ async def test_tokens_of_the_giver_open_nothing_any_more(
     yard: Yard, project: Project, serving: Deployment, transfers: Transfers
 ) -> None:
     tokens = ManageTokens(db=yard.db, clock=yard.clock)
-    token = await tokens.make(project.id)
+    token = (await tokens.make(project.id)).token
     await transfers.accept((await offer(yard, project)).id, wallet=BOB)
     with pytest.raises(TokenInvalid):
         await tokens.project_of(token)

@@ -9,20 +9,32 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
+from moorage.acting import ACTING, Acting
 from moorage.errors import DeployFailed, FailureCause
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import EARNED
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
-from moorage.records.deployment import Deployment
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.storage import delegations
+from moorage.storage.apps import deployments
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
 from moorage.storage.schema import build_runs
 from support.books.faulty_database import FaultyDatabase
-from support.books.records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fund
+from support.books.records_fixture import (
+    ALICE,
+    ARBITRUM,
+    CAROL,
+    add_deployment,
+    add_project,
+    delegation,
+    fund,
+)
 from support.gateway.clock import MINUTE_MS, MovableClock
 from support.gateway.waiting import until
 
@@ -225,3 +237,43 @@ async def test_build_run_that_is_changed_by_hand_is_found(
     with closing(sqlite3.connect(db_path)) as connection, connection:
         connection.execute(f"UPDATE build_runs SET {change}")
     assert any(finding in each for each in await audited(builder.db))
+
+
+async def test_build_of_a_delegate_burns_its_limit_to_the_micro_dollar_and_is_ended_there(
+    builder: Builder, db: FaultyDatabase
+) -> None:
+    await fund(builder.db, ALICE, 5_000_000)  # 300 minutes
+    ACTING.set(Acting(ALICE, CAROL))
+    async with db.transaction(durable=True) as tx:
+        await delegations.add(tx, delegation(limit_usd_month=1))
+        by_carol = msgspec.structs.replace(builder.deployment, id="by-carol", acted_by=CAROL)
+        await deployments.move(tx, builder.deployment.id, DeploymentStatus.FAILED, at_ms=1)
+        await deployments.add(tx, by_carol)
+    builder.deployment = by_carol
+    await builder.take(300)
+    days = 24 * 60
+    await builder.take(10 * days)  # of the owner's credits, from here on
+    spent = price_of(10 * days * MINUTE_MS)
+    assert await accounts.balance(builder.db, ALICE) == 5_000_000 - spent
+    await builder.take(10 * days)  # beyond the limit: the rest is not charged
+    assert await accounts.balance(builder.db, ALICE) == 5_000_000 - 1_000_000
+    with pytest.raises(DeployFailed, match="may commit in this month") as ended:
+        await builder.take(1)
+    assert ended.value.cause is FailureCause.AT_LIMIT
+    assert await accounts.balance(builder.db, ALICE) == 4_000_000
+    assert await audited(builder.db) == []
+
+
+async def test_build_of_a_delegate_without_power_any_more_burns_none_of_its_owners_credits(
+    builder: Builder, db: FaultyDatabase
+) -> None:
+    await fund(builder.db, ALICE, 500_000)
+    async with db.transaction(durable=True) as tx:
+        by_carol = msgspec.structs.replace(builder.deployment, id="by-carol", acted_by=CAROL)
+        await deployments.move(tx, builder.deployment.id, DeploymentStatus.FAILED, at_ms=1)
+        await deployments.add(tx, by_carol)
+    builder.deployment = by_carol
+    await builder.take(60)  # 30 minutes are free
+    assert await accounts.balance(builder.db, ALICE) == 500_000
+    with pytest.raises(DeployFailed):
+        await builder.take(1)

@@ -11,9 +11,9 @@ from moorage.pages.sessions.session import LIFETIME_MS, MAX_SESSIONS, Opened, Se
 from moorage.records.access import Link, Role, StoredSession
 from moorage.storage import page_access as stored_links
 from moorage.storage import page_access as stored_sessions
+from moorage.storage.access_schema import links as link_rows
+from moorage.storage.access_schema import sessions as session_rows
 from moorage.storage.database import Database, Statement
-from moorage.storage.schema import links as link_rows
-from moorage.storage.schema import sessions as session_rows
 from support.books.records_fixture import ALICE, BOB, fund
 from support.gateway.clock import START_MS, MovableClock
 

@@ -102,6 +102,7 @@ IDS = {
     "sha256": "SHA-256 of the request's body, 64 hex digits",
     "eventId": "the event's id",
     "linkId": "the link's id",
+    "delegationId": "the delegation's id",
     "address": "0x and 40 hex digits",
 }
 
@@ -181,6 +182,9 @@ def operation(identity: str, facts: Facts) -> str:
         "are named to go along.",
         "accept_offer": "From this moment the project burns the taker's credits and is no more its "
         "giver's: tokens, links and archives of it end. Its app, address and data stay.",
+        "make_delegate": "The owner signs `typed` (EIP-712, the domain of signed requests); it "
+        "or the delegate sends it. The delegate signs requests as itself, by version 2, and adds "
+        "X-On-Behalf-Of: the owner. Scopes: read, deploy, delete; nothing that is bound.",
         "delete_project": "The app is stopped; its files, log and /data are gone for good. Unspent "
         "credits stay with the wallet.",
         "store_upload": 'The body is what `upload` of a deploy holds. Then `upload: {"type": '

@@ -10,6 +10,7 @@ before. The authorization's own nonce then is what is used once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
@@ -20,12 +21,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
+from moorage.acting import ACTING, Acting
+from moorage.address import parse_address
 from moorage.api.http.idempotency import HEADER as IDEMPOTENCY_KEY
 from moorage.api.http.payment import OfferedPayment, read_payment
 from moorage.api.http.problems import problem_of
 from moorage.api.http.request import flag, named_project, viewed_deployment
 from moorage.api.http.request_context import CALLER, HAS_PAID, OPEN, PAID, WALLET
 from moorage.auth.authenticator import Authenticator, Verified
+from moorage.auth.delegates import Delegates
 from moorage.auth.rate_limit import RateLimiter, TrustedProxies
 from moorage.auth.tokens import ManageTokens
 from moorage.auth.wallet import Wallet, signed_body_digest
@@ -37,6 +41,7 @@ from moorage.errors import (
     AuthMissing,
     AuthorizationRefused,
     ConfirmationMissing,
+    DelegateScope,
     DeploymentNotFound,
     InvalidField,
     LinkScope,
@@ -59,6 +64,7 @@ from moorage.payments.protocols.evidence import (
     is_credential,
 )
 from moorage.payments.taking.paywall import Outcomes, Paywall, booked
+from moorage.records.access import StoredDelegation
 from moorage.records.deployment import DeploymentView
 from moorage.records.project import Project
 from moorage.signing import Target, host_of
@@ -69,6 +75,11 @@ from moorage.wire import calls
 
 _MANAGED = "moorage.managed"
 """The scope's key for the `ManagedProject` of a request's token."""
+
+_DELEGATIONS = "moorage.delegations"
+"""The scope's key for the delegations by which a request's signer acts for another wallet."""
+
+_ON_BEHALF_OF = "x-on-behalf-of"
 
 TOKEN = "moorage.manage_token"  # noqa: S105 - a key
 """The scope's key for a token of a tool's call, whose header a credential of MPP takes."""
@@ -103,7 +114,10 @@ def require_covered(request: Request, project: ManagedProject) -> None:
     """Raises TokenScope for a request that the project's token does not cover."""
     named = request.path_params.get("projectId", project.id).lower()
     is_own = named in (project.id, project.unique_name)
-    if not is_own or not is_covered(request.method, request.scope["path"]):
+    call = calls.call_at(request.method, request.scope["path"])
+    if not is_own or call is None or not call.by_token:
+        raise TokenScope
+    if call.scope is not None and call.scope not in project.scopes.split():
         raise TokenScope
 
 
@@ -155,6 +169,7 @@ _SIGNED_HEADERS = frozenset(
     (
         *(b"x-wallet-address", b"x-signature", b"x-timestamp", b"x-nonce"),
         *(b"x-signature-version", b"x-wallet-chain", b"content-digest", b"sign-in-with-x"),
+        b"x-on-behalf-of",
     )
 )
 _PROOF_HEADERS = (b"x-payment-tx", b"payment-signature", b"x-payment")
@@ -191,6 +206,7 @@ class Front:
     public_url: str
     authenticator: Authenticator
     manage_tokens: ManageTokens
+    delegates: Delegates
     paid_wallets: PaidWallets
     trusted_proxies: TrustedProxies
     limiters: Limiters
@@ -230,11 +246,20 @@ class Caller(NamedTuple):
     """Who looks at a page, if it asks."""
     is_open: bool = False
     """Whether a payment alone says whose the request is."""
+    delegations: tuple[StoredDelegation, ...] = ()
+    """By which of them a delegate speaks, in place of the wallet; several may cover a deploy."""
 
     @property
     def project_id(self) -> str | None:
         """The id of the token's project, if a token speaks."""
         return None if self.managed is None else self.managed.id
+
+    @property
+    def acted_by(self) -> str:
+        """The delegate that acts for the wallet, or `token:` and which token; "" for itself."""
+        if self.delegations:
+            return self.delegations[0].delegate
+        return "" if self.managed is None else f"token:{self.managed.token_id}"
 
     @property
     def is_reader(self) -> bool:
@@ -254,12 +279,23 @@ class Caller(NamedTuple):
         """
         if self.is_open:
             return ""
+        if self.delegations:
+            return f"{self.delegations[0].delegate} for {self.wallet}"
         return self.wallet if self.managed is None else f"project {self.managed.id}"
 
-    def require_own(self, unique_name: str) -> None:
-        """Raises TokenScope where a token speaks, and its project has another name."""
+    def about(self, unique_name: str) -> "Caller":
+        """Returns who asks about the project of a name, by one delegation at most.
+
+        Raises TokenScope and DelegateScope where what speaks is for another project.
+        """
         if self.managed is not None and self.managed.unique_name != unique_name:
             raise TokenScope
+        if not self.delegations:
+            return self
+        covering = [each for each in self.delegations if each.project in ("", unique_name)]
+        if not covering:
+            raise DelegateScope
+        return self._replace(delegations=(covering[0],))
 
     def require_confirmed(self) -> None:
         """Raises ConfirmationMissing for a page, unless its wallet has just signed what it asks.
@@ -305,8 +341,8 @@ async def _verified(front: Front, request: Request) -> Verified:
     if person is not None:
         require_permitted(request, person)
         return Verified(Wallet(person.wallet), None)
-    token = bearer_token(request)
-    if _is_bound(request):
+    token, by_delegate = bearer_token(request), _ON_BEHALF_OF in request.headers
+    if by_delegate or _is_bound(request):
         _require_bound(request, token)
     if token is not None:
         return await _verify_token(front, request, token)
@@ -345,7 +381,38 @@ async def _verify_signature(front: Front, request: Request) -> Verified:
     )
     if target is not None:
         request.scope[_BODY_DIGEST] = target.body_digest
-    return verified
+    owner = headers.get(_ON_BEHALF_OF)
+    return verified if owner is None else await _for_owner(front, request, verified, owner)
+
+
+async def _for_owner(front: Front, request: Request, verified: Verified, owner: str) -> Verified:
+    """Returns for whom a delegate acts. Raises InvalidField, and DelegateScope beyond its power."""
+    try:
+        wallet = Wallet(parse_address(owner))
+    except ValueError:
+        raise InvalidField("X-On-Behalf-Of", "must be a wallet: 0x and 40 hex digits") from None
+    call = calls.call_at(request.method, request.scope["path"])
+    if call is None or call.scope is None:
+        raise DelegateScope
+    found = await front.delegates.between(owner=wallet, delegate=verified.wallet, scope=call.scope)
+    name = await _project_name(front, request, wallet) if found else None
+    covering = tuple(
+        each for each in found if not each.project or each.project == name or call.names_in_body
+    )
+    if not covering:
+        raise DelegateScope
+    request.scope[_DELEGATIONS] = covering
+    return verified._replace(wallet=wallet)
+
+
+async def _project_name(front: Front, request: Request, wallet: str) -> str | None:
+    """Returns the name of the project that the path names, if it is the wallet's."""
+    named = request.path_params.get("projectId")
+    if named is None:
+        return None
+    with suppress(ProjectNotFound, WrongWallet):
+        return (await named_project(front.db, named, wallet=wallet)).unique_name
+    return None
 
 
 async def _verify_token(front: Front, request: Request, token: str) -> Verified:
@@ -363,7 +430,10 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
     """
     limiters, is_proof = front.limiters, carries_proof(request)
     managed, person = request.scope.get(_MANAGED), request.scope.get(PERSON)
+    delegations = request.scope.get(_DELEGATIONS, ())
     bucket = wallet if managed is None else f"token:{managed.id}"  # a token uses up its own
+    if delegations:
+        bucket = f"delegate:{delegations[0].delegate}:{wallet}"
     has_paid = request.scope[HAS_PAID] = await front.paid_wallets.has_paid(wallet)
     address = None if has_paid else address_key(front, request)
     of_wallet = limiters.wallets if person is None else limiters.people
@@ -375,7 +445,10 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
         if not is_proof:
             raise
         await _refuse_proof(front, request, wallet, full)
-    caller = request.scope[CALLER] = Caller(wallet, address, managed, person)
+    caller = request.scope[CALLER] = Caller(
+        wallet, address, managed, person, delegations=delegations
+    )
+    ACTING.set(Acting(wallet, caller.acted_by))
     return caller
 
 
@@ -542,8 +615,7 @@ class Payer(NamedTuple):
         """
         if self.verified is None or self.verified.nonce is None:
             return
-        nonces, timestamp_ms, nonce = self.verified.nonce
-        wallet = self.verified.wallet
+        nonces, wallet, timestamp_ms, nonce = self.verified.nonce
         if not self.repeats:
             await nonces.remember_body(wallet, timestamp_ms, nonce, body_digest)
         elif not await nonces.was_of_body(wallet, nonce, body_digest):

@@ -17,6 +17,7 @@ _FORWARDED = frozenset(
     {
         *("x-wallet-address", "x-signature", "x-timestamp", "x-nonce", "x-wallet-chain"),
         *("x-signature-version", "content-digest", "sign-in-with-x", "x-forwarded-for", "host"),
+        "x-on-behalf-of",
     }
 )
 """Headers of the caller's request that go with each request to the API."""

@@ -27,6 +27,8 @@ from moorage.errors import (
     ChainUnavailable,
     CommitUnknown,
     DatabaseUnavailable,
+    DelegateLimit,
+    InvalidField,
     MoorageError,
     NameUnavailable,
     PaymentAlreadyUsed,
@@ -45,9 +47,10 @@ from moorage.errors import (
 )
 from moorage.failpoints import failpoint
 from moorage.ledger import ledger
+from moorage.ledger.delegated import left_of
 from moorage.ledger.metering import Metering
 from moorage.ledger.running_costs import hour_of
-from moorage.money import NOTHING, MicroUsd, usd_number
+from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.payments.price.quotes import (
     QUOTE_LIFETIME_MS,
     PriceList,
@@ -77,7 +80,7 @@ from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, payments, quotes
 from moorage.storage.vault import Vault
 from moorage.uploads.reader import Upload
-from moorage.uploads.request import DeployRequest
+from moorage.uploads.request import DeployRequest, PurseTerms
 
 
 class Shortfall(msgspec.Struct, frozen=True):
@@ -484,6 +487,7 @@ class Admission:
 
         A payment that speaks alone, shown again with its own body, gets what it opened once more.
         """
+        attempt = self._endowed(attempt)
         try:
             return await self._admit(attempt, upload)
         except (NameUnavailable, PaymentAlreadyUsed) as refusal:
@@ -555,8 +559,10 @@ class Admission:
 
     async def quote(self, attempt: DeployAttempt) -> DryRun:
         """Returns what this deploy would cost now. Changes nothing. Raises NoCapacity."""
+        attempt = self._endowed(attempt)
         situation = await self._situation(self._db, attempt)
         await self._require_open(self._db, attempt, situation)
+        await self._require_limit(self._db, attempt, situation)
         return self._pricing.dry_run(attempt, situation, now_ms=self._clock.now_ms())
 
     async def demand_openly(self, attempt: DeployAttempt) -> PaymentRequired:
@@ -589,6 +595,7 @@ class Admission:
         """Returns the demand for payment, if any, when no money has moved yet."""
         evidence = attempt.evidence
         await self._require_open(tx, attempt, situation)
+        await self._require_limit(tx, attempt, situation)
         if attempt.refused is not None:
             return await self._demand(tx, attempt, situation, Shortfall(), because=attempt.refused)
         if isinstance(evidence, AuthorizationEvidence):  # too little is refused: settling costs gas
@@ -601,6 +608,34 @@ class Admission:
             return await self._demand(tx, attempt, situation, short, because=because)
         unpaid = self._pricing.shortfall(attempt, situation, price, paid=False)
         return await self._demand(tx, attempt, situation, unpaid) if unpaid else None
+
+    def _endowed(self, attempt: DeployAttempt) -> DeployAttempt:
+        """Returns a delegate's attempt with a purse for what it may open: of its price, by default.
+
+        Raises InvalidField for a purse that is shared: that project would burn more than it says.
+        """
+        if attempt.delegation is None:
+            return attempt
+        price = self._pricing.by_list(attempt)
+        purse = attempt.request.purse or PurseTerms(price, shared=False, limit=None)
+        if purse.shared:
+            raise InvalidField("purse.shared", "must be false where a delegate deploys")
+        request = msgspec.structs.replace(attempt.request, purse=purse)
+        return msgspec.structs.replace(attempt, request=request)
+
+    async def _require_limit(
+        self, source: Source, attempt: DeployAttempt, situation: Situation
+    ) -> None:
+        """Raises DelegateLimit if a delegate may not commit what its new project is to have."""
+        purse = attempt.request.purse
+        if attempt.delegation is None or purse is None or situation.own is not None:
+            return
+        left = await left_of(source, attempt.delegation, now_ms=self._clock.now_ms())
+        if purse.amount > left:
+            raise DelegateLimit(
+                f"This takes {usd_text(purse.amount)}, and the delegation's limitUsdMonth leaves "
+                f"{usd_text(left)} for this month (UTC): its owner can sign another."
+            )
 
     async def _hold_to_settle(self, tx: Transaction, attempt: DeployAttempt) -> None:
         """Holds the name of an open attempt while it is paid. Raises NameUnavailable."""
@@ -680,6 +715,7 @@ class Admission:
                 if short is None:
                     if not paid:  # others may have been admitted meanwhile
                         await self._capacity.require_memory(tx, _id(situation))
+                    await self._require_limit(tx, attempt, situation)
                     accepted = AcceptedAttempt(
                         attempt,
                         situation,

@@ -37,6 +37,7 @@ from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence,
 from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.payment_required import Purchase
 from moorage.planning.plan import Plan, Risk
+from moorage.records.access import StoredDelegation
 from moorage.records.deployment import Finding, FindingKind, said_left_out
 from moorage.records.payments import Quote
 from moorage.records.project import Project, Variables
@@ -62,6 +63,8 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     """Why the payment that came along counts for nothing, if so."""
     stranger_at: str | None = None
     """The client address, if the wallet never paid; names held for it count for the address."""
+    delegation: StoredDelegation | None = None
+    """By which a delegate acts for the wallet, if one does."""
     managed: str | None = None
     """The id of the project that it may change, if a manage token brought it."""
     leaves_volume: bool = False
@@ -91,13 +94,16 @@ class DeployAttempt(msgspec.Struct, frozen=True):
 
         These are told the wallet itself: neither a token of one project, nor a payer.
         """
-        return self.is_open or self.managed is not None
+        of_one = self.delegation is not None and bool(self.delegation.project)
+        return self.is_open or self.managed is not None or of_one
 
     @property
     def speaker(self) -> str:
         """Who has signed it: the wallet, or what speaks for it in one matter alone."""
         if self.is_open:
             return f"payer {self.wallet}"
+        if self.delegation is not None:
+            return f"{self.delegation.delegate} for {self.wallet}"
         return self.wallet if self.managed is None else f"project {self.managed}"
 
     @property
@@ -304,7 +310,7 @@ def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningIte
         told = (*told, _VOLUME_LEFT_OUT)
     if situation.own is None:
         return told
-    if attempt.request.purse is not None:
+    if attempt.request.purse is not None and attempt.delegation is None:
         told = (*told, _PURSE_UNCHANGED)
     return (*written_warnings(attempt.written, by), *told)
 

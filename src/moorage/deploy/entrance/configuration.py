@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from moorage.acting import acted_by
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Capacity
@@ -186,7 +187,8 @@ async def queue_deployment(
         )
         await fail(tx, earlier, late, wallet=project.wallet, now_ms=now_ms)
         await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=earlier.id)
-    await deployments.add(tx, deployment)
+    by = acted_by(project.wallet)
+    await deployments.add(tx, msgspec.structs.replace(deployment, acted_by=by))
     if project.serving_deployment_id is None:
         await projects.set_status(tx, project.id, ProjectStatus.QUEUED)
     await jobs.add(

@@ -23,7 +23,7 @@ from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, Origin
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project, ProjectStatus, Transfer, TransferState, Variables
-from moorage.storage import events
+from moorage.storage import delegations, events
 from moorage.storage.apps import deployments, projects, transfers
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, billing
@@ -183,6 +183,7 @@ class Transfers:
     async def _close_doors(self, tx: Transaction, project: Project, *, now_ms: int) -> None:
         """Ends what opened the project to others while it was its giver's."""
         await revoke_manage_tokens(tx, project.id)
+        await delegations.end_of_project(tx, project.wallet, project.unique_name, now_ms=now_ms)
         export = await exports.of_project(tx, project.id, by_owner=True)
         if export is not None:
             await exports.put(tx, msgspec.structs.replace(export, until_ms=now_ms))

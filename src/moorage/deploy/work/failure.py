@@ -412,7 +412,7 @@ async def fail(
             "deployment_id": deployment.id,
             "reason": explained.reason,
             "reason_code": failure.cause.value,
-        }
+        } | deployment.acting
         await events.record(
             tx, wallet=wallet, kind=EventKind.DEPLOYMENT_FAILED, data=data, now_ms=now_ms
         )

@@ -319,7 +319,7 @@ class Switch:
             "project_id": project.id,
             "deployment_id": deployment.id,
             "endpoint": self._hosts.url(project.unique_name) if certified else f"http://{host}",
-        }
+        } | deployment.acting
         if told:
             data["note"] = told
         await events.record(

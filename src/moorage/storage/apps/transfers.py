@@ -5,8 +5,9 @@ from sqlalchemy import bindparam, delete, null, or_, select, update
 
 from moorage.records.payments import Finality, PaymentStatus
 from moorage.records.project import Project, Transfer
+from moorage.storage.access_schema import links
 from moorage.storage.database import Source, Statement, Transaction, columns_of, insert_of
-from moorage.storage.schema import links, names, payments, projects, purses, transfers
+from moorage.storage.schema import names, payments, projects, purses, transfers
 
 _COLUMNS = columns_of(transfers, Transfer)
 _open = transfers.c.accepted_at_ms.is_(None) & transfers.c.withdrawn_at_ms.is_(None)

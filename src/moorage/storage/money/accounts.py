@@ -4,7 +4,7 @@ A `holder` of credits is a wallet, by its address, or a project's purse, as `pur
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -27,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 
+from moorage.acting import ACTING
 from moorage.errors import WriteConflict
 from moorage.money import MicroUsd
 from moorage.storage.database import (
@@ -43,6 +44,7 @@ from moorage.storage.database import (
 )
 from moorage.storage.schema import (
     build_runs,
+    deployments,
     entries,
     postings,
     projects,
@@ -363,6 +365,43 @@ async def statement_page(
     return await source.records(StatementEntry, _PAGE, account=account, before=before, limit=limit)
 
 
+_COMMITTED = Statement(
+    select(func.coalesce(func.sum(-entries.c.amount_micro_usd), 0))
+    .join_from(postings, entries, entries.c.posting_id == postings.c.id)
+    .where(
+        postings.c.acted_by == bindparam("delegate"),
+        postings.c.acted_by != "",  # as the index has it
+        postings.c.created_at_ms >= bindparam("since_ms"),
+        postings.c.kind == "purse",
+        entries.c.account == "wallet:" + bindparam("owner", type_=Text),
+        entries.c.amount_micro_usd < 0,
+    )
+)
+_BUILT = Statement(
+    select(func.coalesce(func.sum(build_runs.c.charged_micro_usd), 0))
+    .join_from(build_runs, deployments, deployments.c.id == build_runs.c.deployment_id)
+    .outerjoin(
+        purses, (purses.c.project_id == build_runs.c.project_id) & purses.c.shared.is_(False)
+    )
+    .where(
+        build_runs.c.wallet == bindparam("owner"),
+        build_runs.c.started_at_ms >= bindparam("since_ms"),
+        deployments.c.acted_by == bindparam("delegate"),
+        purses.c.project_id.is_(None),
+    )
+)
+
+
+async def committed_by(source: Source, *, owner: str, delegate: str, since_ms: int) -> MicroUsd:
+    """Returns what a delegate has moved of its owner's credits to purses since a time.
+
+    With what builds that began since then, and that it asked for, have burned of those credits.
+    """
+    given: dict[str, Any] = {"owner": owner, "delegate": delegate, "since_ms": since_ms}
+    moved, built = await source.number(_COMMITTED, **given), await source.number(_BUILT, **given)
+    return MicroUsd(moved + built)
+
+
 _PURSE = "project:"
 
 
@@ -411,7 +450,10 @@ _LOCK = Statement(
 )
 _ADD_POSTING = Statement(
     insert(postings).values(
-        id=bindparam("id"), kind=bindparam("kind"), created_at_ms=bindparam("now_ms")
+        id=bindparam("id"),
+        kind=bindparam("kind"),
+        created_at_ms=bindparam("now_ms"),
+        acted_by=bindparam("acted_by"),
     )
 )
 _ADD_ENTRY = Statement(
@@ -555,7 +597,8 @@ async def add_posting(
     Raises UniqueViolation when it was booked before.
     """
     _require_balance(amounts)
-    await tx.execute(_ADD_POSTING, id=posting_id, kind=kind, now_ms=now_ms)
+    by = ACTING.get().by
+    await tx.execute(_ADD_POSTING, id=posting_id, kind=kind, now_ms=now_ms, acted_by=by)
     for account, amount in amounts.items():
         await tx.execute(_ADD_ENTRY, posting_id=posting_id, account=account, amount=amount)
 
@@ -599,7 +642,11 @@ async def add_postings(
     for of_accounts in amounts.values():
         _require_balance(of_accounts)
     await tx.execute_many(
-        _ADD_POSTING, [{"id": posting_id, "kind": kind, "now_ms": now_ms} for posting_id in amounts]
+        _ADD_POSTING,
+        [
+            {"id": posting_id, "kind": kind, "now_ms": now_ms, "acted_by": ""}
+            for posting_id in amounts
+        ],
     )
     await tx.execute_many(
         _ADD_ENTRY,

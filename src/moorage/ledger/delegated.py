@@ -1,0 +1,50 @@
+"""What delegates commit of their owners' credits, and what is left of their limits.
+
+A delegate commits what goes into the purse of a project that it opens, which lives from that alone,
+and what builds that it asked for burn of the owner's credits. What comes back of a purse gives no
+room again: a delegate may delete what others filled.
+"""
+
+from moorage.ledger.running_costs import month_of
+from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
+from moorage.records.access import Scope, StoredDelegation
+from moorage.storage import delegations
+from moorage.storage.apps import deployments
+from moorage.storage.database import Source
+from moorage.storage.money import accounts
+from moorage.storage.money.billing import BuildRun
+
+
+async def left_of(source: Source, delegation: StoredDelegation, *, now_ms: int) -> MicroUsd:
+    """Returns what its delegate may still commit by this delegation in the month.
+
+    What it committed by others of the same owner counts as well.
+    """
+    committed = await accounts.committed_by(
+        source,
+        owner=delegation.owner,
+        delegate=delegation.delegate,
+        since_ms=month_of(now_ms).start_ms,
+    )
+    limit = delegation.limit_usd_month * MICRO_USD_PER_USD
+    return MicroUsd(max(0, limit - committed))
+
+
+async def left_for_build(source: Source, run: BuildRun, *, now_ms: int) -> MicroUsd | None:
+    """Returns what a build may still burn of its wallet's credits; None without such a limit.
+
+    Nothing once the delegate that asked for it has no delegation any more.
+    """
+    deployment = await deployments.by_id(source, run.deployment_id)
+    if deployment is None or not deployment.acted_by.startswith("0x"):
+        return None
+    purse = await accounts.purse(source, run.project_id)
+    if purse is not None and not purse.shared:
+        return None
+    live = await delegations.live_between(
+        source, owner=run.wallet, delegate=deployment.acted_by, now_ms=now_ms
+    )
+    lefts = [
+        await left_of(source, each, now_ms=now_ms) for each in live if each.covers(Scope.DEPLOY)
+    ]
+    return max(lefts, default=NOTHING)
