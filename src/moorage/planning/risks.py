@@ -88,6 +88,7 @@ def of_sources(
         *absent,
         *_commands(sources, toolbox),
         *_left_out(folder),
+        *_secrets_file(folder, sources),
         *(() if _ANY_HOST in plan.start else _refusing(sources)),
         *_extensions(sources, toolbox),
     ]
@@ -301,7 +302,11 @@ _SETTINGS = re.compile(
     rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
 )
 _DOCSTRING = re.compile(rb'"""[^"]{0,2000}"""')
-_FIELD = re.compile(rb"^    ([a-z][a-z0-9_]{1,60})[ ]?:[ ]?(?![^\n]*(?:=|None|ClassVar))", re.M)
+_FIELD = re.compile(
+    rb"^    ([A-Za-z][A-Za-z0-9_]{1,60})[ ]?:[ ]?"
+    rb"(?![^\n]*(?:=(?![ ]?Field\([ ]?\.\.\.[ ]?[,)])|None|ClassVar|alias|env=|[\[(]\s*$))",
+    re.M,
+)
 
 
 _ENV_FILES = (".env", ".env.production", ".env.local", ".env.production.local")
@@ -462,6 +467,7 @@ _AT = rb"['\"](?:%b)['\"]" % _HOSTS
 _CALLS = tuple(
     (name, hint, re.compile(pattern))
     for name, hint, pattern in (
+        ("Redis", b"6379", rb"\([ ]?%b[ ]?,[ ]?6379[ ]?\)" % _AT),
         ("Redis", b"Redis(", rb"\bRedis\((?:\)|[^)\n]{0,80}?host[ ]?[=:][ ]?%b)" % _AT),
         ("MySQL", b"mysqli", rb"(?:mysqli_connect|new mysqli)\([ ]?%b" % _AT),
         ("MySQL", b"mysql:host=", rb"mysql:host=(?:%b)\b" % _HOSTS),
@@ -705,6 +711,30 @@ def _commands(sources: Iterable[_Source], toolbox: Toolbox) -> Iterator[Risk]:
             if program not in told and program not in toolbox.programs:
                 told.add(program)
                 yield _program(path, program, path)
+
+
+_SECRETS_FILE = ".streamlit/secrets.toml"
+_SECRETS_READ = re.compile(
+    rb"\bst\.secrets(?:\[[ ]?['\"](\w{1,60})['\"][ ]?\]|\.(?!get\b|to_dict\b)(\w{1,60}))"
+)
+
+
+def _secrets_file(folder: Folder, sources: Iterable[_Source]) -> Iterator[Risk]:
+    """Yields that Streamlit reads secrets of a file which the upload has not."""
+    if folder.has(_SECRETS_FILE):
+        return
+    for path, text in sources:
+        match = _SECRETS_READ.search(text) if b"st.secrets" in text else None
+        if match is not None and b"in st.secrets" not in text:
+            name = (match[1] or match[2]).decode()
+            yield Risk(
+                RiskCode.FILE_ABSENT,
+                Stops.REQUESTS,
+                f"{path} reads {name} of {_SECRETS_FILE}, which is not in the upload: read it by "
+                "os.environ, and send it in settings.runEnvs.",
+                path=path,
+            )
+            return
 
 
 _PROCESS = re.compile(r"^([A-Za-z0-9_-]{1,40}):[ \t]*\S", re.MULTILINE)

@@ -82,7 +82,7 @@ def _apps_folder(root: Folder) -> tuple[Folder, list[str]]:
     only = root.only_directory()
     if only is not None and _is_apps_own(root.below(only)):
         return root.below(only), [f"all files are in {only}, so the app is there"]
-    found = apps_below(root)
+    found = apps_below(root) or _apps_deeper(root)
     if root.has(_PAGE) or _has_site_below(root):
         found = programs if len(programs) == 1 else []
     server = pages.server_of(root, found) if len(found) > 1 else ""
@@ -170,6 +170,18 @@ def _is_program(root: Folder, name: str) -> bool:
 def apps_below(root: Folder) -> list[str]:
     """Returns the directories right inside that are apps of their own."""
     return [name for name in root.directories() if root.below(name).first(*MANIFESTS) is not None]
+
+
+def _apps_deeper(root: Folder) -> list[str]:
+    """Returns several apps that are two directories deep, such as services/api; none for one."""
+    places = [
+        f"{around}/{name}"
+        for around in root.directories()
+        if around not in _PARTS and not is_aside(f"{around}/x")
+        for name in root.below(around).directories()
+        if root.below(f"{around}/{name}").first(*MANIFESTS) is not None
+    ]
+    return places if len(places) > 1 else []
 
 
 def several(apps: list[str]) -> str:

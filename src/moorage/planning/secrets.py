@@ -27,8 +27,11 @@ _LINE = re.compile(rb"^[ \t]*(?:export[ \t]+)?" + _EITHER + rb"[ \t]*=", re.MULT
 _VALUE = re.compile(rb"^[ \t]*(?:export[ \t]+)?" + _EITHER + rb"[ \t]*=[ \t]*[^\s#]", re.MULTILINE)
 _READ = re.compile(
     rb"(?:\b(?:process|Bun)\.env\.|\benviron(?:\.get)?[\[(][ \t]{0,4}['\"]"
-    rb"|\b(?:getenv|env|config|fetch)(?:\.\w{1,20})?[\[(][ \t]{0,4}['\"])" + _EITHER
+    rb"|\b(?:(?:getenv|env|fetch)(?:\.\w{1,20})?[\[(]|config\()[ \t]{0,4}['\"])" + _EITHER
 )
+_FIELD = re.compile(
+    rb"^    (?i:" + _EITHER + rb")[ ]?:[ ]?(?:str|SecretStr)[ ]*$", re.MULTILINE
+)  # of pydantic's settings
 _WORDS = (b"SECRET", b"_KEY", b"_SALT", b"COOKIE_PASSWORD")  # one of these is in each name
 _CODE = (".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".rb", ".php", ".go")
 _CODE_LIMIT = 40  # files of code that are read
@@ -50,6 +53,8 @@ def own_secrets(folder: Folder, known: Iterable[str] = ()) -> tuple[str, ...]:
         data = folder.data(name, limit=_LIMIT)
         if any(word in data for word in _WORDS):
             found.update(dict.fromkeys(_READ.findall(data)))
+        if b"BaseSettings" in data and b"env_prefix" not in data:
+            found.update(dict.fromkeys(name.upper() for name in _FIELD.findall(data)))
     for name in filter(folder.has, _SET if found else ()):
         for is_set in _VALUE.findall(folder.data(name, limit=_LIMIT)):
             found.pop(is_set, None)

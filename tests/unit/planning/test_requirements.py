@@ -79,7 +79,7 @@ def test_include_of_no_file_of_the_upload_is_refused(include: str) -> None:
 
 
 def test_extra_that_brings_a_server_counts_as_it() -> None:
-    assert names("fastapi[all,x]") == {"fastapi", "uvicorn"}
+    assert names("fastapi[all,x]") == {"fastapi", "uvicorn", "websockets", "jinja2"}
     assert names("fastapi[x]") == {"fastapi"}
 
 

@@ -26,7 +26,9 @@ _SOURCE = re.compile(r"(?:src/(?:\w+/){0,12})?(\w+)\.java\Z")
 _MAIN = re.compile(rb"\bstatic\s+(?:final\s+)?void\s+main\s*\(")
 _PACKAGE = re.compile(rb"^[ \t]*package[ \t]+([\w.]{1,200})[ \t]*;", re.MULTILINE)
 # Plugins that make one jar which runs by itself.
-_WHOLE = re.compile(r"spring-boot|maven-shade|maven-assembly|springframework\.boot|micronaut-maven")
+_WHOLE = re.compile(
+    r"shadowJar|\.shadow['\"]|spring-boot|maven-shade|maven-assembly|springframework\.boot|micronaut-maven"
+)
 _QUARKUS = re.compile(r"io\.quarkus")
 _APPLICATION = re.compile(
     r"['\"](?:[\w.]{1,60}\.)?application['\"]|^[ \t]{0,9}application[ \t]*(?:\{|$)", re.MULTILINE

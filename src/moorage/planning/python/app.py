@@ -433,6 +433,8 @@ def _older(project: _Project, added: list[str]) -> dict[str, str]:
     if (needed.file or "").endswith(".lock"):
         return {}
     limited = {name for name, asked in needed.specifiers if re.search(r"[=~]=|<", asked)}
+    if needed.member or needed.is_poetrys:  # what is added is installed afterwards
+        return {}
     return project.imports.older(needed.names.difference(limited).union(map(bare, added)))
 
 

@@ -20,6 +20,7 @@ from moorage.planning.python.requirements import (
     PORTLESS,
     QUIET,
     STANDARD_MODULES,
+    USED,
     normal,
     package_of,
     with_brought,
@@ -164,7 +165,16 @@ class Imports:
             name = next((it for it in _prefixes(each.module) if it in OLDER), "")
             if name and each.need is Need.SURE and OLDER[name].partition("<")[0] in names:
                 found.setdefault(OLDER[name], f"{self._folder.path(each.file)} imports {name}")
+        brought = with_brought(names)
+        for pattern, requirement, what in USED:
+            users = (it for it in self._read if pattern.search(self._source(it)))
+            file = next(users, "") if requirement.partition("<")[0] in brought else ""
+            if file:
+                found.setdefault(requirement, f"{self._folder.path(file)} uses {what}")
         return found
+
+    def _source(self, file: str) -> bytes:
+        return self._folder.data(file, limit=FILE_LIMIT)
 
     def reached(self) -> frozenset[str]:
         """Returns the files of the upload that the app may read; none if others may be, too."""

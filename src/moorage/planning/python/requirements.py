@@ -136,6 +136,8 @@ ALSO: dict[str, str] = PACKAGES["also"]
 """By what is imported, a package that its use needs besides."""
 OLDER: dict[str, str] = PACKAGES["older"]
 """By what is imported, the requirement that still has it."""
+USED = tuple((re.compile(row[0].encode()), *row[1:]) for row in PACKAGES["used"]["rows"])
+"""Patterns of code, each with the requirement that still has what it uses, and what that is."""
 LISTENING = tuple(map(re.escape, PACKAGES["listening"]["names"].split()))
 """Patterns of the names of modules that listen on a port for an app."""
 PORTLESS: dict[str, str] = PACKAGES["portless"]
@@ -174,8 +176,12 @@ _LOCAL = re.compile(
 _PLACE = re.compile(
     r"(?:#egg=|/)([\w.-]{1,100}?)(?:\.git|-\d[^/\s]*)?(?:@[^/\s#]*)?(?:#(?!egg=)\S*)?\s*\Z"
 )
-# Extras that bring a server along.
-_BRING = {"fastapi": (frozenset(("standard", "all")), "uvicorn")}
+# Extras that bring what apps need besides.
+_BRING = {
+    "fastapi": (frozenset(("standard", "all")), ("uvicorn", "websockets", "jinja2")),
+    "channels": (frozenset(("daphne",)), ("daphne",)),
+    "uvicorn": (frozenset(("standard",)), ("websockets",)),
+}
 
 
 class Requirements(NamedTuple):
@@ -454,9 +460,9 @@ def _with_extras(match: re.Match[str]) -> dict[str, str]:
 
 
 def _brought(name: str, extras: set[str]) -> tuple[str, ...]:
-    """Returns the package, and the server that its extras install."""
-    of, server = _BRING.get(name, (frozenset(), ""))
-    return (name, server) if server and not of.isdisjoint(extras) else (name,)
+    """Returns the package, and what its extras install."""
+    of, brought = _BRING.get(name, (frozenset(), ()))
+    return (name,) if of.isdisjoint(extras) else (name, *brought)
 
 
 def _of_pyproject(folder: Folder, document: Mapping[str, object]) -> Requirements:

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping, Set
 from itertools import islice
 from shlex import quote
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from moorage.planning.explicit import Asked
 from moorage.planning.plan import in_app
 from moorage.planning.python.objects import App, find_app, is_aside
-from moorage.planning.python.requirements import PACKAGES, Requirements
+from moorage.planning.python.requirements import PACKAGES, Requirements, bare
 from moorage.planning.python.sites import find_site
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import front_matter
@@ -41,6 +41,9 @@ RUNNERS = tuple(
     )
     for it in PACKAGES["runner"]
 )
+
+
+LAUNCHERS: dict[str, dict[str, Any]] = {it["package"]: it for it in PACKAGES["launcher"]}
 
 
 def runner_command(folder: Folder, runner: Runner, scripts: tuple[str, ...]) -> tuple[str, str]:
@@ -104,6 +107,8 @@ _SDK_VERSION = re.compile(r"\d{1,3}(?:\.\d{1,3}){0,2}")
 _LAUNCHES = re.compile(rb"\.launch[ \t]*\(")
 _SETTINGS = re.compile(rb"""DJANGO_SETTINGS_MODULE['"],[ \t]*['"]([\w.]{1,200})['"]""")
 _STATIC_ROOT = re.compile(rb"^[ \t]*STATIC_ROOT[ \t]*=", re.MULTILINE)
+_RUNS_SOCKETS = re.compile(rb"^[ \t]*socketio\.run\(", re.MULTILINE)
+_SOCKETS = re.compile(rb"\bProtocolTypeRouter\b|['\"]websocket['\"]")
 _HOSTS = re.compile(
     rb"""^[ \t]*ALLOWED_HOSTS[ \t]*=[ \t]*\[((?:\s|,|'[^'\n*]{0,100}'|"[^"\n*]{0,100}"){0,50})\]""",
     re.MULTILINE,
@@ -116,6 +121,7 @@ _READ_HOSTS = re.compile(
     rb"^[ \t]*ALLOWED_HOSTS(?:\.append\(|[ \t]*\+?=[ \t]*\[)\2\b" % (_VARIABLE, _VARIABLE),
     re.MULTILINE,
 )
+_IMPORTS = rb"^[ \t]*(?:import|from)[ \t]+%b\b"
 _COMMAND = re.compile(rb"^@\w+\.command\b|\badd_parser\(|^@click\.group\b", re.MULTILINE)
 _SERVE_NAMES = rb"(serve|server|runserver|start|web|api)"
 _SERVES = re.compile(
@@ -176,7 +182,7 @@ def find_start(
         return found
     app = find_app(folder, needed.names, hint)
     if app is not None:
-        return _served(folder, app)
+        return _served(folder, app, needed.names)
     found = _by_runner(folder, _imported_runners(folder)) if needed.file is not None else None
     if found is not None:
         return found
@@ -247,6 +253,13 @@ def _django(folder: Folder) -> Start | None:
     if module is None:
         return None
     package = module.rpartition("/")[0]
+    sockets = f"{module.removesuffix('wsgi.py')}asgi.py"
+    has_sockets = project.has(sockets) and _SOCKETS.search(project.data(sockets, limit=READ))
+    server = "gunicorn --bind 0.0.0.0:$PORT --threads 4"
+    needs: tuple[str, ...] = ("django", "gunicorn")
+    if has_sockets:
+        module, server = sockets, "uvicorn --host 0.0.0.0 --port $PORT"
+        needs = ("django", "uvicorn", "websockets")
     target = quote(f"{module[:-3].replace('/', '.')}:application")
     file, settings = _django_settings(project, module)
     served = _served_settings(project, module)
@@ -255,8 +268,8 @@ def _django(folder: Folder) -> Start | None:
     option = _settings_option(project, module)
     return Start(
         f"python manage.py migrate --noinput{option}\n"
-        f"exec {'../' if directory else ''}{BIN}gunicorn --bind 0.0.0.0:$PORT --threads 4 {target}",
-        ("django", "gunicorn"),
+        f"exec {'../' if directory else ''}{BIN}{server} {target}",
+        needs,
         _django_because(project, module, settings, hosts),
         environment=((hosts, "*"),) if hosts else (),
         refuses="" if hosts else _refused_hosts(project, module, file),
@@ -297,7 +310,8 @@ def _settings_option(project: Folder, wsgi: str) -> str:
 
 def _django_because(project: Folder, module: str, settings: bytes, hosts: str) -> str:
     files = f"{project.path('manage.py')} and {project.path(module)}"
-    said = f"{files} are Django's: migrated, then run by gunicorn"
+    server = "uvicorn" if module.endswith("asgi.py") else "gunicorn"
+    said = f"{files} are Django's: migrated, then run by {server}"
     if _STATIC_ROOT.search(settings):
         said += "; static files are collected, as STATIC_ROOT is set"
     if hosts:
@@ -394,21 +408,24 @@ def _gradio(folder: Folder) -> Start | None:
 
 
 def _launched(name: str, package: str, because: str) -> Start:
+    row = LAUNCHERS[bare(package)]
     return Start(
         f"python {_argument(name)}",
-        (package,),
+        (package, *row["needs"]),
         because,
-        environment=(
-            ("GRADIO_SERVER_NAME", "0.0.0.0"),  # noqa: S104 (in the app's own network)
-            ("GRADIO_ANALYTICS_ENABLED", "False"),
-        ),
-        assigned="GRADIO_SERVER_PORT=$PORT ",
+        environment=tuple(row["environment"].items()),
+        assigned=f"{row['port']}=$PORT ",
         file=name,
     )
 
 
-def _served(folder: Folder, app: App) -> Start:
+def _served(folder: Folder, app: App, names: Set[str]) -> Start:
     """Returns an app object's server. gunicorn gets threads: one slow client must not block all."""
+    text = folder.data(app.file, limit=READ)
+    greens = [it for it in ("eventlet", "gevent") if it in names]
+    if app.package == "flask" and b"SocketIO(" in text and _RUNS_SOCKETS.search(text) and greens:
+        because = f"{app.file} runs its sockets by itself, with {greens[0]}"
+        return Start(f"python {_argument(app.file)}", ("flask",), because, file=app.file)
     call = f"{app.attribute}()" if app.factory else app.attribute
     target = f"{app.module}:{app.attribute}"
     server, _, option = app.server.partition(" ")
@@ -448,6 +465,8 @@ def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
 def _serving(folder: Folder, start: Start) -> Start:
     """Returns how a program of several commands is started: by the one that serves."""
     text = folder.data(start.file, limit=READ)
+    if start.command == f"python {start.file}" and re.search(_IMPORTS % b"flet", text, re.M):
+        return _launched(start.file, "flet", f"{start.file} is a Flet app")
     found = _SERVES.search(text) if len(_COMMAND.findall(text)) > 1 else None
     if found is None:
         return start
