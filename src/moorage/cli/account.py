@@ -26,6 +26,7 @@ from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Bought
 from moorage.sdk.signer import Signer
 from moorage.wire.credits import CreditEntry, Credits, ToppedUp
+from moorage.wire.delegates import DelegateEnded, DelegateItem, DelegateList, DelegatesEnded
 from moorage.wire.events import WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.public import LinkBody, LinkList, LinkMade, LinkRemoved
 from moorage.wire.receipts import Receipt, ReceiptList
@@ -326,6 +327,76 @@ async def links(
             ]
             heads = ("LINK", "FOR", "SHOWS", "LAST OPENED", "ENDS")
             screen.table(heads, rows, none="No links. Next: moorage links add --label WHO")
+    return Exit.OK
+
+
+@client_command
+async def delegate(
+    session: Session,
+    what: Literal["list", "add", "remove", "end-all"] = "list",
+    wallet: str = "",
+    /,
+    *,
+    scope: tuple[Literal["read", "deploy", "delete"], ...] = ("read",),
+    project: str = "",
+    limit: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    days: Annotated[int, Parameter(validator=Number(gte=1, lte=400))] = 30,
+) -> int:
+    """Let another wallet act for yours: `moorage delegate add 0x… --scope deploy --limit 20`.
+
+    It gives its commands with --on-behalf-of and your address. It never gets at your credits, your
+    tokens or its own power; what it opens lives from a purse of its own.
+
+    Parameters
+    ----------
+    what
+        `list` says who may; `add` signs for one; `remove` ends one; `end-all` ends all, those that
+        you have signed and nobody has shown as well.
+    wallet
+        The address to add, or the id to remove, as `moorage delegate` lists it.
+    scope
+        `read`, `deploy` or `delete`; give it for each.
+    project
+        The name of the only project.
+    limit
+        Dollars that it may commit in a calendar month.
+    days
+        How long it lasts.
+    """
+    if (what in ("add", "remove")) != bool(wallet):
+        raise ClientMisconfigured("write: moorage delegate add WALLET, or remove ID")
+    client, screen = await session.client(), session.screen
+    answer: DelegateList | DelegateItem | DelegateEnded | DelegatesEnded
+    match what:
+        case "list":
+            answer = await client.delegates()
+        case "add":
+            answer = await client.add_delegate(
+                wallet, scopes=scope, project=project, limit_usd_month=limit, days=days
+            )
+        case "remove":
+            answer = await client.end_delegate(wallet)
+        case "end-all":
+            answer = await client.end_delegates()
+    screen.document(answer)
+    match answer:
+        case DelegateItem():
+            screen.result(answer.id)
+            screen.note(f"{answer.delegate} may act for {answer.owner} until {answer.expires_at}.")
+        case DelegateEnded():
+            screen.result(f"{answer.id} has ended")
+        case DelegatesEnded():
+            screen.result(f"{answer.ended} ended, and all that were signed before now")
+        case DelegateList():
+            rows = [
+                (
+                    *(each.id, each.delegate, each.project or "(all)"),
+                    *(" ".join(each.scopes), f"${each.limit_usd_month}", each.expires_at),
+                )
+                for each in answer.delegates
+            ]
+            heads = ("ID", "WALLET", "PROJECT", "MAY", "A MONTH", "ENDS")
+            screen.table(heads, rows, none="No delegates. Next: moorage delegate add WALLET")
     return Exit.OK
 
 

@@ -70,6 +70,10 @@ class Options:
             negative=(),
         ),
     ] = False
+    on_behalf_of: Annotated[
+        str | None,
+        Parameter(help="The wallet you act for as its delegate [env: MOORAGE_ON_BEHALF_OF]"),
+    ] = None
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout", negative=(), group="Output")
     ] = False
@@ -86,6 +90,7 @@ class Connection(msgspec.Struct, frozen=True):
     chains: dict[str, Chain]
     state_dir: Path
     bound: bool = False  # whether signatures cover the request
+    on_behalf_of: str | None = None
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -106,7 +111,13 @@ class Connection(msgspec.Struct, frozen=True):
         return self._client(None)
 
     def _client(self, signer: Signer | None) -> Client:
-        return Client(self.gateway, signer, bound=self.bound, on_wait=WaitTeller())
+        return Client(
+            self.gateway,
+            signer,
+            bound=self.bound,
+            on_behalf_of=self.on_behalf_of,
+            on_wait=WaitTeller(),
+        )
 
 
 class _DevChain(msgspec.Struct, frozen=True):
@@ -148,6 +159,7 @@ def find_connection(
         chains=_find_chains(options, env, dev),
         state_dir=_find_state_directory(options, env),
         bound=options.bound or env.get("MOORAGE_BOUND_SIGNATURES", "").lower() == "true",
+        on_behalf_of=options.on_behalf_of or env.get("MOORAGE_ON_BEHALF_OF") or None,
         warnings=warnings,
     )
 

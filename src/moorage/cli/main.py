@@ -141,6 +141,7 @@ CLIENT_COMMANDS = (
     _command("transfers", _PROJECTS, "List offers of projects; take one, or end it."),
     _command("dashboard", _ACCOUNT, "Print the address of your pages."),
     _command("links", _ACCOUNT, "Let others look at your pages."),
+    _command("delegate", _ACCOUNT, "Let another wallet act for yours."),
     _command("chains", _ACCOUNT, "List the chains and tokens taken."),
     _command("completion", _HELP, "Print a script that completes commands in your shell."),
     _command("mcp", _ACCOUNT, "Serve these as tools for an agent (MCP)."),

@@ -1,6 +1,6 @@
 """The gateway's calls, one method each (contract §1.2 and §1.4), and what is sent with them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cached_property
 from hashlib import sha256
@@ -8,11 +8,13 @@ from hashlib import sha256
 import msgspec
 from msgspec import UNSET
 
+from moorage.address import checksum_address
 from moorage.chains.eip3009 import key_signer
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
     ClientError,
+    ClientMisconfigured,
     FollowTimedOut,
     GatewayError,
     ReceiptInvalid,
@@ -20,9 +22,11 @@ from moorage.sdk.errors import (
 )
 from moorage.sdk.payment import HEADER as AUTHORIZATION
 from moorage.sdk.transport import Answer, Transport, read_answer, read_events
+from moorage.signing import Delegation, host_of
 from moorage.wire import calls
 from moorage.wire.calls import Call
 from moorage.wire.credits import Credits, PurseBody, PurseChanged, ToppedUp, TopUpBody
+from moorage.wire.delegates import DelegateEnded, DelegateItem, DelegateList, DelegatesEnded
 from moorage.wire.deploy import Deployed, DeployPurse, DigestUpload, ExportUpload, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, LogBody, LogItem
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
@@ -121,6 +125,7 @@ class PaymentProof(msgspec.Struct, frozen=True):
     authorization: str = ""
 
 
+_DAY_SECONDS = 86_400
 _LACKING = frozenset({404, 405})  # of a gateway that knows no such endpoint
 
 
@@ -419,6 +424,50 @@ class Client(Transport):
     async def remove_link(self, link_id: str) -> LinkRemoved:
         """Ends a link, and whatever it has opened."""
         return await self.call(calls.REMOVE_LINK, link_id)
+
+    async def delegates(self) -> DelegateList:
+        """Returns who may act for this wallet."""
+        return await self.call(calls.DELEGATES)
+
+    async def add_delegate(
+        self,
+        delegate: str,
+        *,
+        scopes: Sequence[str],
+        limit_usd_month: int,
+        days: int,
+        project: str = "",
+    ) -> DelegateItem:
+        """Lets another wallet act for this one: by its scopes, on one project or on all.
+
+        Raises ClientMisconfigured for what is no address, and without a key.
+        """
+        if self.signer is None:
+            raise ClientMisconfigured("a delegation must be signed, and there is no private key")
+        try:
+            address = checksum_address(delegate)
+        except ValueError:
+            raise ClientMisconfigured(f"{delegate!r} is no address of a wallet") from None
+        typed = Delegation(
+            owner=self.signer.address,
+            host=host_of(self.gateway_url),
+            delegate=address,
+            project=project,
+            scopes=list(scopes),
+            limit_usd_month=limit_usd_month,
+            not_after=self._clock.now_ms() // 1000 + days * _DAY_SECONDS,
+            epoch=(await self.delegates()).epoch,
+        )
+        body = {"typed": typed, "signature": self.signer.sign_digest(typed.digest())}
+        return await self.call(calls.MAKE_DELEGATE, body=body)
+
+    async def end_delegate(self, delegation_id: str) -> DelegateEnded:
+        """Ends a delegation for good."""
+        return await self.call(calls.END_DELEGATE, delegation_id)
+
+    async def end_delegates(self) -> DelegatesEnded:
+        """Ends all delegations, those that were signed and never shown as well."""
+        return await self.call(calls.END_DELEGATES)
 
     async def balance(self, address: str, *, chain: str = "arbitrum") -> Balances:
         """Returns the token balances of `address` on `chain`. Public."""

@@ -386,8 +386,8 @@ class Payer:
     ) -> Payment | None:
         """Has the offer approved and pays it; None when another run paid for `key` meanwhile."""
         chain, token = self._means(chain_name, token_name)
-        if required.quote is None:
-            raise required
+        if required.quote is None or self._client.on_behalf_of is not None:
+            raise required  # what a delegate pays would be its own credits, not its owner's
         offer = read_offer(
             required.quote,
             name=purchase.name,

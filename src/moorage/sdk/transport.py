@@ -207,14 +207,19 @@ class Transport:
         signer: Signer | None = None,
         *,
         bound: bool = False,
+        on_behalf_of: str | None = None,
         clock: Clock | None = None,
         pause: Pause = asyncio.sleep,
         on_wait: OnWait | None = None,
     ) -> None:
-        """Raises ClientMisconfigured unless `gateway_url` is an http(s) URL."""
+        """Raises ClientMisconfigured unless `gateway_url` is an http(s) URL.
+
+        With `on_behalf_of`, the signer acts for that wallet, as a delegate of it.
+        """
         self.gateway_url = normalise_gateway_url(gateway_url)
         self.signer = signer
-        self._bound = bound
+        self.on_behalf_of = on_behalf_of
+        self._bound = bound or on_behalf_of is not None
         self._clock = clock or SystemClock()
         self._pause = pause
         self._on_wait = on_wait
@@ -364,7 +369,8 @@ class Transport:
         target = Target(
             host=host_of(self.gateway_url), method=method, path=path, body_digest=digest
         )
-        return self.signer.headers(target)
+        owner = {} if self.on_behalf_of is None else {"X-On-Behalf-Of": self.on_behalf_of}
+        return owner | self.signer.headers(target)
 
     async def _exchange(
         self,
