@@ -18,7 +18,10 @@ _JS = (".js", ".mjs", ".cjs", ".ts", ".mts")
 DATABASES: dict[str, str] = _TABLE["kinds"]
 """By the word for a kind of database in a configuration, the service."""
 _NAME = rb"([A-Z][A-Z0-9_]{2,80})"
-_NO_DEFAULT = rb"(?![\w.(\[])(?!\s*(?:\|\||\?\?))"
+_NO_DEFAULT = rb"(?![\w.(\[])(?!\s*(?:\|\||\?\?)(?!\s*(?:''|\"\")))"
+
+
+_EMPTY = rb"\s*(?:\|\||\?\?)\s*(?:''|\"\")"
 
 
 class Handed(NamedTuple):
@@ -27,6 +30,7 @@ class Handed(NamedTuple):
     path: str
     variable: str
     connects: bool
+    is_empty: bool = False  # whether it has a default that is no address, for the types' sake
 
 
 class Sought(NamedTuple):
@@ -44,13 +48,14 @@ def _any(names: str) -> bytes:
 _CALL = re.compile(
     rb"(?P<indent>^[ \t]*)?(?P<line>[^\n]{0,120}?)\b(?P<call>%b|%b)\s*\(\s*"
     rb"(?:\{[^{}]{0,200}?\b(?:%b)\s*:\s*)?"
-    rb"(?:process\.env\.%b|(?P<word>[A-Za-z_$][\w.$]{0,80}))[!]?%b"
+    rb"(?:process\.env\.%b|(?P<word>[A-Za-z_$][\w.$]{0,80}))[!]?%b(?P<empty>%b)?"
     % (
         _any(_TABLE["calls"]["connect"]),
         _any(_TABLE["calls"]["make"]),
         _any(_TABLE["calls"]["keys"]),
         _NAME.replace(b"(", b"(?P<name>", 1),
         _NO_DEFAULT,
+        _EMPTY,
     ),
     re.MULTILINE,
 )
@@ -64,6 +69,11 @@ _OF_RUBY = re.compile(
     % (_any(_TABLE["calls"]["ruby"]), _NAME),
     re.MULTILINE,
 )
+_FIELD = re.compile(
+    rb"\b(?:%b)\s*:\s*process\.env\.%b!?%b(%b)?"
+    % (_any(_TABLE["calls"]["fields"]), _NAME, _NO_DEFAULT, _EMPTY)
+)
+_FIELD_HINTS = tuple(name.encode() for name in _TABLE["calls"]["fields"].split())
 _SETTING = re.compile(rb"^[ \t]*setting[ \t(]+:(\w{1,60})\b(?![^\n]*\bdefault:)", re.MULTILINE)
 _UNPACKED = re.compile(rb"\{([^{}]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
 _WORD = re.compile(rb"\b%b\b" % _NAME)
@@ -82,6 +92,10 @@ def handed(sources: Collection[tuple[str, bytes]]) -> Iterator[Handed]:
             yield from (Handed(path, name.decode(), True) for name in _OF_RUBY.findall(text))
     scripts = [(path, text) for path, text in sources if path.endswith(_JS)]
     reads = any(b"process.env" in text for _, text in scripts)
+    for path, text in scripts if reads else ():
+        if any(hint in text for hint in _FIELD_HINTS):
+            fields = _FIELD.findall(text)
+            yield from (Handed(path, name.decode(), True, bool(empty)) for name, empty in fields)
     calling = [it for it in scripts if any(hint in it[1] for hint in _HINTS)] if reads else []
     bound = _bound(scripts) if calling else {}
     for path, text in calling:
@@ -93,7 +107,8 @@ def handed(sources: Collection[tuple[str, bytes]]) -> Iterator[Handed]:
                 if name is None or re.search(rb"\bif\s*\(\s*%b\b" % re.escape(word), text):
                     continue
             is_inner = (match["indent"] or b"") != b"" or b"=>" in match["line"]
-            yield Handed(path, name.decode(), match["call"] in _CONNECT or not is_inner)
+            connects = match["call"] in _CONNECT or not is_inner
+            yield Handed(path, name.decode(), connects, bool(match["empty"]))
 
 
 def _bound(scripts: Collection[tuple[str, bytes]]) -> dict[bytes, set[bytes]]:
@@ -191,9 +206,24 @@ def of_rails(folder: Folder) -> Iterator[Sought]:
         yield Sought(folder.path(_RAILS), service, "DATABASE_URL")
 
 
+def of_sequelize(folder: Folder) -> Iterator[Sought]:
+    """Yields the database of Sequelize's configuration that a variable names in production."""
+    name = "config/config.json"
+    text = folder.data(name, limit=_LIMIT) if folder.has(name) else b""
+    found = _SEQUELIZE.search(text[text.find(b'"production"') :] if text else b"")
+    if found is not None:
+        service = DATABASES.get(found[2].decode(), "a database") if found[2] else "a database"
+        yield Sought(folder.path(name), service, found[1].decode())
+
+
+_SEQUELIZE = re.compile(
+    rb"\"use_env_variable\"\s*:\s*\"%b\"(?:[^{}]{0,200}\"dialect\"\s*:\s*\"(\w{1,20})\")?" % _NAME
+)
+
+
 def of_env_files(folder: Folder) -> Iterator[tuple[str, bytes]]:
-    """Yields the .env files of the upload, whose addresses may be those of a workplace."""
-    for name in (".env", ".env.production"):
+    """Yields the files of settings in the upload, whose addresses may be those of a workplace."""
+    for name in (".env", ".env.production", "config/default.json", "config/production.json"):
         if folder.has(name):
             yield folder.path(name), folder.data(name, limit=_LIMIT)
 

@@ -228,6 +228,7 @@ def _risks(
         found += unset_variables(folder, settings.build_vars)
     if not static.is_site(plan.start):
         given = {*settings.run_envs, *settings.build_vars}
+        given.update(name for risk in found for name in risk.variables)
         found += risks.of_sources(folder, plan, toolbox, given, read=recipe.read, needed=needed)
     return tuple(found)
 

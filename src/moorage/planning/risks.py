@@ -119,7 +119,7 @@ _ENDINGS = (
 )
 _ASIDE = re.compile(
     r"(?:^|/)(?:tests?|__tests__|specs?|e2e|examples?|docs?|scripts?|node_modules|\.venv|vendor|dist"
-    r"|build|alembic|migrations|public|static)/|\.(?:test|spec|d|config)\.|(?:^|/)(?:test_|conftest)"
+    r"|build|alembic|migrations|public|static)/|\.(?:test|spec|d)\.|(?<!payload)\.config\.|(?:^|/)(?:test_|conftest)"
     r"|(?:^|/)(?:deploy|fabfile|noxfile|seed|setup)\.[a-z]{2,3}\Z"
 )
 
@@ -507,14 +507,15 @@ def _services(
     if folder.has(_WORDPRESS) and not folder.has("wp-content/db.php"):
         yield _service("MySQL", _WORDPRESS, "")
         told.add("MySQL")
-    for path, service, variable in (*clients.of_packages(folder), *clients.of_rails(folder)):
+    for path, service, variable in _of_folder(folder):
         if service not in told and variable not in known:
             told.add(service)
             yield _service(service, path, variable)
     for path, text in clients.of_env_files(folder):
         for service, _ in _addresses(text):
             name = next((it for it in _SET.findall(text) if _is_at(it, service, text)), b"")
-            if service not in told and name and _is_read(name, sources):
+            is_json = path.endswith(".json")
+            if service not in told and (is_json or (name and _is_read(name, sources))):
                 told.add(service)
                 yield _service(service, path, name.decode())
     variants = _VARIANTS
@@ -529,6 +530,11 @@ def _services(
             told.add(name)
             if not _is_switched(name, sources):
                 yield _service(name, path, variable)
+
+
+def _of_folder(folder: Folder) -> Iterator[clients.Sought]:
+    for found in (clients.of_packages, clients.of_rails, clients.of_sequelize):
+        yield from found(folder)
 
 
 def _is_at(variable: bytes, service: str, text: bytes) -> bool:
@@ -668,10 +674,13 @@ def _sought(sources: Collection[_Source], known: Collection[str], told: set[str]
 def _handed(sources: Collection[_Source], known: Collection[str]) -> Iterator[Risk]:
     """Yields the variables that clients are given, and nothing sets."""
     found: dict[Stops, dict[str, str]] = {}
+    empty: dict[Stops, dict[str, str]] = {}
     for it in clients.handed(sources):
         stops = Stops.START if it.connects else Stops.REQUESTS
-        found.setdefault(stops, {}).setdefault(it.variable, it.path)
-    yield from _unset(found, sources, known)
+        (empty if it.is_empty else found).setdefault(stops, {}).setdefault(it.variable, it.path)
+    yield from _unset(empty, (), known)
+    named = (name for names in empty.values() for name in names)
+    yield from _unset(found, sources, {*known, *named})
 
 
 def _needed(

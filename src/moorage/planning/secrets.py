@@ -18,6 +18,7 @@ _NAMES = (
     *("JWT_SECRET", "JWT_SECRET_KEY", "JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "TOKEN_SECRET"),
     *("ACCESS_TOKEN_SECRET", "REFRESH_TOKEN_SECRET", "CSRF_SECRET", "CHAINLIT_AUTH_SECRET"),
     *("STORAGE_SECRET", "NICEGUI_STORAGE_SECRET"),
+    *("PAYLOAD_SECRET", "NUXT_SESSION_PASSWORD", "SECURITY_SALT", "SESSION_PASSWORD", "JWT_KEY"),
     *("APP_KEYS", "ADMIN_JWT_SECRET", "API_TOKEN_SALT", "TRANSFER_TOKEN_SALT"),
 )
 _EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist", "env.example")
@@ -32,7 +33,8 @@ _READ = re.compile(
 _FIELD = re.compile(
     rb"^    (?i:" + _EITHER + rb")[ ]?:[ ]?(?:str|SecretStr)[ ]*$", re.MULTILINE
 )  # of pydantic's settings
-_WORDS = (b"SECRET", b"_KEY", b"_SALT", b"COOKIE_PASSWORD")  # one of these is in each name
+# One of these is in each name.
+_WORDS = (b"SECRET", b"_KEY", b"_SALT", b"COOKIE_PASSWORD", b"SESSION_PASSWORD")
 _CODE = (".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".rb", ".php", ".go")
 _CODE_LIMIT = 40  # files of code that are read
 _NAMES_LIMIT = 2_000

@@ -201,16 +201,24 @@ def is_site(start: str) -> bool:
 
 def dropped(folder: Folder) -> str:
     """Says of a site which function of another host beside its pages does not run here; or ""."""
+    name, host = function_of(folder)
+    if not name:
+        return ""
+    return (
+        f"{name} is a function of {host}, which does not run here: only the pages are served. A "
+        "server that listens on PORT could serve both"
+    )
+
+
+def function_of(folder: Folder) -> tuple[str, str]:
+    """Returns a function of another host in the folder, and that host; "" for none."""
     for place, host in _FUNCTIONS:
         below = folder.below(place)
         names = (name for name in below.names() if name.endswith(_FUNCTION_ENDINGS))
         for name in islice(names, _FUNCTIONS_LIMIT):
             if _HANDLES.search(below.data(name, limit=_LIMIT)):
-                return (
-                    f"{below.path(name)} is a function of {host}, which does not run here: only "
-                    "the pages are served. A server that listens on PORT could serve both"
-                )
-    return ""
+                return below.path(name), host
+    return "", ""
 
 
 def said(start: str) -> str:

@@ -136,7 +136,7 @@ def test_stack_is_planned(
     [
         ({**MAIN, "go.mod": "module x\ngo 1.99"}, {}, "go.mod"),
         (MAIN, {"runtime": "golang:1.21"}, "settings.runtime"),
-        ({"app.rb": "", "Gemfile": "ruby '3.2.1'"}, {}, "the Gemfile's ruby"),
+        ({"app.rb": "", "Gemfile": "ruby '4.2.1'"}, {}, "the Gemfile's ruby"),
         ({"app.rb": "", "Gemfile": "ruby '~> 3.3.9'"}, {}, "the Gemfile's ruby"),
         (
             {"app.rb": "", "Gemfile": "ruby file: '.ruby-version'", ".ruby-version": "3.1.0"},

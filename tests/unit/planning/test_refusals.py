@@ -70,7 +70,7 @@ def test_gateway_that_builds_dockerfiles_asks_for_one(how: Dockerfiles) -> None:
 @pytest.mark.parametrize(
     ("file", "asks", "has"),
     [
-        ("Gemfile", "ruby '3.1.2'", "ruby 3.3.8"),
+        ("Gemfile", "ruby '3.9.2'", "ruby 3.3.8"),
         ("Gemfile", "ruby '~> 3.4.0'", "ruby 3.3.8"),
         ("composer.json", '{"require": {"php": "^8.5"}}', "php 8.4.16"),
         ("go.mod", "module x\n\ngo 1.99\n", "go 1.24"),

@@ -14,8 +14,14 @@ from moorage.planning.reading.folder import Folder
 from moorage.planning.risks import EXTENSIONS_OF
 from moorage.planning.toolbox import Toolbox
 
-LOOKED_FOR = ("index.php, also in public/ or web/, or index.html beside files of PHP; artisan",)
+LOOKED_FOR = (
+    "index.php, also in public/, web/ or webroot/, or index.html beside files of PHP; artisan",
+)
 _REQUIRES = re.compile(r'"php"\s*:\s*"([^"]{1,60})"')
+_INDEXES = (
+    *("public/index.php", "web/index.php", "webroot/index.php", "index.php"),
+    *("htdocs/index.php", "public_html/index.php", "www/index.php"),
+)
 _OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "Gemfile", "_config.yml")
 _NAMES_LIMIT = 2_000
 _LIMIT = 65_536  # bytes of composer.json
@@ -59,7 +65,7 @@ return false;
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """An index.php; None without. Raises RuntimeUnsupported, also for extensions that lack."""
-    index = folder.first("public/index.php", "web/index.php", "index.php") or _page(folder)
+    index = folder.first(*_INDEXES) or _page(folder)
     if index is None:
         return None
     found = find_tool(toolbox, "php", _wanted(folder, asked), file=index)

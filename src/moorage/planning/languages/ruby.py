@@ -262,12 +262,18 @@ def _exact(folder: Folder) -> str:
 
 
 def _of_any_patch(folder: Folder, wanted: Wanted, toolbox: Toolbox) -> Wanted:
-    """Returns what another patch version satisfies, where one is asked for that is not here."""
+    """Returns what another patch, or a later minor version, satisfies, where it is not here."""
     exact = _exact(folder)
     if not exact or wanted.source != "the Gemfile's ruby":
         return wanted
-    patch = wanted_from(exact.rpartition(".")[0], f"the Gemfile's ruby {exact}, or a patch of it,")
-    return patch if patch is not None and toolbox.choose("ruby", patch.range) else wanted
+    major, *_ = exact.split(".")
+    later = wanted_from(
+        f">={exact} <{int(major) + 1}", f"the Gemfile's ruby {exact}, or a later one,"
+    )
+    minor = exact.rpartition(".")[0]
+    patch = wanted_from(minor, f"the Gemfile's ruby {exact}, or a patch of it,")
+    found = (it for it in (patch, later) if it and toolbox.choose("ruby", it.range))
+    return next(found, wanted)
 
 
 def _ranges(text: str) -> Iterator[str]:

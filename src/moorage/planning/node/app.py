@@ -35,7 +35,13 @@ from moorage.planning.node.package_managers import (
     strips_types,
     typescript_need,
 )
-from moorage.planning.node.servers import built_server, is_handler_served, server_environment, site
+from moorage.planning.node.servers import (
+    built_server,
+    is_handler_served,
+    preset_environment,
+    server_environment,
+    site,
+)
 from moorage.planning.node.starts import (
     Package,
     Start,
@@ -318,6 +324,7 @@ def _recipe(
             *manager.commands.environment,
             *start.build_env,
             *_old_ciphers(where.manifest, tools),
+            *preset_environment(where.folder, where.manifest),
         ),
         run_env=(*server_environment(where.manifest), *_package_environment(where.manifest, start)),
         tools=tools,

@@ -34,6 +34,7 @@ _PATH = (
     r"""['"`](?P<path>[\w./-]{1,100})['"`]"""
 )
 _VITE_ROOT = re.compile(rf"\broot{_PATH}")
+_VITE_LIB = re.compile(r"\blib\s*:\s*\{")
 _VITE_OUT = re.compile(rf"\boutDir{_PATH}")
 # Comments, and the strings they may seem to begin in; each branch matches closed or not.
 _COMMENT = re.compile(
@@ -57,6 +58,48 @@ def vite_output(folder: Folder, build: str) -> str:
     base = "" if root is None or (out is not None and out["absolute"]) else root["path"]
     output = posixpath.normpath(posixpath.join(base, out["path"] if out is not None else "dist"))
     return "dist" if output.startswith(("..", "/")) or output == "." else output
+
+
+def is_library(folder: Folder) -> bool:
+    """Whether Vite is configured to build a library instead of pages."""
+    text = config_text(folder, "vite.config")
+    return any(_is_in(text, it.start(), "build") for it in _VITE_LIB.finditer(text))
+
+
+def bundler_output(folder: Folder, manifest: PackageJson, usual: str) -> str:
+    """Returns the directory of the pages of Webpack, Rollup or Gulp.
+
+    Where none of their plugins makes a page, that is where the upload has one, around their output.
+    """
+    text = "".join(config_text(folder, name) for name in _BUNDLER_FILES)
+    found = _BUNDLER_OUT.search(text)
+    output = posixpath.normpath(
+        (found["path"] or found["dest"] or found["file"]) if found else usual
+    )
+    output = usual if output.startswith(("..", "/")) or output == "." else output
+    if found is not None and found["file"]:
+        output = posixpath.dirname(output) or usual
+    if found is not None and found["dest"]:
+        output = output.partition("/")[0]
+    if any(manifest.depends_on(name) for name in _PAGE_PLUGINS) or "gulp" in text:
+        return output
+    place = output
+    while place and not folder.has(f"{place}/index.html"):
+        place = posixpath.dirname(place)
+    if place:
+        return place
+    return "." if folder.has("index.html") else output
+
+
+_BUNDLER_FILES = (
+    *("webpack.config", "webpack.prod", "webpack.config.prod", "webpack.common", "rspack.config"),
+    *("rollup.config", "gulpfile"),
+)
+_BUNDLER_OUT = re.compile(
+    rf"\bpath{_PATH}|\bdest\(\s*['\"`](?:\./)?(?P<dest>[\w./-]{{1,100}})['\"`]"
+    r"|\bfile\s*:\s*['\"`](?:\./)?(?P<file>[\w./-]{1,100})['\"`]"
+)
+_PAGE_PLUGINS = ("html-webpack-plugin", "@rollup/plugin-html", "html-bundler-webpack-plugin")
 
 
 def _is_in(text: str, place: int, key: str) -> bool:

@@ -215,6 +215,7 @@ _DEV_SERVER = re.compile(
     r"|vite[ \t]+(?:dev|serve)|remix[ \t]+vite:dev"
     r"|(?:docusaurus|gatsby|ionic|ng|rspack|vue-cli-service|webpack)[ \t]+serve\b.*"
     r"|sapper[ \t]+dev\b.*|brunch[ \t]+(?:w|watch)\b.*|preact[ \t]+(?:watch|serve)\b.*"
+    r"|gulp(?:[ \t]+(?:serve|server|watch|dev|develop|start|default))?"
     r"|ng[ \t]+s|(?:ember|hexo|hugo)[ \t]+(?:s|serve|server)|gatsby[ \t]+develop"
     r"|webpack-dev-server|parcel(?:[ \t]++(?!build\b).*+)?|(?:@11ty/)?eleventy\b.*[ \t]--serve"
     r"|(?:astro|nuxi|nuxt)[ \t]+preview\b.*|stencil[ \t]+build\b.*[ \t]--serve"

@@ -8,8 +8,10 @@ from typing import NamedTuple
 from moorage.planning.frameworks import SITES, Framework
 from moorage.planning.node.builds import (
     angular_output,
+    bundler_output,
     config_text,
     configured_directory,
+    is_library,
     is_without_server,
     names_package,
     next_exports,
@@ -99,6 +101,23 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
 
 
 _FOREIGN = tuple(PACKAGES["adapters"].split())
+
+
+_PRESET = re.compile(r"\bpreset\s*:\s*['\"`]([\w-]{1,40})['\"`]")
+_OWN_PRESETS = frozenset(
+    ("node", "node-server", "node-cluster", "node_server", "node_cluster", "bun", "static")
+)
+
+
+def preset_environment(folder: Folder, manifest: PackageJson) -> tuple[tuple[str, str], ...]:
+    """Returns the variable that makes Nuxt and SolidStart build Node's server after all."""
+    name = "nuxt.config" if manifest.depends_on("nuxt") else "app.config"
+    if name == "app.config" and not manifest.depends_on("@solidjs/start"):
+        return ()
+    found = _PRESET.search(config_text(folder, name))
+    if found is None or found[1] in _OWN_PRESETS or found[1].startswith("github"):
+        return ()
+    return (("NITRO_PRESET", "node-server"),)
 
 
 def foreign_adapter(folder: Folder, manifest: PackageJson) -> str:
@@ -271,6 +290,9 @@ def _documents(manifest: PackageJson) -> str:
     return "" if directory.startswith((".", "/")) else f"{directory}/"
 
 
+_BUNDLERS = ("webpack", "rspack", "gulp", "rollup")
+
+
 def _configured(folder: Folder, manifest: PackageJson, found: Framework) -> Framework | None:
     """Returns the generator with the output directory of its configuration."""
     if found.name == "angular":
@@ -278,7 +300,11 @@ def _configured(folder: Folder, manifest: PackageJson, found: Framework) -> Fram
         return found._replace(output=angular.files) if angular is not None else None
     if found.name == "vite":
         command = command_of(manifest, build_script(manifest))
+        if manifest.is_published and is_library(folder):
+            return None
         return found._replace(output=vite_output(folder, command))
+    if found.name in _BUNDLERS:
+        return found._replace(output=bundler_output(folder, manifest, found.output))
     if not found.setting:
         return found
     outputs = (configured_directory(folder, file, found.setting) for file in found.config)

@@ -36,7 +36,7 @@ from moorage.planning.node.servers import (
 from moorage.planning.plan import Stack, quoted, with_path
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import first_word
-from moorage.planning.static import serve
+from moorage.planning.static import function_of, serve
 
 _GENERATORS_SERVER = re.compile(
     r"(?:hugo|jekyll|bundle[ \t]+exec[ \t]+jekyll|mkdocs)[ \t].*\bserve"
@@ -606,6 +606,12 @@ def _missing(package: Package) -> str:
         return (
             "nx.json is there, and package.json has no scripts: set settings.buildCommand "
             '("npx nx build web") and settings.runCommand to what starts the app\'s output'
+        )
+    function, host = function_of(package.folder)
+    if function:
+        return (
+            f"{function} is a function of {host}, which does not run here: add a server that "
+            "listens on PORT and calls it, and a start script"
         )
     if package.builds:
         return (
