@@ -488,6 +488,15 @@ def services_beside(folder: Folder) -> str:
     )
 
 
+def only_image(folder: Folder) -> str:
+    """Returns the first image of a compose file that publishes ports, if none of it is built."""
+    _, services, _ = _compose(folder)
+    if any(_at(it, "build") or _mounts_app(it) for it in services.values()):
+        return ""
+    images = (_text(_at(it, "image")) for it in services.values() if _at(it, "ports"))
+    return next((image for image in images if _IMAGE.fullmatch(image)), "")
+
+
 def _mounts_app(entry: object) -> bool:
     """Whether a service is the upload itself, in an image of its language."""
     volumes = _at(entry, "volumes")

@@ -69,6 +69,10 @@ def not_found(
         said += f" Set settings.directoryPath to {place}."
     if known.file == dockerfile.FILE and not _is_followed(folder, toolbox):
         return PlanNotFound(f"{said} {_DOCKERS}", looked_for=looked_for)
+    image = hosts.only_image(folder)
+    if image:
+        step = f"It builds nothing: add a Dockerfile with FROM {image}, for a gateway with Docker."
+        return PlanNotFound(f"{said} {step}", looked_for=looked_for)
     step = known.step or (toolbox.otherwise if known.file else _USUAL)
     return PlanNotFound(f"{said} {step}", looked_for=looked_for)
 

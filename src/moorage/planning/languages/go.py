@@ -4,8 +4,10 @@ import re
 from itertools import islice
 from shlex import quote
 
+from moorage.errors import PlanNotFound
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, wanted_from
 from moorage.planning.interpreters import unmade, words
+from moorage.planning.languages.portless import portless
 from moorage.planning.plan import Recipe, Stack, with_path
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Version
@@ -33,11 +35,17 @@ _COMMANDS = {
     "github.com/pocketbase/pocketbase": ' serve --http="0.0.0.0:$PORT"',
 }
 _SERVE = re.compile(rb"\b(?:Use|Name):[ \t]*\"(serve|server|start|web|api|http)\b")
+_ENV_FILE = re.compile(
+    rb"godotenv\.Load\((?:\"\.env\")?\)[^}]{0,80}\{\s{0,20}(?:log\.(?:Fatal|Panic)|panic\()"
+)
 _BUILT = ".bin/app"  # hidden, because a directory may have the program's own name
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """A module with a main package, or a main.go; None without. Raises RuntimeUnsupported."""
+    """A module with a main package, or a main.go; None without.
+
+    Raises RuntimeUnsupported, and PlanNotFound for what listens on no port.
+    """
     module = folder.first("go.mod", "go.work")
     is_module = module is not None
     if not is_module and not folder.has("main.go"):
@@ -53,10 +61,16 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             missing=f"{module} is a library's, as there is no package main: add a main.go that "
             "listens on PORT",
         )
+    refusal = portless(folder, "go", "go.mod") if module == "go.mod" and asked.run is None else ""
+    if refusal:
+        raise PlanNotFound(refusal)
     found, toolchain = _go(folder, asked, toolbox, file=module or "main.go")
     named = quote(package or ".")
     command = _subcommand(folder) if asked.run is None else ""
     build, start = f"{_BUILD} -o {_BUILT} {named}", f"./{_BUILT}{command}"
+    wants_file = _wants_env_file(folder)
+    if wants_file:
+        start = f"touch .env && exec {start}"
     if asked.run is not None:
         build, start = _given(folder, asked.run, package) or (build, asked.run)
     run_with = f", run with{command}" if command else ""
@@ -65,6 +79,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         if is_module
         else "main.go is there, without a go.mod: one is made",
         found.because,
+        "an empty .env is made before the start, as the program ends without one"
+        if wants_file
+        else "",
     )
     return Recipe(
         Stack.GO,
@@ -101,6 +118,14 @@ def _given(folder: Folder, run: str, package: str | None) -> tuple[str, str] | N
 
 def _package_named(folder: Folder, name: str) -> str | None:
     return f"./cmd/{name}" if folder.has_directory(f"cmd/{name}") else None
+
+
+def _wants_env_file(folder: Folder) -> bool:
+    """Whether the program ends without a .env, whose variables it has anyway."""
+    sources = (name for name in folder.names() if name.endswith(".go"))
+    return not folder.has(".env") and any(
+        _ENV_FILE.search(folder.data(name, limit=_SOURCE)) for name in islice(sources, _FILES_LIMIT)
+    )
 
 
 def _subcommand(folder: Folder) -> str:

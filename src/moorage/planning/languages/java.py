@@ -4,8 +4,9 @@ import re
 from shlex import quote
 from typing import NamedTuple
 
-from moorage.errors import RuntimeUnsupported
+from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, wanted_from
+from moorage.planning.languages.portless import portless
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
 from moorage.planning.toolbox import Tool, Toolbox
@@ -45,10 +46,16 @@ _LIKELY = ("Main", "App", "Application", "Server")
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """A project of Maven or Gradle, or a class to run; None without. Raises RuntimeUnsupported."""
+    """A project of Maven or Gradle, or a class to run; None without.
+
+    Raises RuntimeUnsupported, and PlanNotFound for what listens on no port.
+    """
     file = folder.first("pom.xml", "build.gradle", "build.gradle.kts")
     if file is None:
         return _plain(folder, asked, toolbox)
+    refusal = portless(folder, "java", file) if asked.run is None else ""
+    if refusal:
+        raise PlanNotFound(refusal)
     java = _java(_wanted(folder, file, asked), toolbox)
     text = folder.data(file, limit=_LIMIT).decode(errors="replace")
     build, start = _by_maven(folder, text) if file == "pom.xml" else _by_gradle(text)

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from fnmatch import fnmatch
 from itertools import islice
 
+from moorage.errors import PlanNotFound
 from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.interpreters import unmade
+from moorage.planning.languages.portless import portless
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import toml_document
@@ -45,7 +47,8 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """A package with a binary; None without.
 
-    Raises UploadInvalid for a Cargo.toml that can't be read, RuntimeUnsupported without Rust.
+    Raises UploadInvalid for a Cargo.toml that can't be read, RuntimeUnsupported without Rust,
+    PlanNotFound for what listens on no port.
     """
     if not folder.has("Cargo.toml"):
         return None
@@ -64,6 +67,10 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         )
         return Recipe(Stack.RUST, None, None, None, (), missing=missing)
     name = names[0] if names else ""
+    is_free = asked.run is None and not any(binaries.values())
+    refusal = portless(folder, "rust", "Cargo.toml") if is_free else ""
+    if refusal:
+        raise PlanNotFound(refusal)
     found = find_tool(toolbox, "rust", _wanted(document, asked), file="Cargo.toml")
     locked = " --locked" if folder.has("Cargo.lock") else ""
     # On the build's own disk: intermediate files take many times the program's space.

@@ -15,6 +15,7 @@ from moorage.planning.python.imports import (
 )
 from moorage.planning.python.mcp import over_http
 from moorage.planning.python.requirements import (
+    JOBS,
     KNOWN_PACKAGES,
     Requirements,
     bare,
@@ -235,6 +236,12 @@ def _recipe(project: _Project, start: Start | None, toolbox: Toolbox) -> Recipe:
     missing = ""
     if start is None:
         missing = f"{needed.file} is there, but no app object and no script to run"
+        job = next((name for name in sorted(needed.names) if name in JOBS), "")
+        if job:
+            missing = (
+                f"{needed.file} lists {job}, which runs {JOBS[job]}, and what is deployed here "
+                "must answer HTTP on PORT: add a program that does"
+            )
     else:
         because.append(start.because)
     build = asked.build
@@ -397,8 +404,10 @@ def _install(
         return venv if asked.run is not None else None
     if install.because:
         because.append(install.because)
-    if added:
-        names = " and ".join(added)
+    if "." in added:
+        because.append("the project itself is installed, too, as its start looks for it")
+    if added and added != ["."]:
+        names = " and ".join(it for it in added if it != ".")
         because.append(
             f"{names} {'is' if len(added) == 1 else 'are'} needed and not among the requirements: "
             f"installed too{'' if '==' in names else ', in the newest version'}"

@@ -138,6 +138,8 @@ OLDER: dict[str, str] = PACKAGES["older"]
 """By what is imported, the requirement that still has it."""
 USED = tuple((re.compile(row[0].encode()), *row[1:]) for row in PACKAGES["used"]["rows"])
 """Patterns of code, each with the requirement that still has what it uses, and what that is."""
+JOBS: dict[str, str] = PACKAGES["jobs"]
+"""By package, what it runs that listens on no port."""
 LISTENING = tuple(map(re.escape, PACKAGES["listening"]["names"].split()))
 """Patterns of the names of modules that listen on a port for an app."""
 PORTLESS: dict[str, str] = PACKAGES["portless"]

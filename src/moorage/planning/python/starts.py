@@ -172,7 +172,7 @@ def find_start(
     """Returns the first way to start it, in the planner's order; `document` is pyproject.toml."""
     hint = asked.framework.name if asked.framework else ""
     plain = _django(folder) or _space(folder) or _notebook(folder, needed)
-    plain = plain or _site(folder, needed, is_docs=False)
+    plain = plain or _pasted(folder) or _site(folder, needed, is_docs=False)
     if plain is not None:
         return plain
     # Without requirements the sources decide, else where the requirements lead to nothing.
@@ -209,6 +209,20 @@ def _by_runner(folder: Folder, used: Set[str]) -> Start | None:
         if served is not None:
             return served
     return _gradio(folder) if "gradio" in used else None
+
+
+def _pasted(folder: Folder) -> Start | None:
+    """Returns `pserve` for a project whose .ini file names its app and its server, as Pyramid's."""
+    name = folder.first("production.ini", "development.ini")
+    text = folder.data(name, limit=READ) if name else b""
+    is_project = folder.first("setup.py", "pyproject.toml", "setup.cfg") is not None
+    if name is None or not is_project or not _PASTED.search(text):
+        return None
+    because = f"{name} names the app and its server: run by pserve"
+    return Start(f"pserve {name}", ("pyramid", "waitress", "."), because)
+
+
+_PASTED = re.compile(rb"^\[server:[\s\S]*^use[ \t]*=[ \t]*egg:", re.MULTILINE)
 
 
 def _notebook(folder: Folder, needed: Requirements) -> Start | None:
