@@ -129,6 +129,7 @@ _KIND = re.compile(
     rb"\b(?:type|dialect|client|provider)\s*:\s*['\"](%b)['\"]|\b(%b)\(\s*\{"
     % (_any(" ".join(DATABASES)), _any(" ".join(_TABLE["makers"])))
 )
+_WHERE_HINTS = (b"host", b"connection", b"url", b"uri")
 _KIND_HINTS = (b"type:", b"dialect:", b"client:", *(f"{it}(".encode() for it in _TABLE["makers"]))
 _FROM = rb"(?:process\.env\.%b|[\w.]{0,60}\bget(?:<[^>\n]{1,40}>)?\(\s*['\"]%b['\"]\s*,?)?" % (
     _NAME,
@@ -144,7 +145,9 @@ _NEAR = 400  # bytes after the kind of a service in which its address is
 def sought(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
     """Yields the services that clients look for beside the app, or by variables without one."""
     for path, text in sources:
-        if not path.endswith(_JS) or not any(hint in text for hint in _KIND_HINTS):
+        if not path.endswith(_JS) or not any(hint in text for hint in _WHERE_HINTS):
+            continue
+        if not any(hint in text for hint in _KIND_HINTS):
             continue
         for match in _KIND.finditer(text):
             service = _service(match[1], match[2], text)

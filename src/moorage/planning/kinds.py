@@ -43,6 +43,7 @@ class _Other(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _TEXT = resources.files("moorage.planning").joinpath("kinds.toml").read_text()
 _KINDS = msgspec.convert(tomllib.loads(_TEXT)["kind"], tuple[_Kind, ...])
 _OTHERS = msgspec.convert(tomllib.loads(_TEXT)["other"], tuple[_Other, ...])
+_OTHERS_OF = {it.file: [row for row in _OTHERS if row.file == it.file] for it in _OTHERS}
 _OTHERS_LIMIT = 65_536  # bytes of a file
 _ROWS = {name: row for row, it in reversed([*enumerate(_KINDS)]) for name in it.files.split()}
 RUNTIMES = {
@@ -97,17 +98,16 @@ def no_web_app(folder: Folder, otherwise: str) -> str:
 
     `otherwise` is the step for what a Dockerfile may run.
     """
-    read: dict[str, str] = {}
-    for row in _OTHERS:
-        if row.file not in read:
-            data = folder.data(row.file, limit=_OTHERS_LIMIT) if folder.has(row.file) else b""
-            read[row.file] = data.decode(errors="replace")
-        text = read[row.file]
-        is_one = bool(text) and all(it in text for it in row.says)
-        if is_one and not any(f'"{word}"' in text for word in row.unless.split()):
-            where = folder.path(row.file)
-            step = row.step or otherwise
-            return f"{where} says that this is {row.kind}, which does not run here. {step}"
+    for file, rows in _OTHERS_OF.items():
+        if not folder.has(file):
+            continue
+        text = folder.data(file, limit=_OTHERS_LIMIT).decode(errors="replace")
+        for row in rows:
+            if all(it in text for it in row.says) and not any(
+                f'"{word}"' in text for word in row.unless.split()
+            ):
+                where, step = folder.path(file), row.step or otherwise
+                return f"{where} says that this is {row.kind}, which does not run here. {step}"
     return ""
 
 

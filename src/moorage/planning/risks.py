@@ -298,6 +298,10 @@ _CLIENT = re.compile(
     re.MULTILINE,
 )
 _CLIENT_HINTS = tuple(f"{name}(".encode() for name in _TABLE["clients"])
+_READS_OF = {
+    end: [it for it in _READS if any(one.endswith(f".{end}") for one in it.endings)]
+    for end in {one.rpartition(".")[2] for it in _READS for one in it.endings}
+}
 _SETTINGS = re.compile(
     rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
 )
@@ -336,7 +340,9 @@ def _unset(
     known: Collection[str],
 ) -> Iterator[Risk]:
     """Yields a risk for each stage; `found` has by stage the files that insist, by variable."""
-    told = {*known, *(_optional(sources) if found else ())}
+    if not found:
+        return
+    told = {*known, *_optional(sources)}
     for stops in Stops:
         missing = {n: p for n, p in found.get(stops, {}).items() if n not in told}
         if not missing:
@@ -436,8 +442,8 @@ def _indent(line: bytes) -> int:
 
 
 def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
-    for read in _READS:
-        if not path.endswith(read.endings) or read.hint not in text:
+    for read in _READS_OF.get(path.rpartition(".")[2], ()):
+        if read.hint not in text or not path.endswith(read.endings):
             continue
         names = _are_read(text) if read.is_message else set()
         for match in read.pattern.finditer(text):

@@ -80,7 +80,12 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     file = folder.first(*site.files.split()) if site is not None else None
     if site is None or file is None:
         site, file = None, _started_file(folder, has_gems=has_gems)
-    if site is None and asked.run is None and file not in (_RAILS, "config.ru", _JEKYLL):
+    if (
+        has_gems
+        and site is None
+        and asked.run is None
+        and file not in (_RAILS, "config.ru", _JEKYLL)
+    ):
         _refuse_portless(folder, listed)
     if file is None:
         return None

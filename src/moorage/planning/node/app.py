@@ -345,7 +345,9 @@ def _recipe(
 
 def _migrated(where: _Site, command: str, because: list[str]) -> str:
     """Returns the start after what brings the app's database up to date, if nothing else does."""
-    row = next((row for row in PACKAGES["migrations"] if _has_migrations(where, row)), None)
+    has = where.manifest.depends_on
+    rows = (row for row in PACKAGES["migrations"] if has(row["package"]))
+    row = next((row for row in rows if _has_migrations(where.folder, row)), None)
     if row is None or is_site(command) or _MIGRATES.search("\n".join(where.manifest.commands)):
         return command
     because.append(f"{row['has']} is there: {row['command']} before each start")
@@ -355,10 +357,8 @@ def _migrated(where: _Site, command: str, because: list[str]) -> str:
     return f"{run}\n{in_place(command)}"
 
 
-def _has_migrations(where: _Site, row: Mapping[str, str]) -> bool:
-    folder, name = where.folder, row["has"]
-    if not where.manifest.depends_on(row["package"]):
-        return False
+def _has_migrations(folder: Folder, row: Mapping[str, str]) -> bool:
+    name = row["has"]
     if "says" in row:
         return folder.has(name) and row["says"] in _plain(folder, name)
     return folder.has(name) or folder.has_directory(name)

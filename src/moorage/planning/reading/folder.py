@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from fnmatch import translate
 from functools import lru_cache
 from typing import Protocol
@@ -75,44 +75,62 @@ _ARCHIVERS = "__MACOSX"  # macOS puts file attributes there in zip archives
 MANIFEST_LIMIT = 1_048_576  # bytes of one package.json, requirements file, Procfile
 
 
+_FEW = 1_000  # files of an upload of which a set is built
+
+
+class _Sorted:
+    """Sorted paths, as a container that is searched in halves."""
+
+    __slots__ = ("_paths",)
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
+
+    def __contains__(self, path: object) -> bool:
+        index = bisect_left(self._paths, str(path))
+        return index < len(self._paths) and self._paths[index] == path
+
+
 class Folder:
     """The files below `directory` ("" is the root). Names are relative to it, `/`-separated.
 
-    Look-ups are binary searches in the tree's sorted paths. No set is built, so a large upload
-    costs a request no more than a small one. What was read of a file is kept for those who ask
-    again, in the folders below and above, too.
+    Look-ups are binary searches in the tree's sorted paths. A set is built of few paths alone, so a
+    large upload costs a request no more than a small one. What was read of a file is kept for those
+    who ask again, in the folders below and above, too.
     """
 
-    __slots__ = ("_paths", "_prefix", "_read", "_tree", "directory")
+    __slots__ = ("_all", "_paths", "_prefix", "_read", "_tree", "directory")
 
     def __init__(
         self,
         tree: SourceTree,
         directory: str = "",
         read: dict[str, tuple[int, bytes]] | None = None,
+        paths: Container[str] | None = None,
     ) -> None:
         self._tree = tree
         self._read = {} if read is None else read  # by path: how much was asked for, and got
         self._paths: Sequence[str] = tree.paths
+        if paths is None:
+            paths = frozenset(self._paths) if len(self._paths) <= _FEW else _Sorted(self._paths)
+        self._all = paths
         self._prefix = f"{directory}/" if directory else ""
         self.directory = directory
 
     def below(self, directory: str) -> "Folder":
         """The folder of that name inside this one."""
-        return Folder(self._tree, self._prefix + directory, self._read)
+        return Folder(self._tree, self._prefix + directory, self._read, self._all)
 
     def parents(self) -> Iterator["Folder"]:
         """The folders around this one, the nearest first, the upload's root last."""
         directory = self.directory
         while directory:
             directory = directory.rpartition("/")[0]
-            yield Folder(self._tree, directory, self._read)
+            yield Folder(self._tree, directory, self._read, self._all)
 
     def has(self, name: str) -> bool:
         """Whether there is a file of exactly this name."""
-        path = self._prefix + name
-        index = bisect_left(self._paths, path)
-        return index < len(self._paths) and self._paths[index] == path
+        return self._prefix + name in self._all
 
     def has_directory(self, name: str) -> bool:
         """Whether there is a file anywhere below this name; "" asks for any file at all."""
@@ -122,11 +140,9 @@ class Folder:
 
     def first(self, *names: str) -> str | None:
         """The first of these names that is a file."""
-        paths, prefix = self._paths, self._prefix
+        paths, prefix = self._all, self._prefix
         for name in names:  # as `has`, without its calls: this is asked most
-            path = prefix + name
-            index = bisect_left(paths, path)
-            if index < len(paths) and paths[index] == path:
+            if prefix + name in paths:
                 return name
         return None
 
