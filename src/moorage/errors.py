@@ -12,7 +12,7 @@
     ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
     ├── WrongWallet  TokenScope  DelegateScope  DelegateLimit  LinkScope  ConfirmationMissing
     ├── DelegateNotFound  TooManyDelegates
-    ├── (Project|Deployment|Export|Domain|Webhook|Event|Link|Receipt)NotFound
+    ├── (Project|Deployment|Export|Domain|Webhook|Event|Link|Receipt|Refund)NotFound
     ├── TooManyLinks  ExportFailed
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ProjectPaused               its owner has paused it
@@ -29,6 +29,7 @@
     │   ├── PaymentShort  PaymentHeld           credited, but less than the price; held apart
     │   ├── ChallengeInvalid  ChallengeExpired  AuthorizationRefused      unspent
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment, or topped up
+    ├── RefundTermsChanged  RefundInProgress    by its customer; nothing was taken
     ├── BackupFailed  BackupInvalid  RefundRefused     by the operator's commands; nothing was done
     ├── BooksWrong                  a report can't be made, as the ledger breaks its own rules
     ├── ChainUnavailable            the node can't be reached or contradicts itself
@@ -355,6 +356,18 @@ class ExportFailed(MoorageError):
 
 class LinkNotFound(MoorageError):
     """This wallet has no such link."""
+
+
+class RefundNotFound(MoorageError):
+    """This wallet has asked for no such refund."""
+
+
+class RefundTermsChanged(MoorageError):
+    """The quote does not hold any more. Nothing was sent back: ask for another quote."""
+
+
+class RefundInProgress(MoorageError):
+    """An earlier refund of this wallet is on its way. Nothing changed: follow that one first."""
 
 
 class TooManyLinks(MoorageError):

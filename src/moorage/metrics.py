@@ -164,6 +164,24 @@ _relayer_reverted = Gauge(
     ("chain",),
     registry=registry,
 )
+_treasury_gas = Gauge(
+    "moorage_treasury_gas_wei",
+    "Gas money that refunds are sent with, when last looked at, in wei, by chain.",
+    ("chain",),
+    registry=registry,
+)
+_treasury_tokens = Gauge(
+    "moorage_treasury_tokens",
+    "Tokens that refunds are sent from, when last looked at, by chain and token.",
+    ("chain", "token"),
+    registry=registry,
+)
+_refunds_queued = Gauge(
+    "moorage_refunds_queued",
+    "Refunds that wait to be sent by the gateway, or to be decided by its operator.",
+    ("by",),
+    registry=registry,
+)
 _fee_bumps = Counter(
     "moorage_relayer_fee_bumps_total",
     "Transactions of the relayer that were stuck and offered more, by chain.",
@@ -390,6 +408,22 @@ def record_relayer_balance(chain: str, wei: int) -> None:
 def record_relayer_reverted(chain: str, wei: int) -> None:
     """Sets what the relayer lost since midnight UTC to transactions that did nothing."""
     _relayer_reverted.labels(chain).set(wei)
+
+
+def record_treasury_gas(chain: str, wei: int) -> None:
+    """Sets the treasury's balance for gas."""
+    _treasury_gas.labels(chain).set(wei)
+
+
+def record_treasury_tokens(chain: str, token: str, units: float) -> None:
+    """Sets what the treasury has of a token, in whole tokens."""
+    _treasury_tokens.labels(chain, token).set(units)
+
+
+def record_refunds_queued(*, by_gateway: int, by_operator: int) -> None:
+    """Sets how many refunds wait, by who lets them be sent."""
+    _refunds_queued.labels("gateway").set(by_gateway)
+    _refunds_queued.labels("operator").set(by_operator)
 
 
 def record_fee_bump(chain: str) -> None:

@@ -23,20 +23,18 @@ from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.failpoints import armed
 from moorage.ledger import ledger
+from moorage.ledger.build_time import BuildTime
+from moorage.ledger.metering import Metering
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.operate.audit.report import run_audit
-from moorage.payments.relay.refunds import (
-    RefundFollowUp,
-    Refunds,
-    authorization_of,
-    debit_of,
-    left_of,
-    refund_nonce,
-)
+from moorage.payments.relay.refund_requests import RefundAsked, RefundLimits, RefundRequests
+from moorage.payments.relay.refund_search import authorization_of, refund_nonce
+from moorage.payments.relay.refunds import RefundFollowUp, Refunds, debit_of, left_of
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payments import Finality, Payment, PaymentStatus, Refund, RefundStatus
 from moorage.settings import load_settings
+from moorage.storage import events
 from moorage.storage import sqlite as books_file
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, payments, refunds, relays
@@ -927,3 +925,155 @@ async def test_chain_that_is_silent_is_told_apart_from_a_refusal(
     till.proxy.respond = refuse
     assert await moorage(*command, payment.tx_hash, "--reason", "x") == 4
     assert await till.balance() == 500_000
+
+
+GAS = 10_000
+
+
+def requests_of(till: Till) -> RefundRequests:
+    """What takes the customer's requests, in one process."""
+    db, client, clock = till.database(), till.client(till.url), SystemClock()
+    plenty = MicroUsd(10**9)
+    return RefundRequests(
+        db=db,
+        clients={"arbitrum": client},
+        metering=Metering(db=db, clock=clock),
+        build_time=BuildTime(db=db, minutes_per_usd=60, monthly_price=MicroUsd(1), clock=clock),
+        senders={42161: till.key.address},
+        pay_to=till.pay_to,
+        limits=RefundLimits(plenty, plenty, plenty),
+        secret=b"secret",
+        clock=clock,
+    )
+
+
+async def asked_back(till: Till, payment: Payment, amount: int = 500_000) -> Refund:
+    """A refund that its payer has asked for, of so many credits with its gas."""
+    async with till.db.transaction(durable=True) as tx:
+        await payments.set_finality(tx, payment, Finality.SAFE)
+    service = requests_of(till)
+    quote = await service.quote(RefundAsked(till.wallet, max_=MicroUsd(amount)))
+    asked = await service.request(till.wallet, quote.id, expected=quote.refundable, suspend=None)
+    (queued,) = await service.one(till.wallet, asked.id)
+    return queued
+
+
+async def state_of(till: Till, refund: Refund) -> RefundStatus:
+    found = await refunds.one(till.db, refund.id)
+    assert found is not None
+    return found.status
+
+
+async def until_ended(till: Till, refund: Refund) -> RefundStatus:
+    """Has the gateway look after the treasury until a refund has ended."""
+    async with asyncio.timeout(60):
+        while True:
+            await till.refunds().resume()
+            status = await state_of(till, refund)
+            if status in (RefundStatus.REFUNDED, RefundStatus.FAILED):
+                return status
+            await asyncio.sleep(0.02)
+
+
+async def test_customer_gets_tokens_back_less_the_gas(till: Till) -> None:
+    refund = await asked_back(till, await till.paid(), 300_000)
+    assert await till.balance() == 200_000  # with the request: nothing is sent yet
+    await till.check(returned=0, balance=200_000)
+    assert await until_ended(till, refund) is RefundStatus.REFUNDED
+    await mine(till.url)
+    await till.refunds().resume()
+    await till.check(returned=300_000 - GAS, balance=200_000)
+    told = await events.of_wallet(till.db, till.wallet, after=0, limit=10)
+    assert [each.kind.value for each in told][1:] == [
+        "refund.queued",
+        "refund.sent",
+        "refund.mined",
+        "refund.final",
+    ]
+
+
+@pytest.mark.parametrize("step", ["refund_signed", "refund_sent"])
+async def test_treasury_that_crashes_while_it_sends_pays_a_customer_once(
+    till: Till, step: str
+) -> None:
+    refund = await asked_back(till, await till.paid())
+    with pytest.raises(KeyboardInterrupt), armed(end_at(step)):
+        await till.refunds().resume()
+    for _ in range(2):
+        assert await until_ended(till, refund) is RefundStatus.REFUNDED
+    await till.check(returned=500_000 - GAS, balance=0)
+
+
+async def test_eight_treasuries_at_once_pay_a_customer_once(till: Till) -> None:
+    refund = await asked_back(till, await till.paid())
+    services = [till.refunds() for _ in range(8)]
+    await asyncio.gather(*(service.resume() for service in services), return_exceptions=True)
+    assert await until_ended(till, refund) is RefundStatus.REFUNDED
+    assert len(await relays.of_subject(till.db, refund.id)) == 1
+    await till.check(returned=500_000 - GAS, balance=0)
+
+
+@pytest.mark.parametrize("token", [USDC, USDT], ids=["usdc", "usdt"])
+@pytest.mark.parametrize("backup_of", ["before the request", "before it was sent"])
+async def test_customers_refund_that_a_restored_backup_forgot_is_not_paid_again(
+    till: Till, backup_of: str, token: Token
+) -> None:
+    payment = await till.paid(token=token)
+    before = till.backup()
+    refund = await asked_back(till, payment)
+    backup = before if backup_of == "before the request" else till.backup()
+    await until_ended(till, refund)
+    await mine(till.url)
+    await till.restore(backup)
+    if backup_of == "before the request":
+        refund = await asked_back(till, payment)  # the credits are there again
+    assert await state_of(till, refund) is RefundStatus.QUEUED
+    assert await until_ended(till, refund) is RefundStatus.REFUNDED
+    assert await sent_once(till, token, 500_000 - GAS)
+    assert await till.balance() == 0
+    report = await run_audit(till.settings(), from_block=None, search=True)
+    assert (report.findings, report.unknown) == ([], {})
+
+
+async def test_other_amount_that_a_restored_backup_forgot_is_recorded_instead(till: Till) -> None:
+    payment = await till.paid()
+    backup = till.backup()
+    await until_ended(till, await asked_back(till, payment, 200_000))
+    await mine(till.url)
+    await till.restore(backup)
+    again = await asked_back(till, payment, 500_000)
+    assert await until_ended(till, again) is RefundStatus.FAILED
+    await till.check(returned=200_000 - GAS, balance=500_000 - (200_000 - GAS))
+
+
+async def test_refund_whose_payment_left_the_chain_is_given_up(till: Till) -> None:
+    payment = await till.paid()
+    refund = await asked_back(till, payment)
+    async with till.db.transaction(durable=True) as tx:
+        await ledger.reverse_payment(tx, payment, now_ms=START_MS)
+    assert await till.balance() == -500_000
+    assert await until_ended(till, refund) is RefundStatus.FAILED
+    assert await till.balance() == 0
+    assert await till.tokens() == till.before - till.spent
+
+
+async def test_empty_treasury_keeps_a_refund_queued_and_sends_it_once_filled(till: Till) -> None:
+    refund = await asked_back(till, await till.paid())
+    empty = till.refunds(key=SigningKey(secrets.token_hex(32)))
+    await empty.resume()
+    waits = await refunds.one(till.db, refund.id)
+    assert waits is not None
+    assert (waits.status, bool(waits.waits_because)) == (RefundStatus.QUEUED, True)
+    assert await until_ended(till, refund) is RefundStatus.REFUNDED
+    await till.check(returned=500_000 - GAS, balance=0)
+
+
+async def test_what_nobody_decided_is_not_sent(till: Till) -> None:
+    refund = await asked_back(till, await till.paid())
+    async with till.db.transaction(durable=True) as tx:
+        await refunds.decide(tx, refund.request_id, by="")
+    await till.refunds().resume()
+    assert await state_of(till, refund) is RefundStatus.QUEUED
+    async with till.db.transaction(durable=True) as tx:
+        await refunds.decide(tx, refund.request_id, by="operator")
+    assert await until_ended(till, refund) is RefundStatus.REFUNDED

@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from moorage.address import checksum_address
 from moorage.api.discovery.guide import Facts
-from moorage.api.http.caller import Caller, Front
+from moorage.api.http.caller import Caller, Front, require_bound
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.problems import json_response
+from moorage.api.http.problems import json_response, problem_of
 from moorage.api.http.request import (
     LAST_TIME_MS,
     decode_whole,
@@ -25,6 +25,7 @@ from moorage.api.http.request import (
     whole_number,
 )
 from moorage.api.money import purse_body, runs_out
+from moorage.api.refunds import shown_refund
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.addresses.domains import Domains
@@ -39,11 +40,12 @@ from moorage.deploy.entrance.configuration import (
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import DAY_MS, Deletion
 from moorage.deploy.keeping.suspension import Paused, Pausing
-from moorage.errors import InvalidField, ProjectNotFound
+from moorage.errors import InvalidField, MoorageError, ProjectNotFound
 from moorage.ledger.metering import Metering, PurseChange
 from moorage.ledger.running_costs import hour_of
 from moorage.money import NOTHING, MicroUsd, credits_in, usd_number, usd_text
 from moorage.parsers.pool import ParserPool
+from moorage.payments.relay.refund_requests import RefundRequests
 from moorage.payments.taking.payment_required import Seller
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
@@ -73,6 +75,7 @@ from moorage.wire.projects import (
     UsageItem,
     UsageSpanItem,
 )
+from moorage.wire.refunds import DeleteBody, RefundShown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +270,7 @@ class ProjectRoom(Front):
     seller: Seller
     pausing: Pausing
     idempotency: Idempotency
+    requests: RefundRequests
     facts: Facts
     parsers: ParserPool
 
@@ -428,13 +432,38 @@ def _changed(project: Project, changed: Changed) -> ProjectChanged:
     )
 
 
-async def delete_project(room: ProjectRoom, caller: Caller, project: Project) -> Response:
-    """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
+async def delete_project(
+    room: ProjectRoom, request: Request, caller: Caller, project: Project
+) -> Response:
+    """`DELETE /agent/projects/{projectId}`: stop the app and forget the project.
+
+    With a quote, the refund is asked for afterwards; if it is refused, the project is gone anyhow.
+    """
+    content = await read_whole(request)
+    refund = parse_small(content, DeleteBody).refund if content else ""
+    if content:
+        require_bound(request, caller)
+        room.requests.check(caller.wallet, refund, suspend=False)
     await room.deletion.delete(project)
+    shown, refused = await _refund(room, caller, refund)
     left = None  # what its wallet has is told its wallet, and no token of one project
     if caller.managed is None:
         left = await accounts.balance(room.db, project.wallet)
-    return json_response(_deleted(project, left, refunds=room.seller.refunds))
+    deleted = _deleted(project, left, refunds=room.seller.refunds)
+    return json_response(msgspec.structs.replace(deleted, refund=shown, refund_refused=refused))
+
+
+async def _refund(
+    room: ProjectRoom, caller: Caller, quote: str
+) -> tuple[RefundShown | UnsetType, str | UnsetType]:
+    """Asks for the refund of a quote, if there is one; returns it, or the code of its refusal."""
+    if not quote:
+        return UNSET, UNSET
+    try:
+        asked = await room.requests.request(caller.wallet, quote, expected=None, suspend=None)
+        return shown_refund(room, await room.requests.one(caller.wallet, asked.id)), UNSET
+    except MoorageError as refusal:
+        return UNSET, problem_of(refusal).code
 
 
 def _deleted(project: Project, left: MicroUsd | None, *, refunds: str) -> ProjectDeleted:

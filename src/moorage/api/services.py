@@ -21,6 +21,7 @@ from moorage.api.operations import OPERATIONS, HttpApi
 from moorage.api.projects import DomainRoom, ProjectRoom
 from moorage.api.public import PublicRoom
 from moorage.api.receipts import ReceiptRoom
+from moorage.api.refunds import RefundRoom
 from moorage.api.transfers import TransferRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
@@ -209,6 +210,7 @@ class ApiServices:
                 seller=services.payments.seller,
                 pausing=deploy.pausing,
                 idempotency=self.idempotency,
+                requests=services.payments.refund_requests,
                 facts=self._facts,
                 parsers=services.parsers,
             ),
@@ -239,6 +241,12 @@ class ApiServices:
                 minimum_charge=self._prices.minimum_charge,
             ),
             ReceiptRoom(**front, signer=services.payments.receipts, issuer=self._settings.issuer),
+            RefundRoom(
+                **front,
+                requests=services.payments.refund_requests,
+                idempotency=self.idempotency,
+                pausing=services.deploy.pausing,
+            ),
             WebhookRoom(**front, webhooks=services.events.webhooks),
             PublicRoom(
                 **front,

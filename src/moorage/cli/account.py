@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import webbrowser
+from decimal import Decimal
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ from moorage.cli.main import Exit
 from moorage.cli.progress import Chain, Token, Yes, payer_of, payment_document
 from moorage.cli.projects import find_project
 from moorage.clock import iso_utc
-from moorage.money import decimal_text
+from moorage.money import MICRO_USD_PER_USD, decimal_text
 from moorage.sdk.budget import read_budget, read_dollars
 from moorage.sdk.client import verify_receipt
 from moorage.sdk.errors import ClientMisconfigured
@@ -30,6 +31,7 @@ from moorage.wire.delegates import DelegateEnded, DelegateItem, DelegateList, De
 from moorage.wire.events import WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.public import LinkBody, LinkList, LinkMade, LinkRemoved
 from moorage.wire.receipts import Receipt, ReceiptList
+from moorage.wire.refunds import RefundQuoted, RefundShown, RefundState
 
 
 @client_command
@@ -122,6 +124,92 @@ def topup_document(credited: Bought[ToppedUp]) -> dict[str, Any]:
         "balance_usd": None if balance is UNSET else balance,
         "payment": payment_document(credited.payment),
     }
+
+
+@client_command
+async def refund(
+    session: Session,
+    project: str = "",
+    /,
+    *,
+    max_usd: str = "",
+    suspend: Switch = False,
+    yes: Annotated[bool, Parameter(help="Do not ask.", alias="-y", negative=())] = False,
+    listed: Annotated[bool, Parameter(name="--list", negative=())] = False,
+) -> int:
+    """Have what you paid and did not use sent back, to the wallet that paid it.
+
+    It says what goes back, what does not and why, and asks before anything changes. Credits that
+    the operator gave are used up first, and never sent back.
+
+    Parameters
+    ----------
+    project
+        A project with a purse of its own: takes from that instead of from your credits.
+    max_usd
+        How many dollars of credits to take at most, such as 5 or 2.50; all unless given.
+    suspend
+        Pause what runs of these credits; else an hour of it is kept.
+    listed
+        List the refunds that you have asked for, and how far they have come.
+    """
+    screen, client = session.screen, await session.client()
+    if listed:
+        found = await client.refunds()
+        screen.document(found)
+        rows = [
+            (each.created_at, each.state, f"{each.refundable_usd:.6f}", each.id)
+            for each in found.refunds
+        ]
+        screen.table(("AT", "STATE", "USD", "ID"), rows, none="You have asked for no refund.")
+        return Exit.OK
+    most = Decimal(read_dollars(max_usd, of="--max-usd")) / MICRO_USD_PER_USD if max_usd else None
+    purse = await find_project(client, project) if project else ""
+    quote = await client.quote_refund(project_id=purse, max_usd=most, suspend=suspend)
+    screen.note(quote_text(quote))
+    if not quote.items:
+        screen.document(quote)
+        return Exit.OK
+    if not yes and not screen.can_ask():
+        raise ClientMisconfigured("nobody to ask: pass --yes for the refund. Nothing was changed.")
+    if not yes and not screen.confirm(f"Have ${quote.refundable_usd:.6f} sent back?"):
+        screen.note("Nothing was changed.")
+        return Exit.FAILED
+    asked = await client.refund(quote, suspend=suspend)
+    for _ in range(_REFUND_POLLS):
+        if asked.decided_before or asked.state not in (RefundState.QUEUED, RefundState.SENT):
+            break
+        await asyncio.sleep(_REFUND_POLL_SECONDS)
+        asked = await client.refund_state(asked.id)
+    screen.document(asked)
+    screen.result(refund_text(asked))
+    return Exit.FAILED if asked.state is RefundState.FAILED else Exit.OK
+
+
+_REFUND_POLLS = 15
+_REFUND_POLL_SECONDS = 2.0
+
+
+def quote_text(quote: RefundQuoted) -> str:
+    """What would go back, and what would not, for a person."""
+    return "\n".join(
+        [
+            f"${quote.refundable_usd:.6f} can go back. {quote.message}",
+            *(
+                f"{each.net} {each.token} on {each.chain} to {each.to}, and {each.gas} for the gas"
+                for each in quote.items
+            ),
+            *(f"kept: ${each.usd:.6f} ({each.why.replace('_', ' ')})" for each in quote.kept),
+            *(f"project {each.project_id} stops at {each.at}" for each in quote.ends if each.at),
+        ]
+    )
+
+
+def refund_text(found: RefundShown) -> str:
+    """How far a refund has come, for a person."""
+    waits = f"; the operator answers by {found.decided_before}" if found.decided_before else ""
+    said = f"Refund {found.id}: ${found.refundable_usd:.6f} {found.state}{waits}"
+    return f"{said}. See: moorage refund --list"
 
 
 @client_command

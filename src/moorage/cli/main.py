@@ -123,6 +123,7 @@ CLIENT_COMMANDS = (
     _command("credits", _ACCOUNT, "Show your credits, and how long they last."),
     _command("topup", _ACCOUNT, "Buy credits."),
     _command("receipt", _ACCOUNT, "Show the signed receipt of a payment, or check it."),
+    _command("refund", _ACCOUNT, "Have unused credits sent back to who paid."),
     _command("events", _ACCOUNT, "List what happened to your apps and credits."),
     _command("webhook", _ACCOUNT, "Have your events sent to a URL."),
     _command("show", _PROJECTS, "Show a project whole."),

@@ -459,18 +459,24 @@ async def release(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd
 
 
 async def refund(
-    tx: Transaction, payment: Payment, *, refund_id: str, amount: MicroUsd, now_ms: int
+    tx: Transaction,
+    payment: Payment,
+    *,
+    refund_id: str,
+    amount: MicroUsd,
+    gas: MicroUsd = NOTHING,
+    now_ms: int,
 ) -> bool:
     """Takes `amount` for a refund, if the payer still has as much; returns whether it did.
 
     A held payment is refunded as a whole; any other is taken from its payer's balance, or from the
-    purse that it filled. `tx` must be durable.
+    purse that it filled, with what the payer pays for its `gas`. `tx` must be durable.
     """
     holder = await holder_of(tx, payment)
     if payment.status is PaymentStatus.HELD:
         debited = await payments.set_status(tx, payment, PaymentStatus.REFUNDED)
     else:
-        debited = await accounts.change_balance(tx, holder, -amount)
+        debited = await accounts.change_balance(tx, holder, -(amount + gas))
     if debited:
         await accounts.add_posting(
             tx,
@@ -479,14 +485,36 @@ async def refund(
             amounts={_account(payment, holder): -amount, REFUNDED: amount},
             now_ms=now_ms,
         )
+        if gas:
+            await accounts.add_posting(
+                tx,
+                posting_id=f"refund-gas:{refund_id}",
+                kind="refund",
+                amounts={account_of(holder): -gas, EARNED: gas},
+                now_ms=now_ms,
+            )
     return debited
 
 
 async def undo_refund(
-    tx: Transaction, payment: Payment, *, refund_id: str, amount: MicroUsd, now_ms: int
+    tx: Transaction,
+    payment: Payment,
+    *,
+    refund_id: str,
+    amount: MicroUsd,
+    gas: MicroUsd = NOTHING,
+    now_ms: int,
 ) -> None:
     """Gives back what was taken for a refund that can no longer happen."""
     holder = await holder_of(tx, payment)
+    if gas:
+        await accounts.add_posting(
+            tx,
+            posting_id=f"refund-gas-undone:{refund_id}",
+            kind="refund",
+            amounts={account_of(holder): gas, EARNED: -gas},
+            now_ms=now_ms,
+        )
     await accounts.add_posting(
         tx,
         posting_id=f"refund-undone:{refund_id}",
@@ -498,7 +526,7 @@ async def undo_refund(
         if not await payments.set_status(tx, payment, PaymentStatus.HELD):
             raise WriteConflict
     else:
-        await _change_balance(tx, holder, amount)
+        await _change_balance(tx, holder, amount + gas)
 
 
 async def fill_purse(tx: Transaction, payment: Payment, project_id: str, *, now_ms: int) -> bool:

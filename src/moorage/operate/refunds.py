@@ -19,7 +19,7 @@ from moorage.ledger import ledger
 from moorage.money import AtomicUnits
 from moorage.operate.books import OpenBooks, dev_key, note_act, open_books
 from moorage.payments.relay.refunds import Refunds
-from moorage.payments.relay.relayer import Relayer, key_in, limits_of
+from moorage.payments.relay.relayer import key_in, treasury_relayer
 from moorage.payments.taking.screening import Screening
 from moorage.payments.watch.finding import FoundTransaction, credit_found, find_payments
 from moorage.records.payments import UNFINISHED, Payment, PaymentStatus, Refund, RefundStatus
@@ -207,11 +207,10 @@ def refund_key(settings: Settings, key_file: Path | None) -> SigningKey:
 
 def _refunds(books: OpenBooks, client: RpcClient, key: SigningKey) -> Refunds:
     clock = SystemClock()
-    limits = msgspec.structs.replace(limits_of(client.chain), reserve_wei=0, reverted_wei=0)
     return Refunds(
         db=books.db,
         client=client,
-        relayer=Relayer(db=books.db, client=client, key=key, limits=limits, clock=clock),
+        relayer=treasury_relayer(books.db, client, key, clock=clock),
         sender=key.address,
         recipients=books.recipients,
         clock=clock,

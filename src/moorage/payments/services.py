@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +15,16 @@ from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
 from moorage.core import Core
+from moorage.errors import ChainUnavailable
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Run, Scope
-from moorage.money import MicroUsd
+from moorage.metrics import record_refunds_queued
+from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Holdings, Quotes
 from moorage.payments.receipts import ReceiptSigner
-from moorage.payments.relay.refunds import RefundFollowUp
-from moorage.payments.relay.relayer import Relayer, key_in, limits_of
+from moorage.payments.relay.refund_requests import RefundLimits, RefundRequests
+from moorage.payments.relay.refunds import RefundFollowUp, Refunds
+from moorage.payments.relay.relayer import Relayer, key_in, limits_of, treasury_relayer
 from moorage.payments.relay.settlements import SettlementFollowUp, Settlements
 from moorage.payments.taking.payment_required import USUAL_CHAIN, Challenges, Seller
 from moorage.payments.taking.paywall import Outcomes, Paywall
@@ -32,6 +36,7 @@ from moorage.payments.watch.watcher import Watcher
 from moorage.settings import Settings
 from moorage.signing import host_of
 from moorage.storage.database import Database
+from moorage.storage.money import refunds
 from moorage.storage.operation import configuration
 from moorage.whole_file import create_file
 
@@ -79,6 +84,7 @@ class PaymentServices:
         self._settings = settings
         self._payee = payee
         self._clients = payee.clients
+        self._ledger = ledger
         self._metering = ledger.metering
         self._recipients = frozenset({parse_address(payee.pay_to), *payee.former})
 
@@ -192,6 +198,47 @@ class PaymentServices:
         }
 
     @cached_property
+    def treasury(self) -> dict[str, Refunds]:
+        """What sends refunds on each chain, by name; none without a key.
+
+        Raises ConfigurationInvalid.
+        """
+        if not self._settings.refund_key_file:
+            return {}
+        key = key_in(Path(self._settings.refund_key_file), option="refund_key_file")
+        return {
+            name: Refunds(
+                db=self._db,
+                client=client,
+                relayer=treasury_relayer(self._db, client, key, clock=self._clock),
+                sender=key.address,
+                recipients=self._recipients,
+                clock=self._clock,
+            )
+            for name, client in self._clients.items()
+        }
+
+    @cached_property
+    def refund_requests(self) -> RefundRequests:
+        of_refund, of_wallet, in_all = self._settings.refund_limits_usd
+        return RefundRequests(
+            db=self._db,
+            clients=self._clients,
+            metering=self._metering,
+            build_time=self._ledger.build_time,
+            senders={
+                self._clients[name].chain.chain_id: each.sender
+                for name, each in self.treasury.items()
+            },
+            pay_to=self._payee.pay_to,
+            limits=RefundLimits(
+                *(MicroUsd(each * MICRO_USD_PER_USD) for each in (of_refund, of_wallet, in_all))
+            ),
+            secret=self.secret_of("refund quotes"),
+            clock=self._clock,
+        )
+
+    @cached_property
     def _settlements(self) -> Settlements:
         return Settlements(
             db=self._db,
@@ -268,6 +315,7 @@ class PaymentServices:
                 Loop(each.duty, every_seconds=3_600, tick=each.check, scope=one)
                 for each in self.balance_checks
             ),
+            Loop("treasury", every_seconds=60, tick=self._check_treasury, scope=Scope.NODE),
             *(self._refunds_of(client) for client in self._clients.values()),
         )
 
@@ -279,12 +327,26 @@ class PaymentServices:
         yield Loop(f"held, {lease}", every_seconds=seconds, tick=again, scope=one, lease=lease)
 
     def _refunds_of(self, client: RpcClient) -> Loop:
-        seconds, name = self._settings.watch_seconds, client.chain.name
+        """Returns the loop that follows refunds, and with the treasury's key sends those queued."""
+        name, sends = client.chain.name, self.treasury.get(client.chain.name)
         follow_up = RefundFollowUp(
             db=self._db, client=client, recipients=self._recipients, clock=self._clock
         )
-        every, one = follow_up.resume, Scope.CLUSTER
-        return Loop(f"refunds of {name}", every_seconds=seconds, tick=every, scope=one)
+        return Loop(
+            f"refunds of {name}",
+            every_seconds=self._settings.watch_seconds,
+            tick=follow_up.resume if sends is None else sends.resume,
+            scope=Scope.CLUSTER,
+        )
+
+    async def _check_treasury(self) -> None:
+        """Counts the refunds that wait, and reads what they are sent from."""
+        waiting = [each.decided_by for each in await refunds.queued(self._db)]
+        undecided = waiting.count("")
+        record_refunds_queued(by_gateway=len(waiting) - undecided, by_operator=undecided)
+        for each in self.treasury.values():
+            with suppress(ChainUnavailable):
+                await each.check_balances()
 
 
 def _challenge_secret(path: Path) -> bytes:

@@ -18,6 +18,12 @@ class EventKind(StrEnum):
     PAYMENT_CREDITED = "payment.credited"  # a transfer was added to the balance
     PAYMENT_REVERSED = "payment.reversed"  # its block left the chain: its credit was taken back
     PAYMENT_HELD = "payment.held"  # screening held a transfer for review
+    REFUND_QUEUED = "refund.queued"  # credits were taken for money that goes back to its payer
+    REFUND_HELD = "refund.held"  # it is not sent, and why
+    REFUND_SENT = "refund.sent"  # its transaction is signed
+    REFUND_MINED = "refund.mined"  # the payer has the tokens, in a block that is not safe yet
+    REFUND_FINAL = "refund.final"  # the payer has them for good
+    REFUND_FAILED = "refund.failed"  # it cannot be sent any more: the credits are back
     CREDITS_GRANTED = "credits.granted"  # the operator gave credits without a payment
     CREDITS_TAKEN_BACK = "credits.taken_back"  # the operator took such credits back
     CREDITS_COMPENSATED = "credits.compensated"  # what an app burned while it was lost came back

@@ -173,6 +173,7 @@ class Payment(msgspec.Struct, frozen=True):
 class RefundStatus(StrEnum):
     """The states of a refund."""
 
+    QUEUED = "queued"  # debited; nothing of it is signed
     INTENDED = "intended"  # debited; its transaction may be signed, but is not known to be sent
     SENT = "sent"  # on its way
     REFUNDED = "refunded"  # mined; final once its block is safe, sent again if it is dropped
@@ -200,6 +201,10 @@ class Refund(msgspec.Struct, frozen=True):
     created_at_ms: int
     ended_at_ms: int | None
     finality: Finality
+    request_id: str = ""  # of its customer's request; "" of one that the operator began
+    gas_micro_usd: MicroUsd = MicroUsd(0)  # what its payer pays for its gas, besides the debit
+    decided_by: str = ""  # who lets a queued one be sent; "" is nobody yet
+    waits_because: str | None = None  # why a queued one is not sent
 
     @property
     def amount(self) -> AtomicUnits:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from decimal import Decimal
 from functools import cached_property
 from hashlib import sha256
 
@@ -57,6 +58,7 @@ from moorage.wire.public import (
     LinkRemoved,
 )
 from moorage.wire.receipts import ReceiptKeys, SignedReceipt
+from moorage.wire.refunds import RefundList, RefundQuoteBody, RefundQuoted, RefundShown
 
 
 class File(msgspec.Struct, frozen=True):
@@ -313,6 +315,27 @@ class Client(Transport):
     async def receipt_keys(self) -> ReceiptKeys:
         """Returns the addresses that sign the gateway's receipts, and did so before. Public."""
         return await self.call(calls.RECEIPT_KEYS)
+
+    async def quote_refund(
+        self, *, project_id: str = "", max_usd: Decimal | None = None, suspend: bool = False
+    ) -> RefundQuoted:
+        """Returns what of this wallet's payments would go back now; changes nothing."""
+        body = RefundQuoteBody(project_id=project_id, max_usd=max_usd, suspend=suspend)
+        return await self.call(calls.QUOTE_REFUND, body=body)
+
+    async def refund(self, quote: RefundQuoted, *, suspend: bool = False) -> RefundShown:
+        """Has sent back what a quote says, to who paid; `suspend` as it was asked for."""
+        expect = {"refundable_usd": quote.refundable_usd}
+        body = {"quote": quote.id, "expect": expect, "suspend": suspend}
+        return await self.call(calls.REFUND, body=body)
+
+    async def refunds(self, *, limit: int = 20) -> RefundList:
+        """Returns the last `limit` (1–100) refunds that this wallet asked for."""
+        return await self.call(calls.REFUNDS, limit=limit)
+
+    async def refund_state(self, refund_id: str) -> RefundShown:
+        """Returns how far a refund has come."""
+        return await self.call(calls.REFUND_STATE, refund_id)
 
     async def events(self, *, after: int = 0, limit: int = 50) -> EventPage:
         """Returns up to `limit` (1–200) events of this wallet after a sequence, oldest first."""

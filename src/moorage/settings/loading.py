@@ -153,7 +153,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def _parsed(variable: str, text: str, *, default: object) -> object:
     if isinstance(default, str):
         return text
-    if isinstance(default, tuple):
+    if isinstance(default, tuple) and not any(isinstance(each, int) for each in default):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
         return msgspec.json.decode(text)

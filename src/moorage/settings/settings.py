@@ -152,9 +152,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "What is asked about each payment before it is credited: a program and its arguments, or "
         "a URL alone.")] = ()
     refund_key_file: Annotated[str, setting("payments",
-        "The file with the private key that refunds are sent with from the operator's pages: 64 "
-        "hex digits, for its owner's eyes only. Empty: pages send none, and `moorage operator "
-        "refund` needs the file's name.")] = ""
+        "The file with the treasury's private key, which refunds are sent with: 64 hex digits, for "
+        "its owner's eyes only. Empty: what customers ask back waits for `moorage operator "
+        "refund`, which then needs a file's name.")] = ""
+    refund_limits_usd: Annotated[tuple[int, ...], setting("payments",
+        "What the gateway sends back by itself, in dollars: of one request, to one wallet in a "
+        "day, and in all in a day. Beyond that the operator decides.",
+        min_length=3, max_length=3)] = (100, 200, 1_000)
 
     memory_gib_month_micro_usd: Annotated[int, setting("prices",
         "The price of 1 GiB of memory for a month, in micro-USD.", ge=0)] = 500_000

@@ -571,12 +571,16 @@ refunds = Table(
     Column("refund_tx_hash", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
-    # Whether the block of a mined refund is safe; until then it is checked again.
-    Column("finality", Text, nullable=False, server_default="provisional"),
-    one_of("status", "intended", "sent", "refunded", "failed"),
+    Column("finality", Text, nullable=False, server_default="provisional"),  # of a mined one
+    Column("request_id", Text, nullable=False, server_default=""),  # of its customer; "" is none
+    Column("gas_micro_usd", BigInteger, nullable=False, server_default="0"),
+    Column("decided_by", Text, nullable=False, server_default=""),  # lets a queued one be sent
+    Column("waits_because", Text),  # why a queued one is not sent
+    one_of("status", "queued", "intended", "sent", "refunded", "failed"),
     one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "chain_id", "tx_hash", "log_index"),
     Index(None, "status"),
+    Index(None, "recipient", "created_at_ms"),
 )
 
 grants = Table(

@@ -75,6 +75,14 @@ from moorage.wire.public import (
     LinkRemoved,
 )
 from moorage.wire.receipts import Invoice, ReceiptKeys, ReceiptList
+from moorage.wire.refunds import (
+    DeleteBody,
+    RefundBody,
+    RefundList,
+    RefundQuoteBody,
+    RefundQuoted,
+    RefundShown,
+)
 from moorage.wire.shape import Body, CamelBody
 
 _LONGEST_SHOWN = 64
@@ -180,6 +188,10 @@ TOP_UP = Call("POST", "/agent/credits", ToppedUp, TopUpBody)
 PAYMENTS = _get("/agent/payments", PaymentList)
 INVOICE = _get("/agent/invoice", Invoice)
 RECEIPT = _get("/agent/payments/{tx}/receipt", ReceiptList)
+QUOTE_REFUND = Call("POST", "/agent/refunds/quote", RefundQuoted, RefundQuoteBody, repeatable=True)
+REFUND = Call("POST", "/agent/refunds", RefundShown, RefundBody, repeatable=True, bound=True)
+REFUNDS = _get("/agent/refunds", RefundList)
+REFUND_STATE = _get("/agent/refunds/{refundId}", RefundShown)
 QUOTE = Call("POST", "/agent/quote", Quoted, DeployBody)
 STORE_UPLOAD = Call("PUT", "/agent/uploads/{sha256}", UploadStored, FilesUpload)
 STATUS = _get("/agent/deploy/{projectId}/{deploymentId}/status", DeploymentProgress)
@@ -215,6 +227,7 @@ SET_PURSE = Call(
     wallet_alone=True,
     bound=True,
 )
+DELETE = Call("DELETE", "/agent/projects/{projectId}", ProjectDeleted, DeleteBody, lasting=True)
 ADOPT = Call(
     "POST",
     "/agent/projects/{projectId}/adopt",

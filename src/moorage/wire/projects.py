@@ -11,6 +11,7 @@ from moorage.records.domain import DomainStatus
 from moorage.records.project import ProjectStatus, TransferState
 from moorage.wire.credits import Purse
 from moorage.wire.delegates import Scopes
+from moorage.wire.refunds import RefundShown
 from moorage.wire.shape import Absent, Body, CamelBody, Time, WarningItem
 
 
@@ -273,6 +274,10 @@ class ProjectDeleted(CamelBody, frozen=True, kw_only=True):
     ] = msgspec.field(default=UNSET, name="volume_deleted")
     credits_usd: Annotated[float | UnsetType, Meta(description="what is left to the wallet")] = (
         msgspec.field(default=UNSET, name="credits_usd")
+    )
+    refund: RefundShown | UnsetType = UNSET
+    refund_refused: Annotated[str | UnsetType, Meta(description="its code: all credits stay")] = (
+        msgspec.field(default=UNSET, name="refund_refused")
     )
     message: str | UnsetType = UNSET
 

@@ -118,6 +118,8 @@ class ChainInMemory:
                 ]
             case "eth_getTransactionCount":
                 return "0x0"
+            case "eth_getCode":
+                return "0x"
             case "eth_call":
                 return f"0x{self._balance(params[0], params[1]):064x}"
         raise AssertionError(method)

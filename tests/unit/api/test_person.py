@@ -26,6 +26,7 @@ SIGNED = [(each.method, each.path) for each in OPERATIONS if each.signed]
 CHANGES = [each for each in SIGNED if each[0] != "GET"]
 LASTING = ("DELETE", PROJECT)
 BOUND = [
+    ("POST", "/agent/refunds"),
     ("PUT", f"{PROJECT}/purse"),
     ("DELETE", f"{PROJECT}/tokens"),
     ("POST", f"{PROJECT}/adopt"),

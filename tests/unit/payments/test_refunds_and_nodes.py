@@ -14,7 +14,8 @@ from moorage.chains.eip3009 import (
 from moorage.chains.receipt import TRANSFER_TOPIC
 from moorage.chains.rpc import RpcClient
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.relay.refunds import RefundFollowUp, refund_nonce, sent_before
+from moorage.payments.relay.refund_search import refund_nonce, sent_before
+from moorage.payments.relay.refunds import RefundFollowUp
 from moorage.records.payments import (
     Finality,
     Payment,

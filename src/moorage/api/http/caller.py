@@ -343,7 +343,7 @@ async def _verified(front: Front, request: Request) -> Verified:
         return Verified(Wallet(person.wallet), None)
     token, by_delegate = bearer_token(request), _ON_BEHALF_OF in request.headers
     if by_delegate or _is_bound(request):
-        _require_bound(request, token)
+        _require_bound(request)
     if token is not None:
         return await _verify_token(front, request, token)
     return await _verify_signature(front, request)
@@ -353,10 +353,23 @@ def _is_bound(request: Request) -> bool:
     return calls.is_bound(request.method, request.scope["path"])
 
 
-def _require_bound(request: Request, token: str | None) -> None:
+def require_bound(request: Request, caller: "Caller") -> None:
+    """Raises SignatureUnbound unless the wallet signed this very request, or a page's question.
+
+    Raises DelegateScope for a delegate.
+    """
+    if caller.delegations:
+        raise DelegateScope
+    if caller.person is None:
+        _require_bound(request)
+    elif not caller.person.has_confirmed:
+        raise SignatureUnbound
+
+
+def _require_bound(request: Request) -> None:
     """Raises SignatureUnbound if anything speaks for the wallet but a signature of version 2."""
     headers = request.headers
-    if token is not None:
+    if bearer_token(request) is not None:
         raise SignatureUnbound(header="Authorization")
     if "x-wallet-address" in headers:
         if headers.get("x-signature-version") != "2":

@@ -1,6 +1,6 @@
 """Suspension by the operator or for lack of credits, and pauses that owners ask for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 
 from moorage.auth.rate_limit import RateLimiter
@@ -70,16 +70,35 @@ class Pausing:
                 raise InvalidField(
                     "paused", "nothing of this project has served yet: cancel its deployment"
                 )
-            given_up = await deployments.under_way_of(tx, project.id)
-            for deployment in given_up:
-                await self._give_up(tx, deployment, wallet=project.wallet)
-            await self._metering.end(tx, project.id)
-            await projects.suspend(tx, project.id, at_ms=self._metering.time.now_ms())
-            await projects.set_paused(tx, project.id, at_ms=self._clock.now_ms())
-            await self._tell(tx, project)
+            given_up = await self._pause(tx, project)
         for deployment in given_up:
             self._on_given_up(deployment.id)
         return Paused.PAUSED
+
+    async def pause_all(self, tx: Transaction, project_ids: Iterable[str]) -> Callable[[], None]:
+        """Pauses projects that are billed, in a transaction; call what it returns after that."""
+        given_up: list[Deployment] = []
+        for project_id in project_ids:
+            project = await projects.by_id(tx, project_id)
+            if project is not None and project.status is not ProjectStatus.DELETING:
+                given_up += await self._pause(tx, project)
+
+        def end() -> None:
+            for deployment in given_up:
+                self._on_given_up(deployment.id)
+
+        return end
+
+    async def _pause(self, tx: Transaction, project: Project) -> list[Deployment]:
+        """Pauses a project, and returns the deployments that are given up for it."""
+        given_up = await deployments.under_way_of(tx, project.id)
+        for deployment in given_up:
+            await self._give_up(tx, deployment, wallet=project.wallet)
+        await self._metering.end(tx, project.id)
+        await projects.suspend(tx, project.id, at_ms=self._metering.time.now_ms())
+        await projects.set_paused(tx, project.id, at_ms=self._clock.now_ms())
+        await self._tell(tx, project)
+        return given_up
 
     async def resume(self, of: Project) -> Paused:
         """Ends the pause; from now on credits decide.

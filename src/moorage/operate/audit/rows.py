@@ -29,7 +29,7 @@ from moorage.storage.money.accounts import purse_of
 from moorage.storage.money.audit import BilledInterval, Books, Posting
 from moorage.storage.money.grants import Grant
 
-_BACK = (RefundStatus.INTENDED, RefundStatus.SENT, RefundStatus.REFUNDED)
+_BACK = tuple(each for each in RefundStatus if each is not RefundStatus.FAILED)
 
 
 class TokenTotal(msgspec.Struct, frozen=True):
@@ -237,16 +237,17 @@ def _of_refund(
     row = f"refund {refund.id}"
     debit = postings.pop(f"refund:{refund.id}", None)
     undone = postings.pop(f"refund-undone:{refund.id}", None)
+    for_gas = [postings.pop(f"refund-gas{end}:{refund.id}", None) for end in ("", "-undone")]
     if payment is None:
         yield Finding(row, "is of a payment that nobody made")
         return
     if refund.recipient != payment.payer or refund.token_address != payment.token_address:
         yield Finding(row, f"goes to {refund.recipient}, or in a token, that did not pay")
-    amount = refund.debited_micro_usd
-    left = _total(debit, undone)
+    amount, gas = refund.debited_micro_usd, refund.gas_micro_usd
+    left = _total(debit, undone, *for_gas)
     payer = refund.recipient
     wanted = [
-        {owner: -amount, REFUNDED: amount} if amount else {}
+        _total(Posting("", {owner: -amount - gas, REFUNDED: amount, EARNED: gas}))
         for owner in (wallet_account(payer), held_account(payer))
     ]
     if debit is None:

@@ -191,7 +191,7 @@ async def source_of_postings(snapshot: Transaction) -> Callable[[str], Source]:
 
     def source_of(posting_id: str) -> Source:
         match posting_id.split(":"):
-            case ["refund" | "refund-undone", refund_id]:
+            case ["refund" | "refund-undone" | "refund-gas-undone", refund_id]:
                 key = refunded.get(refund_id)
             case ["release", "payment", chain_id, tx_hash, log_index, *_]:
                 key = int(chain_id), tx_hash, int(log_index)
@@ -344,6 +344,11 @@ class _Report:
 
     def _with(self, owner: str, other: str, amount: int, posting_id: str) -> None:
         """Counts what moved between a customer's account and one of the gateway's."""
+        if other == EARNED and amount < 0:  # for the gas of a refund that was not sent
+            source = self._source_of(posting_id)
+            self._lots.earned[source] += amount
+            self._lots.add(owner, source, -amount)
+            return
         if other == EARNED:
             self._lots.use(owner, amount)
             return

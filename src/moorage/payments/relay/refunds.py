@@ -15,9 +15,10 @@ from enum import Enum, auto
 import msgspec
 import structlog
 
-from moorage.chains.authorization_use import AuthorizationUse, find_use, is_used, state_call
+from moorage.chains.authorization_use import find_use, is_used, state_call
+from moorage.chains.balances import token_balances
 from moorage.chains.chain import Token
-from moorage.chains.eip3009 import TransferAuthorization, authorization_in
+from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.eip3009 import transfer_calldata as authorized_calldata
 from moorage.chains.heads import (
     block_call,
@@ -29,20 +30,30 @@ from moorage.chains.heads import (
 )
 from moorage.chains.receipt import (
     Receipt,
-    TransferLog,
     parse_quantity,
     parse_receipt,
-    parse_transfer_logs,
     transfer_calldata,
 )
 from moorage.chains.rpc import Call, RpcClient, RpcError
-from moorage.chains.transfer_search import find_transfers
 from moorage.clock import Clock, boot_id
 from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.failpoints import failpoint
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
-from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decimal_text
+from moorage.metrics import record_treasury_tokens
+from moorage.money import (
+    AtomicUnits,
+    MicroUsd,
+    credit_from_atomic_units,
+    decimal_text,
+    usd_number,
+)
+from moorage.payments.relay.refund_search import (
+    FoundRefund,
+    authorization_of,
+    sent_before,
+    taken_nonces,
+)
 from moorage.payments.relay.relayer import Relayer
 from moorage.payments.taking.verification import (
     Head,
@@ -51,6 +62,7 @@ from moorage.payments.taking.verification import (
     refund_is_on_chain,
     witness,
 )
+from moorage.records.event import EventData, EventKind
 from moorage.records.payments import (
     Finality,
     Payment,
@@ -60,223 +72,25 @@ from moorage.records.payments import (
     RefundStatus,
     RelayTransaction,
 )
-from moorage.signing import keccak256
+from moorage.storage import events
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import payments, refunds, relays
 
-_NONCES_ASKED = 8  # beyond the refunds of a payment that have a row
 
-
-class FoundRefund(msgspec.Struct, frozen=True):
-    """A transaction that sent a payer tokens back, though no row tells of it."""
-
-    tx_hash: str
-    amount: AtomicUnits
-    is_safe: bool  # as two nodes say, where there are two
-
-
-class SentBefore(msgspec.Struct, frozen=True):
-    """What the chain tells of the refunds of a payment."""
-
-    found: FoundRefund | None
-    unused: tuple[str, ...]  # nonces for an authorization; none if the token has no EIP-3009
-
-
-def refund_nonce(payment: Payment, number: int) -> str:
-    """Returns the nonce of the authorization that sends a payment back for the `number`th time."""
-    words = (payment.chain_id, int(payment.tx_hash, 16), payment.log_index, number)
-    return "0x" + keccak256(b"".join(word.to_bytes(32, "big") for word in words)).hex()
-
-
-def authorization_of(version: RelayTransaction) -> TransferAuthorization | None:
-    """Returns the authorization that a refund's transaction sends; None for a plain transfer."""
-    return authorization_in(
-        version.data, chain_id=version.chain_id, token_address=version.recipient
-    )
-
-
-async def taken_nonces(source: Source, earlier: Sequence[Refund]) -> set[str]:
-    """Returns the authorizations' nonces of refunds that were not given up."""
-    versions = [
-        version
-        for refund in earlier
-        if refund.status is not RefundStatus.FAILED
-        for version in await relays.of_subject(source, refund.id)
-    ]
-    return {each.nonce for each in map(authorization_of, versions) if each is not None}
-
-
-async def sent_before(
-    source: Source,
-    client: RpcClient,
-    payment: Payment,
-    token: Token,
-    *,
-    amount: AtomicUnits,
-    earlier: Sequence[Refund],
-    senders: Collection[str],
-) -> SentBefore:
-    """Looks for refunds of a payment, from `senders`, that no row tells of.
-
-    A transfer to the payer counts as one if it is of `amount`. Raises RefundRefused if there are
-    transfers of other amounts; ChainUnavailable.
-    """
-    found: FoundRefund | None = None
-    unused: tuple[str, ...] = ()
-    try:
-        if token.authorization is not None:
-            found, unused = await _authorized(source, client, payment, earlier, senders)
-        if found is None:
-            found = await _transferred(
-                source, client, payment, token, amount=amount, senders=senders
-            )
-    except ValueError as problem:
-        raise client.contradiction(problem) from problem
-    return SentBefore(found, unused)
-
-
-async def _authorized(
-    source: Source,
-    client: RpcClient,
-    payment: Payment,
-    earlier: Sequence[Refund],
-    senders: Collection[str],
-) -> tuple[FoundRefund | None, tuple[str, ...]]:
-    """Returns a refund that used one of the payment's nonces, and the nonces that none used."""
-    taken = await taken_nonces(source, earlier)
-    nonces = [refund_nonce(payment, n) for n in range(len(earlier) + _NONCES_ASKED)]
-    asked = [
-        _question(payment, sender, nonce)
-        for nonce in nonces
-        if nonce not in taken
-        for sender in sorted(senders)
-    ]
-    states = await client.batch([state_call(each, "latest") for each in asked])
-    used = [each for each, state in zip(asked, states, strict=True) if is_used(client, state)]
-    known = {each.refund_tx_hash for each in earlier if each.status is not RefundStatus.FAILED}
-    for each in used:
-        use = await find_use(client, each, from_block=payment.block_number)
-        if use is None:
-            raise RefundRefused(
-                "The token says that it was paid back before, and no node finds the transaction: "
-                "look for it, and try again with a node that has all logs."
-            )
-        if not use.canceled and use.tx_hash not in known:
-            return await _paid_by(client, payment, use, sender=each.payer), ()
-    taken |= {each.nonce for each in used}
-    return None, tuple(nonce for nonce in nonces if nonce not in taken)
-
-
-def _question(payment: Payment, sender: str, nonce: str) -> TransferAuthorization:
-    return TransferAuthorization(
-        chain_id=payment.chain_id,
-        token_address=payment.token_address,
-        payer=sender,
-        recipient=payment.payer,
-        value=AtomicUnits(0),
-        valid_after=0,
-        valid_before=0,
-        nonce=nonce,
-        signature=b"",
-    )
-
-
-async def _paid_by(
-    client: RpcClient, payment: Payment, use: AuthorizationUse, *, sender: str
-) -> FoundRefund:
-    """Reads what a transaction that used one of the payment's nonces has sent to its payer."""
-    receipt = await read_receipt(client, use.tx_hash)
-    logs = (
-        () if receipt is None else parse_transfer_logs(receipt, token_address=payment.token_address)
-    )
-    for log in logs:
-        if receipt is None or (log.sender, log.recipient) != (sender, payment.payer):
-            continue
-        if log.value > 0:
-            place = Place(payment.chain_id, use.tx_hash, receipt.block_number, receipt.block_hash)
-            safe = await is_shown_for_good(client, place, _holding(log))
-            return FoundRefund(use.tx_hash, AtomicUnits(log.value), safe)
-    raise client.contradiction(f"{use.tx_hash} used an authorization, and moved nothing")
-
-
-async def _transferred(
-    source: Source,
-    client: RpcClient,
-    payment: Payment,
-    token: Token,
-    *,
-    amount: AtomicUnits,
-    senders: Collection[str],
-) -> FoundRefund | None:
-    """Returns a transfer of `amount` to the payer that no row tells of."""
-    if not await _sent_unknown(source, client, senders):
-        return None
-    heads = await read_heads(client)
-    others = []
-    for found, log in await find_transfers(
-        client,
-        senders=senders,
-        recipients=[payment.payer],
-        first=payment.block_number,
-        last=heads.latest,
-    ):
-        if log.token_address != token.key or log.value == 0:
-            continue
-        if await _is_known(source, payment.chain_id, found.tx_hash):
-            continue
-        if log.value == amount:
-            place = Place(payment.chain_id, found.tx_hash, found.block_number, found.block_hash)
-            safe = await is_shown_for_good(client, place, _holding(log))
-            return FoundRefund(found.tx_hash, amount, safe)
-        others.append((found.tx_hash, log.value))
-    if others and others[0][1] <= payment.amount:
-        tx_hash, value = others[0]
-        text = decimal_text(value, decimals=token.decimals)
-        raise RefundRefused(
-            f"{text} {token.name} went to {payment.payer} by {tx_hash}, and no refund here tells "
-            f"of it, as after a restore: with `--amount {text}` it is recorded as a refund, and "
-            "nothing is sent."
-        )
-    return None
-
-
-def _holding(wanted: TransferLog) -> Callable[[Receipt | None], bool]:
-    """Returns what says whether a receipt holds a transfer."""
-
-    def holds(receipt: Receipt | None) -> bool:
-        return receipt is not None and wanted in parse_transfer_logs(
-            receipt, token_address=wanted.token_address
-        )
-
-    return holds
-
-
-async def _sent_unknown(source: Source, client: RpcClient, senders: Collection[str]) -> bool:
-    """Whether one of `senders` has sent a transaction that no row tells of."""
-    ordered = sorted(senders)
-    counts = await client.batch([("eth_getTransactionCount", [each, "latest"]) for each in ordered])
-    for sender, count in zip(ordered, counts, strict=True):
-        if isinstance(count, RpcError):
-            raise count
-        known = await relays.nonces_known(source, chain_id=client.chain.chain_id, sender=sender)
-        if parse_quantity(count) > known:
-            return True
-    return False
-
-
-async def _is_known(source: Source, chain_id: int, tx_hash: str) -> bool:
-    if await relays.one(source, chain_id=chain_id, tx_hash=tx_hash) is not None:
-        return True
-    return await refunds.is_refund(source, chain_id=chain_id, refund_tx_hash=tx_hash)
-
-
-async def read_receipt(client: RpcClient, tx_hash: str) -> Receipt | None:
-    """Reads a transaction's receipt; None if it is not mined. Raises ChainUnavailable."""
-    answer = await client.call("eth_getTransactionReceipt", [tx_hash])
-    try:
-        return None if answer is None else parse_receipt(answer, tx_hash=tx_hash)
-    except ValueError as problem:
-        raise client.contradiction(problem) from problem
+async def tell(
+    tx: Transaction, refund: Refund, kind: EventKind, *, because: str = "", now_ms: int
+) -> None:
+    """Records an event about a refund for its payer."""
+    data: EventData = {
+        "refund_id": refund.request_id or refund.id,
+        "chain_id": refund.chain_id,
+        "tx_hash": refund.tx_hash,
+        "amount_token": refund.amount_atomic,
+        "amount_usd": usd_number(refund.debited_micro_usd),
+    }
+    if because:
+        data = {**data, "reason": because}
+    await events.record(tx, wallet=refund.recipient, kind=kind, data=data, now_ms=now_ms)
 
 
 class _Outcome(Enum):
@@ -354,7 +168,7 @@ class RefundFollowUp:
 
     async def _payment_stands(self, refund: Refund) -> bool:
         """Whether the payment is in the books, and every node that answers shows it."""
-        payment = await self._payment(self._db, refund)
+        payment = await _payment_of(self._db, refund)
         if payment is None or payment.status is PaymentStatus.REVERSED:
             return False
         return not any(
@@ -393,7 +207,7 @@ class RefundFollowUp:
         Anybody may send an authorization that was seen; and the same nonce was used before, if the
         books were restored from an older backup.
         """
-        payment = await self._payment(self._db, refund)
+        payment = await _payment_of(self._db, refund)
         first = 0 if payment is None else payment.block_number
         use = await find_use(self._client, authorization, from_block=first)
         if use is None:
@@ -424,11 +238,6 @@ class RefundFollowUp:
             ] or [None]
         except ValueError as problem:
             raise self._client.contradiction(problem) from problem
-
-    async def _payment(self, source: Source, refund: Refund) -> Payment | None:
-        return await payments.one(
-            source, chain_id=refund.chain_id, tx_hash=refund.tx_hash, log_index=refund.log_index
-        )
 
     def _view(
         self, refund: Refund, versions: Sequence[RelayTransaction], answers: Sequence[object]
@@ -466,14 +275,17 @@ class RefundFollowUp:
         async with self._db.transaction(durable=True) as tx:
             if version is not None:
                 await relays.mined(tx, version, succeeded=True, block_number=number)
-            await refunds.refunded(
-                tx,
-                refund.id,
-                refund_tx_hash=receipt.tx_hash,
-                is_final=safe,
-                now_ms=self._clock.now_ms(),
-            )
+            await self.paid(tx, refund, by=receipt.tx_hash, is_final=safe)
         return RefundStatus.REFUNDED
+
+    async def paid(self, tx: Transaction, refund: Refund, *, by: str, is_final: bool) -> None:
+        """Records that a transaction has paid a refund, and tells its payer what is new of it."""
+        now_ms = self._clock.now_ms()
+        before = await refunds.one(tx, refund.id)
+        await refunds.refunded(tx, refund.id, refund_tx_hash=by, is_final=is_final, now_ms=now_ms)
+        if before is not None and (is_final or before.status is not RefundStatus.REFUNDED):
+            kind = EventKind.REFUND_FINAL if is_final else EventKind.REFUND_MINED
+            await tell(tx, refund, kind, now_ms=now_ms)
 
     async def _depth(self, block_number: int) -> int:
         return (await read_heads(self._client)).latest - block_number + 1
@@ -530,18 +342,30 @@ class RefundFollowUp:
         return all(told) and len(told) >= self._client.quorum
 
     async def _fail(self, refund: Refund) -> RefundStatus:
-        now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
-            payment = await self._payment(tx, refund)
-            if payment is not None and await refunds.failed(tx, refund.id, now_ms=now_ms):
-                await ledger.undo_refund(
-                    tx,
-                    payment,
-                    refund_id=refund.id,
-                    amount=refund.debited_micro_usd,
-                    now_ms=now_ms,
-                )
+            await give_up(tx, refund, now_ms=self._clock.now_ms())
         return RefundStatus.FAILED
+
+
+async def give_up(tx: Transaction, refund: Refund, *, because: str = "", now_ms: int) -> None:
+    """Ends a refund that can't be paid any more, and gives what it took back, once."""
+    payment = await _payment_of(tx, refund)
+    if payment is not None and await refunds.failed(tx, refund.id, now_ms=now_ms):
+        await ledger.undo_refund(
+            tx,
+            payment,
+            refund_id=refund.id,
+            amount=refund.debited_micro_usd,
+            gas=refund.gas_micro_usd,
+            now_ms=now_ms,
+        )
+        await tell(tx, refund, EventKind.REFUND_FAILED, because=because, now_ms=now_ms)
+
+
+async def _payment_of(source: Source, refund: Refund) -> Payment | None:
+    return await payments.one(
+        source, chain_id=refund.chain_id, tx_hash=refund.tx_hash, log_index=refund.log_index
+    )
 
 
 def _calls(versions: Sequence[RelayTransaction]) -> list[Call]:
@@ -552,6 +376,10 @@ def _calls(versions: Sequence[RelayTransaction]) -> list[Call]:
 
 log = structlog.get_logger()
 
+_QUEUED_AT_ONCE = 20
+_REVERSED = "The payment is not on its chain any more."
+_FOUND = "Another amount of the payment was sent back before: it was found on the chain."
+_CHANGED = "The payment has just changed. Look at it, and try again."
 _OTHERS = "Others are being sent back at the same time: try again."
 
 _VALID_SECONDS = 3_600
@@ -579,7 +407,7 @@ class Refunds:
         self._client = client
         self._chain = client.chain
         self._relayer = relayer
-        self._sender = sender
+        self.sender = sender
         self._recipients = recipients
         self._clock = clock
         self._metering = Metering(db=db, clock=clock, boot_id=boot_id())
@@ -614,13 +442,123 @@ class Refunds:
             token,
             amount=amount,
             earlier=earlier,
-            senders={self._sender, *self._recipients},
+            senders={self.sender, *self._recipients},
         )
         if before.found is not None:
             return await self._record(payment, token, before.found, reason=reason, note=note)
         await self._metering.time.resume(self._db)
+
+        async def store(tx: Transaction) -> Refund:
+            refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
+            await note(tx)
+            return refund
+
+        return await self._sign_and_send(payment, token, amount, before.unused, store)
+
+    async def resume(self) -> None:
+        """Looks after what was signed, then sends what is queued and may be sent.
+
+        Raises ChainUnavailable, DatabaseUnavailable.
+        """
+        await self._relayer.tend(withheld=await self._follow_up.withheld())
+        waiting = await refunds.to_send(
+            self._db, chain_id=self._chain.chain_id, limit=_QUEUED_AT_ONCE
+        )
+        for each in waiting:
+            try:
+                await self.send(each)
+            except RefundRefused as refusal:
+                await self._wait(each, refusal.message)
+        await self._follow_up.resume()
+
+    async def check_balances(self) -> None:
+        """Reads the gas and the tokens that refunds are sent from. Raises ChainUnavailable."""
+        await self._relayer.check_balance()
+        for token, held in await token_balances(self._client, self._chain, self.sender):
+            units = held / 10**token.decimals
+            record_treasury_tokens(self._chain.name, token.name, units)
+
+    async def send(self, queued: Refund) -> Refund:
+        """Sends a queued refund, which was debited when it was queued.
+
+        One whose payment has left the chain is given up. Raises RefundRefused and ChainUnavailable,
+        with nothing sent, and the refund queued as before.
+        """
+        payment = await _payment_of(self._db, queued)
+        if payment is None or payment.status is PaymentStatus.REVERSED:
+            async with self._db.transaction(durable=True) as tx:
+                await give_up(tx, queued, because=_REVERSED, now_ms=self._clock.now_ms())
+            return queued
+        token = self._token(payment)
+        await self._require_safe(payment)
+        earlier = await self._earlier(self._db, payment)
+        others = [each for each in earlier if each.id != queued.id]
+        _require_left(payment, others, queued.amount, token)
+        before = await sent_before(
+            self._db,
+            self._client,
+            payment,
+            token,
+            amount=queued.amount,
+            earlier=earlier,
+            senders={self.sender, *self._recipients},
+        )
+        if before.found is not None:
+            await self._record_queued(payment, token, queued, before.found)
+            return queued
+
+        async def store(tx: Transaction) -> Refund:
+            current = await payments.one(
+                tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
+            )
+            if current is None or current.status is not payment.status:
+                raise RefundRefused(_CHANGED)
+            if not await refunds.take_up(tx, queued.id):
+                raise RefundRefused("It is being sent already.")
+            return queued
+
+        return await self._sign_and_send(payment, token, queued.amount, before.unused, store)
+
+    async def _wait(self, queued: Refund, because: str) -> None:
+        """Records why a refund is not sent yet, and tells its payer when that is new."""
+        async with self._db.transaction(durable=True) as tx:
+            if await refunds.wait(tx, queued.id, because=because):
+                now_ms = self._clock.now_ms()
+                await tell(tx, queued, EventKind.REFUND_HELD, because=because, now_ms=now_ms)
+
+    async def _record_queued(
+        self, payment: Payment, token: Token, queued: Refund, found: FoundRefund
+    ) -> None:
+        """Records that a queued refund was paid before, as after a restore; sends nothing.
+
+        If another amount of the payment was, that is recorded instead, and this one is given up.
+        """
+        _require_safe_find(found)
+        log.warning("refund found on the chain", payment=payment.tx_hash, tx_hash=found.tx_hash)
+        async with self._db.transaction(durable=True) as tx:
+            if found.amount == queued.amount:
+                await self._follow_up.paid(tx, queued, by=found.tx_hash, is_final=True)
+                return
+            now_ms = self._clock.now_ms()
+            await give_up(tx, queued, because=_FOUND, now_ms=now_ms)
+            await self._intend(
+                tx, payment, token, amount=found.amount, reason=_FOUND, paid_by=found.tx_hash
+            )
+
+    async def _sign_and_send(
+        self,
+        payment: Payment,
+        token: Token,
+        amount: AtomicUnits,
+        unused_nonces: Sequence[str],
+        store: Callable[[Transaction], Awaitable[Refund]],
+    ) -> Refund:
+        """Simulates a refund's transaction, signs it in the transaction that stores it, sends it.
+
+        Raises RefundRefused and ChainUnavailable, with nothing stored and nothing sent.
+        """
         valid_before = await self._valid_before()
-        unused = before.unused or (None,)
+        unused = unused_nonces or (None,)
         for name in unused:
             calldata = self._calldata(payment, token, amount, name, valid_before)
             prepared, _ = await self._relayer.prepare(payment.token_address, calldata)
@@ -632,14 +570,14 @@ class Refunds:
         else:
             raise RefundRefused(_OTHERS)
         async with self._db.transaction(durable=True) as tx:
-            refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
-            await note(tx)
+            refund = await store(tx)
             nonce = await self._relayer.claim_nonce(tx, prepared, subject_id=refund.id)
             taken = await taken_nonces(tx, await self._earlier(tx, payment))
             name = next((each for each in unused if each not in taken), None)
             calldata = self._calldata(payment, token, amount, name, valid_before)
             prepared = msgspec.structs.replace(prepared, data=calldata)
             relayed = await self._relayer.sign(tx, prepared, nonce=nonce, subject_id=refund.id)
+            await tell(tx, refund, EventKind.REFUND_SENT, now_ms=self._clock.now_ms())
         failpoint("refund_signed")
         # From here on the refund may be mined, even if sending fails: `follow` finds out.
         with contextlib.suppress(ChainUnavailable, DatabaseUnavailable):
@@ -655,7 +593,7 @@ class Refunds:
         Raises ChainUnavailable; RefundRefused if another key signed it.
         """
         versions = await relays.of_subject(self._db, refund.id)
-        if any(version.sender != self._sender for version in versions):
+        if any(version.sender != self.sender for version in versions):
             raise RefundRefused(
                 f"Refund {refund.id} was signed by the key of {versions[0].sender}: name that key."
             )
@@ -673,12 +611,7 @@ class Refunds:
         note: Callable[[Transaction], Awaitable[None]],
     ) -> Refund:
         """Records a refund that the chain has and no row tells of; sends nothing."""
-        if not found.is_safe:
-            raise RefundRefused(
-                f"{found.tx_hash} paid it back already, as a node says, and not every node shows "
-                "it in a safe block yet: try again in some minutes, and it is recorded. Nothing is "
-                "sent."
-            )
+        _require_safe_find(found)
         log.warning("refund found on the chain", payment=payment.tx_hash, tx_hash=found.tx_hash)
         async with self._db.transaction(durable=True) as tx:
             refund = await self._intend(
@@ -706,7 +639,7 @@ class Refunds:
         unsigned = TransferAuthorization(
             chain_id=payment.chain_id,
             token_address=payment.token_address,
-            payer=self._sender,
+            payer=self.sender,
             recipient=payment.payer,
             value=amount,
             valid_after=0,
@@ -759,7 +692,7 @@ class Refunds:
         """
         payment = await _paid(tx, seen)
         if payment is None or msgspec.structs.replace(payment, finality=seen.finality) != seen:
-            raise RefundRefused("The payment has just changed. Look at it, and try again.")
+            raise RefundRefused(_CHANGED)
         earlier = await self._earlier(tx, payment)
         _require_left(payment, earlier, amount, token)
         now_ms = self._clock.now_ms()
@@ -830,6 +763,16 @@ class Refunds:
 def left_of(payment: Payment, earlier: Iterable[Refund]) -> AtomicUnits:
     """Returns what of a payment was not sent back yet, regardless of its payer's balance."""
     return AtomicUnits(payment.amount - sum(item.amount for item in _standing(earlier)))
+
+
+def _require_safe_find(found: FoundRefund) -> None:
+    """Raises RefundRefused unless two nodes, where there are two, show it in a safe block."""
+    if not found.is_safe:
+        raise RefundRefused(
+            f"{found.tx_hash} paid it back already, as a node says, and not every node shows "
+            "it in a safe block yet: try again in some minutes, and it is recorded. Nothing is "
+            "sent."
+        )
 
 
 def _require_left(

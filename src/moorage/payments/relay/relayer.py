@@ -6,7 +6,7 @@ from the chain, not from a node's answer to sending. A nonce belongs to one subj
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -27,7 +27,12 @@ from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
 from moorage.chains.signing import ChainTransaction, Fees, GasPrice, SigningKey, parse_gas_price
 from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
-from moorage.metrics import record_fee_bump, record_relayer_balance, record_relayer_reverted
+from moorage.metrics import (
+    record_fee_bump,
+    record_relayer_balance,
+    record_relayer_reverted,
+    record_treasury_gas,
+)
 from moorage.records.payments import RelayStatus, RelayTransaction
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import relays
@@ -244,9 +249,17 @@ class Relayer:
     """Sends for one key on one chain. Others may use the same key, and so its nonces."""
 
     def __init__(
-        self, *, db: Database, client: RpcClient, key: SigningKey, limits: Limits, clock: Clock
+        self,
+        *,
+        db: Database,
+        client: RpcClient,
+        key: SigningKey,
+        limits: Limits,
+        clock: Clock,
+        record_balance: Callable[[str, int], None] = record_relayer_balance,
     ) -> None:
         self._db = db
+        self._record_balance = record_balance
         self._client = client
         self._chain_id = client.chain.chain_id
         self._key = key
@@ -465,7 +478,7 @@ class Relayer:
 
     def _saw_balance(self, wei: int) -> None:
         self._balance_wei = wei
-        record_relayer_balance(self._client.chain.name, wei)
+        self._record_balance(self._client.chain.name, wei)
 
     async def _note_mined(self, relayed: RelayTransaction, receipt: Receipt) -> None:
         async with self._db.transaction(durable=False) as tx:
@@ -577,6 +590,19 @@ class Relayer:
                 code=answer.code,
                 detail=answer.detail[:200],
             )
+
+
+def treasury_relayer(db: Database, client: RpcClient, key: SigningKey, *, clock: Clock) -> Relayer:
+    """Returns what sends for the treasury, which spends its last gas as well."""
+    limits = msgspec.structs.replace(limits_of(client.chain), reserve_wei=0, reverted_wei=0)
+    return Relayer(
+        db=db,
+        client=client,
+        key=key,
+        limits=limits,
+        clock=clock,
+        record_balance=record_treasury_gas,
+    )
 
 
 def _sending(relayed: RelayTransaction) -> Call:

@@ -187,6 +187,16 @@ _SUM_OF_HOLDER = HolderQuery(
         )
     ),
 )
+_left_above = (
+    select(*_COLUMNS)
+    .where(_credited, payments.c.credited_micro_usd - _refunded > bindparam("above"))
+    .order_by(payments.c.claimed_at_ms.desc(), *(payments.c[name] for name in _KEY))
+    .limit(bindparam("limit"))
+)
+_REFUNDABLE = Statement(
+    _left_above.outerjoin(purses, unadopted(payments.c.purse)).where(purses.c.project_id.is_(None))
+)
+_REFUNDABLE_OF_PURSE = Statement(_left_above.where(payments.c.purse == bindparam("purse")))
 _HELD = Statement(
     select(*_COLUMNS)
     .where(payments.c.status == PaymentStatus.HELD)
@@ -248,6 +258,31 @@ async def sum_credited(source: Source, *, payer: str) -> MicroUsd:
 async def sum_credited_to(source: Source, holder: str) -> MicroUsd:
     """Returns the same of what was paid into a wallet's credits, or into a project's purse."""
     return MicroUsd(await _SUM_OF_HOLDER.number(source, holder))
+
+
+async def refundable(
+    source: Source, payer: str, *, purse: str | None, above: MicroUsd, limit: int
+) -> list[tuple[Payment, list[Refund]]]:
+    """Returns a payer's payments, newest first, of which more than `above` has not gone back.
+
+    Of those that are in the wallet's credits, or that filled the purse of a project; each with all
+    its refunds. At most `limit`.
+    """
+    asked: dict[str, str | int | None] = {"wallet": payer, "above": above, "limit": limit}
+    if purse is None:
+        found = await source.records(Payment, _REFUNDABLE, **asked)
+    else:
+        found = await source.records(Payment, _REFUNDABLE_OF_PURSE, **asked, purse=purse)
+    if not found:
+        return []
+    sent_back = await source.records(
+        Refund,
+        _REFUNDS,
+        payer=payer,
+        from_ms=found[-1].claimed_at_ms,
+        to_ms=found[0].claimed_at_ms,
+    )
+    return [(each, [one for one in sent_back if key_of(one) == key_of(each)]) for each in found]
 
 
 async def of_transaction(source: Source, *, chain_id: int, tx_hash: str) -> list[Payment]:

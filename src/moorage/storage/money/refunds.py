@@ -3,6 +3,7 @@
 import msgspec
 from sqlalchemy import and_, bindparam, func, null, or_, select, update
 
+from moorage.money import MicroUsd
 from moorage.records.payments import UNFINISHED, Finality, Refund, RefundStatus
 from moorage.storage.database import Source, Statement, Transaction, columns_of, insert_of
 from moorage.storage.schema import refunds
@@ -20,6 +21,53 @@ not_final = or_(
     refunds.c.status.in_(UNFINISHED),
     and_(refunds.c.status == RefundStatus.REFUNDED, refunds.c.finality == Finality.PROVISIONAL),
 )
+_is_queued = refunds.c.status == RefundStatus.QUEUED
+_is_open = or_(_is_queued, not_final)
+_ONE = Statement(select(*_COLUMNS).where(refunds.c.id == bindparam("refund_id")))
+_OF_REQUEST = Statement(
+    select(*_COLUMNS)
+    .where(refunds.c.request_id == bindparam("request_id"), refunds.c.recipient == bindparam("to"))
+    .order_by(refunds.c.id)
+)
+_REQUESTS_OF = Statement(
+    select(refunds.c.request_id)
+    .where(
+        refunds.c.recipient == bindparam("to"),
+        refunds.c.request_id != "",
+        refunds.c.created_at_ms < bindparam("before_ms"),
+    )
+    .group_by(refunds.c.request_id, refunds.c.created_at_ms)
+    .order_by(refunds.c.created_at_ms.desc(), refunds.c.request_id)
+    .limit(bindparam("limit"))
+)
+_ON_ITS_WAY = Statement(
+    select(refunds.c.request_id)
+    .where(
+        refunds.c.recipient == bindparam("to"), or_(_is_queued, refunds.c.status.in_(UNFINISHED))
+    )
+    .limit(1)
+)
+_QUEUED = Statement(
+    select(*_COLUMNS).where(_is_queued).order_by(refunds.c.created_at_ms, refunds.c.id)
+)
+_TO_SEND = Statement(
+    select(*_COLUMNS)
+    .where(refunds.c.chain_id == bindparam("chain_id"), _is_queued, refunds.c.decided_by != "")
+    .order_by(refunds.c.created_at_ms, refunds.c.id)
+    .limit(bindparam("limit"))
+)
+_DECIDED_SINCE = Statement(
+    select(
+        func.coalesce(func.sum(refunds.c.debited_micro_usd), 0),
+        func.coalesce(
+            func.sum(refunds.c.debited_micro_usd).filter(refunds.c.recipient == bindparam("to")), 0
+        ),
+    ).where(
+        refunds.c.decided_by == bindparam("by"),
+        refunds.c.created_at_ms > bindparam("since_ms"),
+        refunds.c.status != RefundStatus.FAILED,
+    )
+)
 _TO_FOLLOW = Statement(
     select(*_COLUMNS)
     .where(refunds.c.chain_id == bindparam("chain_id"), not_final)
@@ -35,6 +83,21 @@ _SENT_BY = Statement(
 )
 _ADD = insert_of(refunds, Refund)
 _this = refunds.c.id == bindparam("refund_id")
+_DECIDE = Statement(
+    update(refunds)
+    .where(refunds.c.request_id == bindparam("of_request"), _is_queued)
+    .values(decided_by=bindparam("by"), waits_because=null())
+)
+_WAIT = Statement(
+    update(refunds)
+    .where(_this, _is_queued, func.coalesce(refunds.c.waits_because, "") != bindparam("because"))
+    .values(waits_because=bindparam("because"))
+)
+_TAKE_UP = Statement(
+    update(refunds)
+    .where(_this, _is_queued)
+    .values(status=RefundStatus.INTENDED, waits_because=null())
+)
 _SENT = Statement(
     update(refunds)
     .where(_this, refunds.c.status.in_(UNFINISHED))
@@ -42,7 +105,7 @@ _SENT = Statement(
 )
 _REFUNDED = Statement(
     update(refunds)
-    .where(_this, not_final)
+    .where(_this, _is_open)
     .values(
         status=RefundStatus.REFUNDED,
         refund_tx_hash=bindparam("new_tx_hash"),
@@ -57,7 +120,7 @@ _REOPEN = Statement(
 )
 _FAILED = Statement(
     update(refunds)
-    .where(_this, not_final)
+    .where(_this, _is_open)
     .values(status=RefundStatus.FAILED, refund_tx_hash=null(), ended_at_ms=bindparam("now_ms"))
 )
 
@@ -74,6 +137,62 @@ async def of_payment(
     return await source.records(
         Refund, _OF_PAYMENT, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index
     )
+
+
+async def one(source: Source, refund_id: str) -> Refund | None:
+    """Returns a refund by its id."""
+    return await source.record(Refund, _ONE, refund_id=refund_id)
+
+
+async def of_request(source: Source, request_id: str, *, wallet: str) -> list[Refund]:
+    """Returns the refunds that a wallet asked for together; none for an id that is not its own."""
+    return await source.records(Refund, _OF_REQUEST, request_id=request_id, to=wallet)
+
+
+async def requests_of(
+    source: Source, wallet: str, *, before_ms: int, limit: int
+) -> list[list[Refund]]:
+    """Returns at most `limit` requests of a wallet, made before a time, the newest first."""
+    ids = await source.values(_REQUESTS_OF, to=wallet, before_ms=before_ms, limit=limit)
+    return [await of_request(source, each, wallet=wallet) for each in ids]
+
+
+async def is_on_its_way(source: Source, wallet: str) -> bool:
+    """Whether something goes back to a wallet that is not mined yet."""
+    return await source.one(_ON_ITS_WAY, to=wallet) is not None
+
+
+async def queued(source: Source) -> list[Refund]:
+    """Returns every queued refund, the oldest first."""
+    return await source.records(Refund, _QUEUED)
+
+
+async def to_send(source: Source, *, chain_id: int, limit: int) -> list[Refund]:
+    """Returns queued refunds of a chain that may be sent, the oldest first."""
+    return await source.records(Refund, _TO_SEND, chain_id=chain_id, limit=limit)
+
+
+async def decided_since(
+    source: Source, *, by: str, wallet: str, since_ms: int
+) -> tuple[MicroUsd, MicroUsd]:
+    """Returns what `by` let go back since a time, failed ones aside: in all, and to a wallet."""
+    (row,) = await source.all(_DECIDED_SINCE, by=by, to=wallet, since_ms=since_ms)
+    return MicroUsd(int(row[0])), MicroUsd(int(row[1]))
+
+
+async def decide(tx: Transaction, request_id: str, *, by: str) -> int:
+    """Lets the queued refunds of a request be sent; returns how many."""
+    return await tx.execute(_DECIDE, of_request=request_id, by=by)
+
+
+async def wait(tx: Transaction, refund_id: str, *, because: str) -> bool:
+    """Records why a queued refund is not sent; returns False if that was recorded before."""
+    return await tx.execute(_WAIT, refund_id=refund_id, because=because) == 1
+
+
+async def take_up(tx: Transaction, refund_id: str) -> bool:
+    """Records that a queued refund is being signed; returns False if it is not queued any more."""
+    return await tx.execute(_TAKE_UP, refund_id=refund_id) == 1
 
 
 async def is_refund(source: Source, *, chain_id: int, refund_tx_hash: str) -> bool:
