@@ -149,7 +149,6 @@ class BuildTime:
         now_ms = self._clock.now_ms()
         if due <= 0 or await left_for_build(tx, run, now_ms=now_ms) is None:
             return due
-        await accounts.lock_purse(tx, run.project_id)
         await accounts.lock(tx, run.wallet)  # what its delegates commit is counted by one at a time
         left = await left_for_build(tx, run, now_ms=now_ms)
         return due if left is None else min(due, left)

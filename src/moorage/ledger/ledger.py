@@ -558,7 +558,6 @@ async def empty_purse(tx: Transaction, project_id: str, *, now_ms: int) -> Micro
     Returns what moved; below zero if the purse owed, which the wallet owes then. Does nothing
     without a purse, or if it was done before. `tx` must be durable.
     """
-    await accounts.lock_purse(tx, project_id)
     purse = await accounts.purse(tx, project_id)
     if purse is None or not await accounts.adopt_purse(tx, project_id):
         return MicroUsd(0)
@@ -718,10 +717,11 @@ async def burn(
 ) -> list[Burned]:
     """Moves what is owed to `EARNED`, in this order: from purses, then from wallets that share.
 
-    A balance stops at zero, and a project at its limit of the month. Raises UniqueViolation when
-    one was booked before, WriteConflict when a balance fell meanwhile.
+    A balance stops at zero, and a project at its limit of the month: `tx` must name no rows
+    (`of`), so that nothing else is booked meanwhile. Raises UniqueViolation when one was booked
+    before, WriteConflict when a balance fell meanwhile.
     """
-    purses = await _purses_of(tx, {each.project_id for each in owed})
+    purses = await accounts.purses_of_projects(tx, {each.project_id for each in owed})
     limits = {
         (each.project_id, month): limit - await spent_in(tx, each.project_id, month)
         for each, month in {(each, month_of(each.at_ms)) for each in owed}
@@ -762,21 +762,12 @@ async def burn(
                 EARNED: taken,
             }
     await accounts.add_postings(tx, kind=kind, amounts=amounts, now_ms=now_ms)
-    for number, holder in enumerate(sorted(taken_of, reverse=True), 1):  # purses, then wallets
-        if not await accounts.change_balance(tx, holder, -taken_of[holder]):
+    for number, (holder, total) in enumerate(taken_of.items(), 1):
+        if not await accounts.change_balance(tx, holder, -total):
             raise WriteConflict
         if number % _TURN == 0:
             await asyncio.sleep(0)
     return burned
-
-
-async def _purses_of(tx: Transaction, ids: Collection[str]) -> dict[str, Purse]:
-    """Returns the purses of projects; those with a limit are locked, as what they spent decides."""
-    purses = await accounts.purses_of_projects(tx, ids)
-    limited = [name for name, each in purses.items() if each.limit is not None]
-    for project_id in sorted(limited, reverse=True):
-        await accounts.lock_purse(tx, project_id)
-    return purses | await accounts.purses_of_projects(tx, limited)
 
 
 def moves(known: Iterable[Payment], transfers: Sequence[Transfer]) -> bool:

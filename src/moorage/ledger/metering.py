@@ -264,10 +264,9 @@ class Metering:
         now_ms = self._clock.now_ms()
         await accounts.ensure_wallet(tx, project.wallet, now_ms=now_ms)
         await self.settle(tx, project.wallet)
-        await accounts.open_purse(
+        purse = await accounts.open_purse(
             tx, project.id, wallet=project.wallet, adopted=True, now_ms=now_ms
         )
-        purse = await accounts.locked_purse(tx, project.id)
         if not purse.shared:
             await self.settle(tx, accounts.purse_of(project.id))
         if not purse.adopted and purse.balance < 0:  # its wallet takes it over with what it owes
@@ -284,7 +283,8 @@ class Metering:
         await self.suspend_unpaid(tx, project.wallet)
         await self.suspend_unpaid(tx, accounts.purse_of(project.id))
         await self.time.note(tx)
-        return await accounts.locked_purse(tx, project.id)
+        balance = await accounts.balance(tx, accounts.purse_of(project.id))
+        return purse._replace(balance=balance, shared=shared, adopted=True, limit=limit)
 
     async def tick(self) -> list[str]:
         """Charges every interval that ran another full hour; suspends projects out of credits.

@@ -1,10 +1,12 @@
 """Histories of payments, purses, reversals, apps, restarts and clock steps, and a plain model."""
 
 import asyncio
+import calendar
 import math
 import uuid
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,10 +16,13 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from msgspec import UNSET, UnsetType
 
+from moorage.errors import CreditsShort
 from moorage.ledger import ledger
 from moorage.ledger.ledger import EARNED, Transfer, account_of, held_account
-from moorage.ledger.metering import Metering
+from moorage.ledger.metering import Metering, PurseChange
+from moorage.money import MicroUsd
 from moorage.operate.audit.rows import Finding, audit_books
 from moorage.operate.audit.states import audit_states
 from moorage.records.project import Project, ProjectStatus
@@ -47,15 +52,38 @@ class Stretch:
 class App:
     """What the model knows of a project."""
 
-    def __init__(self, project: Project, *, has_purse: bool = False) -> None:
+    def __init__(self, project: Project, *, opened_at_ms: int | None = None) -> None:
         self.project = project
-        self.has_purse = has_purse
+        self.is_opened = opened_at_ms is not None  # by a payment alone, and not adopted
+        self.shared = opened_at_ms is None
+        self.limit: int | None = None
+        self.purse_made_ms = opened_at_ms
         self.stretches: list[Stretch] = []
         self.status = ProjectStatus.ACTIVE
 
     @property
-    def holder(self) -> str:
-        return accounts.purse_of(self.project.id) if self.has_purse else self.project.wallet
+    def purse(self) -> str:
+        return accounts.purse_of(self.project.id)
+
+    @property
+    def paid_to(self) -> str:
+        """Whose a payment is that has opened it, or was added to it."""
+        return self.purse if self.is_opened else self.project.wallet
+
+    def burns(self, holder: str) -> bool:
+        return holder == self.purse or (self.shared and holder == self.project.wallet)
+
+    def spent(self, month: tuple[int, int]) -> int:
+        """What was charged for the time of a month: the first of it is charged first."""
+        start_ms, end_ms = month
+        return sum(
+            min(each.charged, price_of(self.project, end_ms - each.start))
+            - min(each.charged, price_of(self.project, start_ms - each.start))
+            for each in self.stretches
+        )
+
+    def rest(self, at_ms: int) -> int | None:
+        return None if self.limit is None else self.limit - self.spent(calendar_month(at_ms))
 
     @property
     def billed(self) -> Stretch | None:
@@ -127,15 +155,15 @@ class Money(BookModel):
                 serving_deployment_id=name,
             )
         )
-        self.apps.append(App(project, has_purse=True))
-        self.balances[self.apps[-1].holder] += amount
+        self.apps.append(App(project, opened_at_ms=self.clock.now_ms()))
+        self.balances[self.apps[-1].purse] += amount
         self.filled[sent] = self.apps[-1]
         self._begin(self.apps[-1])
 
-    @precondition(lambda self: any(app.has_purse for app in self.apps))
+    @precondition(lambda self: any(app.is_opened for app in self.apps))
     @rule(data=st.data(), amount=st.integers(1, 50_000))
     def add_to_a_purse(self, data: st.DataObject, amount: int) -> None:
-        app = data.draw(st.sampled_from([app for app in self.apps if app.has_purse]))
+        app = data.draw(st.sampled_from([app for app in self.apps if app.is_opened]))
         wallet = app.project.wallet
         if app.status is ProjectStatus.DELETED or self.balances[wallet] < 0:
             return
@@ -144,22 +172,75 @@ class Money(BookModel):
         self.filled[sent] = app
         assert self.runner.run(self._fill(sent, app.project.id))
         self.paid[wallet] += amount
-        self.balances[app.holder] += amount
+        self.balances[app.purse] += amount
 
-    @precondition(lambda self: any(app.has_purse for app in self.apps))
+    @precondition(lambda self: any(app.purse_made_ms for app in self.apps))
     @rule(data=st.data())
     def adopt(self, data: st.DataObject) -> None:
         """The wallet takes over what the purse has, or owes, once however often it asks."""
-        app = data.draw(st.sampled_from([app for app in self.apps if app.has_purse]))
+        app = data.draw(st.sampled_from([app for app in self.apps if app.purse_made_ms]))
         if app.status is ProjectStatus.DELETED:
             return
-        self._settle_model(app.holder)
-        moved = self.balances[app.holder]
+        was_plain = app.shared and not self.balances[app.purse]
+        if not was_plain:
+            self._settle_model(app.purse)
+        moved = self.balances[app.purse]
         found = self.runner.run(self._adopt(app, times=3))
         assert sorted(found) == sorted([moved, 0, 0])
         self._share_model(app)
-        if self.balances[app.project.wallet] <= 0:
+        if not was_plain:
             self._suspend_model(app.project.wallet)
+
+    @precondition(lambda self: self.apps)
+    @rule(
+        data=st.data(),
+        add=st.sampled_from([0, 1, 700, 30_000]),
+        take=st.sampled_from([0, 1, 700, 30_000]),
+        shared=st.sampled_from([None, True, False]),
+        limit=st.sampled_from([UNSET, None, 0, 900, 25_000]),
+    )
+    def order(
+        self,
+        data: st.DataObject,
+        add: int,
+        take: int,
+        shared: bool | None,
+        limit: int | UnsetType | None,
+    ) -> None:
+        """All of it is done after what burned is booked, or nothing."""
+        app = data.draw(st.sampled_from(self.apps))
+        if app.status is ProjectStatus.DELETED:
+            return
+        change = PurseChange(
+            add=MicroUsd(add),
+            take=MicroUsd(take),
+            shared=shared,
+            limit=limit if limit is None or limit is UNSET else MicroUsd(limit),
+        )
+        has = {each: self.balances[each] for each in (app.project.wallet, app.purse)}
+        made_ms = self.clock.now_ms()
+        if not self.runner.run(self._order(app, change)):
+            most = sum(
+                price_of(each.project, self.now - each.billed.start)
+                for each in self.apps
+                if each.billed is not None and each.project.wallet == app.project.wallet
+            )
+            short = add > has[app.project.wallet] - most
+            assert short or take > has[app.purse] + add - most
+            return
+        self._settle_model(app.project.wallet)
+        if not app.shared:
+            self._settle_model(app.purse)
+        if app.is_opened and self.balances[app.purse] < 0:
+            self.balances[app.project.wallet] += self.balances.pop(app.purse)
+        self.balances[app.project.wallet] += take - add
+        self.balances[app.purse] += add - take
+        app.shared = app.shared if shared is None else shared
+        app.limit = app.limit if isinstance(limit, UnsetType) else limit
+        app.is_opened = False
+        app.purse_made_ms = app.purse_made_ms or made_ms
+        self._suspend_model(app.project.wallet)
+        self._suspend_model(app.purse)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), part=st.integers(1, 50_000))
@@ -167,7 +248,7 @@ class Money(BookModel):
         """What burned since the last hour is booked first, so it goes back to nobody."""
         sent = data.draw(st.sampled_from(self.sent))
         app = self.filled.get(sent)
-        holder = app.holder if app else sent.payer
+        holder = app.paid_to if app else sent.payer
         self._settle_model(holder)
         is_there = self.balances[holder] >= min(part, sent.amount)
         assert self.runner.run(self._refund(sent, holder, min(part, sent.amount))) is is_there
@@ -175,14 +256,13 @@ class Money(BookModel):
             self.sent.remove(sent)
             self.balances[holder] -= min(part, sent.amount)
             self.refunded += min(part, sent.amount)
-        if self.balances[holder] <= 0:
-            self._suspend_model(holder)
+        self._suspend_model(holder)
 
     @precondition(lambda self: self.apps)
     @rule(data=st.data())
     def redeploy_or_wake(self, data: st.DataObject) -> None:
         app = data.draw(st.sampled_from(self.apps))
-        if app.status is not ProjectStatus.DELETED and self.balances[app.holder] > 0:
+        if app.status is not ProjectStatus.DELETED and self._can_burn(app):
             self._begin(app)
 
     @rule(milliseconds=st.integers(0, 3 * HOUR_MS))
@@ -227,19 +307,20 @@ class Money(BookModel):
     def lose_a_payment_to_a_reorganisation(self, data: st.DataObject) -> None:
         lost = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
         app = self.filled.get(lost)
-        holder = app.holder if app else lost.payer
+        holder = app.paid_to if app else lost.payer
         assert self.runner.run(self._reverse(lost)) == (lost.amount * (holder == lost.payer))
         self.balances[holder] -= lost.amount
         self.paid[lost.payer] -= lost.amount
-        if self.balances[holder] <= 0:
-            self._suspend_model(holder)
+        if holder == lost.payer:
+            self._cover_model(holder)
+        self._suspend_model(holder)
 
     @rule(times=st.integers(1, 3))
     def tick(self, times: int) -> None:
         suspended = self.runner.run(self._ticks(times))
         assert sorted(suspended) == sorted(self._tick_model())
         for app in self.apps:  # what came back to a purse of nobody
-            if app.status is ProjectStatus.DELETED and self.balances[app.holder] > 0:
+            if app.status is ProjectStatus.DELETED and self.balances[app.purse] > 0:
                 self._share_model(app)
         self.noted = self.now
 
@@ -253,7 +334,7 @@ class Money(BookModel):
             self._charge_model(app, stretch, max(self.now, stretch.until))
             stretch.open = False
         app.status = ProjectStatus.DELETED
-        if self.balances[app.holder] >= 0:
+        if self.balances[app.purse] >= 0:
             self._share_model(app)
 
     # What must be so
@@ -340,6 +421,15 @@ class Money(BookModel):
             paid = await stored(tx, sent)
             return await ledger.fill_purse(tx, paid, project_id, now_ms=now_ms)
 
+    async def _order(self, app: App, change: PurseChange) -> bool:
+        """Whether there was as much as is to move."""
+        try:
+            async with self.db.transaction(durable=True) as tx:
+                await self.metering.change_purse(tx, app.project, change)
+        except CreditsShort:
+            return False
+        return True
+
     async def _adopt(self, app: App, *, times: int) -> list[int]:
         async def once() -> int:
             async with self.db.transaction(durable=True) as tx:
@@ -389,8 +479,8 @@ class Money(BookModel):
         suspended = []
         for _, project_id, app, stretch in sorted(due, key=lambda item: item[:2]):
             hours = (self.now - stretch.start) // HOUR_MS
-            self._charge_model(app, stretch, stretch.start + hours * HOUR_MS)
-            if self.balances[app.holder] <= 0:
+            left = self._charge_model(app, stretch, stretch.start + hours * HOUR_MS)
+            if left <= 0:
                 stretch.open = False
                 app.status = ProjectStatus.SUSPENDED
                 suspended.append(project_id)
@@ -401,40 +491,77 @@ class Money(BookModel):
         self.noted = self.now
         for app in self.apps:
             stretch = app.billed
-            if app.holder == holder and stretch is not None:
+            if app.burns(holder) and stretch is not None:
                 until = max(self.now, stretch.until)
-                self._charge_model(app, stretch, until)
+                left = self._charge_model(app, stretch, until)
                 stretch.open = False
-                if self.balances[holder] > 0:
+                if left > 0:
                     app.stretches.append(Stretch(start=until, until=until))
                 else:
                     app.status = ProjectStatus.SUSPENDED
 
     def _share_model(self, app: App) -> None:
-        if app.has_purse:
-            self.balances[app.project.wallet] += self.balances.pop(app.holder, 0)
-            app.has_purse = False
+        if app.purse_made_ms:
+            self.balances[app.project.wallet] += self.balances.pop(app.purse, 0)
+            app.is_opened, app.shared = False, True
+
+    def _cover_model(self, wallet: str) -> None:
+        """What a wallet owes is taken out of the purses that it has filled, the oldest first."""
+        made = [(app.purse_made_ms, app.project.id, app) for app in self.apps if app.purse_made_ms]
+        for _, _, app in sorted(made, key=lambda each: each[:2]):
+            if app.project.wallet == wallet and not app.is_opened:
+                part = min(max(0, -self.balances[wallet]), self.balances[app.purse])
+                self.balances[wallet] += part
+                self.balances[app.purse] -= part
+
+    def _reach(self, app: App) -> int:
+        shared = max(0, self.balances[app.project.wallet]) if app.shared else 0
+        return self.balances[app.purse] + shared
+
+    def _can_burn(self, app: App) -> bool:
+        rest = app.rest(self.now)
+        return self._reach(app) > 0 and (rest is None or rest > 0)
 
     def _suspend_model(self, holder: str) -> None:
         for app in self.apps:
-            if app.holder == holder and app.billed is not None:
-                self.ran_short = True
-                app.billed.open = False
+            stretch = app.billed
+            if app.burns(holder) and stretch is not None and not self._can_burn(app):
+                ran_ms = self.now - stretch.start
+                self.ran_short |= price_of(app.project, ran_ms) > stretch.charged
+                stretch.open = False
                 app.status = ProjectStatus.SUSPENDED
 
-    def _charge_model(self, app: App, stretch: Stretch, until: int) -> None:
-        holder = app.holder
-        owed = price_of(app.project, until - stretch.start) - stretch.charged
-        assert owed >= 0
-        taken = max(0, min(owed, self.balances[holder]))
-        self.ran_short = self.ran_short or taken < owed
-        self.balances[holder] -= taken
-        stretch.charged += taken
+    def _charge_model(self, app: App, stretch: Stretch, until: int) -> int:
+        """Charges a stretch month by month; returns what its app can burn after that."""
+        at, left = stretch.until, 1
+        while True:
+            end = min(until, calendar_month(at)[1])
+            owed = price_of(app.project, end - stretch.start) - stretch.charged
+            assert owed >= 0
+            rest = app.rest(at)
+            taken = max(0, min(owed, self._reach(app), owed if rest is None else rest))
+            own = min(taken, max(0, self.balances[app.purse]))
+            self.balances[app.purse] -= own
+            self.balances[app.project.wallet] -= taken - own
+            stretch.charged += taken
+            self.ran_short = self.ran_short or taken < owed
+            left = self._reach(app) if rest is None else min(self._reach(app), rest - taken)
+            if end == until or left <= 0:
+                break
+            at = end
         stretch.until = until
+        return left
 
 
 def price_of(project: Project, milliseconds: int) -> int:
-    return math.ceil(Fraction(project.monthly_price_micro_usd) * milliseconds / MONTH_MS)
+    return math.ceil(Fraction(project.monthly_price_micro_usd) * max(0, milliseconds) / MONTH_MS)
+
+
+def calendar_month(at_ms: int) -> tuple[int, int]:
+    """The first millisecond of a month in UTC, and of the next."""
+    first = datetime.fromtimestamp(at_ms / 1000, UTC).date().replace(day=1)
+    following = (first + timedelta(days=31)).replace(day=1)
+    return calendar.timegm(first.timetuple()) * 1000, calendar.timegm(following.timetuple()) * 1000
 
 
 def test_money_agrees_with_a_plain_model_whatever_happens(migrated: Path) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from types import NoneType
 
 import msgspec
 import pytest
 
-from moorage.errors import CreditsShort, DeployFailed, FailureCause
+from moorage.errors import CreditsShort, DeployFailed, FailureCause, WriteConflict
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.ledger import Transfer
@@ -23,6 +25,8 @@ from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, billing, payments, relays, settlements
 from moorage.storage.money.accounts import Purse, purse_of
+from moorage.storage.opening import open_database
+from support.books.database_option import ON_SERVER
 from support.books.records_fixture import (
     ALICE,
     ARBITRUM,
@@ -33,6 +37,7 @@ from support.books.records_fixture import (
     fund,
     transfer,
 )
+from support.books.yielding import YieldingDatabase
 from support.gateway.clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
 
 HALF_A_DOLLAR = MicroUsd(500_000)
@@ -553,4 +558,53 @@ async def test_what_a_payment_alone_has_opened_becomes_its_wallets_by_an_order(
     assert purse is not None
     assert (purse.adopted, purse.shared, purse.balance) == (True, False, PAID)
     assert await ledger.allowance_holder(db, project.id, wallet=ALICE) == ALICE
+    assert await audited(db) == []
+
+
+@pytest.fixture
+def second_db(request: pytest.FixtureRequest, db: Database) -> Iterator[Database]:
+    """Another gateway's connections to the same database."""
+    if request.config.getoption("--database") == ON_SERVER:
+        second = open_database(request.getfixturevalue("emptied_url"))
+    else:
+        second = YieldingDatabase(request.getfixturevalue("db_path"))
+    yield second
+    second.close()
+
+
+async def test_a_thousand_spends_at_once_on_two_gateways_burn_the_limit_and_no_more(
+    db: Database, second_db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    limit = MicroUsd(123_457)
+    await fund(db, ALICE, 100 * PAID)
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(add=MicroUsd(60_000), limit=limit))
+    built = await add_deployment(db, project)
+    price = MicroUsd(730 * 3_600 * 777)  # 777 micro-USD a second
+    gateways = [
+        (each, BuildTime(db=each, minutes_per_usd=0, monthly_price=price, clock=clock))
+        for each in (db, second_db)
+    ]
+    places = asyncio.Semaphore(200)  # more would wait longer than a connection is waited for
+
+    async def work() -> None:
+        clock.advance(1_000)
+
+    async def spend(number: int) -> None:
+        at, builds = gateways[number % 2]
+        async with places:
+            if number % 10:
+                await builds.spend(
+                    work, wallet=ALICE, project_id=project.id, deployment_id=built.id
+                )
+            else:
+                async with at.transaction(durable=True) as tx:
+                    await Metering(db=at, clock=clock).settle(tx, ALICE)
+
+    found = await asyncio.gather(*map(spend, range(1_000)), return_exceptions=True)
+
+    assert {type(each) for each in found} <= {NoneType, DeployFailed, WriteConflict}
+    assert await ledger.spent_in(db, project.id, month_of(START_MS)) == limit
+    assert sum(await have(db, project)) == 100 * PAID - limit
+    assert await status_of(db, project) is ProjectStatus.SUSPENDED
     assert await audited(db) == []

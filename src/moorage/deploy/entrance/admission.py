@@ -343,8 +343,9 @@ async def _fill_purse(tx: Transaction, accepted: AcceptedAttempt, project: Proje
     terms, now_ms = accepted.attempt.request.purse, accepted.now_ms
     if terms is None:
         return
-    await accounts.open_purse(tx, project.id, wallet=project.wallet, adopted=True, now_ms=now_ms)
-    purse = await accounts.locked_purse(tx, project.id)
+    purse = await accounts.open_purse(
+        tx, project.id, wallet=project.wallet, adopted=True, now_ms=now_ms
+    )
     if not await ledger.add_to_purse(tx, purse, terms.amount, now_ms=now_ms):
         raise WriteConflict
     await accounts.set_terms(tx, project.id, shared=terms.shared, limit=terms.limit)

@@ -89,9 +89,6 @@ _OF_WALLET = Statement(
 )
 _EVERY = Statement(select(*_COLUMNS))
 _OF_PROJECTS = Statement(select(*_COLUMNS).where(is_listed(purses.c.project_id)))
-_LOCK_PURSE = Statement(
-    update(purses).where(_this).values(balance_micro_usd=purses.c.balance_micro_usd)
-)
 _OPEN = Statement(
     Upsert(
         table=purses,
@@ -169,20 +166,6 @@ async def purses_of_projects(source: Source, ids: Collection[str]) -> dict[str, 
     return found
 
 
-async def lock_purse(tx: Transaction, project_id: str) -> None:
-    """Locks a purse until the transaction ends; take it before the lock of a wallet."""
-    await tx.execute(_LOCK_PURSE, purse=project_id)
-
-
-async def locked_purse(tx: Transaction, project_id: str) -> Purse:
-    """Locks a purse that is there, and returns it. Raises WriteConflict without one."""
-    await lock_purse(tx, project_id)
-    found = await purse(tx, project_id)
-    if found is None:
-        raise WriteConflict
-    return found
-
-
 async def purses_of_wallet(source: Source, wallet: str) -> list[Purse]:
     """Returns the purses that a wallet's projects ever had, the oldest first."""
     return await source.records(Purse, _OF_WALLET, of_wallet=wallet)
@@ -200,9 +183,13 @@ async def purses_left_behind(source: Source, *, before_ms: int) -> list[Purse]:
 
 async def open_purse(
     tx: Transaction, project_id: str, *, wallet: str, adopted: bool, now_ms: int
-) -> None:
+) -> Purse:
     """Makes a project's purse, unless there is one; `adopted`, it shares its wallet's credits."""
     await tx.execute(_OPEN, purse=project_id, of_wallet=wallet, is_adopted=adopted, now_ms=now_ms)
+    found = await purse(tx, project_id)
+    if found is None:
+        raise WriteConflict
+    return found
 
 
 async def adopt_purse(tx: Transaction, project_id: str) -> bool:
