@@ -98,8 +98,9 @@ def no_web_app(folder: Folder, otherwise: str) -> str:
 
     `otherwise` is the step for what a Dockerfile may run.
     """
-    for file, rows in _OTHERS_OF.items():
-        if not folder.has(file):
+    for pattern, rows in _OTHERS_OF.items():
+        file = _matching(folder, pattern)
+        if file is None:
             continue
         text = folder.data(file, limit=_OTHERS_LIMIT).decode(errors="replace")
         for row in rows:
@@ -109,6 +110,14 @@ def no_web_app(folder: Folder, otherwise: str) -> str:
                 where, step = folder.path(file), row.step or otherwise
                 return f"{where} says that this is {row.kind}, which does not run here. {step}"
     return ""
+
+
+def _matching(folder: Folder, pattern: str) -> str | None:
+    """Returns the file of this name; of `*.php`, the only file with this ending right inside."""
+    if not pattern.startswith("*"):
+        return pattern if folder.has(pattern) else None
+    names = [name for name in folder.files() if name.endswith(pattern[1:])]
+    return names[0] if len(names) == 1 else None
 
 
 def is_foreign(folder: Folder) -> bool:

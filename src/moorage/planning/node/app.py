@@ -9,7 +9,15 @@ from typing import NamedTuple
 from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.explicit import Asked
 from moorage.planning.node.builds import implied_build
-from moorage.planning.node.imports import Imports, absent_file, entry, imported, name_of, portless
+from moorage.planning.node.imports import (
+    Imports,
+    absent_file,
+    entry,
+    has_in_sources,
+    imported,
+    name_of,
+    portless,
+)
 from moorage.planning.node.lone_scripts import script_alone, site_alone, with_bun
 from moorage.planning.node.package_json import (
     PACKAGES,
@@ -350,6 +358,8 @@ def _migrated(where: _Site, command: str, because: list[str]) -> str:
     row = next((row for row in rows if _has_migrations(where.folder, row)), None)
     if row is None or is_site(command) or _MIGRATES.search("\n".join(where.manifest.commands)):
         return command
+    if has_in_sources(where.folder, _MIGRATES_ITSELF):
+        return command
     because.append(f"{row['has']} is there: {row['command']} before each start")
     run = str(row["command"])
     if where.up:
@@ -364,6 +374,10 @@ def _has_migrations(folder: Folder, row: Mapping[str, str]) -> bool:
     return folder.has(name) or folder.has_directory(name)
 
 
+_MIGRATES_ITSELF = re.compile(
+    rb"/migrator['\"]|\bmigrate\.latest\(|\brunMigrations\(|\bumzug\b|\bmigrationsRun\s*:\s*true"
+    rb"|\b(?:sequelize|db)\.sync\("
+)
 _MIGRATES = re.compile(r"\bmigrat|db[ :]push")
 
 

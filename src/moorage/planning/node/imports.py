@@ -191,7 +191,10 @@ def absent_file(sentence: str) -> tuple[Risk, ...]:
 def portless(folder: Folder, manifest: PackageJson) -> str:
     """Returns what a package is that certainly listens on no port; "" for any other."""
     for package, (mark, kind) in _SOCKETS.items():
-        if package in manifest.dependencies and _only_has(folder, mark.encode()):
+        is_socket = package in manifest.dependencies and has_in_sources(
+            folder, re.compile(re.escape(mark.encode()))
+        )
+        if is_socket and not has_in_sources(folder, LISTENS):
             return f"{folder.path('package.json')} has {package}: this is {kind}"
     what = next((it for it in _PORTLESS if it in manifest.dependencies), "")
     what = what or ("electron" if "electron" in manifest.dev_dependencies else "")
@@ -200,11 +203,13 @@ def portless(folder: Folder, manifest: PackageJson) -> str:
     return f"{folder.path('package.json')} has {what}: this is {_PORTLESS[what]}"
 
 
-def _only_has(folder: Folder, mark: bytes) -> bool:
-    """Whether a source has the mark, and none calls what listens."""
+def has_in_sources(folder: Folder, pattern: re.Pattern[bytes]) -> bool:
+    """Whether a source of the package has the pattern."""
     names = (it for it in folder.names() if it.endswith(ENDINGS) and "node_modules/" not in it)
-    texts = [folder.data(name, limit=_BYTES_LIMIT) for name in islice(names, _FILES_LIMIT)]
-    return any(mark in it for it in texts) and not any(LISTENS.search(it) for it in texts)
+    return any(
+        pattern.search(folder.data(name, limit=_BYTES_LIMIT)) is not None
+        for name in islice(names, _FILES_LIMIT)
+    )
 
 
 def may_listen(folder: Folder, manifest: PackageJson) -> bool:
