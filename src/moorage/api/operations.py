@@ -25,7 +25,14 @@ from moorage.api import (
 )
 from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.guide import Facts
-from moorage.api.http.caller import Front, Handler, answered, carries_proof, signed_body
+from moorage.api.http.caller import (
+    Front,
+    Handler,
+    answered,
+    carries_proof,
+    signed_body,
+    warned,
+)
 from moorage.api.http.connections import Arrivals
 from moorage.api.http.dispatch import CrossOrigin, Dispatch, Operation, SlashRefused
 from moorage.api.http.payment import accounted, shows_payment
@@ -219,6 +226,7 @@ class _Endpoint:
         finally:
             arrival.end()
         if response is not None:
+            await warned(self._api.front, scope, response)
             await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response | None:

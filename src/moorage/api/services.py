@@ -146,6 +146,7 @@ class ApiServices:
                 db=self._core.db, clock=self._core.clock, host=host_of(self._payee.gateway_url)
             ),
             paid_wallets=self._services.ledger.paid_wallets,
+            credit_warnings=self._services.ledger.credit_warnings,
             trusted_proxies=self.proxies,
             limiters=self._limiters,
             holdings=self._services.payments.holdings,

@@ -9,13 +9,15 @@ from moorage.clock import Clock, boot_id
 from moorage.core import Core
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
+from moorage.ledger.running_costs import HOUR_MS, WARNINGS_HOURS, runs_out_at
 from moorage.loop import Loop, Scope
 from moorage.money import MicroUsd
 from moorage.storage.database import Database
-from moorage.storage.money import payments
+from moorage.storage.money import accounts, billing, payments
 
 _REMEMBERED_SECONDS = 300.0
 _REMEMBERED_WALLETS = 10_000
+_WARNED_SECONDS = 60.0
 
 
 class PaidWallets:
@@ -43,6 +45,37 @@ class PaidWallets:
         if len(self._paid_until) > _REMEMBERED_WALLETS:
             self._paid_until.popitem(last=False)
         return True
+
+
+class CreditWarnings:
+    """Knows how long the credits of a wallet last, if it was warned that they run out."""
+
+    def __init__(self, *, db: Database, metering: Metering, clock: Clock) -> None:
+        self._db = db
+        self._metering = metering
+        self._clock = clock
+        self._known: OrderedDict[str, tuple[float, int | None]] = OrderedDict()
+
+    async def hours_left(self, wallet: str) -> int | None:
+        """Returns the full hours that are left, as of a minute ago at most; None: no warning."""
+        now_seconds = self._clock.monotonic_seconds()
+        until_seconds, hours = self._known.pop(wallet, (0.0, None))
+        if until_seconds <= now_seconds:
+            until_seconds, hours = now_seconds + _WARNED_SECONDS, await self._hours_left(wallet)
+        self._known[wallet] = until_seconds, hours
+        if len(self._known) > _REMEMBERED_WALLETS:
+            self._known.popitem(last=False)
+        return hours
+
+    async def _hours_left(self, wallet: str) -> int | None:
+        balance, warned = await accounts.balance_and_warning(self._db, wallet)
+        if warned is None:
+            return None
+        now_ms = self._metering.time.now_ms()
+        burning = await billing.open_of_wallet(self._db, wallet)
+        runs_out_ms = runs_out_at(balance, burning, now_ms=now_ms)
+        hours = None if runs_out_ms is None else (runs_out_ms - now_ms) // HOUR_MS
+        return hours if hours is not None and hours <= max(WARNINGS_HOURS) else None
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +124,10 @@ class LedgerServices:
             minimum_charge=self._settings.minimum_charge,
             clock=self._core.clock,
         )
+
+    @cached_property
+    def credit_warnings(self) -> CreditWarnings:
+        return CreditWarnings(db=self._core.db, metering=self.metering, clock=self._core.clock)
 
     @property
     def loops(self) -> tuple[Loop, ...]:

@@ -1,8 +1,11 @@
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from starlette.responses import Response
 
-from moorage.api.http.caller import answered
+from moorage.api.http.caller import Front, answered, warned
+from moorage.api.http.request_context import WALLET
 from moorage.api.money import show_credits
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
@@ -162,3 +165,25 @@ async def test_credits_that_last_beyond_the_calendar_never_run_out(
     body = await ask()
     assert (body["balance_usd"], body["runs_out_at"]) == (10**9, None)
     assert body["burn_per_hour_micro_usd"] > 0
+
+
+@pytest.mark.parametrize(
+    ("scope", "status", "expected"),
+    [
+        ({WALLET: ALICE}, 200, "hours=7"),
+        ({WALLET: ALICE}, 404, "hours=7"),
+        ({WALLET: ALICE}, 401, None),  # its nonce was used: somebody may have read it
+        ({WALLET: BOB}, 200, None),
+        ({}, 200, None),
+    ],
+)
+async def test_answers_to_a_wallet_that_was_warned_say_how_long_its_credits_last(
+    scope: dict[str, Any], status: int, expected: str | None
+) -> None:
+    async def hours_left(wallet: str) -> int | None:
+        return 7 if wallet == ALICE else None
+
+    front = SimpleNamespace(credit_warnings=SimpleNamespace(hours_left=hours_left))
+    answer = Response(status_code=status)
+    await warned(cast("Front", front), scope, answer)
+    assert answer.headers.get("X-Credits-Warning") == expected

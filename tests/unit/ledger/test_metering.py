@@ -16,6 +16,7 @@ from moorage.ledger import metering as metering_module
 from moorage.ledger.ledger import EARNED
 from moorage.ledger.metering import Metering
 from moorage.ledger.running_costs import MONTH_MS, charge_up_to
+from moorage.ledger.services import CreditWarnings
 from moorage.money import MicroUsd
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
@@ -486,3 +487,19 @@ async def test_database_that_fails_is_not_taken_for_rows_that_do(
     await metering.tick()
     assert await accounts.balance(faulty, ALICE) == 9 * HOURLY
     faulty.close()
+
+
+async def test_wallet_that_was_warned_learns_what_is_left_until_it_has_paid(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    warnings = CreditWarnings(db=db, metering=metering, clock=clock)
+    await fund(db, ALICE, 171 * HOURLY)
+    await running(db, metering)
+    assert await warnings.hours_left(ALICE) is None
+    await hours(4, metering, clock)
+    assert await warnings.hours_left(ALICE) == 166  # the last micro-USD lasts 3.6 s
+    clock.advance(HOUR_MS)
+    assert await warnings.hours_left(ALICE) == 165
+    await fund(db, ALICE, 100 * HOURLY)
+    clock.advance(60_000)
+    assert await warnings.hours_left(ALICE) is None

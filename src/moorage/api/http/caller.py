@@ -41,6 +41,7 @@ from moorage.errors import (
     AuthMissing,
     AuthorizationRefused,
     ConfirmationMissing,
+    DatabaseUnavailable,
     DelegateScope,
     DeploymentNotFound,
     InvalidField,
@@ -54,7 +55,7 @@ from moorage.errors import (
     TokenScope,
     WrongWallet,
 )
-from moorage.ledger.services import PaidWallets
+from moorage.ledger.services import CreditWarnings, PaidWallets
 from moorage.metrics import record_auth_failure
 from moorage.payments.price.quotes import Holdings
 from moorage.payments.protocols.evidence import (
@@ -208,6 +209,7 @@ class Front:
     manage_tokens: ManageTokens
     delegates: Delegates
     paid_wallets: PaidWallets
+    credit_warnings: CreditWarnings
     trusted_proxies: TrustedProxies
     limiters: Limiters
     holdings: Holdings
@@ -775,6 +777,17 @@ Handler = Callable[..., Awaitable[Response]]
 Its arguments are, by their annotations: a record of what it needs, then any of the request and
 what is to be known of its sender.
 """
+
+
+async def warned(front: Front, scope: Scope, response: Response) -> None:
+    """Adds to an answer to a wallet itself how long its credits last, if it was warned of that."""
+    wallet = scope.get(WALLET)
+    if not wallet or scope.get(_MANAGED) or scope.get(_DELEGATIONS) or response.status_code == 401:
+        return
+    with suppress(DatabaseUnavailable):
+        hours = await front.credit_warnings.hours_left(wallet)
+        if hours is not None:
+            response.headers["X-Credits-Warning"] = f"hours={hours}"
 
 
 async def answered(handler: Handler, room: Front, request: Request) -> Response:
