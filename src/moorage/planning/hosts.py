@@ -471,7 +471,7 @@ def by_shell(folder: Folder, command: str) -> str:
 
 def services_beside(folder: Folder) -> str:
     """Says which services of a compose file are images, which do not run here; "" for none."""
-    path, services, _ = _compose(folder)
+    path, services, own = _compose(folder)
     images = {
         str(service): _text(_at(entry, "image"))
         for service, entry in services.items()
@@ -479,8 +479,16 @@ def services_beside(folder: Folder) -> str:
         and _IMAGE.fullmatch(_text(_at(entry, "image")))
         and not _mounts_app(entry)
     }
+    others = [
+        f"{str(it)[:60]} in {_directory(_context(entry))}"
+        for it, entry in services.items()
+        if str(it)[:60] not in own and _context(entry)
+    ]
     if not images:
-        return ""
+        named = ", ".join(others[:_NAMED_LIMIT])
+        return (
+            f"{path} builds {named} as well, which is an app of its own" if own and others else ""
+        )
     named = ", ".join(f"{it[:60]} ({image})" for it, image in [*images.items()][:_NAMED_LIMIT])
     return (
         f"{path} has {named}, which this project does not run: give the app the "

@@ -199,7 +199,7 @@ def _with_risks(
 ) -> Plan:
     """Adds what may stop the app, after plain values for variables that it insists on."""
     found = _risks(folder, plan, settings, recipe, toolbox, needed)
-    values = _by_example(folder, found)
+    values = _by_example(folder, found, plan.stack)
     if values:
         said = f"as in its example of a .env file: {', '.join(values)}"
         plan = msgspec.structs.replace(
@@ -212,11 +212,16 @@ def _with_risks(
     return msgspec.structs.replace(plan, risks=found or msgspec.UNSET)
 
 
-def _by_example(folder: Folder, found: Iterable[Risk]) -> dict[str, str]:
+def _by_example(folder: Folder, found: Iterable[Risk], stack: Stack) -> dict[str, str]:
     """Returns plain values of the example of a .env file for variables that nothing else sets."""
     unset = [name for it in found if it.code is RiskCode.VARIABLE_UNSET for name in it.variables]
     examples = plain_examples(folder) if unset else {}
-    return {name: value for name, value in examples.items() if name in unset}
+    rust = "?mode=rwc" if stack is Stack.RUST else ""  # SQLx makes no file without it
+    return {
+        name: value + (rust if value.startswith("sqlite:") else "")
+        for name, value in examples.items()
+        if name in unset
+    }
 
 
 def _risks(
@@ -370,6 +375,8 @@ def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe | None:
     for stack in _order(wanted, toolbox):
         recipe = _STACKS[stack][0](folder, wanted, toolbox)
         if recipe is not None and recipe.start is not None:
+            if stack is Stack.STATIC and _is_part_of_foreign(folder, wanted):
+                return incomplete
             if stack is Stack.NODE and _is_page_of_python(folder, wanted, recipe):
                 continue
             return recipe
@@ -378,6 +385,13 @@ def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe | None:
         stack = wanted.stack or Stack.CUSTOM
         return Recipe(stack, wanted.install, wanted.build, wanted.run, ())
     return incomplete
+
+
+def _is_part_of_foreign(folder: Folder, wanted: Asked) -> bool:
+    """Whether pages in a directory are those of an app of a language that no stack knows."""
+    if wanted.stack is not None or wanted.build_dir is not None or folder.has("index.html"):
+        return False
+    return kinds.is_foreign(folder) and "/" not in kinds.known(folder).file
 
 
 def _is_page_of_python(folder: Folder, wanted: Asked, recipe: Recipe) -> bool:

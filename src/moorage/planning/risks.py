@@ -181,7 +181,7 @@ _READS = (
     _Read(
         (".py",),
         b"environ[",
-        re.compile(rb"^([^#\n]*)\benviron\[[ ]?['\"]%b['\"][ ]?\](?![ \t]*=[^=])" % _NAME, re.M),
+        re.compile(rb"()\benviron\[[ ]?['\"]%b['\"][ ]?\](?![ \t]*=[^=])" % _NAME),
     ),
     _Read(
         (".py",),
@@ -195,7 +195,7 @@ _READS = (
     _Read(
         (".py",),
         b"environ.Env",
-        re.compile(rb"^([^#\n]*)\benv(?:\.[a-z_]+)?\([ ]?['\"]%b['\"][ ]?\)" % _NAME, re.M),
+        re.compile(rb"()\benv(?:\.[a-z_]+)?\([ ]?['\"]%b['\"][ ]?\)" % _NAME),
     ),
     _Read(
         (".py",),
@@ -305,6 +305,7 @@ _READS_OF = {
 _SETTINGS = re.compile(
     rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
 )
+_PREFIX = re.compile(rb"\benv_prefix[ ]?=[ ]?['\"](\w{1,40})['\"]")
 _DOCSTRING = re.compile(rb'"""[^"]{0,2000}"""')
 _FIELD = re.compile(
     rb"^    ([A-Za-z][A-Za-z0-9_]{1,60})[ ]?:[ ]?"
@@ -418,9 +419,9 @@ def _stage(text: bytes, match: re.Match[bytes], *, is_message: bool) -> Stops | 
 
     A message is in a condition that asks for the variable.
     """
-    begin = text.rfind(b"\n", 0, match.start() + 1) + 1
-    line = text[begin : text.find(b"\n", begin) if b"\n" in text[begin:] else len(text)]
-    width = _indent(line)
+    before_it, line = _line(text, match.start())
+    begin = match.start() - len(before_it)
+    width = _indent(before_it + line)
     is_later = False
     before = text[max(0, begin - _NEAR) : begin].split(b"\n")[-_LINES:] if width else []
     for around in reversed(before):
@@ -437,6 +438,16 @@ def _stage(text: bytes, match: re.Match[bytes], *, is_message: bool) -> Stops | 
     return Stops.REQUESTS if is_later or width else Stops.START
 
 
+_HASHED = (".py", ".rb")  # where a comment begins with #
+
+
+def _line(text: bytes, at: int) -> tuple[bytes, bytes]:
+    """Returns the line around a place: before it, and from it on."""
+    begin = text.rfind(b"\n", max(0, at - _NEAR), at) + 1
+    end = text.find(b"\n", at, at + _NEAR)
+    return text[begin:at], text[at : end if end >= 0 else at + _NEAR]
+
+
 def _indent(line: bytes) -> int:
     return len(line) - len(line.lstrip())
 
@@ -450,6 +461,8 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
             name = match[2]
             if read.is_message and name not in names:
                 continue
+            if path.endswith(_HASHED) and b"#" in _line(text, match.start())[0]:
+                continue
             stops = read.stops or _stage(text, match, is_message=read.is_message)
             if stops is not None:
                 yield stops, name.decode()
@@ -457,10 +470,11 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
         for client, *names in _CLIENT.findall(text):
             own = next(filter(None, names), b"").decode()
             yield Stops.START, own or _TABLE["clients"][client.decode()]
-    if b"BaseSettings" in text and b"env_prefix" not in text:
-        for block in _SETTINGS.findall(text):
-            fields = _FIELD.findall(_DOCSTRING.sub(b"", block))
-            yield from ((Stops.START, field.decode().upper()) for field in fields)
+    for block in _SETTINGS.findall(text) if b"BaseSettings" in text else ():
+        prefix = _PREFIX.search(block)
+        fields = _FIELD.findall(_DOCSTRING.sub(b"", block))
+        begins = prefix[1] if prefix else b""
+        yield from ((Stops.START, (begins + field).decode().upper()) for field in fields)
 
 
 # Services
@@ -471,8 +485,20 @@ _SCHEME = re.compile(rb"(?<![\w+])(%b)(?:\+\w{1,20})?\Z" % "|".join(_SERVICES).e
 _HOST = re.compile(rb"://(?:[^\s\"'`@/]{0,100}@)?(?:%b)(?=[:/\"'`?\s]|\Z)" % _HOSTS)
 _AT = rb"['\"](?:%b)['\"]" % _HOSTS
 _CALLS = tuple(
-    (name, hint, re.compile(pattern))
+    (name, hint, re.compile(pattern, re.MULTILINE))
     for name, hint, pattern in (
+        (
+            "MySQL",
+            b"mysql",
+            rb"['\"`]\w{1,40}:[^@\s'\"`]{0,60}@(?:tcp\((?:%b)(?::\d+)?\))?/\w" % _HOSTS,
+        ),
+        (
+            "PostgreSQL",
+            b"host=",
+            rb"(?<![:\w])host=(?:%b)\b[^'\"`\n]{0,100}\b(?:dbname|user)=" % _HOSTS,
+        ),
+        ("Ollama", b"ollama", rb"^[ \t]*(?:\w+ ?= ?)?ollama\.(?:chat|generate|embed)"),
+        ("Ollama", b"Ollama", rb"\b(?:Chat)?Ollama(?:LLM|Embeddings)?\((?![^)]{0,200}base_url)"),
         ("Redis", b"6379", rb"\([ ]?%b[ ]?,[ ]?6379[ ]?\)" % _AT),
         ("Redis", b"Redis(", rb"\bRedis\((?:\)|[^)\n]{0,80}?host[ ]?[=:][ ]?%b)" % _AT),
         ("MySQL", b"mysqli", rb"(?:mysqli_connect|new mysqli)\([ ]?%b" % _AT),
@@ -499,6 +525,10 @@ _HOST_VARIABLE = re.compile(
 _CHOSEN = re.compile(
     rb"(?:DB|DATABASE)_(?:CONNECTION|CLIENT|DRIVER|DIALECT|TYPE|ENGINE)"
     rb"(?:['\"][ ]?,[ ]?['\"](\w[\w-]{1,20})['\"]|[ ]?(?:\|\||\?\?)[ ]?['\"](\w[\w-]{1,20})['\"])"
+)
+_PORTS = re.compile(
+    rb"https?://(?:%b|host\.docker\.internal|[a-z]{2,20}):(%b)\b"
+    % (_HOSTS, "|".join(_TABLE["ports"]).encode())
 )
 _WORDPRESS = "wp-includes/version.php"
 
@@ -565,6 +595,8 @@ def _named(text: bytes) -> Iterator[tuple[str, str]]:
             yield from ((service, name.decode()) for name in names)
         return
     yield from _addresses(text)
+    for port in _PORTS.findall(text) if b"://" in text else ():
+        yield _TABLE["ports"][port.decode()], ""
     for names in _HOST_VARIABLE.findall(text) if b"HOST" in text else ():
         variable = names[0] or names[1]
         yield next(name for word, name in _HOST_OF if word in variable), variable.decode()
@@ -661,7 +693,7 @@ def _service(name: str, path: str, variable: str) -> Risk:
     how = f"in settings.runEnvs.{variable}" if variable else "by a variable that the app reads"
     return Risk(
         RiskCode.SERVICE_ABSENT,
-        Stops.START,
+        Stops.REQUESTS if name in _TABLE["ports"].values() else Stops.START,
         f"{path} looks for {name} beside the app, where there is none: send the address of one "
         f"that the internet reaches {how}.",
         path=path,

@@ -280,7 +280,9 @@ def test_several_services_that_are_built_are_refused_by_name(text: str, named: s
 
 def test_compose_file_counts_only_where_other_files_say_nothing() -> None:
     text = "services:\n  a:\n    build: .\n    command: npm run dev\n  b:\n    build: ./b\n"
-    assert plan({**FLASK, "compose.yaml": text, "b/x": ""}) == plan({**FLASK, "b/x": ""})
+    beside = plan({**FLASK, "compose.yaml": text, "b/x": ""})
+    assert beside.start == plan({**FLASK, "b/x": ""}).start
+    assert "compose.yaml builds b in b as well, which is an app of its own" in beside.because
     one = "services:\n  a:\n    build: .\n    command: [python, serve.py, --name, a b]\n"
     made = plan({"compose.yaml": one, "serve.py": "", "other.py": "", "requirements.txt": "x"})
     assert made.start == "exec python serve.py --name 'a b'"

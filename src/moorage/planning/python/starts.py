@@ -182,7 +182,7 @@ def find_start(
         return found
     app = find_app(folder, needed.names, hint)
     if app is not None:
-        return _served(folder, app, needed.names)
+        return _migrated(folder, app, needed.names, _served(folder, app, needed.names))
     found = _by_runner(folder, _imported_runners(folder)) if needed.file is not None else None
     if found is not None:
         return found
@@ -228,6 +228,11 @@ _PASTED = re.compile(rb"^\[server:[\s\S]*^use[ \t]*=[ \t]*egg:", re.MULTILINE)
 def _notebook(folder: Folder, needed: Requirements) -> Start | None:
     """Returns Voilà for the notebooks of an app that lists it: the only one, or their list."""
     names = [name for name in folder.files() if name.endswith(".ipynb")]
+    scripts = (name for name in folder.names() if name.endswith(".py"))
+    if "panel" in needed.names and len(names) == 1 and next(scripts, None) is None:
+        row = next(it for it in RUNNERS if it.package == "panel")
+        command = f"{row.program} {_argument(names[0])} {row.options}"
+        return Start(command, ("panel", "ipykernel", "nbconvert"), f"{names[0]} is a Panel app")
     if "voila" not in needed.names or not names:
         return None
     only = f" {_argument(names[0])}" if len(names) == 1 else ""
@@ -430,6 +435,29 @@ def _launched(name: str, package: str, because: str) -> Start:
         environment=tuple(row["environment"].items()),
         assigned=f"{row['port']}=$PORT ",
         file=name,
+    )
+
+
+def _migrated(folder: Folder, app: App, names: Set[str], start: Start) -> Start:
+    """Returns a start that brings the app's database up to date before.
+
+    By Flask-Migrate or Alembic. A start without it may do, so its failure is only in the log.
+    """
+    place = folder.first("migrations/env.py", "alembic/env.py")
+    versions = (place or "").removesuffix("env.py") + "versions"
+    if place is None or app.root or not folder.has_directory(versions):
+        return start
+    by_flask = app.package == "flask" and "flask-migrate" in names and place.startswith("mig")
+    if by_flask:
+        program = f"flask --app {quote(f'{app.module}:{app.attribute}')} db upgrade"
+    elif "alembic" in names and folder.has("alembic.ini"):
+        program = "alembic upgrade head"
+    else:
+        return start
+    failed = "echo 'The database was not brought up to date.'"
+    return start._replace(
+        command=f"{program} || {failed}\nexec {BIN}{start.command}",
+        because=f"{start.because}, after {program}",
     )
 
 
