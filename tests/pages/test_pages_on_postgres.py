@@ -59,7 +59,7 @@ async def things(gateway: DevGateway) -> Furnished:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sessions(gateway: DevGateway, things: Furnished) -> AsyncIterator[dict[Site, Session]]:
     """One session of the wallet and one of the operator, opened by links."""
-    made = await things.wallet.call("POST", "/agent/links", json={"once": True})
+    made = await things.wallet.call_bound("POST", "/agent/links", json={"once": True})
     of_operator = await asyncio.to_thread(operators_link, gateway)
     jars = [aiohttp.CookieJar(unsafe=True) for _ in range(2)]
     async with (

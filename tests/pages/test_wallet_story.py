@@ -24,7 +24,7 @@ TALKER = HELLO | {
 
 async def opened(new_visitor: NewVisitor, wallet: Wallet, **looks: object) -> Visitor:
     """Somebody who opened a one-time link that the wallet's agent made."""
-    made = await wallet.call("POST", "/agent/links", json={"once": True})
+    made = await wallet.call_bound("POST", "/agent/links", json={"once": True})
     assert made.status == 200, made.body
     person = await new_visitor(wallet=WalletInPage(wallet), **looks)
     page = await person.open(made.body["url"].removeprefix(person.home))

@@ -45,6 +45,7 @@ NO_SETTINGS = (
     "STATE_DIR",
     "TEST_",
     "BOUND_SIGNATURES",
+    "ON_BEHALF_OF",
     "BUDGET_USD",
     "MAX_USD_PER_CALL",
     "CRASH_AT",

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.address import checksum_address
-from moorage.api.http.caller import Caller, Front
+from moorage.api.http.caller import Caller, Front, require_bound
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import named_project, parse_small, read_whole
@@ -166,7 +166,7 @@ async def make_link(room: LinkRoom, request: Request, caller: Caller) -> Respons
     """`POST /agent/links`: a link to the wallet's pages, for a person."""
     body = parse_small(await read_whole(request) or b"{}", LinkBody)
     if body.once:
-        caller.require_confirmed()
+        require_bound(request, caller)  # it opens a session that may change things
     made = await room.links.make(await _order(room, caller.wallet, body))
     url = f"{room.public_url}/links/{made.secret}"
     return json_response(

@@ -488,11 +488,16 @@ async def delegate(
     return Exit.OK
 
 
-def mcp(*, options: Options = DEFAULTS) -> int:
+def mcp(*, read_only: Switch = False, options: Options = DEFAULTS) -> int:
     """Serve the tools for agents (Model Context Protocol) on standard input and output.
 
     It pays unasked within MOORAGE_MAX_USD_PER_CALL ($5 unless set) and MOORAGE_BUDGET_USD for
     24 hours ($20 unless set).
+
+    Parameters
+    ----------
+    read_only
+        Only those tools that change nothing and pay nothing.
     """
     if find_spec("mcp") is None:
         raise ClientMisconfigured("the tools need the package mcp: pip install 'moorage[mcp]'")
@@ -506,7 +511,7 @@ def mcp(*, options: Options = DEFAULTS) -> int:
         journal=Journal(connection.state_dir),
         budget=read_budget(os.environ),
     )
-    asyncio.run(serve(connection.signed_client(), wallet))
+    asyncio.run(serve(connection.signed_client(), wallet, read_only=read_only))
     return Exit.OK
 
 

@@ -339,10 +339,12 @@ def with_limits(budget: Budget) -> Budget:
     )
 
 
-async def serve(client: Client, wallet: Wallet) -> None:
-    """Answers on standard output until standard input ends."""
+async def serve(client: Client, wallet: Wallet, *, read_only: bool = False) -> None:
+    """Answers on standard output until standard input ends; `read_only`: with tools that look."""
     limited = msgspec.structs.replace(wallet, budget=with_limits(wallet.budget))
     async with client:
-        server = make_server(local_tools(), LocalCalls(client, limited).call)
+        server = make_server(
+            local_tools(), LocalCalls(client, limited).call, reads_only=lambda _: read_only
+        )
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())

@@ -616,7 +616,10 @@ class McpEndpoint:
         calls = RemoteCalls(self._api, public_url=self._public_url, clock=self._clock)
         return StreamableHTTPSessionManager(
             make_server(
-                remote_tools(), calls.call, beside=lambda request: request.scope.get(_ARGUMENTS)
+                remote_tools(),
+                calls.call,
+                beside=lambda request: request.scope.get(_ARGUMENTS),
+                reads_only=lambda request: request.query_params.get("read_only") == "true",
             ),
             json_response=True,
             stateless=True,

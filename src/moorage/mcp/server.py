@@ -49,26 +49,36 @@ class ToolCall(msgspec.Struct, frozen=True):
 Call = Callable[[ToolCall], Awaitable[Outcome]]
 """Carries a call out. An MCPError that it raises is the answer; another error is a bug."""
 
+ReadsOnly = Callable[[Any], bool]
+"""Returns whether the caller of an HTTP request is to have tools that change nothing alone."""
+
 ArgumentsBeside = Callable[[Any], dict[str, Any] | None]
 """Returns the arguments that an HTTP request brought beside its message; None if it has its own."""
 
 
 def make_server(
-    tools: Sequence[Tool], call: Call, *, beside: ArgumentsBeside = lambda _request: None
+    tools: Sequence[Tool],
+    call: Call,
+    *,
+    beside: ArgumentsBeside = lambda _request: None,
+    reads_only: ReadsOnly = lambda _request: False,
 ) -> Server[Any]:
     """Returns a server of `tools`, whose calls `call` carries out."""
     by_name = {tool.name: tool for tool in tools}
     listed = [types.Tool.model_validate(tool.listed()) for tool in tools]
+    reading = [each for each in listed if by_name[each.name].hints.reads]
 
-    async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=listed)
+    async def list_tools(context: ServerRequestContext[Any], _params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=reading if reads_only(context.request) else listed)
 
     async def call_tool(
         context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> types.CallToolResult:
-        tool = by_name.get(params.name)
+        tool, shown = by_name.get(params.name), listed
+        if reads_only(context.request):
+            tool, shown = (tool if tool and tool.hints.reads else None), reading
         if tool is None:
-            names = ", ".join(by_name)
+            names = ", ".join(each.name for each in shown)
             raise MCPError(INVALID_PARAMS, f"Unknown tool {params.name[:64]!r}. There are: {names}")
         given = beside(context.request) or params.arguments or {}
         return _result(await _outcome(tool, call, context, params, given))

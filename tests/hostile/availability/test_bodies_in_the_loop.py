@@ -228,7 +228,7 @@ def forms(size: int) -> dict[str, bytes]:
 
 async def test_worst_form_of_a_page_is_read_in_no_time(measured: Measured, owner: Owner) -> None:
     await owner.settle()
-    made = await owner.wallet.call("POST", "/agent/links", json={"once": True})
+    made = await owner.wallet.call_bound("POST", "/agent/links", json={"once": True})
     own_page = {"Sec-Fetch-Site": "same-origin"}
     async with measured.session.post(
         made.body["url"], headers=own_page, allow_redirects=False

@@ -1,6 +1,7 @@
 """Signatures of the very request: what moves money or power takes no others, nor do delegates."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from moorage.api.http.caller import (
     Polled,
     authenticate,
     needs,
+    require_bound,
 )
 from moorage.api.operations import OPERATIONS
 from moorage.auth.authenticator import Authenticator
@@ -31,6 +33,7 @@ from moorage.auth.tokens import ManageTokens
 from moorage.auth.wallet import ContractWallets
 from moorage.errors import (
     AuthMissing,
+    ConfirmationMissing,
     DelegateScope,
     InvalidField,
     MoorageError,
@@ -364,3 +367,24 @@ async def test_delegate_uses_up_a_rate_of_its_own(agent: Agent, gate: Gate) -> N
     assert (await agent.ask("GET", "/agent/credits")).wallet == OWNER.lower()
     own = gate.second_version(method="GET", path="/agent/credits")
     assert (await gate.ask(own, method="GET", path="/agent/credits")).acted_by == ""
+
+
+@pytest.mark.parametrize(
+    ("form", "passes"),
+    [("version 1", False), ("version 2", True), ("page", False), ("confirmed", True)],
+)
+async def test_link_that_opens_a_session_is_made_by_the_wallet_itself_alone(
+    gate: Gate, form: str, passes: bool
+) -> None:
+    path, person = "/agent/links", Person(OWNER.lower(), has_confirmed=form == "confirmed")
+    headers = {
+        "version 1": gate.first_version(),
+        "version 2": gate.second_version(path=path),
+    }.get(form, {})
+    request = request_of(path=path, method="POST", headers=headers)
+    request.scope.update(raw_path=path.encode(), route=SimpleNamespace(path=path))
+    if not headers:
+        request.scope[PERSON] = person
+    caller = await authenticate(cast("Front", gate.front), request)
+    with nullcontext() if passes else pytest.raises((SignatureUnbound, ConfirmationMissing)):
+        require_bound(request, caller)

@@ -97,9 +97,3 @@ def test_what_cannot_be_undone_or_gives_power_is_signed_even_with_a_session(
 @pytest.mark.parametrize(("method", "path"), sorted({*CHANGES} - {LASTING, *BOUND}))
 def test_everything_else_needs_the_session_alone(method: str, path: str) -> None:
     require_permitted(asked(method, path), OWNER)
-
-
-def test_request_that_its_wallet_signed_is_confirmed_by_that() -> None:
-    Caller(ALICE, None).require_confirmed()
-    with pytest.raises(ConfirmationMissing):
-        Caller(ALICE, None, person=OWNER).require_confirmed()

@@ -99,6 +99,7 @@ class Desk:
     def __init__(self, *, limit: int = 1000) -> None:
         self.api = Api()
         self.parsers = Elsewhere()
+        self.query = b""
         clock = MovableClock()
         self.endpoint = McpEndpoint(
             self.api,
@@ -138,13 +139,20 @@ class Desk:
             "method": "POST",
             "path": "/mcp",
             "raw_path": b"/mcp",
-            "query_string": b"",
+            "query_string": self.query,
             "client": ("192.0.2.1", 1),
             "headers": [(name.encode(), value.encode()) for name, value in told.items()],
         }
         await self.endpoint(scope, receive, send)
         answered = {name.decode(): value.decode() for name, value in started.get("headers", ())}
         return started["status"], answered, bytes(content)
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """What `tools/list` shows."""
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        _, _, content = await self.post(json.dumps(message).encode())
+        tools: list[dict[str, Any]] = json.loads(content)["result"]["tools"]
+        return tools
 
     async def call(
         self, tool: str, *, meta: dict[str, Any] | None = None, headers: Any = None, **given: Any
@@ -499,3 +507,16 @@ async def test_shapeless_signature_is_refused_and_nothing_is_sent(desk: Desk) ->
     answer = await desk.call("adopt", project="p", signed="0xAb:17:0x01")
     assert answer["result"]["structuredContent"]["code"] == "arguments_invalid"
     assert desk.api.seen == []
+
+
+async def test_reading_profile_lists_and_carries_out_what_changes_nothing(desk: Desk) -> None:
+    desk.query = b"read_only=true"
+    listed = await desk.listed()
+    assert {each["name"] for each in listed} == {t.name for t in remote_tools() if t.hints.reads}
+    assert "quote" in {each["name"] for each in listed}
+    refused = await desk.call("restart", project="p", manage_token="t")
+    assert (refused["error"]["code"], desk.api.seen) == (-32602, [])
+    await desk.call("get_project", project="p", manage_token="t")
+    assert len(desk.api.seen) == 1
+    desk.query = b""
+    assert len(await desk.listed()) == len(remote_tools())

@@ -299,14 +299,6 @@ class Caller(NamedTuple):
             raise DelegateScope
         return self._replace(delegations=(covering[0],))
 
-    def require_confirmed(self) -> None:
-        """Raises ConfirmationMissing for a page, unless its wallet has just signed what it asks.
-
-        A request that its wallet signed is confirmed by that.
-        """
-        if self.person is not None:
-            self.person.require_confirmed()
-
 
 async def authenticate(front: Front, request: Request) -> Caller:
     """Returns who signed the request, after counting it and then using up its nonce.

@@ -86,6 +86,37 @@ EVENTS_A_PAGE = 50
 _SECRET_SECONDS = 60
 
 
+async def show_delegates(view: View) -> Response:
+    """`GET /wallet/delegates`: which wallets may act for this one."""
+    found = await view.api.call(calls.DELEGATES)
+    return view.page("wallet/delegates.html", delegates=found.delegates)
+
+
+async def end_delegate(view: View) -> Response:
+    """`POST /wallet/delegates/{delegation_id}/end`: end a delegation for good."""
+    found = await view.api.call(calls.DELEGATES)
+    wanted = view.request.path_params["delegation_id"]
+    ended = next((each for each in found.delegates if each.id == wanted), None)
+    if ended is None:
+        return view.redirect("/wallet/delegates", "delegate-ended")
+    api = await view.confirmed(
+        f"End what {ended.delegate} may do for this wallet by the delegation {ended.id}.",
+        sentence=f"Please run `moorage delegate remove {ended.id}`.",
+    )
+    await api.call(calls.END_DELEGATE, ended.id)
+    return view.redirect("/wallet/delegates", "delegate-ended")
+
+
+async def end_delegates(view: View) -> Response:
+    """`POST /wallet/delegates/end-all`: end all, those that nobody has shown yet as well."""
+    api = await view.confirmed(
+        "End all delegations of this wallet, also those that were signed and not shown yet.",
+        sentence="Please run `moorage delegate end-all`.",
+    )
+    await api.call(calls.END_DELEGATES)
+    return view.redirect("/wallet/delegates", "delegates-ended")
+
+
 async def show_events(view: View) -> Response:
     """`GET /wallet/events`: newest first, and the webhook."""
     return await _shown(view)

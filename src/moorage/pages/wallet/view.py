@@ -41,6 +41,8 @@ FLASH_MESSAGES = {
     "webhook-removed": "Nothing is sent to that address any more, not even what waited.",
     "redelivered": "The event is sent once more, after those that wait.",
     "link-removed": "The link opens nothing any more, and who had opened it is signed out.",
+    "delegate-ended": "That wallet acts for this one no more, by what was ended.",
+    "delegates-ended": "No other wallet acts for this one, whatever was signed before now.",
     "tokens-revoked": "No manage token of this project is valid any more.",
 }
 """By key, so that no address can make a page say anything else."""
@@ -104,6 +106,7 @@ _NAVIGATION = (
     ("Payments", "/wallet/payments"),
     ("Events", "/wallet/events"),
     ("Links", "/wallet/links"),
+    ("Delegates", "/wallet/delegates"),
 )
 
 

@@ -9,7 +9,16 @@ from urllib.parse import parse_qsl
 
 import pytest
 from msgspec import UNSET, structs
-from page_asker import DEPLOYMENT, NOW, PROJECT, Asker, deployment_shown, of_project, of_wallet
+from page_asker import (
+    DEPLOYMENT,
+    NOW,
+    PROJECT,
+    WALLET,
+    Asker,
+    deployment_shown,
+    of_project,
+    of_wallet,
+)
 from rich_answers import TX, everything, lines, usage
 
 from moorage.clock import iso_utc
@@ -288,3 +297,34 @@ async def test_what_a_wallet_confirmed_has_a_key_of_its_signature_and_is_done_on
     keys = [headers["idempotency-key"] for headers in asker.api.headers]
     assert all(person.has_confirmed for person in asker.api.people)
     assert keys[0] == keys[1] != keys[2]
+
+
+async def test_delegates_are_listed_and_each_ends_by_a_signed_sentence_that_names_it() -> None:
+    delegate = "0x" + "de" * 20
+    listed = {
+        "epoch": 0,
+        "host": "moor.example.com",
+        "delegates": [
+            {
+                "id": "d1",
+                "owner": WALLET,
+                "delegate": delegate,
+                "project": "shop",
+                "scopes": ["read", "deploy"],
+                "limitUsdMonth": 20,
+                "expiresAt": NOW,
+                "createdAt": NOW,
+            }
+        ],
+    }
+    ended = {"id": "d1", "status": "ended"}
+    asker = Asker({"GET /delegates": listed, "DELETE /delegates/d1": ended})
+    html = await asker.text("/wallet/delegates")
+    assert all(said in html for said in (delegate, "read, deploy", "shop", "$20"))
+    with pytest.raises(Unconfirmed, match=f"End what {delegate} may do"):
+        await asker.post("/wallet/delegates/d1/end")
+    await asker.post("/wallet/delegates/d1/end", signature="0x01", nonce="n")
+    assert asker.api.asked[-1] == "DELETE /delegates/d1"
+    assert asker.api.people[-1].has_confirmed
+    with pytest.raises(Unconfirmed, match="End all delegations"):
+        await asker.post("/wallet/delegates/end-all")
