@@ -11,7 +11,7 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from moorage.money import MicroUsd, usd_text
+from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_text
 
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
@@ -29,6 +29,11 @@ def usd(amount: MicroUsd) -> str:
     whole, point, fraction = usd_text(amount).partition(".")
     sign, dollar, digits = whole.partition("$")
     return f"{sign}{dollar}{int(digits):,}{point}{fraction}"
+
+
+def dollars(amount: float) -> str:
+    """Returns an amount that an answer names in dollars, as `usd` does."""
+    return usd(MicroUsd(round(amount * MICRO_USD_PER_USD)))
 
 
 def about(amount: MicroUsd) -> str:
@@ -156,6 +161,7 @@ def harmless(text: str) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "usd": usd,
+    "dollars": dollars,
     "about": about,
     "when": when,
     "ms": ms,

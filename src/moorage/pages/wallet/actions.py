@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 from starlette.responses import Response
 
@@ -382,6 +383,37 @@ async def revoke_tokens(view: View) -> Response:
     )
     await api.call(calls.REVOKE_TOKENS, view.project_id)
     return view.redirect(f"/wallet/projects/{view.project_id}/settings", "tokens-revoked")
+
+
+_DOLLARS = re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII)
+_PURSE_WORDS = {
+    "add_usd": "${} from the wallet's credits into it",
+    "take_usd": "${} from it back to the wallet's credits",
+    "limit_usd_month": "at most ${} burned in a month",
+}
+
+
+async def set_purse(view: View) -> Response:
+    """`POST …/settings/purse`: move credits to or from the project's purse, and set its terms."""
+    typed = {name: view.form.get(name, "").strip() for name in _PURSE_WORDS}
+    if not all(_DOLLARS.fullmatch(text or "0") for text in typed.values()):
+        return await _settings_shown(view, error="Amounts are dollars, such as 2.50.")
+    shared = view.form.get("shared") == "true"
+    words = [_PURSE_WORDS[name].format(text) for name, text in typed.items() if text]
+    words += [] if typed["limit_usd_month"] else ["no limit of a month"]
+    words.append("then the wallet's credits are burned" if shared else "nothing else is burned")
+    given = {name: text for name, text in typed.items() if text}
+    body: dict[str, Any] = {"limit_usd_month": None, **given, "shared": shared}
+    api = await view.confirmed(
+        f"Set the purse of the project {view.project_id}: {'; '.join(words)}.",
+        sentence=f"Please set the purse of the project: PUT /agent/projects/{view.project_id}/purse"
+        f" {msgspec.json.encode(body).decode()}",
+    )
+    try:
+        await api.call(calls.SET_PURSE, view.project_id, body=body)
+    except ApiRefused as refused:
+        return await _settings_shown(view, error=refused.problem.error)
+    return view.redirect(f"/wallet/projects/{view.project_id}/settings", "saved")
 
 
 async def ask_to_delete(view: View) -> Response:

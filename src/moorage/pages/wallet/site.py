@@ -93,6 +93,7 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_PROJECT}/delete", actions.ask_to_delete),
     ("POST", f"{_PROJECT}/delete", actions.delete),
     ("POST", f"{_PROJECT}/settings/export", actions.export),
+    ("POST", f"{_PROJECT}/settings/purse", actions.set_purse),
     ("POST", f"{_PROJECT}/settings/revoke-tokens", actions.revoke_tokens),
     ("GET", f"{_PROJECT}/deployments", actions.list_deployments),
     ("GET", _DEPLOYMENT, actions.show_deployment),

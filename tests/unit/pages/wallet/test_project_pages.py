@@ -27,7 +27,7 @@ from moorage.pages.sessions.sign_in import Unconfirmed
 from moorage.pages.wallet.actions import read_env, steps
 from moorage.pages.wallet.logs import MAX_MATCHES, PAGES_SEARCHED
 from moorage.records.deployment import DeploymentStatus
-from moorage.wire.credits import CreditEntry
+from moorage.wire.credits import CreditEntry, Purse, PurseChanged
 from moorage.wire.projects import ExportItem, ProjectChanged
 from support.gateway.clock import START_MS
 
@@ -328,3 +328,38 @@ async def test_delegates_are_listed_and_each_ends_by_a_signed_sentence_that_name
     assert asker.api.people[-1].has_confirmed
     with pytest.raises(Unconfirmed, match="End all delegations"):
         await asker.post("/wallet/delegates/end-all")
+
+
+def with_purse(**parts: Any) -> dict[str, Any]:
+    """A project that has $2.50 of its own, and burned 1 of 10 in this month."""
+    answers = everything("words")
+    terms = {"balance_usd": 2.5, "shared": False, "limit_usd_month": 10, "burned_usd_month": 1}
+    purse = Purse(**{**terms, "runs_out_at": NOW, **parts})
+    shown = answers[f"GET /projects/{PROJECT}"]
+    return answers | {f"GET /projects/{PROJECT}": structs.replace(shown, purse=purse)}
+
+
+@pytest.mark.parametrize("path", [BASE, f"{BASE}/settings"])
+async def test_what_a_project_has_of_its_own_and_its_limit_are_shown(path: str) -> None:
+    html = await Asker(with_purse()).text(path)
+    assert all(said in html for said in ("$2.50", "$1.00 of $10.00"))
+    await Asker(with_purse(limit_usd_month=None, burned_usd_month=UNSET)).text(path)
+
+
+async def test_wallet_signs_what_becomes_of_a_purse() -> None:
+    changed = PurseChanged(
+        balance_usd=4, shared=True, runs_out_at=None, project_id=PROJECT, credits_usd=1
+    )
+    asker = Asker(with_purse() | {f"PUT /projects/{PROJECT}/purse": changed})
+    path, form = f"{BASE}/settings/purse", {"add_usd": "1.5", "shared": "true"}
+    signed = r"\$1.5 from the wallet's credits into it; no limit of a month; then the wallet's"
+    with pytest.raises(Unconfirmed, match=signed):
+        await asker.post(path, **form)
+    await asker.post(path, **form, signature="0x01", nonce="n")
+    assert asker.api.bodies[0] == {"add_usd": "1.5", "limit_usd_month": None, "shared": True}
+
+
+@pytest.mark.parametrize("amount", ["-1", "1e3", "0.0000001", "1\nURI: x", "NaN"])
+async def test_amount_that_is_none_is_not_put_before_the_wallet(amount: str) -> None:
+    answer = await Asker(with_purse()).post(f"{BASE}/settings/purse", add_usd=amount)
+    assert b"Amounts are dollars" in bytes(answer.body)
