@@ -846,6 +846,27 @@ async def test_command_sends_back_and_says_so(
     assert till.private_key not in capsys.readouterr().out
 
 
+async def test_command_sends_what_a_customer_waits_for(
+    till: Till, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refund = await asked_back(till, await till.paid())
+    assert await moorage(*command, "--queued") == 0
+    assert capsys.readouterr().out.startswith(f"{refund.request_id}: queued: 0.490000 USDC")
+    assert await moorage(*command, refund.request_id, "--reason", "asked for") == 0
+    assert capsys.readouterr().out.startswith("refunded: 0.490000 USDC on arbitrum to 0x")
+    await till.check(returned=500_000 - GAS, balance=0)
+    assert await moorage(*command, refund.request_id, "--reason", "again") != 0
+
+
+async def test_command_that_declines_gives_the_credits_back(
+    till: Till, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refund = await asked_back(till, await till.paid())
+    assert await moorage(*command, refund.request_id, "--decline", "--reason", "fraud") == 0
+    assert capsys.readouterr().out.startswith("failed: 0.490000 USDC")
+    await till.check(returned=0, balance=500_000)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -119,9 +119,14 @@ async def _start_chains(
 
 
 def _with_relayer(settings: Settings, wallets: DevWallets) -> Settings:
-    """Returns settings with a relayer: the local chains' own, which has gas, unless one is set."""
-    if settings.relayer_key_file:
-        return settings
-    path = Path(settings.data_dir) / "relayer.key"
-    replace_file(path, wallets.relayer.private_key.encode())
-    return msgspec.structs.replace(settings, relayer_key_file=str(path))
+    """Returns settings with the local chains' own relayer and treasury, unless others are set.
+
+    The relayer has gas; the treasury is the address that is paid, and has gas as well.
+    """
+    own = {"relayer_key_file": wallets.relayer, "refund_key_file": wallets.pay_to}
+    for name, wallet in own.items():
+        if not getattr(settings, name):
+            path = Path(settings.data_dir) / name.replace("_key_file", ".key")
+            replace_file(path, wallet.private_key.encode())
+            settings = msgspec.structs.replace(settings, **{name: str(path)})
+    return settings

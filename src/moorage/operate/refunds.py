@@ -18,7 +18,7 @@ from moorage.errors import ChainUnavailable, DatabaseUnavailable, InvalidField, 
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits
 from moorage.operate.books import OpenBooks, dev_key, note_act, open_books
-from moorage.payments.relay.refunds import Refunds
+from moorage.payments.relay.refunds import Refunds, give_up
 from moorage.payments.relay.relayer import key_in, treasury_relayer
 from moorage.payments.taking.screening import Screening
 from moorage.payments.watch.finding import FoundTransaction, credit_found, find_payments
@@ -157,6 +157,70 @@ async def begin_refund(books: OpenBooks, order: RefundOrder, *, key: SigningKey)
 
     refund = await service.begin(payment, amount=amount, reason=order.reason, note=note)
     return BegunRefund(chain, refund, service)
+
+
+async def decide(books: OpenBooks, request_id: str, *, sends: bool, reason: str) -> list[Refund]:
+    """Lets what a customer asked back be sent, or declines it, which gives the credits back.
+
+    Returns what was queued of it. Raises RefundRefused if nothing is queued any more.
+    """
+    async with books.db.transaction(durable=True) as tx:
+        waiting = [each for each in await refunds.queued(tx) if each.request_id == request_id]
+        if not request_id or not waiting:
+            raise RefundRefused("No queued refund has this id: see `--queued`.")
+        if sends:
+            await refunds.decide(tx, request_id, by=books.operator)
+        for each in () if sends else waiting:
+            await give_up(tx, each, because=reason, now_ms=SystemClock().now_ms())
+        act = "refund send" if sends else "refund decline"
+        await note_act(tx, books.operator, act, request_id, reason=reason)
+    return waiting
+
+
+async def run_decide(
+    settings: Settings,
+    request_id: str,
+    *,
+    sends: bool,
+    reason: str,
+    key_file: Path | None,
+    wait_seconds: float,
+) -> list[RefundSeen]:
+    """Sends what a customer asked back, from the address of the key, or declines it.
+
+    Raises RefundRefused and ChainUnavailable for what is not sent, and stays queued.
+    """
+    async with open_books(settings) as books:
+        key = refund_key(settings, key_file) if sends else None
+        waiting = await decide(books, request_id, sends=sends, reason=reason)
+        if key is not None:
+            for each in waiting:
+                service = await send_queued(books, each, key=key)
+                await _follow(service, each, wait_seconds)
+        return [
+            RefundSeen(_chain_of(books, each.chain_id)[0], await _stored(books, each))
+            for each in waiting
+        ]
+
+
+async def send_queued(books: OpenBooks, queued: Refund, *, key: SigningKey) -> Refunds:
+    """Sends a queued refund from the address of `key`; returns what follows it.
+
+    Raises RefundRefused and ChainUnavailable; then it stays queued.
+    """
+    _, client = _chain_of(books, queued.chain_id)
+    service = _refunds(books, client, key)
+    await service.send(queued)
+    return service
+
+
+async def run_queued(settings: Settings) -> list[RefundSeen]:
+    """Returns what customers asked back and is not sent yet, the oldest first."""
+    async with open_books(settings) as books:
+        return [
+            RefundSeen(_chain_of(books, each.chain_id)[0], each)
+            for each in await refunds.queued(books.db)
+        ]
 
 
 async def run_resume(

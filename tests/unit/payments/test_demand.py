@@ -48,8 +48,9 @@ PLAIN = {
     "chain_id": 42161,
     "expires_at": START_MS // 1000,
     "pay_from": to_checksum_address(ALICE),
-    "refunds": "Credits that you do not use stay in your wallet's balance; "
-    "to have them sent back to the wallet that paid, ask the gateway's operator.",
+    "refunds": "Credits that you do not use stay in your wallet's balance, and go back to the "
+    "wallet that paid, and to no other, when it asks: POST /agent/refunds/quote, or `moorage "
+    "refund`. An exchange's address can't ask: pay from a wallet of your own.",
 }
 BY_TRANSFER = (
     "ransfer amount_token of USDC (0xaf88d065e77c8cC2239327C5EDb3A432268e5831) on arbitrum to "

@@ -340,10 +340,15 @@ def refund(
     log_index: int | None = None,
     to: str | None = None,
     resume: Switch = False,
+    queued: Switch = False,
+    decline: Switch = False,
     wait_seconds: float = 60.0,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Send tokens of a payment back to who paid: `moorage operator refund 0x… --reason "…"`.
+
+    What a customer asked for and waits for you is sent, or declined, by its id in place of the
+    transaction; `--queued` lists it.
 
     No more than the payment brought, nor than its payer has credits for; a held payment goes back
     as a whole. Exits with 3 while the outcome is open: then never send it by hand, but run
@@ -352,7 +357,7 @@ def refund(
     Parameters
     ----------
     tx_hash
-        The payment's transaction.
+        The payment's transaction, or the id of what a customer asked for.
     key_file
         The key that sends, in a file for its owner's eyes only; needs tokens and gas. In dev it is
         that of the address that is paid.
@@ -366,13 +371,33 @@ def refund(
         Who paid, to be sure; anybody else is refused.
     resume
         Instead follow the refunds whose outcome is open.
+    queued
+        Instead list what customers asked for and is not sent.
+    decline
+        Do not send what a customer asked for: the credits are given back.
     wait_seconds
         How long to wait for it to be mined.
     """
-    from moorage.operate.refunds import RefundOrder, run_refund, run_resume
+    from moorage.operate.refunds import RefundOrder, run_decide, run_queued, run_refund, run_resume
 
-    settings = options.settings()
-    if resume:
+    settings, screen = options.settings(), options.screen()
+    if queued:
+        waiting = asyncio.run(run_queued(settings))
+        screen.document({"refunds": [refund for _, refund in waiting]})
+        for seen in waiting:
+            screen.result(f"{seen.refund.request_id}: {refund_text(*seen)}")
+        return Exit.OK
+    if decline or (tx_hash and not tx_hash.startswith("0x")):
+        decided = run_decide(
+            settings,
+            tx_hash,
+            sends=not decline,
+            reason=reason_option(reason),
+            key_file=key_file,
+            wait_seconds=wait_seconds,
+        )
+        done = asyncio.run(decided)
+    elif resume:
         done = asyncio.run(run_resume(settings, key_file=key_file, wait_seconds=wait_seconds))
     else:
         order = RefundOrder(
@@ -385,13 +410,12 @@ def refund(
         )
         refunded = run_refund(settings, order, key_file=key_file, wait_seconds=wait_seconds)
         done = [asyncio.run(refunded)]
-    screen = options.screen()
     screen.document({"refunds": [refund for _, refund in done]})
     for seen in done:
         screen.result(refund_text(*seen))
     if not done:
         screen.result("No refund's outcome is open.")
-    return _refund_exit(item for _, item in done)
+    return Exit.OK if decline else _refund_exit(item for _, item in done)
 
 
 def refund_text(chain: "Chain", item: "Refund") -> str:

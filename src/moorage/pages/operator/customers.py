@@ -49,6 +49,7 @@ WORDS = {
 """What a state means."""
 
 _REFUND_STEPS = {
+    RefundStatus.QUEUED: ("busy", "A refund is asked for"),
     RefundStatus.INTENDED: ("busy", "A refund is signed"),
     RefundStatus.SENT: ("busy", "A refund is on its way"),
     RefundStatus.REFUNDED: ("done", "Sent back"),

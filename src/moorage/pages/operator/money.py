@@ -14,7 +14,14 @@ from moorage.money import decimal_text
 from moorage.operate.audit.rows import TokenTotal
 from moorage.operate.customers import prices
 from moorage.operate.customers.prices import PRICE_NOTICE_DAYS, ProjectPrice
-from moorage.operate.refunds import RefundOrder, begin_refund, refund_key, release
+from moorage.operate.refunds import (
+    RefundOrder,
+    begin_refund,
+    decide,
+    refund_key,
+    release,
+    send_queued,
+)
 from moorage.pages.operator.customers import WORDS, life_of, state_of
 from moorage.pages.operator.view import PER_PAGE, View, wallet_address
 from moorage.pages.rendering.templates import SECURITY_HEADERS
@@ -354,13 +361,26 @@ async def refund_one(view: View) -> Response:
     return view.done(_path(payment), "refund-sent")
 
 
+async def decide_refund(view: View) -> Response:
+    """`POST /operator/refunds/{request_id}`: sends what a customer asked back, or declines it."""
+    view.require_confirmed()
+    request_id, sends = view.request.path_params["request_id"], view.form.get("act") != "decline"
+    key = refund_key(view.context.settings, None) if sends else None
+    waiting = await decide(view.books, request_id, sends=sends, reason=view.reason())
+    if key is not None:
+        for each in waiting:
+            await send_queued(view.books, each, key=key)
+    return view.done("/operator/refunds", "refund-sent" if sends else "refund-declined")
+
+
 async def refunds(view: View) -> Response:
-    """`GET /operator/refunds`: what is held, and what went back."""
+    """`GET /operator/refunds`: what is asked for and held, and what went back."""
     found = await payment_list.all_refunds(view.books.db, limit=PER_PAGE + 1, offset=view.offset)
     return view.page(
         "refunds.html",
         refunds=found[:PER_PAGE],
         held=await rows.held(view.books.db),
+        queued=await refund_rows.queued(view.books.db),
         key_problem=_key_problem(view),
         parts=view.neighbours(has_more=len(found) > PER_PAGE),
     )

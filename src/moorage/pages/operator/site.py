@@ -49,6 +49,7 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_PAYMENT}/release", money.release_one),
     ("POST", f"{_PAYMENT}/refund", money.refund_one),
     ("GET", "/refunds", money.refunds),
+    ("POST", "/refunds/{request_id}", money.decide_refund),
     ("GET", "/wallets", customers.listed),
     ("GET", _WALLET, customers.one),
     ("POST", f"{_WALLET}/suspend", customers.suspend),

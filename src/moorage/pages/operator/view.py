@@ -24,6 +24,7 @@ _MAX_REASON = 500
 
 DONE = {
     "released": "The payment is credited to who paid. Their apps continue.",
+    "refund-declined": "The refund is declined: its customer has the credits back.",
     "refund-sent": "The refund is on its way. Its state is below; never send it by hand as well.",
     "suspended": "It is suspended: its apps stop within seconds, and it burns nothing.",
     "resumed": "It is not suspended any more. From now on its credits decide.",

@@ -284,10 +284,12 @@ class RefundRequests:
 
     async def _take_from_purse(self, tx: Transaction, terms: _Terms) -> None:
         """Moves what a quote takes of a purse to its wallet's credits, whose payments go back."""
-        purse, now_ms = await accounts.locked_purse(tx, terms.project_id), self._clock.now_ms()
-        gross = MicroUsd(terms.gross)
-        if purse.wallet != terms.wallet or not await ledger.take_from_purse(
-            tx, purse, gross, now_ms=now_ms
+        purse, gross = await accounts.purse(tx, terms.project_id), MicroUsd(terms.gross)
+        now_ms = self._clock.now_ms()
+        if (
+            purse is None
+            or purse.wallet != terms.wallet
+            or not await ledger.take_from_purse(tx, purse, gross, now_ms=now_ms)
         ):
             raise RefundTermsChanged
 

@@ -321,10 +321,11 @@ class Seller(msgspec.Struct):
     @property
     def refunds(self) -> str:
         """Returns the rule of refunds, in one sentence."""
-        ask = f"ask {self.contact}" if self.contact else "ask the gateway's operator"
+        ask = f"; else ask {self.contact}" if self.contact else ""
         return (
-            "Credits that you do not use stay in your wallet's balance; "
-            f"to have them sent back to the wallet that paid, {ask}."
+            "Credits that you do not use stay in your wallet's balance, and go back to the wallet "
+            "that paid, and to no other, when it asks: POST /agent/refunds/quote, or `moorage "
+            f"refund`. An exchange's address can't ask: pay from a wallet of your own{ask}."
         )
 
 

@@ -81,7 +81,8 @@ _went_back = (
     .where(_its_refunds, refunds.c.status != RefundStatus.FAILED)
     .scalar_subquery()
 )
-_is_going_back = exists().where(_its_refunds, refunds.c.status.in_(UNFINISHED))
+_under_way = refunds.c.status.in_((RefundStatus.QUEUED, *UNFINISHED))
+_is_going_back = exists().where(_its_refunds, _under_way)
 _owed = and_(
     quotes.c.wallet == payments.c.payer,
     quotes.c.expires_at_ms > bindparam("now_ms"),
@@ -195,9 +196,7 @@ _ENTRIES = Statement(
 _COUNT_HELD = Statement(
     select(func.count()).select_from(payments).where(payments.c.status == PaymentStatus.HELD)
 )
-_COUNT_OPEN_REFUNDS = Statement(
-    select(func.count()).select_from(refunds).where(refunds.c.status.in_(UNFINISHED))
-)
+_COUNT_OPEN_REFUNDS = Statement(select(func.count()).select_from(refunds).where(_under_way))
 _BROUGHT = Statement(
     select(payments.c.chain_id, payments.c.token, func.sum(payments.c.credited_micro_usd))
     .where(payments.c.status != PaymentStatus.REVERSED)

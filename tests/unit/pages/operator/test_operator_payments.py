@@ -6,9 +6,16 @@ import pytest
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.pages.operator.customers import WORDS, life_of, state_of
-from moorage.records.payments import Finality, Payment, PaymentStatus, Quote
+from moorage.records.payments import (
+    Finality,
+    Payment,
+    PaymentStatus,
+    Quote,
+    Refund,
+    RefundStatus,
+)
 from moorage.storage.database import Database
-from moorage.storage.money import payments, quotes
+from moorage.storage.money import accounts, payments, quotes, refunds
 from moorage.storage.operation import audit_log, payment_list
 from moorage.storage.operation.payment_list import ListedPayment, PaymentFilter
 from support.books.records_fixture import ALICE, BOB, CAROL, add_deployment, add_project, transfer
@@ -209,6 +216,49 @@ async def test_a_gateway_without_a_key_says_which_command_refunds(
     refused = await pages.post(f"{path}/refund", reason="why", confirmed="true", earlier="0")
     assert refused.status == 409
     assert await audit_log.since(db, 0) == []
+
+
+async def test_what_a_customer_asked_back_is_declined_with_one_button(
+    pages: OperatorPages, db: Database
+) -> None:
+    payment = await paid(db)
+    refund = Refund(
+        id="r",
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=0,
+        recipient=ALICE,
+        token_address=payment.token_address,
+        amount_atomic="100000",
+        debited_micro_usd=MicroUsd(100_000),
+        reason="asked for",
+        status=RefundStatus.QUEUED,
+        refund_tx_hash=None,
+        created_at_ms=START_MS,
+        ended_at_ms=None,
+        finality=Finality.PROVISIONAL,
+        request_id="q",
+        gas_micro_usd=MicroUsd(10_000),
+    )
+    async with db.transaction(durable=True) as tx:
+        await refunds.add(tx, refund)
+        await ledger.refund(
+            tx,
+            payment,
+            refund_id="r",
+            amount=MicroUsd(100_000),
+            gas=MicroUsd(10_000),
+            now_ms=START_MS,
+        )
+    assert "/operator/refunds/q" in await pages.shown("/operator/refunds")
+    path, given = "/operator/refunds/q", {"act": "decline", "reason": "fraud"}
+    assert (await pages.post(path, **given)).status == 400  # not confirmed
+    await pages.post(path, **given, confirmed="true")
+    assert await accounts.balance(db, ALICE) == 500_000
+    assert (await pages.post(path, **given, confirmed="true")).status == 409
+    assert [(act.act, act.subject) for act in await audit_log.since(db, 0)] == [
+        ("refund decline", "q")
+    ]
 
 
 async def test_an_unknown_payment_is_said_to_be_unknown(pages: OperatorPages) -> None:
