@@ -198,6 +198,40 @@ def of_packages(folder: Folder) -> Iterator[Sought]:
             yield Sought(folder.path(_COMPOSER), service, variable)
 
 
+class Read(NamedTuple):
+    """The variables that a package reads by itself; `builds` tells whether a build needs them."""
+
+    path: str
+    package: str
+    variables: tuple[str, ...]
+    builds: bool
+
+
+def read_by_packages(folder: Folder, sources: Collection[tuple[str, bytes]]) -> Iterator[Read]:
+    """Yields the variables that packages of npm insist on, unless the code hands them a key."""
+    text = folder.data(_MANIFEST, limit=_LIMIT) if folder.has(_MANIFEST) else b""
+    for package, row in _TABLE["packages"].items() if text else ():
+        if b'"%b"' % package.encode() not in text:
+            continue
+        unless = row.get("unless", "").encode()
+        if not unless or not any(unless in source for _, source in sources):
+            reads, builds = tuple(row["reads"].split()), bool(row.get("builds"))
+            yield Read(folder.path(_MANIFEST), package, reads, builds)
+
+
+def of_sveltekit(sources: Collection[tuple[str, bytes]]) -> Iterator[tuple[str, str]]:
+    """Yields the variables that SvelteKit's build does not finish without, after the file."""
+    for path, text in sources:
+        for names in _STATIC.findall(text) if b"$env/static/" in text else ():
+            yield from ((path, name.decode()) for name in _WORD.findall(names))
+
+
+_MANIFEST = "package.json"
+_STATIC = re.compile(
+    rb"import\s*\{([^{}]{0,500})\}\s*from\s*['\"]\$env/static/(?:private|public)['\"]"
+)
+
+
 def of_rails(folder: Folder) -> Iterator[Sought]:
     """Yields the database of Rails, which DATABASE_URL names, if its file names no machine."""
     if not (folder.has(_RAILS) and folder.has("config/environment.rb")):

@@ -40,8 +40,9 @@ def of_packages(
     `brought` are those that they bring along.
     """
     table = _TABLE[manager]
+    with_them = {program for name, program in table.get("brings", {}).items() if name in names}
     for package, program in table["programs"].items():
-        if package in names and program not in toolbox.programs:
+        if package in names and program not in toolbox.programs and program not in with_them:
             yield _program(package, program, path)
     for package, instead in table["replaced"].items():
         if package in names and instead not in names:
@@ -83,6 +84,7 @@ def of_sources(
     absent += _beside(folder, sources, _with_named(known, absent))
     absent += _handed(sources, _with_named(known, absent))
     absent += _sought(sources, _with_named(known, absent), services)
+    absent += _read_by_packages(folder, sources, _with_named(known, absent))
     absent += _needed(needed, sources, _with_named(known, absent))
     return [
         *absent,
@@ -210,6 +212,12 @@ _READS = (
         is_message=True,
     ),
     _Read(_JS, b"process.env", re.compile(rb"()%b!" % _ENV_OF_JS), Stops.REQUESTS),
+    _Read(
+        _JS,
+        b"$env/dynamic/",
+        re.compile(rb"(\bif\s*\(\s*!\s*env\.)%b\s*\)\s*\{?\s*throw\b" % _NAME),
+        Stops.REQUESTS,
+    ),
     _Read(_JS, b"Deno.env", re.compile(rb"(Deno\.env\.get\(['\"])%b['\"]\)!" % _NAME), Stops.START),
     _Read(
         _JS,
@@ -264,7 +272,7 @@ _READS = (
     _Read(
         (".prisma",),
         b"env(",
-        re.compile(rb"(\burl[ \t]*=[ \t]*env\(['\"])%b['\"]" % _NAME),
+        re.compile(rb"(\b(?:url|directUrl)[ \t]*=[ \t]*env\(['\"])%b['\"]" % _NAME),
         Stops.REQUESTS,
     ),
     _Read(
@@ -719,6 +727,28 @@ def _handed(sources: Collection[_Source], known: Collection[str]) -> Iterator[Ri
     yield from _unset(empty, (), known)
     named = (name for names in empty.values() for name in names)
     yield from _unset(found, sources, {*known, *named})
+
+
+def _read_by_packages(
+    folder: Folder, sources: Collection[_Source], known: Collection[str]
+) -> Iterator[Risk]:
+    """Yields the variables that packages and SvelteKit's build read, and nothing sets."""
+    for it in clients.read_by_packages(folder, sources):
+        names = tuple(name for name in it.variables if name not in known)
+        if names:
+            setting = "buildVars" if it.builds else "runEnvs"
+            them = "it" if len(names) == 1 else "them"
+            yield Risk(
+                RiskCode.VARIABLE_UNSET,
+                Stops.BUILD if it.builds else Stops.REQUESTS,
+                f"{it.package} reads {', '.join(names)}: send {them} in settings.{setting}.",
+                path=it.path,
+                variables=names,
+            )
+    built: dict[str, str] = {}
+    for path, name in clients.of_sveltekit(sources):
+        built.setdefault(name, path)
+    yield from _unset({Stops.BUILD: built} if built else {}, (), known)
 
 
 def _needed(

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from shlex import quote
 from typing import NamedTuple
 
 from moorage.errors import RuntimeUnsupported
@@ -65,11 +66,15 @@ return false;
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """An index.php; None without. Raises RuntimeUnsupported, also for extensions that lack."""
-    index = folder.first(*_INDEXES) or _page(folder)
+    index, build = folder.first(*_INDEXES) or _page(folder), None
+    if index is None and (only := _only_file(folder)) is not None:
+        index, build = only, f"cp -n -- {quote(only)} index.php"
     if index is None:
         return None
     found = find_tool(toolbox, "php", _wanted(folder, asked), file=index)
     because = [f"{index} is there: run by PHP's own server"]
+    if build is not None:
+        because.append(f"{index} is the only one of PHP: / leads to it, as there is no index.php")
     install = None
     composer_json = _document(folder, "composer.json", _LIMIT)
     _refuse_extensions(folder, composer_json, toolbox)
@@ -88,7 +93,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     return Recipe(
         Stack.PHP,
         install if asked.install is None else asked.install,
-        asked.build,
+        build if asked.build is None else asked.build,
         asked.run or start,
         tuple(because),
         build_env=framework.environment,
@@ -107,6 +112,13 @@ def _page(folder: Folder) -> str | None:
     names = islice(folder.names(), _NAMES_LIMIT)
     programs = (it for it in names if it.endswith(".php") and it.startswith(inside))
     return page if any(not is_aside(it) for it in programs) else None
+
+
+def _only_file(folder: Folder) -> str | None:
+    """Returns the only file of PHP right inside, in an upload of no other language."""
+    names = [name for name in folder.files() if name.endswith(".php")]
+    is_alone = len(names) == 1 and not folder.first(*_OTHERS, "composer.json")
+    return names[0] if is_alone else None
 
 
 def _document(folder: Folder, name: str, limit: int) -> Mapping[str, object] | None:

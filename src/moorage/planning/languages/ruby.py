@@ -159,7 +159,7 @@ def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
     if has_gems:
         gems = folder.data("Gemfile", limit=_READ)
         site = (_JEKYLL,) if _JEKYLLS_GEM.search(gems) else ()
-        return folder.first(_RAILS, "config.ru", *site, *SCRIPTS)
+        return folder.first(_RAILS, "config.ru", *site, *SCRIPTS) or _only_server(folder)
     if folder.first(*_OTHERS):
         return None
     if folder.has(_JEKYLL) and _has_jekylls_pages(folder):
@@ -168,6 +168,13 @@ def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
     if script is None or not _REQUIRES_SERVER.search(folder.data(script, limit=_READ)):
         return None
     return script
+
+
+def _only_server(folder: Folder) -> str | None:
+    """Returns the only script right inside that requires a server."""
+    names = (name for name in folder.files() if name.endswith(".rb"))
+    found = [it for it in names if _REQUIRES_SERVER.search(folder.data(it, limit=_READ))]
+    return found[0] if len(found) == 1 else None
 
 
 def _required(folder: Folder, script: str) -> tuple[str, ...]:

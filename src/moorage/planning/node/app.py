@@ -76,7 +76,7 @@ from moorage.planning.plan import (
     with_path,
 )
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import in_place
+from moorage.planning.reading.formats import first_word, in_place
 from moorage.planning.reading.semver import Version
 from moorage.planning.risks import of_packages
 from moorage.planning.static import is_site
@@ -351,8 +351,28 @@ def _recipe(
     )
 
 
+def _without_migrations(script: str) -> str | None:
+    """Returns a build without what brings a database up to date; None if it has none of it."""
+    steps = [step.strip() for step in script.split("&&")]
+    kept = [step for step in steps if not _MIGRATION.match(step)]
+    if len(kept) == len(steps) or not all(first_word(step) for step in kept):
+        return None
+    return " && ".join(kept)
+
+
+_MIGRATION = re.compile(
+    r"(?:npx[ \t]+)?(?:prisma[ \t]+(?:migrate[ \t]+deploy|db[ \t]+push)"
+    r"|drizzle-kit[ \t]+(?:migrate|push)"
+    r"|knex[ \t]+migrate:latest|sequelize(?:-cli)?[ \t]+db:migrate)(?:[ \t]+--?[\w=./-]+)*\Z"
+)
+
+
 def _migrated(where: _Site, command: str, because: list[str]) -> str:
     """Returns the start after what brings the app's database up to date, if nothing else does."""
+    script = where.manifest.script(build_script(where.manifest))
+    if _without_migrations(script) is not None and not is_site(command):
+        moved = [it.strip() for it in script.split("&&") if _MIGRATION.match(it.strip())]
+        return "\n".join((*moved, in_place(command)))
     has = where.manifest.depends_on
     rows = (row for row in PACKAGES["migrations"] if has(row["package"]))
     row = next((row for row in rows if _has_migrations(where.folder, row)), None)
@@ -619,7 +639,13 @@ def _own_build(where: _Site, manager: Manager, because: list[str]) -> str | None
     if name:
         said = "a build script" if name == "build" else f"a {name} script"
         because.append(f"package.json has {said}: {quoted(manifest.script(name))}")
-        return f"{manager.commands.run} {name}"
+        rest = _without_migrations(manifest.script(name))
+        if rest is None:
+            return f"{manager.commands.run} {name}"
+        because.append("what brings the database up to date is done before each start instead")
+        programs = "".join(f"$PWD/{directory}:" for directory in _programs(where))
+        path = f'PATH="{programs}$PATH"; export PATH; ' if programs else ""
+        return f"({path}{rest})" if rest else None
     implied = implied_build(where.folder, manifest)
     if implied is None:
         return None
