@@ -18,6 +18,7 @@
     ├── ProjectPaused               its owner has paused it
     ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
     ├── TransferNotFound  TransferRefused      an offer of a project to another wallet
+    ├── (RecoveryNotFound  RecoveryPending  RecoveryRefused  WalletRecovered)   keys that get lost
     ├── SignatureNeeded             asked by a payment alone; the signed answer says why
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
     ├── FilesWouldBeLost            what the running version has written would be lost
@@ -268,6 +269,25 @@ class TransferNotFound(MoorageError):
 
 class TransferRefused(MoorageError):
     """The project can't change hands now. Nothing has changed."""
+
+
+class RecoveryNotFound(MoorageError):
+    """There is no recovery address or claim of this kind."""
+
+
+class RecoveryPending(MoorageError):
+    """The wallet's recovery address claims it: until that ends, this waits.
+
+    Object by DELETE /agent/recovery/claim, signed by the wallet.
+    """
+
+
+class RecoveryRefused(MoorageError):
+    """The recovery of this wallet can't be changed or claimed so now."""
+
+
+class WalletRecovered(MoorageError):
+    """This wallet's recovery address has taken it over: its own key opens nothing here any more."""
 
 
 class SignatureNeeded(MoorageError):

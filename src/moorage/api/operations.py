@@ -20,6 +20,7 @@ from moorage.api import (
     public,
     receipts,
     refunds,
+    recovery,
     transfers,
     webhooks,
 )
@@ -87,6 +88,7 @@ _OF_AN_INVOICE = {
     "from": "the first month, as 2026-04; the last one unless given",
     "to": "the last month, at most 12 in all; this one unless given",
 }
+_OF_A_RECOVERY = {"wallet": "another one, which names yours as its recovery address"}
 _OF_A_BALANCE = {"chain": "the chain's name; arbitrum by default"}
 
 
@@ -143,6 +145,10 @@ OPERATIONS = (
     _served(calls.TRANSFERS, transfers.list_transfers),
     _served(calls.ACCEPT, transfers.accept_offer, 404, 409),
     _served(calls.WITHDRAW, transfers.withdraw_offer, 404, 409),
+    _served(calls.RECOVERY, recovery.show_recovery, query=_OF_A_RECOVERY),
+    _served(calls.SET_RECOVERY, recovery.set_recovery, 409),
+    _served(calls.CLAIM, recovery.claim_wallet, 404, 409),
+    _served(calls.OBJECT, recovery.object_to_claim, 404),
     _served(calls.PROJECT_LOGS, logs.show_project_logs, query=_OF_LOGS),
     _served(calls.USAGE, projects.show_usage, query=_OF_USAGE),
     _served(calls.ADD_DOMAIN, projects.add_domain),

@@ -22,12 +22,14 @@ from moorage.api.projects import DomainRoom, ProjectRoom
 from moorage.api.public import PublicRoom
 from moorage.api.receipts import ReceiptRoom
 from moorage.api.refunds import RefundRoom
+from moorage.api.recovery import RecoveryRoom
 from moorage.api.transfers import TransferRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.delegates import Delegates
 from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import RateLimiter, TrustedProxies
+from moorage.auth.recovery import Recoveries
 from moorage.auth.tokens import Links, ManageTokens
 from moorage.auth.wallet import ContractWallets
 from moorage.chains.balances import ConcurrencyLimit
@@ -248,6 +250,7 @@ class ApiServices:
                 idempotency=self.idempotency,
                 pausing=services.deploy.pausing,
             ),
+            RecoveryRoom(**front, recoveries=self.recoveries),
             WebhookRoom(**front, webhooks=services.events.webhooks),
             PublicRoom(
                 **front,
@@ -317,6 +320,11 @@ class ApiServices:
         return Idempotency(db=self._core.db, clock=self._core.clock)
 
     @cached_property
+    def recoveries(self) -> Recoveries:
+        billed_ms = self._services.ledger.metering.time.now_ms
+        return Recoveries(db=self._core.db, clock=self._core.clock, billed_ms=billed_ms)
+
+    @cached_property
     def followers(self) -> Followers:
         return Followers()
 
@@ -360,6 +368,13 @@ class ApiServices:
         shared = Loop("shared uploads", every_seconds=600, tick=uploads.purge_store, scope=cluster)
         return (
             Loop("kept answers", every_seconds=300, tick=purge, scope=cluster),
+            Loop("recovery", every_seconds=60, tick=self.recoveries.tick, scope=cluster),
+            Loop(
+                "recovered wallets",
+                every_seconds=10,
+                tick=self.recoveries.refresh,
+                scope=Scope.NODE,
+            ),
             Loop("stored uploads", every_seconds=60, tick=self._purge_uploads, scope=Scope.NODE),
             *(() if self._core.content is None else (shared,)),
         )

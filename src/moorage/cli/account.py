@@ -32,6 +32,7 @@ from moorage.wire.events import WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.public import LinkBody, LinkList, LinkMade, LinkRemoved
 from moorage.wire.receipts import Receipt, ReceiptList
 from moorage.wire.refunds import RefundQuoted, RefundShown, RefundState
+from moorage.wire.recovery import RecoveryShown
 
 
 @client_command
@@ -355,6 +356,64 @@ async def dashboard(
     if open and not webbrowser.open(made.url):
         screen.warn("no browser was found here: open the address yourself")
     return Exit.OK
+
+
+@client_command
+async def recovery(
+    session: Session,
+    what: Literal["show", "set", "remove", "claim", "object"] = "show",
+    wallet: str = "",
+    /,
+    *,
+    wait_days: Annotated[int, Parameter(validator=Number(gte=7, lte=30))] = 14,
+) -> int:
+    """Name who may take your wallet over if its key is lost: `moorage recovery set 0x…`.
+
+    Parameters
+    ----------
+    what
+        `show` says how it stands; `set` names an address, and `remove` none; `claim` begins to take
+        over a wallet that has named yours; `object` ends a claim of your wallet.
+    wallet
+        The address to name; of a claim, or to show, the wallet that has named yours.
+    wait_days
+        How long a claim, and a later change, waits.
+    """
+    if what in ("set", "claim") and not wallet:
+        raise ClientMisconfigured(f"write: moorage recovery {what} 0x…")
+    if what in ("remove", "object") and wallet:
+        raise ClientMisconfigured(f"`moorage recovery {what}` is about your own wallet alone")
+    client, screen = await session.client(), session.screen
+    match what:
+        case "show":
+            found = await client.recovery(wallet or None)
+        case "set":
+            found = await client.set_recovery(wallet, wait_days=wait_days)
+        case "remove":
+            found = await client.set_recovery(None, wait_days=wait_days)
+        case "claim":
+            found = await client.claim(wallet)
+        case "object":
+            found = await client.object()
+    screen.document(found)
+    screen.result(recovery_text(found))
+    return Exit.OK
+
+
+def recovery_text(found: RecoveryShown) -> str:
+    """Who may take a wallet over, for a person."""
+    if found.taken_over_at:
+        return f"{found.wallet} was taken over by {found.address} at {found.taken_over_at}."
+    lines = [
+        f"{found.wallet} can be taken over by {found.address}, {found.wait_days} days after a claim."
+        if found.address
+        else f"Nobody can take {found.wallet} over: if its key is lost, its apps and credits are."
+    ]
+    if found.next:
+        lines.append(f"From {found.next.at} on: {found.next.address or 'nobody'}.")
+    if found.takes_over_at:
+        lines.append(f"Claimed: taken over at {found.takes_over_at}, unless its owner objects.")
+    return "\n".join(lines)
 
 
 @client_command

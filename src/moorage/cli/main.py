@@ -141,6 +141,7 @@ CLIENT_COMMANDS = (
     _command("transfer", _PROJECTS, "Offer a project to another wallet."),
     _command("transfers", _PROJECTS, "List offers of projects; take one, or end it."),
     _command("dashboard", _ACCOUNT, "Print the address of your pages."),
+    _command("recovery", _ACCOUNT, "Name who may take your wallet over if its key is lost."),
     _command("links", _ACCOUNT, "Let others look at your pages."),
     _command("delegate", _ACCOUNT, "Let another wallet act for yours."),
     _command("chains", _ACCOUNT, "List the chains and tokens taken."),

@@ -69,3 +69,25 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     expires_ms: int
     used_ms: int | None = None  # when it was last opened
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `recoveries`: who may take a wallet over when its key is lost."""
+
+    wallet: str
+    address: str  # in force; "" for none
+    wait_days: int
+    next_address: str = ""
+    next_wait_days: int = 0
+    change_at_ms: int | None = None  # when the next takes effect
+    change_billed_ms: int | None = None
+    claim_at_ms: int | None = None  # when the address takes the wallet over
+    claim_billed_ms: int | None = None
+    claim_not_before_ms: int = 0
+    told_at_ms: int = 0  # when the address was last told that it will change
+    taken_over_at_ms: int | None = None
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the address has asked for the wallet, and does not have it yet."""
+        return self.claim_at_ms is not None and self.taken_over_at_ms is None

@@ -42,6 +42,10 @@ class EventKind(StrEnum):
     PROJECT_EXPORTED = "project.exported"  # an archive of what it has can be fetched until then
     PROJECT_DELETED = "project.deleted"  # all of it was removed
     ANNOUNCEMENT = "gateway.announcement"  # the operator tells all who have projects
+    RECOVERY_CHANGED = "recovery.changed"  # who may take the wallet over, or will
+    RECOVERY_CLAIMED = "recovery.claimed"  # it will be taken over, and when: object if not you
+    RECOVERY_OBJECTED = "recovery.objected"  # its owner has ended that
+    RECOVERY_DONE = "recovery.done"  # it was taken over
     VOLUME_MENDED = "volume.mended"  # errors of its file system were repaired
     VOLUME_LOST = "volume.lost"  # it is gone; its app is not started
     DOMAIN_VERIFIED = "domain.verified"  # its record was found: it is routed to the project

@@ -59,6 +59,7 @@ from moorage.wire.public import (
 )
 from moorage.wire.receipts import ReceiptKeys, SignedReceipt
 from moorage.wire.refunds import RefundList, RefundQuoteBody, RefundQuoted, RefundShown
+from moorage.wire.recovery import ClaimBody, RecoveryBody, RecoveryShown
 
 
 class File(msgspec.Struct, frozen=True):
@@ -431,6 +432,24 @@ class Client(Transport):
     async def withdraw(self, offer: str) -> TransferItem:
         """Ends an offer, as its giver or as the wallet that it is for."""
         return await self.call(calls.WITHDRAW, offer)
+
+    async def recovery(self, wallet: str | None = None) -> RecoveryShown:
+        """Returns who may take this wallet over; of another that names this one as well."""
+        return await self.call(calls.RECOVERY, wallet=wallet)
+
+    async def set_recovery(self, address: str | None, *, wait_days: int) -> RecoveryShown:
+        """Names who may take this wallet over when its key is lost; None is nobody."""
+        return await self.call(
+            calls.SET_RECOVERY, body=RecoveryBody(address=address, wait_days=wait_days)
+        )
+
+    async def claim(self, wallet: str) -> RecoveryShown:
+        """Begins to take a wallet over that has named this one."""
+        return await self.call(calls.CLAIM, body=ClaimBody(wallet=wallet))
+
+    async def object(self) -> RecoveryShown:
+        """Ends a claim of this wallet."""
+        return await self.call(calls.OBJECT)
 
     async def dashboard(self) -> LinkMade:
         """Makes a link that opens this wallet's pages once, within 10 minutes."""

@@ -166,6 +166,15 @@ _REVOKE = Statement(
 )
 
 
+_REVOKE_OF_WALLET = Statement(
+    delete(manage_tokens).where(
+        manage_tokens.c.project_id.in_(
+            select(projects.c.id).where(projects.c.wallet == bindparam("of_wallet"))
+        )
+    )
+)
+
+
 class ManagedProject(NamedTuple):
     """The project that a token manages."""
 
@@ -212,6 +221,11 @@ async def replace_manage_token(tx: Transaction, token: ManageToken) -> bool:
         )
         == 1
     )
+
+
+async def revoke_all_tokens(tx: Transaction, wallet: str) -> None:
+    """Removes all tokens of all projects of a wallet."""
+    await tx.execute(_REVOKE_OF_WALLET, of_wallet=wallet)
 
 
 async def revoke_manage_tokens(tx: Transaction, project_id: str) -> int:
@@ -317,6 +331,11 @@ async def end_sessions(tx: Transaction, digest: str, *, now_ms: int) -> None:
     found = await tx.one(_WHO, of_digest=digest)
     if found is not None:
         await tx.execute(_END_OF_WHO, of_who=found[0], of_role=found[1], now_ms=now_ms)
+
+
+async def end_sessions_of(tx: Transaction, who: str, *, role: Role, now_ms: int) -> None:
+    """Ends all sessions of a wallet, or of an operator."""
+    await tx.execute(_END_OF_WHO, of_who=who, of_role=role, now_ms=now_ms)
 
 
 async def end_sessions_of_role(tx: Transaction, role: Role, *, now_ms: int) -> int:

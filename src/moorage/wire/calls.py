@@ -83,6 +83,7 @@ from moorage.wire.refunds import (
     RefundQuoted,
     RefundShown,
 )
+from moorage.wire.recovery import ClaimBody, RecoveryBody, RecoveryShown
 from moorage.wire.shape import Body, CamelBody
 
 _LONGEST_SHOWN = 64
@@ -252,6 +253,10 @@ OFFER = Call("POST", "/agent/projects/{projectId}/transfer", TransferItem, Trans
 TRANSFERS = _get("/agent/transfers", TransferList)
 ACCEPT = Call("POST", "/agent/transfers/{offerId}/accept", ProjectTransferred, bound=True)
 WITHDRAW = Call("DELETE", "/agent/transfers/{offerId}", TransferItem)
+RECOVERY = _get("/agent/recovery", RecoveryShown)
+SET_RECOVERY = Call("PUT", "/agent/recovery", RecoveryShown, RecoveryBody, bound=True)
+CLAIM = Call("POST", "/agent/recovery/claim", RecoveryShown, ClaimBody, repeatable=True, bound=True)
+OBJECT = Call("DELETE", "/agent/recovery/claim", RecoveryShown, repeatable=True, bound=True)
 PROJECT_LOGS = _get("/agent/projects/{projectId}/logs", ProjectLogBody)
 USAGE = _get("/agent/projects/{projectId}/usage", ProjectUsage)
 ADD_DOMAIN = Call("POST", "/agent/projects/{projectId}/domains", DomainItem, DomainBody)

@@ -185,6 +185,10 @@ def operation(identity: str, facts: Facts) -> str:
         "make_delegate": "The owner signs `typed` (EIP-712, the domain of signed requests); it "
         "or the delegate sends it. The delegate signs requests as itself, by version 2, and adds "
         "X-On-Behalf-Of: the owner. Scopes: read, deploy, delete; nothing that is bound.",
+        "set_recovery": "The first address counts at once; what changes later counts after the "
+        "wait, and the address in force is told.",
+        "claim_wallet": "When the wait is over, the address acts for the wallet, by X-On-Behalf-Of. "
+        "Meanwhile apps run, and nothing is paid back, transferred or changed.",
         "delete_project": "The app is stopped; its files, log and /data are gone for good. Unspent "
         "credits stay with the wallet.",
         "store_upload": 'The body is what `upload` of a deploy holds. Then `upload: {"type": '

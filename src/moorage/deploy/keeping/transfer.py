@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from moorage.auth.recovery import require_unclaimed
 from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Quotas
 from moorage.deploy.entrance.configuration import (
@@ -216,12 +217,16 @@ def _secrets_of(deployment: Deployment) -> tuple[str, ...]:
 
 
 async def _given(tx: Transaction, transfer: Transfer) -> Project:
-    """Returns the project that is offered. Raises ProjectNotFound, ProjectBlocked."""
+    """Returns the project that is offered.
+
+    Raises ProjectNotFound, ProjectBlocked, RecoveryPending.
+    """
     project = await projects.by_id(tx, transfer.project_id)
     if project is None or project.wallet != transfer.giver:
         raise ProjectNotFound
     if project.status is ProjectStatus.DELETING:
         raise ProjectNotFound
+    await require_unclaimed(tx, transfer.giver)
     refuse_blocked(await accounts.wallet_row(tx, transfer.giver), project)
     return project
 

@@ -1,0 +1,100 @@
+"""The endpoints of recovery: an address that takes a wallet over when its key is lost."""
+
+from dataclasses import dataclass
+
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.address import checksum_address, parse_address
+from moorage.api.http.caller import Caller, Front
+from moorage.api.http.problems import json_response
+from moorage.api.http.request import parse_small, read_whole
+from moorage.auth.recovery import Recoveries
+from moorage.clock import iso_utc
+from moorage.errors import InvalidField, RecoveryNotFound, RecoveryRefused
+from moorage.records.access import Recovery
+from moorage.wire.recovery import (
+    USUAL_WAIT_DAYS,
+    ClaimBody,
+    NextRecovery,
+    RecoveryBody,
+    RecoveryShown,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryRoom(Front):
+    """What the handlers of recovery need."""
+
+    recoveries: Recoveries
+
+
+async def show_recovery(room: RecoveryRoom, request: Request, caller: Caller) -> Response:
+    """`GET /agent/recovery`: who may take the wallet over; of another, to who may do that."""
+    text = request.query_params.get("wallet")
+    wallet = caller.wallet if text is None else _address(text, "wallet")
+    found = await room.recoveries.of_wallet(wallet)
+    if wallet != caller.wallet and (found is None or found.address != caller.wallet):
+        raise RecoveryNotFound
+    return json_response(
+        _shown(found or Recovery(wallet=wallet, address="", wait_days=USUAL_WAIT_DAYS))
+    )
+
+
+async def set_recovery(room: RecoveryRoom, request: Request, caller: Caller) -> Response:
+    """`PUT /agent/recovery`: name who may take the wallet over when its key is lost."""
+    body = parse_small(await read_whole(request), RecoveryBody)
+    if caller.stranger_at is not None:  # keys are free, and each could name somebody
+        raise RecoveryRefused("A wallet that has paid nothing has nothing to recover.")
+    address = "" if body.address is None else _address(body.address, "address")
+    if address == caller.wallet:
+        raise InvalidField("address", "must be another wallet than the one that may be lost")
+    return json_response(
+        _shown(await room.recoveries.put(caller.wallet, address=address, wait_days=body.wait_days))
+    )
+
+
+async def claim_wallet(room: RecoveryRoom, request: Request, caller: Caller) -> Response:
+    """`POST /agent/recovery/claim`: begin to take a wallet over, as the address that it named."""
+    body = parse_small(await read_whole(request), ClaimBody)
+    wallet = _address(body.wallet, "wallet")
+    return json_response(_shown(await room.recoveries.claim(wallet, by=caller.wallet)))
+
+
+async def object_to_claim(room: RecoveryRoom, caller: Caller) -> Response:
+    """`DELETE /agent/recovery/claim`: end a claim of the wallet, as its owner."""
+    return json_response(_shown(await room.recoveries.object(caller.wallet)))
+
+
+def _address(text: str, field: str) -> str:
+    try:
+        address = parse_address(text)
+    except ValueError as problem:
+        raise InvalidField(field, "must be a wallet's address: 0x and 40 hex digits") from problem
+    if int(address, 16) == 0:
+        raise InvalidField(field, "is nobody's address")
+    return address
+
+
+def _shown(found: Recovery) -> RecoveryShown:
+    coming = UNSET
+    if found.change_at_ms is not None:
+        coming = NextRecovery(
+            address=_named(found.next_address),
+            wait_days=found.next_wait_days,
+            at=iso_utc(found.change_at_ms),
+        )
+    over, claimed = found.taken_over_at_ms, found.claim_at_ms
+    return RecoveryShown(
+        wallet=checksum_address(found.wallet),
+        address=_named(found.address),
+        wait_days=found.wait_days,
+        next=coming,
+        takes_over_at=UNSET if claimed is None or over is not None else iso_utc(claimed),
+        taken_over_at=UNSET if over is None else iso_utc(over),
+    )
+
+
+def _named(address: str) -> str | None:
+    return checksum_address(address) if address else None
