@@ -19,8 +19,8 @@ from moorage.api import (
     projects,
     public,
     receipts,
-    refunds,
     recovery,
+    refunds,
     transfers,
     webhooks,
 )

@@ -1,8 +1,6 @@
 """The endpoints of recovery: an address that takes a wallet over when its key is lost."""
 
-from dataclasses import dataclass
-
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,7 +8,6 @@ from moorage.address import checksum_address, parse_address
 from moorage.api.http.caller import Caller, Front
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import parse_small, read_whole
-from moorage.auth.recovery import Recoveries
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField, RecoveryNotFound, RecoveryRefused
 from moorage.records.access import Recovery
@@ -23,14 +20,7 @@ from moorage.wire.recovery import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecoveryRoom(Front):
-    """What the handlers of recovery need."""
-
-    recoveries: Recoveries
-
-
-async def show_recovery(room: RecoveryRoom, request: Request, caller: Caller) -> Response:
+async def show_recovery(room: Front, request: Request, caller: Caller) -> Response:
     """`GET /agent/recovery`: who may take the wallet over; of another, to who may do that."""
     text = request.query_params.get("wallet")
     wallet = caller.wallet if text is None else _address(text, "wallet")
@@ -42,7 +32,7 @@ async def show_recovery(room: RecoveryRoom, request: Request, caller: Caller) ->
     )
 
 
-async def set_recovery(room: RecoveryRoom, request: Request, caller: Caller) -> Response:
+async def set_recovery(room: Front, request: Request, caller: Caller) -> Response:
     """`PUT /agent/recovery`: name who may take the wallet over when its key is lost."""
     body = parse_small(await read_whole(request), RecoveryBody)
     if caller.stranger_at is not None:  # keys are free, and each could name somebody
@@ -55,14 +45,14 @@ async def set_recovery(room: RecoveryRoom, request: Request, caller: Caller) -> 
     )
 
 
-async def claim_wallet(room: RecoveryRoom, request: Request, caller: Caller) -> Response:
+async def claim_wallet(room: Front, request: Request, caller: Caller) -> Response:
     """`POST /agent/recovery/claim`: begin to take a wallet over, as the address that it named."""
     body = parse_small(await read_whole(request), ClaimBody)
     wallet = _address(body.wallet, "wallet")
     return json_response(_shown(await room.recoveries.claim(wallet, by=caller.wallet)))
 
 
-async def object_to_claim(room: RecoveryRoom, caller: Caller) -> Response:
+async def object_to_claim(room: Front, caller: Caller) -> Response:
     """`DELETE /agent/recovery/claim`: end a claim of the wallet, as its owner."""
     return json_response(_shown(await room.recoveries.object(caller.wallet)))
 
@@ -78,7 +68,7 @@ def _address(text: str, field: str) -> str:
 
 
 def _shown(found: Recovery) -> RecoveryShown:
-    coming = UNSET
+    coming: NextRecovery | UnsetType = UNSET
     if found.change_at_ms is not None:
         coming = NextRecovery(
             address=_named(found.next_address),

@@ -22,7 +22,6 @@ from moorage.api.projects import DomainRoom, ProjectRoom
 from moorage.api.public import PublicRoom
 from moorage.api.receipts import ReceiptRoom
 from moorage.api.refunds import RefundRoom
-from moorage.api.recovery import RecoveryRoom
 from moorage.api.transfers import TransferRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
@@ -144,6 +143,7 @@ class ApiServices:
             public_url=self._payee.gateway_url,
             authenticator=self._authenticator,
             manage_tokens=ManageTokens(db=self._core.db, clock=self._core.clock),
+            recoveries=self.recoveries,
             delegates=Delegates(
                 db=self._core.db, clock=self._core.clock, host=host_of(self._payee.gateway_url)
             ),
@@ -250,7 +250,6 @@ class ApiServices:
                 idempotency=self.idempotency,
                 pausing=services.deploy.pausing,
             ),
-            RecoveryRoom(**front, recoveries=self.recoveries),
             WebhookRoom(**front, webhooks=services.events.webhooks),
             PublicRoom(
                 **front,

@@ -13,7 +13,7 @@ from moorage.clock import Clock, iso_utc
 from moorage.errors import RecoveryNotFound, RecoveryPending, RecoveryRefused, WalletRecovered
 from moorage.records.access import Recovery, Role
 from moorage.records.event import EventData, EventKind
-from moorage.storage import events, page_access, recoveries
+from moorage.storage import delegations, events, page_access, recoveries
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 
@@ -147,6 +147,11 @@ class Recoveries:
         """Reads anew which wallets were taken over."""
         self._taken_over = await recoveries.taken_over(self._db)
 
+    async def require_own(self, wallet: str) -> None:
+        """Raises WalletRecovered for a wallet that was taken over."""
+        if await self.taken_over_by(wallet) is not None:
+            raise WalletRecovered
+
     async def taken_over_by(self, wallet: str) -> str | None:
         """Returns who has taken a wallet over, as of some seconds ago; None: nobody."""
         if self._taken_over is None:
@@ -190,6 +195,7 @@ class Recoveries:
         await recoveries.put(tx, after)
         await page_access.end_sessions_of(tx, after.wallet, role=Role.WALLET, now_ms=now_ms)
         await page_access.revoke_all_tokens(tx, after.wallet)
+        await delegations.begin_epoch(tx, after.wallet)
         await self._tell(tx, after, EventKind.RECOVERY_DONE, {after.wallet, after.address})
         log.warning("wallet taken over", wallet=after.wallet, by=after.address)
 

@@ -31,8 +31,8 @@ from moorage.wire.delegates import DelegateEnded, DelegateItem, DelegateList, De
 from moorage.wire.events import WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.public import LinkBody, LinkList, LinkMade, LinkRemoved
 from moorage.wire.receipts import Receipt, ReceiptList
-from moorage.wire.refunds import RefundQuoted, RefundShown, RefundState
 from moorage.wire.recovery import RecoveryShown
+from moorage.wire.refunds import RefundQuoted, RefundShown, RefundState
 
 
 @client_command
@@ -405,7 +405,7 @@ def recovery_text(found: RecoveryShown) -> str:
     if found.taken_over_at:
         return f"{found.wallet} was taken over by {found.address} at {found.taken_over_at}."
     lines = [
-        f"{found.wallet} can be taken over by {found.address}, {found.wait_days} days after a claim."
+        f"{found.address} takes {found.wallet} over {found.wait_days} days after a claim."
         if found.address
         else f"Nobody can take {found.wallet} over: if its key is lost, its apps and credits are."
     ]

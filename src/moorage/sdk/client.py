@@ -58,8 +58,8 @@ from moorage.wire.public import (
     LinkRemoved,
 )
 from moorage.wire.receipts import ReceiptKeys, SignedReceipt
-from moorage.wire.refunds import RefundList, RefundQuoteBody, RefundQuoted, RefundShown
 from moorage.wire.recovery import ClaimBody, RecoveryBody, RecoveryShown
+from moorage.wire.refunds import RefundList, RefundQuoteBody, RefundQuoted, RefundShown
 
 
 class File(msgspec.Struct, frozen=True):

@@ -77,3 +77,25 @@ delegations = Table(
     Column("ended_at_ms", BigInteger),
     Index(None, "owner", "delegate"),
 )
+
+recoveries = Table(
+    "recoveries",
+    metadata,
+    # The address that may take a wallet over when its key is lost. Times that have to pass are due
+    # at a wall time and at a billed time as well, so that no change of the clock shortens them.
+    Column("wallet", Text, primary_key=True),
+    Column("address", Text, nullable=False),  # in force; "" for none
+    Column("wait_days", BigInteger, nullable=False),
+    Column("next_address", Text, nullable=False, server_default=""),
+    Column("next_wait_days", BigInteger, nullable=False, server_default="0"),
+    Column("change_at_ms", BigInteger),  # when the next takes effect; null for none
+    Column("change_billed_ms", BigInteger),
+    Column("claim_at_ms", BigInteger),  # when the address takes the wallet over; null: no claim
+    Column("claim_billed_ms", BigInteger),
+    Column("claim_not_before_ms", BigInteger, nullable=False, server_default="0"),
+    Column("told_at_ms", BigInteger, nullable=False, server_default="0"),  # the address, of changes
+    Column("taken_over_at_ms", BigInteger),
+    Index(None, "claim_at_ms"),
+    Index(None, "change_at_ms"),
+    Index(None, "taken_over_at_ms"),
+)

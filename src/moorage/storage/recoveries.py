@@ -4,8 +4,8 @@ import msgspec
 from sqlalchemy import bindparam, or_, select
 
 from moorage.records.access import Recovery
+from moorage.storage.access_schema import recoveries
 from moorage.storage.database import Source, Statement, Transaction, columns_of, upsert_of
-from moorage.storage.schema import recoveries
 
 _COLUMNS = columns_of(recoveries, Recovery)
 _ONE = Statement(select(*_COLUMNS).where(recoveries.c.wallet == bindparam("of_wallet")))

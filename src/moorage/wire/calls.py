@@ -75,6 +75,7 @@ from moorage.wire.public import (
     LinkRemoved,
 )
 from moorage.wire.receipts import Invoice, ReceiptKeys, ReceiptList
+from moorage.wire.recovery import ClaimBody, RecoveryBody, RecoveryShown
 from moorage.wire.refunds import (
     DeleteBody,
     RefundBody,
@@ -83,7 +84,6 @@ from moorage.wire.refunds import (
     RefundQuoted,
     RefundShown,
 )
-from moorage.wire.recovery import ClaimBody, RecoveryBody, RecoveryShown
 from moorage.wire.shape import Body, CamelBody
 
 _LONGEST_SHOWN = 64

@@ -30,6 +30,7 @@ class Believed:
             db=db,
             authenticator=self,
             paid_wallets=self,
+            recoveries=NOBODY_RECOVERS,
             clock=clock,
             limiters=self.limiters,
             trusted_proxies=TrustedProxies(()),
@@ -78,6 +79,14 @@ def body_of(response: Response) -> dict[str, Any]:
     """The JSON object of an answer."""
     decoded: dict[str, Any] = msgspec.json.decode(bytes(response.body))
     return decoded
+
+
+async def _nobody(_: str) -> None:
+    return None
+
+
+NOBODY_RECOVERS = SimpleNamespace(require_own=_nobody, taken_over_by=_nobody)
+"""No wallet was taken over."""
 
 
 def limiters_of(clock: Clock, *, limit: int, **times: int) -> Limiters:

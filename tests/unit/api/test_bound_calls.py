@@ -29,6 +29,7 @@ from moorage.auth.authenticator import Authenticator
 from moorage.auth.delegates import Delegates
 from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import TrustedProxies
+from moorage.auth.recovery import DAY_MS, Recoveries
 from moorage.auth.tokens import ManageTokens
 from moorage.auth.wallet import ContractWallets
 from moorage.errors import (
@@ -39,6 +40,7 @@ from moorage.errors import (
     MoorageError,
     NonceReused,
     SignatureUnbound,
+    WalletRecovered,
 )
 from moorage.records.access import StoredDelegation
 from moorage.storage import delegations
@@ -73,6 +75,7 @@ class Gate:
             ),
             manage_tokens=self.tokens,
             delegates=Delegates(db=db, clock=clock, host="gateway.example"),
+            recoveries=Recoveries(db=db, clock=clock, billed_ms=clock.now_ms),
             paid_wallets=SimpleNamespace(has_paid=_yes),
             limiters=limiters_of(clock, limit=100),
             trusted_proxies=TrustedProxies(()),
@@ -359,6 +362,47 @@ async def test_delegate_of_a_project_deploys_no_other(agent: Agent) -> None:
     assert [each.project for each in caller.about("blog").delegations] == ["blog"]
     with pytest.raises(DelegateScope):
         caller.about("other")
+
+
+@pytest.fixture
+async def taken_over(gate: Gate, db: Database, clock: MovableClock) -> None:
+    """The agent's wallet has taken the owner's over."""
+    owner, recoveries = OWNER.lower(), gate.front.recoveries
+    await recoveries.put(owner, address=AGENT.lower(), wait_days=7)
+    await recoveries.claim(owner, by=AGENT.lower())
+    clock.advance(7 * DAY_MS)
+    await recoveries.tick()
+
+
+@pytest.mark.usefixtures("taken_over")
+async def test_lost_key_opens_nothing_once_the_wallet_was_taken_over(gate: Gate) -> None:
+    for signed in (gate.first_version(), gate.second_version(method="GET", path="/agent/credits")):
+        refused = await gate.refused(signed, method="GET", path="/agent/credits")
+        assert refused is WalletRecovered
+    assert await gate.refused(gate.second_version()) is WalletRecovered
+    person = Person(OWNER.lower(), has_confirmed=True)
+    assert await gate.refused({}, **{PERSON: person}) is WalletRecovered
+
+
+@pytest.mark.usefixtures("taken_over")
+async def test_who_took_a_wallet_over_acts_for_it_in_all(gate: Gate) -> None:
+    for method, path in (("GET", "/agent/credits"), ("POST", PATH)):
+        signed = gate.second_version(method=method, path=path, key=AGENT_KEY)
+        caller = await gate.ask(signed | {"x-on-behalf-of": OWNER}, method=method, path=path)
+        assert (caller.wallet, caller.acted_by) == (OWNER.lower(), AGENT.lower())
+        gate.clock.advance(61_000)  # its nonce is good again
+    own = gate.second_version(method="GET", path="/agent/credits", key=AGENT_KEY)
+    caller = await gate.ask(own, method="GET", path="/agent/credits")
+    assert (caller.wallet, caller.acted_by) == (AGENT.lower(), "")
+
+
+@pytest.mark.usefixtures("taken_over")
+async def test_who_took_a_wallet_over_acts_by_no_signature_that_could_be_handed_on(
+    gate: Gate,
+) -> None:
+    headers = gate.first_version(AGENT_KEY) | {"x-on-behalf-of": OWNER}
+    refused = await gate.refused(headers, method="GET", path="/agent/credits")
+    assert refused is SignatureUnbound
 
 
 async def test_delegate_uses_up_a_rate_of_its_own(agent: Agent, gate: Gate) -> None:

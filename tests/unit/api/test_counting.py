@@ -18,7 +18,7 @@ from moorage.money import MicroUsd
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, fresh_hash, fund, transfer
-from support.gateway.believed import limiters_of
+from support.gateway.believed import NOBODY_RECOVERS, limiters_of
 from support.gateway.clock import START_MS, MovableClock
 
 LIMIT = 3
@@ -35,6 +35,7 @@ class Entrance:
         self._gateway = SimpleNamespace(
             db=db,
             authenticator=self,
+            recoveries=NOBODY_RECOVERS,
             paid_wallets=PaidWallets(db=db, minimum_charge=MicroUsd(500_000), clock=clock),
             limiters=self.limiters,
             trusted_proxies=TrustedProxies(()),

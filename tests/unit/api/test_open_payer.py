@@ -21,7 +21,7 @@ from moorage.payments.relay.settlements import Settlements
 from moorage.storage.database import Database
 from support.books.records_fixture import ARBITRUM, BOB, PAY_TO, USDC
 from support.chains.paying import sign_authorization
-from support.gateway.believed import limiters_of
+from support.gateway.believed import NOBODY_RECOVERS, limiters_of
 from support.gateway.clock import MovableClock
 from support.gateway.fakes import FakeSettlements, FakeVerifier, paywall_of
 
@@ -59,6 +59,7 @@ class Door:
                 authenticator=Authenticator(
                     nonces=cast("Any", None), contracts=contracts, bound_only=False
                 ),
+                recoveries=NOBODY_RECOVERS,
                 paid_wallets=SimpleNamespace(has_paid=_yes),
                 limiters=limiters_of(clock, limit=LIMIT),
                 trusted_proxies=TrustedProxies(()),

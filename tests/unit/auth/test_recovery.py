@@ -190,7 +190,7 @@ async def test_what_the_lost_key_let_in_ends_with_the_takeover(
     await recovery.claim(ALICE, by=BOB)
     await passes(WAIT)
     with pytest.raises(TokenInvalid):
-        await tokens.project_of(token)
+        await tokens.project_of(token.token)
     with pytest.raises(WalletRecovered):
         await recovery.object(ALICE)
     with pytest.raises(WalletRecovered):

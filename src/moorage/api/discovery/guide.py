@@ -187,7 +187,7 @@ def operation(identity: str, facts: Facts) -> str:
         "X-On-Behalf-Of: the owner. Scopes: read, deploy, delete; nothing that is bound.",
         "set_recovery": "The first address counts at once; what changes later counts after the "
         "wait, and the address in force is told.",
-        "claim_wallet": "When the wait is over, the address acts for the wallet, by X-On-Behalf-Of. "
+        "claim_wallet": "When the wait is over, it acts for the wallet, by X-On-Behalf-Of. "
         "Meanwhile apps run, and nothing is paid back, transferred or changed.",
         "delete_project": "The app is stopped; its files, log and /data are gone for good. Unspent "
         "credits stay with the wallet.",

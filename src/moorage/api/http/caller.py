@@ -31,6 +31,7 @@ from moorage.api.http.request_context import CALLER, HAS_PAID, OPEN, PAID, WALLE
 from moorage.auth.authenticator import Authenticator, Verified
 from moorage.auth.delegates import Delegates
 from moorage.auth.rate_limit import RateLimiter, TrustedProxies
+from moorage.auth.recovery import Recoveries
 from moorage.auth.tokens import ManageTokens
 from moorage.auth.wallet import Wallet, signed_body_digest
 from moorage.chains.chain import Chain
@@ -79,6 +80,9 @@ _MANAGED = "moorage.managed"
 
 _DELEGATIONS = "moorage.delegations"
 """The scope's key for the delegations by which a request's signer acts for another wallet."""
+
+_RECOVERED_BY = "moorage.recovered_by"
+"""The scope's key for the address that took over the wallet that a request is for."""
 
 _ON_BEHALF_OF = "x-on-behalf-of"
 
@@ -208,6 +212,7 @@ class Front:
     authenticator: Authenticator
     manage_tokens: ManageTokens
     delegates: Delegates
+    recoveries: Recoveries
     paid_wallets: PaidWallets
     credit_warnings: CreditWarnings
     trusted_proxies: TrustedProxies
@@ -256,9 +261,17 @@ class Caller(NamedTuple):
         """The id of the token's project, if a token speaks."""
         return None if self.managed is None else self.managed.id
 
+    recovered_by: str = ""
+    """The address that took the wallet over, and speaks for it."""
+
     @property
     def acted_by(self) -> str:
-        """The delegate that acts for the wallet, or `token:` and which token; "" for itself."""
+        """The delegate that acts for the wallet, or `token:` and which token; "" for itself.
+
+        Of a wallet that was taken over, who has it.
+        """
+        if self.recovered_by:
+            return self.recovered_by
         if self.delegations:
             return self.delegations[0].delegate
         return "" if self.managed is None else f"token:{self.managed.token_id}"
@@ -334,6 +347,7 @@ async def _verified(front: Front, request: Request) -> Verified:
     person: Person | None = request.scope.get(PERSON)
     if person is not None:
         require_permitted(request, person)
+        await front.recoveries.require_own(person.wallet)
         return Verified(Wallet(person.wallet), None)
     token, by_delegate = bearer_token(request), _ON_BEHALF_OF in request.headers
     if by_delegate or _is_bound(request):
@@ -389,15 +403,24 @@ async def _verify_signature(front: Front, request: Request) -> Verified:
     if target is not None:
         request.scope[_BODY_DIGEST] = target.body_digest
     owner = headers.get(_ON_BEHALF_OF)
-    return verified if owner is None else await _for_owner(front, request, verified, owner)
+    if owner is not None:
+        return await _for_owner(front, request, verified, owner)
+    await front.recoveries.require_own(verified.wallet)
+    return verified
 
 
 async def _for_owner(front: Front, request: Request, verified: Verified, owner: str) -> Verified:
-    """Returns for whom a delegate acts. Raises InvalidField, and DelegateScope beyond its power."""
+    """Returns for whom a delegate acts, or the address that took a wallet over.
+
+    Raises InvalidField, and DelegateScope beyond a delegate's power.
+    """
     try:
         wallet = Wallet(parse_address(owner))
     except ValueError:
         raise InvalidField("X-On-Behalf-Of", "must be a wallet: 0x and 40 hex digits") from None
+    if await front.recoveries.taken_over_by(wallet) == verified.wallet:
+        request.scope[_RECOVERED_BY] = verified.wallet
+        return verified._replace(wallet=wallet)
     call = calls.call_at(request.method, request.scope["path"])
     if call is None or call.scope is None:
         raise DelegateScope
@@ -453,7 +476,12 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
             raise
         await _refuse_proof(front, request, wallet, full)
     caller = request.scope[CALLER] = Caller(
-        wallet, address, managed, person, delegations=delegations
+        wallet,
+        address,
+        managed,
+        person,
+        delegations=delegations,
+        recovered_by=request.scope.get(_RECOVERED_BY, ""),
     )
     ACTING.set(Acting(wallet, caller.acted_by))
     return caller
