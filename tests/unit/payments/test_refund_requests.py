@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from moorage.chains.rpc import Call, RpcClient, RpcError
-from moorage.errors import InvalidField, RefundInProgress, RefundTermsChanged
+from moorage.errors import InvalidField, RecoveryPending, RefundInProgress, RefundTermsChanged
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering, PurseChange
@@ -21,8 +22,9 @@ from moorage.payments.relay.refund_requests import (
     RefundRequests,
 )
 from moorage.payments.relay.refunds import give_up
+from moorage.records.access import Recovery
 from moorage.records.payments import Finality, RefundStatus
-from moorage.storage import events
+from moorage.storage import events, recoveries
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, billing, payments, refunds
@@ -377,6 +379,23 @@ async def test_wallet_that_the_operator_suspended_waits_for_the_operator(shop: S
         await projects.set_of_wallet(tx, ALICE, "abuse")
     request = await shop.take((await shop.requests.quote(RefundAsked(ALICE))).id)
     (held,) = await shop.requests.one(ALICE, request)
+    assert (held.decided_by, bool(held.waits_because)) == ("", True)
+
+
+async def test_nothing_goes_back_while_somebody_claims_the_wallet_nor_by_itself_after_it(
+    shop: Shop,
+) -> None:
+    """What goes back to the payer is lost, or the thief's: the operator decides."""
+    await shop.paid(500_000)
+    claimed = Recovery(wallet=ALICE, address=BOB, wait_days=7, claim_at_ms=1, claim_billed_ms=1)
+    async with shop.db.transaction(durable=True) as tx:
+        await recoveries.put(tx, claimed)
+    quote = (await shop.requests.quote(RefundAsked(ALICE))).id
+    with pytest.raises(RecoveryPending):
+        await shop.take(quote)
+    async with shop.db.transaction(durable=True) as tx:
+        await recoveries.put(tx, msgspec.structs.replace(claimed, taken_over_at_ms=1))
+    (held,) = await shop.requests.one(ALICE, await shop.take(quote))
     assert (held.decided_by, bool(held.waits_because)) == ("", True)
 
 

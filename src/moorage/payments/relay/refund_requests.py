@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from moorage.auth.recovery import require_unclaimed
 from moorage.chains.chain import Chain
 from moorage.chains.receipt import transfer_calldata
 from moorage.chains.rpc import RpcClient, revert_reason
@@ -43,7 +44,7 @@ from moorage.money import (
 from moorage.payments.relay.refunds import debit_of, left_of, tell
 from moorage.records.event import EventKind
 from moorage.records.payments import Finality, Payment, Refund, RefundStatus
-from moorage.storage import idempotency
+from moorage.storage import idempotency, recoveries
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.idempotency import Claim
@@ -236,7 +237,8 @@ class RefundRequests:
     ) -> Requested:
         """Takes the credits of a quote, and queues its refunds; `suspend` ends what burns them.
 
-        Raises InvalidField, RefundTermsChanged and RefundInProgress; then nothing has changed.
+        Raises InvalidField, RefundTermsChanged, RefundInProgress and RecoveryPending, with
+        nothing changed.
         """
         terms = self._read(wallet, quote_id, suspend=suspend is not None)
         gross, purse = MicroUsd(terms.gross), terms.project_id if terms.apart else None
@@ -245,6 +247,7 @@ class RefundRequests:
         requested = Requested(str(uuid.uuid4()))
         suspended: Callable[[], None] | None = None
         async with self._db.transaction(durable=True) as tx:
+            await require_unclaimed(tx, wallet)
             if await refunds.is_on_its_way(tx, wallet):
                 raise RefundInProgress
             found = await self._payments(tx, wallet, purse)
@@ -304,8 +307,8 @@ class RefundRequests:
         self, tx: Transaction, wallet: str, request_id: str, items: Sequence[Item]
     ) -> None:
         now_ms = self._clock.now_ms()
-        blocked = (await accounts.wallet_row(tx, wallet)).blocked_reason
-        decided_by = "" if blocked else await self._decider(tx, wallet, items)
+        waits_because = await _why_operator(tx, wallet)
+        decided_by = "" if waits_because else await self._decider(tx, wallet, items)
         for each in items:
             refund = Refund(
                 id=str(uuid.uuid4()),
@@ -325,7 +328,7 @@ class RefundRequests:
                 request_id=request_id,
                 gas_micro_usd=GAS,
                 decided_by=decided_by,
-                waits_because="The operator has suspended this wallet." if blocked else None,
+                waits_because=waits_because,
             )
             taken = await ledger.refund(
                 tx,
@@ -439,6 +442,16 @@ class RefundRequests:
         if terms.expires_at_ms <= self._clock.now_ms():
             raise RefundTermsChanged
         return terms
+
+
+async def _why_operator(source: Source, wallet: str) -> str | None:
+    """Returns why the gateway sends this wallet nothing by itself, or None."""
+    if (await accounts.wallet_row(source, wallet)).blocked_reason:
+        return "The operator has suspended this wallet."
+    recovery = await recoveries.of_wallet(source, wallet)
+    if recovery is not None and recovery.taken_over_at_ms is not None:
+        return "The wallet was taken over, and a payment goes back to its payer alone."
+    return None
 
 
 def _sum(amounts: Iterable[int]) -> MicroUsd:
