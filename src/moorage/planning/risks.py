@@ -91,6 +91,8 @@ def of_sources(
         *_commands(sources, toolbox),
         *_left_out(folder),
         *_secrets_file(folder, sources),
+        *_files(folder, sources),
+        *_libraries(folder, toolbox),
         *(() if _ANY_HOST in plan.start else _refusing(sources)),
         *_extensions(sources, toolbox),
     ]
@@ -686,11 +688,14 @@ def _addresses(text: bytes) -> Iterator[tuple[str, str]]:
         if scheme is not None and _HOST.match(text, at) and before.lstrip()[:1] not in _COMMENTS:
             line = before.removesuffix(scheme[0])
             variable = _FALLBACK.search(line) or (_DEFAULT.search(line) if is_settings else None)
+            variable = variable or _PROPERTY.search(line)
             named = variable[1].decode().upper() if variable else ""
+            named = named.replace(".", "_").replace("-", "")  # as Spring binds properties
             yield _SERVICES[scheme[1].decode()], named
         at = text.find(b"://", at + 3)
 
 
+_PROPERTY = re.compile(rb"^[ \t]*(spring\.[\w.-]{3,60})[ ]?=[ ]?(?:jdbc:)?\Z")
 _DEFAULT = re.compile(rb"^    (\w{2,60})[ ]?:[^\n=]{1,60}=[^\n]{0,60}['\"]\Z")
 _LINE = 300  # bytes of a line that are looked at
 _WORD = 40
@@ -788,6 +793,45 @@ def _commands(sources: Iterable[_Source], toolbox: Toolbox) -> Iterator[Risk]:
             if program not in told and program not in toolbox.programs:
                 told.add(program)
                 yield _program(path, program, path)
+
+
+_OPENED = re.compile(
+    rb"^[^\s#][^\n#]{0,120}?\b(?:joblib\.load|torch\.load|load_model|read_(?:csv|excel|parquet|json)|open)"
+    rb"\([ ]?['\"]((?:\./)?[\w][\w./-]{0,100}\.\w{2,8})['\"](?![ ]?,[ ]?['\"][^'\"\n]{0,2}[wax+])",
+    re.MULTILINE,
+)
+
+
+def _files(folder: Folder, sources: Iterable[_Source]) -> Iterator[Risk]:
+    """Yields a file that the app reads as it starts, and the upload has not."""
+    for path, text in sources:
+        opened = _OPENED.findall(text) if path.endswith(".py") else []
+        for written in opened[:_NAMED_LIMIT]:
+            name = written.decode().removeprefix("./")
+            is_there = any(it == name or it.endswith(f"/{name}") for it in folder.names())
+            if not is_there and text.count(written) == 1:
+                yield Risk(
+                    RiskCode.FILE_ABSENT,
+                    Stops.START,
+                    f"{path} reads {name} as it starts, which is not in the upload: send it, too.",
+                    path=path,
+                )
+                return
+
+
+def _libraries(folder: Folder, toolbox: Toolbox) -> Iterator[Risk]:
+    """Yields libraries of the system that crates of Rust link, and are not here."""
+    listed = folder.data("Cargo.toml", limit=_FILE_LIMIT) if folder.has("Cargo.toml") else b""
+    for crate, feature, program, instead in _TABLE["rust"]["libraries"] if listed else ():
+        row = re.search(rb"^%b[ ]?=[^\n]{0,300}" % crate.encode(), listed, re.MULTILINE)
+        is_linked = row is not None and feature.encode() in row[0] and b"bundled" not in listed
+        if is_linked and program not in toolbox.programs:
+            yield Risk(
+                RiskCode.LIBRARY_ABSENT,
+                Stops.BUILD,
+                f"{crate} links a library of the system that is not here: {instead}.",
+                path="Cargo.toml",
+            )
 
 
 _SECRETS_FILE = ".streamlit/secrets.toml"

@@ -177,6 +177,15 @@ def test_variable_with_an_address_of_this_machine_in_spring_is_named() -> None:
     assert codes(files, run_envs={"DB_URL": "jdbc:postgresql://db.example.com/shop"}) == []
 
 
+def test_file_that_is_read_as_the_app_starts_is_a_risk_unless_it_is_there() -> None:
+    files = python("import joblib\nmodel = joblib.load('model/a.pkl')", "flask\njoblib")
+    (risk,) = plan(files).risks or ()
+    assert (risk.code, risk.stops) == ("file_absent", "start")
+    assert "reads model/a.pkl" in risk.message
+    assert codes({**files, "model/a.pkl": ""}) == []
+    assert codes(python("log = open('out.log', 'w')")) == []
+
+
 def test_field_of_settings_names_the_variable_of_its_address() -> None:
     text = "class S(BaseSettings):\n    cache_url: str = 'redis://localhost'\n"
     files = python(f"from pydantic_settings import BaseSettings\n{text}")

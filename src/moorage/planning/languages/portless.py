@@ -11,7 +11,7 @@ from moorage.planning.reading.folder import Folder
 _TABLES: dict[str, dict[str, str]] = tomllib.loads(
     resources.files("moorage.planning.languages").joinpath("portless.toml").read_text()
 )
-_ENDINGS = {"go": ".go", "rust": ".rs", "java": (".java", ".kt")}
+_ENDINGS = {"go": (".go",), "rust": (".rs",), "java": (".java", ".kt")}
 _LISTENS = {
     "go": rb"ListenAndServe|\bnet\.Listen|http\.Serve|\.Listen\(|\bgin\.|\becho\.New|\bchi\.New"
     rb"|\bPORT\b|[wW]ebhook|grpc\.NewServer|fasthttp",
@@ -33,8 +33,10 @@ def portless(folder: Folder, language: str, file: str) -> str:
     table = _TABLES[language].items()
     found = next(((name, what) for name, what in table if _is_listed(name, listed)), None)
     sources = (name for name in folder.names() if name.endswith(_ENDINGS[language]))
+    if found is None:
+        return ""
     listens = re.compile(_LISTENS[language])
-    if found is None or listens.search(listed):
+    if listens.search(listed):
         return ""
     names = list(islice(sources, _FILES_LIMIT + 1))
     if len(names) > _FILES_LIMIT:
@@ -46,4 +48,6 @@ def portless(folder: Folder, language: str, file: str) -> str:
 
 
 def _is_listed(name: str, listed: bytes) -> bool:
-    return re.search(rb"(?<![\w./-])%b(?![\w-])" % re.escape(name.encode()), listed) is not None
+    return name.encode() in listed and bool(
+        re.search(rb"(?<![\w./-])%b(?![\w-])" % re.escape(name.encode()), listed)
+    )

@@ -21,6 +21,7 @@ _VARIABLE = re.compile(
 _OVER_HTTP = (b"streamable-http", b"http", b"sse")  # the likeliest first
 _OBJECT = re.compile(rb"^(\w{1,60})(?:[ ]?:[^=\n]{1,60})?[ ]?=[ ]?(?:\w{1,60}\.)?FastMCP\(", re.M)
 _ARGUMENTS = rb"((?:[^()]|\([^()]{0,200}\)){0,300})"
+_IMPORTS = re.compile(rb"^[ \t]*(?:from|import)[ ](?:fast)?mcp\b", re.M)
 _OFFICIAL = re.compile(rb"^(?:from|import)[ ]mcp\.server\b", re.M)
 
 
@@ -36,10 +37,12 @@ def over_http(folder: Folder, start: Start, read: Iterable[str]) -> Start:
 
     `read` are the files of the upload that it reads.
     """
+    if start.needs:
+        return start
     names = [start.file, *sorted(set(read) - {start.file})][:_FILES_LIMIT]
     texts = {name: folder.data(name, limit=READ) for name in names if folder.has(name)}
     whole = b"\n".join(texts.values())
-    if start.needs or not re.search(rb"^[ \t]*(?:from|import)[ ](?:fast)?mcp\b", whole, re.M):
+    if b"mcp" not in whole or not _IMPORTS.search(whole):
         return start
     option = _OPTION.search(whole)
     if option is not None and _STDIO.search(option[1]):

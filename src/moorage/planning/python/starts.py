@@ -182,7 +182,8 @@ def find_start(
         return found
     app = find_app(folder, needed.names, hint)
     if app is not None:
-        return _migrated(folder, app, needed.names, _served(folder, app, needed.names))
+        served = _served(folder, app, needed.names)
+        return _prepared(folder, app, _migrated(folder, app, needed.names, served))
     found = _by_runner(folder, _imported_runners(folder)) if needed.file is not None else None
     if found is not None:
         return found
@@ -250,7 +251,7 @@ def _space(folder: Folder) -> Start | None:
     package = f"{sdk}=={version[0]}" if version else f"{sdk}"
     because = f"README.md is a Hugging Face Space's: {sdk} runs {file}"
     if sdk == "gradio":
-        return _launched(file, package, because)
+        return _launched(folder, file, package, because)
     runner = next((it for it in RUNNERS if it.package == sdk), None)
     if runner is None:
         return None
@@ -413,7 +414,13 @@ def _served_script(folder: Folder, runner: Runner) -> Start | None:
     name, command = runner_command(folder, runner, SCRIPTS)
     if not name:
         return None
-    return Start(command, (runner.package,), f"{name} is a {runner.name} app", file=name)
+    return Start(
+        command,
+        (runner.package,),
+        f"{name} is a {runner.name} app",
+        environment=_package_root(folder, name),
+        file=name,
+    )
 
 
 def _gradio(folder: Folder) -> Start | None:
@@ -423,18 +430,66 @@ def _gradio(folder: Folder) -> Start | None:
     name = next(launching, names[0] if names and names[0] in SCRIPTS else None)
     if name is None:
         return None
-    return _launched(name, "gradio", f"{name} is a Gradio app")
+    return _launched(folder, name, "gradio", f"{name} is a Gradio app")
 
 
-def _launched(name: str, package: str, because: str) -> Start:
+def _package_root(folder: Folder, file: str) -> tuple[tuple[str, str], ...]:
+    """Returns the variable with which a script below imports its own directory as a package."""
+    top, slash, _ = file.partition("/")
+    text = folder.data(file, limit=READ) if slash else b""
+    is_package = slash and top.encode() in text and re.search(_IMPORTS % top.encode(), text, re.M)
+    return (("PYTHONPATH", in_app(folder.path(""))),) if is_package else ()
+
+
+def _launched(folder: Folder, name: str, package: str, because: str) -> Start:
     row = LAUNCHERS[bare(package)]
     return Start(
         f"python {_argument(name)}",
         (package, *row["needs"]),
         because,
-        environment=tuple(row["environment"].items()),
+        environment=(*row["environment"].items(), *_package_root(folder, name)),
         assigned=f"{row['port']}=$PORT ",
         file=name,
+    )
+
+
+_MAIN = re.compile(r"^if[ ]__name__[^\n]*\n((?:[ \t][^\n]*\n|\n)*)", re.MULTILINE)
+_MAKES = re.compile(
+    r"^[ \t]+(?:(?P<database>\w+)\.create_all\(\)|(?P<base>\w+)\.metadata\.create_all\("
+    r"(?:bind[ ]?=[ ]?)?(?P<engine>\w+)\)"
+    r"|(?P<function>(?:init|create|setup|ensure|seed)\w*)\(\))[ \t]*$",
+    re.MULTILINE,
+)
+
+
+def _prepared(folder: Folder, app: App, start: Start) -> Start:
+    """Returns a start that makes the database before, as only the app's own script does.
+
+    Its failure is only in the log.
+    """
+    text = folder.data(app.file, limit=READ).decode(errors="replace") + "\n"
+    main = _MAIN.search(text)
+    found = _MAKES.search(main[1]) if main is not None else None
+    if (
+        main is None
+        or found is None
+        or app.root
+        or app.factory
+        or start.command.startswith("python")
+    ):
+        return start
+    call = found[0].strip()
+    if call in text[: main.start()].replace(f"def {call}", ""):  # it does so in any case
+        return start
+    names = [it for it in found.group("database", "base", "engine", "function") if it]
+    push = f"{app.attribute}.app_context().push(); " if app.package == "flask" else ""
+    names = [app.attribute, *names] if push else names
+    code = f"from {app.module} import {', '.join(dict.fromkeys(names))}; {push}{call}"
+    failed = "echo 'The database was not made.'"
+    own = start.command if "\n" in start.command else f"exec {BIN}{start.command}"
+    return start._replace(
+        command=f"python -c {quote(code)} || {failed}\n{own}",
+        because=f"{start.because}, after {call}",
     )
 
 
@@ -507,8 +562,12 @@ def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
 def _serving(folder: Folder, start: Start) -> Start:
     """Returns how a program of several commands is started: by the one that serves."""
     text = folder.data(start.file, limit=READ)
-    if start.command == f"python {start.file}" and re.search(_IMPORTS % b"flet", text, re.M):
-        return _launched(start.file, "flet", f"{start.file} is a Flet app")
+    if (
+        b"flet" in text
+        and start.command == f"python {start.file}"
+        and re.search(_IMPORTS % b"flet", text, re.M)
+    ):
+        return _launched(folder, start.file, "flet", f"{start.file} is a Flet app")
     found = _SERVES.search(text) if len(_COMMAND.findall(text)) > 1 else None
     if found is None:
         return start
