@@ -227,7 +227,7 @@ async def deploy(
     ----------
     directory
         What to deploy, or an archive. .gitignore and .moorageignore are respected; .env* files
-        stay behind.
+        stay behind, examples such as .env.example do not.
     name
         Its name, unique at the gateway and part of its address: 4-32 of a-z, 0-9, -.
     display_name

@@ -87,8 +87,12 @@ DEFAULTS = (
     "*.pyc",
     ".DS_Store",
     ".env*",
+    *("!.env.example", "!.env.sample", "!.env.template", "!.env.dist"),
 )
-"""Left out unless included again with `!`: histories, what builds make again, secrets."""
+"""Left out unless included again with `!`: histories, what builds make again, secrets.
+
+An example of a .env file has none, and says which variables the app needs.
+"""
 
 
 class Rule(msgspec.Struct, frozen=True):

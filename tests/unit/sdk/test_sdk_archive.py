@@ -106,8 +106,13 @@ def test_defaults_leave_secrets_and_what_builds_make_again(path: str) -> None:
     assert left(path, *DEFAULTS, directory="env" not in path or "venv" in path)
 
 
+@pytest.mark.parametrize("path", [".env.example", "x/.env.sample", ".env.template", ".env.dist"])
+def test_example_of_a_file_of_secrets_is_uploaded(path: str) -> None:
+    assert not left(path, *DEFAULTS)
+
+
 def test_default_can_be_taken_back() -> None:
-    assert not left(".env.example", *DEFAULTS, "!.env.example")
+    assert not left(".env.shared", *DEFAULTS, "!.env.shared")
 
 
 @pytest.mark.parametrize("path", [".git", "x/.git"])
