@@ -68,7 +68,7 @@ async def _spend_everything(wallet: Wallet) -> None:
         ).fetchone()
         ended = started + 730 * 3_600_000
         posting = f"burn:{interval}:{ended}"
-        db.execute("INSERT INTO postings VALUES (?, 'burn', 0)", (posting,))
+        db.execute("INSERT INTO postings VALUES (?, 'burn', 0, '')", (posting,))
         for account, amount in ((f"wallet:{address}", -PRICE), ("earned", PRICE)):
             db.execute(
                 "INSERT INTO entries (posting_id, account, amount_micro_usd) VALUES (?, ?, ?)",

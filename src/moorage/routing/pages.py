@@ -175,7 +175,7 @@ PAGES = {
         next_actions=(_TOP_UP,),
     ),
     HostState.AT_LIMIT: Page(
-        status=402,
+        status=503,  # a payment would not help
         code="app_at_limit",
         title="Limit of the month reached",
         text="This app has burned what its owner lets it in a month. Its files and data are kept.",

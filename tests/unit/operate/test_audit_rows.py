@@ -93,7 +93,7 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
     **{
         f"{kind}: twice": (
             (
-                f"INSERT INTO postings SELECT id || '0', kind, created_at_ms FROM postings "
+                f"INSERT INTO postings SELECT id || '0', kind, created_at_ms, acted_by FROM postings "
                 f"WHERE id = {of};"
                 f"INSERT INTO entries (posting_id, account, amount_micro_usd) "
                 f"SELECT posting_id || '0', account, amount_micro_usd "
@@ -114,7 +114,7 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
     "a grant that is said to be taken back": (changed("grants", "undone_at_ms", "1"), "grant"),
     "burn for no interval": (
         (
-            "INSERT INTO postings VALUES ('burn:nobody:1', 'burn', 0);"
+            "INSERT INTO postings VALUES ('burn:nobody:1', 'burn', 0, '');"
             "INSERT INTO entries (posting_id, account, amount_micro_usd) VALUES "
             f"('burn:nobody:1', 'wallet:{ALICE}', -1),"
             "('burn:nobody:1', 'earned', 1)"
@@ -130,7 +130,7 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
     ),
     "posting of a kind that is not known": (
         (
-            "INSERT INTO postings VALUES ('gift', 'gift', 0);"
+            "INSERT INTO postings VALUES ('gift', 'gift', 0, '');"
             "INSERT INTO entries (posting_id, account, amount_micro_usd) VALUES "
             f"('gift', 'wallet:{ALICE}', 5), ('gift', 'earned', -5)"
         ),

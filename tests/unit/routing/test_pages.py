@@ -87,6 +87,7 @@ EXPECTED = {
     HostState.DEPLOYING: (503, "app_deploying", True),
     HostState.FAILED: (502, "app_failed", False),
     HostState.SUSPENDED: (402, "app_suspended", False),
+    HostState.AT_LIMIT: (503, "app_at_limit", False),
     HostState.BLOCKED: (403, "app_blocked", False),
     HostState.PAUSED: (503, "app_paused", False),
     HostState.NO_SPACE: (503, "app_without_space", True),
