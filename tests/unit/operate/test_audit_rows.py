@@ -93,8 +93,8 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
     **{
         f"{kind}: twice": (
             (
-                f"INSERT INTO postings SELECT id || '0', kind, created_at_ms, acted_by FROM postings "
-                f"WHERE id = {of};"
+                "INSERT INTO postings SELECT id || '0', kind, created_at_ms, acted_by "
+                f"FROM postings WHERE id = {of};"
                 f"INSERT INTO entries (posting_id, account, amount_micro_usd) "
                 f"SELECT posting_id || '0', account, amount_micro_usd "
                 f"FROM entries WHERE posting_id = {of}"
