@@ -44,6 +44,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     variables: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     is_last: bool = False
+    processes: str = ""
+    worker: _Web | None = None
 
 
 _TEXT = resources.files("moorage.planning").joinpath("hosts.toml").read_text()
@@ -308,6 +310,25 @@ def _document(folder: Folder, name: str) -> object:
         return msgspec.json.decode(folder.data(name, limit=_LIMIT))
     except (UploadInvalid, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def other_process(folder: Folder) -> tuple[str, str]:
+    """Returns a file of another host, and a program that it starts beside the server; or ""."""
+    for row in _FILES:
+        name = folder.first(*row.names) if row.processes else None
+        listed = _at(_document(folder, name), row.processes) if name else None
+        if isinstance(listed, list) and row.worker is not None:
+            key, kinds = row.worker.key, row.worker.values
+            found = [_text(_at(it, "name")) or kinds[0] for it in listed if _at(it, key) in kinds]
+        else:
+            entries = listed if isinstance(listed, Mapping) else {}
+            found = [str(it) for it in entries if str(it) not in _SERVERS_NAMES]
+        if name is not None and found:
+            return folder.path(name), found[0][:60]
+    return "", ""
+
+
+_SERVERS_NAMES = ("app", "web", "release")
 
 
 def _services(document: Mapping[object, object], row: _File) -> dict[str, object]:

@@ -866,6 +866,9 @@ def _left_out(folder: Folder) -> Iterator[Risk]:
     file, process = hosts.process_beside(folder)
     if process:
         yield _process(file, f"{file}'s {process}", "the server")
+    file, process = hosts.other_process(folder)
+    if process:
+        yield _process(file, f"{file}'s {process}", "the server")
     if not folder.has("Procfile"):
         return
     text = folder.data("Procfile", limit=_FILE_LIMIT).decode(errors="replace")

@@ -449,6 +449,7 @@ def _added(where: _Site, command: str, because: list[str]) -> tuple[tuple[str, .
     for manifest in manifests:
         known.update(manifest.dependencies, manifest.dev_dependencies)
         known.update(manifest.optional_dependencies, manifest.peer_dependencies)
+    known.update(name for name, other in PACKAGES["tools_too"].items() if other in known)
     hooks = (*_HOOK.findall(command), *tools_called(where.manifest))
     run = dict.fromkeys(f"{name}@latest" for name in hooks if name not in known)
     found = imported(where.folder, file) if file else Imports()
