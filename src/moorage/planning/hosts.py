@@ -50,6 +50,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _TEXT = resources.files("moorage.planning").joinpath("hosts.toml").read_text()
 _FILES = msgspec.convert(tomllib.loads(_TEXT)["file"], tuple[_File, ...])
+_COMPOSE = next(row.names for row in _FILES if row.is_last)
 _LIMIT = 65_536  # bytes
 _NAMED_LIMIT = 6  # services in a sentence
 
@@ -576,11 +577,13 @@ def _compose(folder: Folder) -> tuple[str, Mapping[object, object], dict[str, ob
 
     One around the folder counts if it builds the folder.
     """
-    row, here = next(row for row in _FILES if row.is_last), folder.directory or "."
+    here = folder.directory or "."
     for place in (folder, *folder.parents()):
-        name = place.first(*row.names)
-        services = _at(_document(place, name), "services") if name else None
-        if name is None or not isinstance(services, Mapping):
+        name = place.first(*_COMPOSE)
+        if name is None:
+            continue
+        services = _at(_document(place, name), "services")
+        if not isinstance(services, Mapping):
             continue
         own = {
             str(it)[:60]: entry

@@ -165,10 +165,11 @@ class Imports:
             name = next((it for it in _prefixes(each.module) if it in OLDER), "")
             if name and each.need is Need.SURE and OLDER[name].partition("<")[0] in names:
                 found.setdefault(OLDER[name], f"{self._folder.path(each.file)} imports {name}")
-        brought = with_brought(names)
-        for pattern, requirement, what in USED:
-            users = (it for it in self._read if pattern.search(self._source(it)))
-            file = next(users, "") if requirement.partition("<")[0] in brought else ""
+        brought = with_brought(names) if self._read else set()
+        for package, pattern, requirement, what in USED:
+            if package not in brought:
+                continue
+            file = next((it for it in self._read if pattern.search(self._source(it))), "")
             if file:
                 found.setdefault(requirement, f"{self._folder.path(file)} uses {what}")
         return found

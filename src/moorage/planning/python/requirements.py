@@ -136,8 +136,11 @@ ALSO: dict[str, str] = PACKAGES["also"]
 """By what is imported, a package that its use needs besides."""
 OLDER: dict[str, str] = PACKAGES["older"]
 """By what is imported, the requirement that still has it."""
-USED = tuple((re.compile(row[0].encode()), *row[1:]) for row in PACKAGES["used"]["rows"])
-"""Patterns of code, each with the requirement that still has what it uses, and what that is."""
+USED = tuple(
+    (requirement.partition("<")[0], re.compile(pattern.encode()), requirement, what)
+    for pattern, requirement, what in PACKAGES["used"]["rows"]
+)
+"""Packages, patterns of code, the requirement that still has what these use, and what that is."""
 JOBS: dict[str, str] = PACKAGES["jobs"]
 """By package, what it runs that listens on no port."""
 LISTENING = tuple(map(re.escape, PACKAGES["listening"]["names"].split()))
