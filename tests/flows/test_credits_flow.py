@@ -7,6 +7,8 @@ from contextlib import closing
 from datetime import datetime
 
 import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
 
 from support.clients.wallet import Wallet, fresh_name
 from support.gateway.gateway_fixture import DevGateway
@@ -38,6 +40,30 @@ async def test_paid_app_shows_what_it_burns_and_when_credits_run_out(wallet: Wal
     assert abs(runs_out_at - (time.time() + 730 * 3600)) < 600
     assert (await wallet.call("GET", "/agent/credits?limit=0")).status == 400
     await wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
+
+
+async def test_payment_has_a_signed_receipt_for_its_payer_alone_and_is_in_the_invoice(
+    wallet: Wallet,
+) -> None:
+    tx = await wallet.pay(PRICE)
+    paid = await wallet.call("POST", "/agent/credits", headers={"X-Payment-Tx": tx})
+    assert paid.status == 200, paid.body
+
+    shown = await wallet.call("GET", f"/agent/payments/{tx}/receipt")
+    keys = await wallet.call("GET", "/.well-known/moorage-receipts.json")
+    (receipt,) = shown.body["receipts"]
+    typed = {name: receipt[name] for name in ("types", "primaryType", "domain", "message")}
+    signed = encode_typed_data(full_message=typed)
+    signer = Account.recover_message(signed, signature=receipt["signature"])
+    assert [each["address"] for each in keys.body["keys"]] == [signer]
+    assert receipt["message"]["amount"] == str(PRICE)
+    assert f"http://{receipt['message']['host']}" == wallet.gateway.url
+
+    other = Wallet(wallet.gateway)
+    refused = await other.call("GET", f"/agent/payments/{tx}/receipt")
+    assert (refused.status, refused.body["code"]) == (404, "receipt_not_found")
+    invoice = await wallet.call("GET", "/agent/invoice")
+    assert (invoice.body["paid_micro_usd"], invoice.body["closing_micro_usd"]) == (PRICE, PRICE)
 
 
 async def test_suspended_app_wakes_when_a_transfer_is_claimed(wallet: Wallet) -> None:
