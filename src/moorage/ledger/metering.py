@@ -193,13 +193,13 @@ class Metering:
     async def lose(self, tx: Transaction, project_id: str) -> None:
         """Begins to give back what a project burns, as the machine or the engine lost its app.
 
-        What it burned until now is charged: so each booking is of one side alone.
+        Its interval ends, and another begins: so each booking is of one side alone.
         """
         interval = await billing.open_of(tx, project_id)
         if self._compensates and interval is not None:
-            at_ms = max(self.time.now_ms(), interval.charged_until_ms)
-            await self._charge(tx, {interval: at_ms})
+            at_ms = await self._cut(tx, interval)
             await projects.lose(tx, project_id, at_ms=at_ms)
+            await self.time.note(tx)
 
     async def regain(self, tx: Transaction, project: Project) -> None:
         """Gives back what a project has burned since its app was lost, if it was; `tx` is durable.
@@ -211,9 +211,20 @@ class Metering:
             return
         interval = await billing.open_of(tx, project.id)
         if interval is not None:
-            await self._charge(tx, {interval: max(self.time.now_ms(), interval.charged_until_ms)})
+            await self._cut(tx, interval)
+            await self.time.note(tx)
         burned = await accounts.burned_since(tx, project.id, since_ms)
         await ledger.compensate(tx, project, burned, since_ms=since_ms, now_ms=self._clock.now_ms())
+
+    async def _cut(self, tx: Transaction, interval: RunInterval) -> int:
+        """Charges and ends an interval, and begins another, unless the credits have run out.
+
+        Then the project is suspended. Returns when it ended.
+        """
+        now_ms = max(self.time.now_ms(), interval.charged_until_ms)
+        if not await self._end_or_suspend(tx, interval, now_ms):
+            await self._open(tx, interval.project_id, now_ms)
+        return now_ms
 
     async def settle(self, tx: Transaction, holder: str) -> None:
         """Charges what a holder's credits pay up to now, so that what is left is nobody's yet.
@@ -222,9 +233,7 @@ class Metering:
         suspended.
         """
         for interval in await billing.open_of_holder(tx, holder):
-            now_ms = max(self.time.now_ms(), interval.charged_until_ms)
-            if not await self._end_or_suspend(tx, interval, now_ms):
-                await self._open(tx, interval.project_id, now_ms)
+            await self._cut(tx, interval)
 
     async def adopt(self, tx: Transaction, project: Project) -> MicroUsd:
         """Lets a project live from its wallet's credits, to which what its purse has left moves.

@@ -20,13 +20,13 @@ from msgspec import UNSET, UnsetType
 
 from moorage.errors import CreditsShort
 from moorage.ledger import ledger
-from moorage.ledger.ledger import EARNED, Transfer, account_of, held_account
+from moorage.ledger.ledger import COMPENSATED, EARNED, Transfer, account_of, held_account
 from moorage.ledger.metering import Metering, PurseChange
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import Finding, audit_books
 from moorage.operate.audit.states import audit_states
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments, projects
 from moorage.storage.money import accounts, payments
 from support.books.book_model import BookModel, run_histories
 from support.books.busy_books import refund_part, stored
@@ -60,6 +60,12 @@ class App:
         self.purse_made_ms = opened_at_ms
         self.stretches: list[Stretch] = []
         self.status = ProjectStatus.ACTIVE
+        self.is_down = False
+        self.lost: Counter[str] | None = None  # what it burned of whom since it was lost
+
+    @property
+    def is_lost(self) -> bool:
+        return self.lost is not None
 
     @property
     def purse(self) -> str:
@@ -101,7 +107,7 @@ class Money(BookModel):
         self.filled: dict[Transfer, App] = {}
         self.balances: Counter[str] = Counter()
         self.paid: Counter[str] = Counter()
-        self.held = self.refunded = 0
+        self.held = self.refunded = self.compensated = 0
         self.ran_short = False
 
     # What happens
@@ -315,14 +321,37 @@ class Money(BookModel):
             self._cover_model(holder)
         self._suspend_model(holder)
 
+    @precondition(lambda self: any(app.billed for app in self.apps))
+    @rule(data=st.data())
+    def lose_an_app(self, data: st.DataObject) -> None:
+        """By the machine's fault: what it burns comes back, when it is back or stopped."""
+        app = data.draw(st.sampled_from([app for app in self.apps if app.billed]))
+        self.runner.run(self._lose(app))
+        self._cut_model(app)
+        if app.status is ProjectStatus.ACTIVE:
+            app.is_down = True
+            app.lost = Counter() if app.lost is None else app.lost
+
+    @precondition(lambda self: any(app.is_lost and app.billed for app in self.apps))
+    @rule(data=st.data(), times=st.integers(1, 3))
+    def find_an_app_again(self, data: st.DataObject, times: int) -> None:
+        app = data.draw(st.sampled_from([a for a in self.apps if a.is_lost and a.billed]))
+        self.runner.run(self._regain(app, times=times))
+        self._regain_model(app)
+
     @rule(times=st.integers(1, 3))
     def tick(self, times: int) -> None:
+        if any(app.is_lost for app in self.apps):
+            times = 1
         suspended = self.runner.run(self._ticks(times))
         assert sorted(suspended) == sorted(self._tick_model())
         for app in self.apps:  # what came back to a purse of nobody
             if app.status is ProjectStatus.DELETED and self.balances[app.purse] > 0:
                 self._share_model(app)
         self.noted = self.now
+        for app in self.apps:
+            if app.is_lost and not (app.status is ProjectStatus.ACTIVE and app.is_down):
+                self._regain_model(app)
 
     @precondition(lambda self: self.apps)
     @rule(data=st.data())
@@ -351,7 +380,10 @@ class Money(BookModel):
     def books_sum_to_zero_and_what_was_paid_is_held_or_earned(self) -> None:
         assert self.runner.run(accounts.sum_of_entries(self.db)) == 0
         earned = self.runner.run(accounts.sum_of_account(self.db, EARNED))
-        assert earned + self.refunded + self.balances.total() == self.paid.total()
+        came = self.paid.total() + self.compensated
+        assert earned + self.refunded + self.balances.total() == came
+        given_back = self.runner.run(accounts.sum_of_account(self.db, COMPENSATED))
+        assert given_back == -self.compensated
         held = (accounts.sum_of_account(self.db, held_account(wallet)) for wallet in WALLETS)
         assert sum(map(self.runner.run, held)) == self.held
 
@@ -446,9 +478,25 @@ class Money(BookModel):
             await self.metering.suspend_unpaid(tx, holder)
         return is_there
 
+    async def _lose(self, app: App) -> None:
+        async with self.db.transaction(durable=True) as tx:
+            name = app.project.unique_name
+            await deployments.set_down(tx, app.project.id, serving=name, since_ms=1)
+            await self.metering.lose(tx, app.project.id)
+
+    async def _regain(self, app: App, *, times: int) -> None:
+        found = await projects.by_id(self.db, app.project.id)
+        assert found is not None
+
+        async def once() -> None:
+            async with self.db.transaction(durable=True) as tx:
+                await self.metering.regain(tx, found)
+
+        await asyncio.gather(*(once() for _ in range(times)))
+
     def _begin(self, app: App) -> None:
         self.runner.run(self._wake(app))
-        app.status = ProjectStatus.ACTIVE
+        app.status, app.is_down = ProjectStatus.ACTIVE, False
         if app.billed is None:
             app.stretches.append(Stretch(start=self.now, until=self.now))
             self.noted = self.now
@@ -490,15 +538,27 @@ class Money(BookModel):
         """Each stretch that burns these credits ends now, and another begins if any are left."""
         self.noted = self.now
         for app in self.apps:
-            stretch = app.billed
-            if app.burns(holder) and stretch is not None:
-                until = max(self.now, stretch.until)
-                left = self._charge_model(app, stretch, until)
-                stretch.open = False
-                if left > 0:
-                    app.stretches.append(Stretch(start=until, until=until))
-                else:
-                    app.status = ProjectStatus.SUSPENDED
+            if app.burns(holder):
+                self._cut_model(app)
+
+    def _cut_model(self, app: App) -> None:
+        stretch = app.billed
+        if stretch is None:
+            return
+        self.noted = self.now
+        until = max(self.now, stretch.until)
+        left = self._charge_model(app, stretch, until)
+        stretch.open = False
+        if left > 0:
+            app.stretches.append(Stretch(start=until, until=until))
+        else:
+            app.status = ProjectStatus.SUSPENDED
+
+    def _regain_model(self, app: App) -> None:
+        self._cut_model(app)
+        self.balances.update(app.lost)
+        self.compensated += app.lost.total() if app.lost else 0
+        app.lost = None
 
     def _share_model(self, app: App) -> None:
         if app.purse_made_ms:
@@ -544,6 +604,8 @@ class Money(BookModel):
             self.balances[app.purse] -= own
             self.balances[app.project.wallet] -= taken - own
             stretch.charged += taken
+            if app.lost is not None:
+                app.lost.update({app.purse: own, app.project.wallet: taken - own})
             self.ran_short = self.ran_short or taken < owed
             left = self._reach(app) if rest is None else min(self._reach(app), rest - taken)
             if end == until or left <= 0:
