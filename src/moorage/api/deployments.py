@@ -47,7 +47,7 @@ from moorage.records.deployment import (
     Summary,
 )
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, jobs
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.money import billing
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import (
@@ -177,12 +177,8 @@ async def _suspended(room: StatusRoom, found: DeploymentView) -> DeploymentProgr
         return _paused(found)
     if found.no_space_since_ms is not None:
         return _no_space(found)
-    if await room.metering.is_at_limit(
-        room.db,
-        found.project_id,
-        wallet=found.wallet,
-        monthly_price=found.monthly_price_micro_usd,
-    ):
+    project = await projects.by_id(room.db, found.project_id)
+    if project is not None and await room.metering.is_at_limit(room.db, project):
         return _at_limit(found)
     return await _out_of_credits(room, found)
 

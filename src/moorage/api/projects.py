@@ -318,10 +318,7 @@ async def show_project(room: ProjectRoom, project: Project) -> Response:
     burns = await room.metering.bills(room.db, project.id)
     shown = _shown(room, project, now, verified, burns=burns)
     if shown.suspended_because == "out_of_credits" and await room.metering.is_at_limit(
-        room.db,
-        project.id,
-        wallet=project.wallet,
-        monthly_price=project.monthly_price_micro_usd,
+        room.db, project
     ):
         shown = msgspec.structs.replace(shown, suspended_because="limit_reached", kept_until=UNSET)
     written = await room.written.by(project.serving_deployment_id)

@@ -109,12 +109,7 @@ async def _why_suspended(project: Project, rooms: Rooms) -> HostState:
         return HostState.PAUSED
     if project.no_space_since_ms is not None:
         return HostState.NO_SPACE
-    is_at_limit = await rooms.ledger.metering.is_at_limit(
-        rooms.core.db,
-        project.id,
-        wallet=project.wallet,
-        monthly_price=project.monthly_price_micro_usd,
-    )
+    is_at_limit = await rooms.ledger.metering.is_at_limit(rooms.core.db, project)
     return HostState.AT_LIMIT if is_at_limit else HostState.SUSPENDED
 
 

@@ -24,7 +24,6 @@ from moorage.records.project import Project
 from moorage.storage import events
 from moorage.storage.database import Source, Transaction
 from moorage.storage.money import accounts, billing, grants, payments, refunds
-from moorage.storage.money.accounts import Purse
 from moorage.storage.money.grants import Grant
 
 _MAX_TOKENS = 10**9  # whole tokens in one transfer: thousands of such transfers fit into 64 bits
@@ -433,7 +432,8 @@ async def _cover_debt(tx: Transaction, wallet: str, *, now_ms: int) -> None:
     for purse in await accounts.purses_of_wallet(tx, wallet) if owed > 0 else ():
         part = MicroUsd(min(owed, purse.balance))
         if purse.adopted and part > 0:
-            if not await take_from_purse(tx, purse, part, now_ms=now_ms):
+            holder = accounts.purse_of(purse.project_id)
+            if not await move(tx, holder, wallet, part, now_ms=now_ms):
                 raise WriteConflict
             owed -= part
 
@@ -569,25 +569,17 @@ async def empty_purse(tx: Transaction, project_id: str, *, now_ms: int) -> Micro
     return purse.balance
 
 
-async def add_to_purse(tx: Transaction, purse: Purse, amount: MicroUsd, *, now_ms: int) -> bool:
-    """Moves credits of a wallet to a purse; returns False, with nothing moved, if it has less."""
-    holder = accounts.purse_of(purse.project_id)
-    if amount and not await accounts.change_balance(tx, purse.wallet, -amount):
-        return False
-    if amount:
-        await _move(tx, purse.wallet, holder, amount, now_ms=now_ms)
-        await _change_balance(tx, holder, amount)
-    return True
+async def move(tx: Transaction, giver: str, taker: str, amount: MicroUsd, *, now_ms: int) -> bool:
+    """Moves credits between a wallet and the purse of one of its projects.
 
-
-async def take_from_purse(tx: Transaction, purse: Purse, amount: MicroUsd, *, now_ms: int) -> bool:
-    """Moves credits of a purse to its wallet; returns False, with nothing moved, if it has less."""
-    holder = accounts.purse_of(purse.project_id)
-    if amount and not await accounts.change_balance(tx, holder, -amount):
+    Returns False, with nothing moved, if the giver has less.
+    """
+    if amount == 0:
+        return True
+    if not await accounts.change_balance(tx, giver, -amount):
         return False
-    if amount:
-        await _move(tx, holder, purse.wallet, amount, now_ms=now_ms)
-        await _change_balance(tx, purse.wallet, amount)
+    await _move(tx, giver, taker, amount, now_ms=now_ms)
+    await _change_balance(tx, taker, amount)
     return True
 
 

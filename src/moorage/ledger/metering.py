@@ -169,13 +169,16 @@ class Metering:
             await self.time.note(tx)
 
     async def begin_or_suspend(self, tx: Transaction, project: Project) -> bool:
-        """Starts billing a project, or suspends it if the credits do not pay an hour of it.
+        """Starts billing a project, or suspends it if what it can burn does not pay an hour of it.
 
-        It must not be billed yet. Returns whether it is served.
+        It must not be billed yet. Returns whether it is served. Its wallet is told of a suspension.
         """
         since_ms = project.suspended_at_ms or self.time.now_ms()
         await projects.suspend(tx, project.id, at_ms=since_ms)
         if not await self.may_resume(tx, project):
+            if project.status is not ProjectStatus.SUSPENDED:
+                at_limit = await self.is_at_limit(tx, project)
+                await self._tell_suspended(tx, project.id, project.wallet, at_limit=at_limit)
             return False
         await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
         await self.begin(tx, project.id)
@@ -280,10 +283,11 @@ class Metering:
             await self.settle(tx, accounts.purse_of(project.id))
         if not purse.adopted and purse.balance < 0:  # its wallet takes it over with what it owes
             await ledger.empty_purse(tx, project.id, now_ms=now_ms)
-        if not await ledger.add_to_purse(tx, purse, change.add, now_ms=now_ms):
+        wallet, holder = project.wallet, accounts.purse_of(project.id)
+        if not await ledger.move(tx, wallet, holder, change.add, now_ms=now_ms):
             has = usd_text(await accounts.balance(tx, project.wallet))
             raise CreditsShort(f"Your credits are {has}: less than add_usd. Nothing was moved.")
-        if not await ledger.take_from_purse(tx, purse, change.take, now_ms=now_ms):
+        if not await ledger.move(tx, holder, wallet, change.take, now_ms=now_ms):
             has = usd_text(await accounts.balance(tx, accounts.purse_of(project.id)))
             raise CreditsShort(f"The purse has {has}: less than take_usd. Nothing was moved.")
         shared = purse.shared if change.shared is None else change.shared
@@ -428,15 +432,13 @@ class Metering:
         spent = await ledger.spent_in(source, purse.project_id, month)
         return MicroUsd(purse.limit - spent)
 
-    async def is_at_limit(
-        self, source: Source, project_id: str, *, wallet: str, monthly_price: MicroUsd
-    ) -> bool:
+    async def is_at_limit(self, source: Source, project: Project) -> bool:
         """Returns whether its limit alone lets a suspended project run no more in this month."""
-        purse = await accounts.purse(source, project_id)
+        purse = await accounts.purse(source, project.id)
         rest = None if purse is None else await self.rest_of_month(source, purse)
-        if rest is None or rest >= max(1, hour_of(monthly_price)):
+        if rest is None or rest >= max(1, hour_of(project.monthly_price_micro_usd)):
             return False
-        return (await ledger.reach(source, project_id, wallet=wallet)).total > 0
+        return (await ledger.reach(source, project.id, wallet=project.wallet)).total > 0
 
     async def runs_until(self, source: Source, interval: RunInterval) -> int | None:
         """Returns the first time at which a running project can burn no more; None: never.
@@ -613,16 +615,16 @@ class Metering:
         if not await billing.close(tx, interval.id, at_ms=now_ms, at_limit=at_limit):
             return  # its billing ended since the interval was read
         await projects.suspend(tx, interval.project_id, at_ms=now_ms)
-        data: EventData = {"project_id": interval.project_id}
+        await self._tell_suspended(tx, interval.project_id, interval.wallet, at_limit=at_limit)
+
+    async def _tell_suspended(
+        self, tx: Transaction, project_id: str, wallet: str, *, at_limit: bool
+    ) -> None:
+        data: EventData = {"project_id": project_id}
         if at_limit:
             data = {**data, "reason": AT_LIMIT, "reason_code": FailureCause.AT_LIMIT.value}
-        await events.record(
-            tx,
-            wallet=interval.wallet,
-            kind=EventKind.PROJECT_SUSPENDED,
-            data=data,
-            now_ms=self._clock.now_ms(),
-        )
+        kind, now_ms = EventKind.PROJECT_SUSPENDED, self._clock.now_ms()
+        await events.record(tx, wallet=wallet, kind=kind, data=data, now_ms=now_ms)
 
     async def _warn(self, tx: Transaction, charged: Sequence[RunInterval]) -> None:
         """Warns of what runs out soon: wallets' credits, and what some projects can burn alone."""

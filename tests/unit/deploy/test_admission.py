@@ -919,7 +919,6 @@ async def test_a_redeploy_that_no_payment_would_help_is_refused_before_one(gate:
     await fund(gate.db, ALICE, 10 * PRICE)
     first = await gate.deploy(purse=ALONE)
     async with gate.db.transaction(durable=True) as tx:
-        purse = await accounts.purse(tx, first.project_id)
-        assert purse is not None
-        assert await ledger.take_from_purse(tx, purse, ALONE.amount, now_ms=1)
+        holder = accounts.purse_of(first.project_id)
+        assert await ledger.move(tx, holder, ALICE, ALONE.amount, now_ms=1)
     assert isinstance(await gate.refused(body="two"), CreditsShort)

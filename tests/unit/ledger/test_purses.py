@@ -457,7 +457,7 @@ async def test_a_project_burns_its_limit_and_not_a_micro_dollar_more(
     told = [each.data for each in await events.of_wallet(db, ALICE, after=0, limit=20)][-1]
     assert (told["project_id"], told["reason_code"]) == (project.id, "limit_reached")
     assert not await resumes(db, metering, project)
-    assert await metering.is_at_limit(db, project.id, wallet=ALICE, monthly_price=MicroUsd(A_MONTH))
+    assert await metering.is_at_limit(db, project)
     assert await audited(db) == []
 
 
@@ -608,3 +608,15 @@ async def test_a_thousand_spends_at_once_on_two_gateways_burn_the_limit_and_no_m
     assert sum(await have(db, project)) == 100 * PAID - limit
     assert await status_of(db, project) is ProjectStatus.SUSPENDED
     assert await audited(db) == []
+
+
+async def test_an_app_that_is_ready_at_its_limit_is_suspended_for_that_reason(
+    db: Database, metering: Metering
+) -> None:
+    await fund(db, ALICE, PAID)
+    project = await add_project(db, ALICE, serving_deployment_id="served")
+    await order(db, metering, project, PurseChange(limit=MicroUsd(0)))
+    async with db.transaction(durable=True) as tx:
+        assert not await metering.begin_or_suspend(tx, project)
+    told = [each.data for each in await events.of_wallet(db, ALICE, after=0, limit=20)][-1]
+    assert (told["project_id"], told["reason_code"]) == (project.id, "limit_reached")

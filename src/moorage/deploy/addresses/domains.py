@@ -128,9 +128,8 @@ class Uncertified:
             await self._tell(tx, project, EventKind.PROJECT_CERTIFIED, data)
             # One that is down, as while its volume is carried, is billed from its start on.
             is_up = current.status is ProjectStatus.ACTIVE and current.down_since_ms is None
-            if is_up and not await self._metering.begin_or_suspend(tx, current):
-                data = {"project_id": project.id}
-                await self._tell(tx, project, EventKind.PROJECT_SUSPENDED, data)
+            if is_up:
+                await self._metering.begin_or_suspend(tx, current)
         log.info("app has its certificate", project=project.id)
 
     async def _tell(

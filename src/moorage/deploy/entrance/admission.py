@@ -343,10 +343,9 @@ async def _fill_purse(tx: Transaction, accepted: AcceptedAttempt, project: Proje
     terms, now_ms = accepted.attempt.request.purse, accepted.now_ms
     if terms is None:
         return
-    purse = await accounts.open_purse(
-        tx, project.id, wallet=project.wallet, adopted=True, now_ms=now_ms
-    )
-    if not await ledger.add_to_purse(tx, purse, terms.amount, now_ms=now_ms):
+    await accounts.open_purse(tx, project.id, wallet=project.wallet, adopted=True, now_ms=now_ms)
+    holder = accounts.purse_of(project.id)
+    if not await ledger.move(tx, project.wallet, holder, terms.amount, now_ms=now_ms):
         raise WriteConflict
     await accounts.set_terms(tx, project.id, shared=terms.shared, limit=terms.limit)
 

@@ -99,12 +99,7 @@ class Deletion:
                 await projects.by_id(tx, project.id) != project
                 or any(deployment.status in UNDER_WAY for deployment in deployed)
                 or await self._metering.may_resume(tx, project)
-                or await self._metering.is_at_limit(
-                    tx,
-                    project.id,
-                    wallet=project.wallet,
-                    monthly_price=project.monthly_price_micro_usd,
-                )
+                or await self._metering.is_at_limit(tx, project)
             ):
                 return False
             await projects.set_status(tx, project.id, ProjectStatus.DELETING)

@@ -339,9 +339,8 @@ class Reconciler:
                 project.status is ProjectStatus.ACTIVE
                 and project.uncertified_since_ms is None
                 and not await self._metering.bills(tx, project_id)
-                and not await self._metering.begin_or_suspend(tx, project)
             ):
-                await self._tell(tx, project, EventKind.PROJECT_SUSPENDED)
+                await self._metering.begin_or_suspend(tx, project)
 
     async def _tell(self, tx: Transaction, project: Project, kind: EventKind) -> None:
         await events.record(

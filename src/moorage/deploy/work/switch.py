@@ -334,11 +334,8 @@ class Switch:
         if await self._metering.bills(tx, project.id):
             return
         was_suspended = project.status is ProjectStatus.SUSPENDED
-        if await self._metering.begin_or_suspend(tx, project):
-            if was_suspended:
-                await _tell(tx, project, EventKind.PROJECT_RESUMED, now_ms)
-        elif not was_suspended:
-            await _tell(tx, project, EventKind.PROJECT_SUSPENDED, now_ms)
+        if await self._metering.begin_or_suspend(tx, project) and was_suspended:
+            await _tell(tx, project, EventKind.PROJECT_RESUMED, now_ms)
 
 
 def _volume(project: Project) -> tuple[bool, str | None]:

@@ -292,7 +292,9 @@ class RefundRequests:
         if (
             purse is None
             or purse.wallet != terms.wallet
-            or not await ledger.take_from_purse(tx, purse, gross, now_ms=now_ms)
+            or not await ledger.move(
+                tx, accounts.purse_of(purse.project_id), purse.wallet, gross, now_ms=now_ms
+            )
         ):
             raise RefundTermsChanged
 
