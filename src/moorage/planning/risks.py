@@ -7,14 +7,15 @@ are searched by pattern, up to a limit.
 
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
-from moorage.planning import clients, hosts
+from moorage.planning import clients, hosts, variables
 from moorage.planning.plan import Plan, Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
 from moorage.planning.toolbox import Toolbox
+from moorage.planning.variables import Source
 
 _TABLE: dict[str, Any] = tomllib.loads(
     resources.files("moorage.planning").joinpath("risks.toml").read_text("utf-8")
@@ -78,9 +79,15 @@ def of_sources(
     `read` are the sources of Python that the app reads as it starts, none if that is not known.
     """
     sources = list(_sources(folder, read))
-    known = {*given, *plan.run_env, *(plan.secrets or ()), *_OURS, *_of_env_files(folder)}
+    known = {
+        *given,
+        *plan.run_env,
+        *(plan.secrets or ()),
+        *variables.OWN,
+        *variables.of_env_files(folder),
+    }
     services: set[str] = set()
-    absent = [*_variables(sources, known), *_services(folder, sources, known, services)]
+    absent = [*variables.insisted(sources, known), *_services(folder, sources, known, services)]
     absent += _beside(folder, sources, _with_named(known, absent))
     absent += _handed(sources, _with_named(known, absent))
     absent += _sought(sources, _with_named(known, absent), services)
@@ -112,11 +119,6 @@ def _program(package: str, program: str, path: str) -> Risk:
     )
 
 
-class _Source(NamedTuple):
-    path: str
-    text: bytes
-
-
 _ENDINGS = (
     *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx", ".prisma", ".rb", ".go", ".rs"),
     *(".php", ".java", ".kt", "application.properties", "application.yml"),
@@ -128,7 +130,7 @@ _ASIDE = re.compile(
 )
 
 
-def _sources(folder: Folder, read: Collection[str]) -> Iterator[_Source]:
+def _sources(folder: Folder, read: Collection[str]) -> Iterator[Source]:
     left, count = _TOTAL_LIMIT, 0
     for name in folder.names():
         if not name.endswith(_ENDINGS) or _ASIDE.search(name):
@@ -141,7 +143,7 @@ def _sources(folder: Folder, read: Collection[str]) -> Iterator[_Source]:
             return
         data = folder.data(name, limit=_FILE_LIMIT)
         left -= len(data)
-        yield _Source(name, _without_docstrings(data) if is_python else data)
+        yield Source(name, _without_docstrings(data) if is_python else data)
 
 
 _TRIPLE = re.compile(rb"\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''")
@@ -155,336 +157,6 @@ def _without_docstrings(text: bytes) -> bytes:
             kept.append(text[end : match.start()])
             end = match.end()
     return b"".join((*kept, text[end:]))
-
-
-# Variables
-
-_OURS = frozenset(
-    (
-        *("PORT", "HOST", "HOSTNAME", "HOME", "USER", "PATH", "PWD", "LANG", "TMPDIR", "TZ"),
-        *("NODE_ENV", "DATA_DIR", "CI", "SHELL", "LOGNAME", "APP_ENV", "RAILS_ENV", "RACK_ENV"),
-    )
-)
-_SET = re.compile(rb"^[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]{0,100})[ \t]*=", re.MULTILINE)
-_NAME = rb"([A-Z][A-Z0-9_]{2,80})"
-
-
-class _Read(NamedTuple):
-    """How a language reads a variable that must be there."""
-
-    endings: tuple[str, ...]
-    hint: bytes
-    pattern: re.Pattern[bytes]
-    stops: Stops | None = None  # None: by the blocks around it
-    is_message: bool = False  # words of a message, which are names of variables if these are read
-
-
-_JS = (".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx")
-_ENV_OF_JS = rb"process\.env(?:\.|\[['\"])%b\b(?:['\"]\])?" % _NAME
-_READS = (
-    _Read(
-        (".py",),
-        b"environ[",
-        re.compile(rb"()\benviron\[[ ]?['\"]%b['\"][ ]?\](?![ \t]*=[^=])" % _NAME),
-    ),
-    _Read(
-        (".py",),
-        b"decouple",
-        re.compile(
-            rb"^([^#\n]{0,100})\bconfig\([ ]?['\"]%b['\"](?![^)\n]{0,200}default)[^)\n]{0,200}\)"
-            % _NAME,
-            re.M,
-        ),
-    ),
-    _Read(
-        (".py",),
-        b"environ.Env",
-        re.compile(rb"()\benv(?:\.[a-z_]+)?\([ ]?['\"]%b['\"][ ]?\)" % _NAME),
-    ),
-    _Read(
-        (".py",),
-        b"getenv(",
-        re.compile(rb"^([ \t]*(?:raise\b|sys\.exit\(|exit\()[^\n]{0,200}?)\b%b\b" % _NAME, re.M),
-        is_message=True,
-    ),
-    _Read(
-        _JS,
-        b"process.env",
-        re.compile(rb"(\bthrow new \w{0,40}Error\([^)\n]{0,200}?)\b%b\b" % _NAME),
-        is_message=True,
-    ),
-    _Read(_JS, b"process.env", re.compile(rb"()%b!" % _ENV_OF_JS), Stops.REQUESTS),
-    _Read(
-        _JS,
-        b"$env/dynamic/",
-        re.compile(rb"(\bif\s*\(\s*!\s*env\.)%b\s*\)\s*\{?\s*throw\b" % _NAME),
-        Stops.REQUESTS,
-    ),
-    _Read(_JS, b"Deno.env", re.compile(rb"(Deno\.env\.get\(['\"])%b['\"]\)!" % _NAME), Stops.START),
-    _Read(
-        _JS,
-        b"createEnv",
-        re.compile(
-            rb"^([ \t]*)%b:[ \t]*z\."
-            rb"(?![^\n]{0,200}(?:\n[ \t]{0,40}\.[^\n]{0,100}){0,4}(?:optional|default))" % _NAME,
-            re.M,
-        ),
-        Stops.BUILD,
-    ),
-    _Read(
-        _JS,
-        b"arse(process.env",
-        re.compile(
-            rb"^([ \t]*)%b:[ \t]*z\."
-            rb"(?![^\n]{0,200}(?:\n[ \t]{0,40}\.[^\n]{0,100}){0,4}(?:optional|default|catch))"
-            % _NAME,
-            re.M,
-        ),
-        Stops.START,
-    ),
-    _Read(
-        _JS,
-        b"Env.schema",
-        re.compile(rb"^([ \t]*)%b:[ \t]*Env\.schema\.(?!\w{1,12}\.optional)" % _NAME, re.M),
-        Stops.START,
-    ),
-    _Read(
-        _JS,
-        b"cleanEnv",
-        re.compile(
-            rb"^([ \t]*)%b:[ \t]*(?:str|num|port|url|host|email|bool|json)\(\)" % _NAME, re.M
-        ),
-        Stops.START,
-    ),
-    _Read(
-        _JS,
-        b"Joi.",
-        re.compile(
-            rb"^([ \t]*)%b:[ \t]*Joi\.(?:[^,\n]|\n[ \t]{1,40}\.){0,200}?\.required\(\)" % _NAME,
-            re.M,
-        ),
-        Stops.START,
-    ),
-    _Read(
-        _JS,
-        b"getOrThrow",
-        re.compile(rb"(\bgetOrThrow(?:<[^>\n]{1,40}>)?\([ ]?['\"])%b['\"]" % _NAME),
-        Stops.START,
-    ),
-    _Read(
-        (".prisma",),
-        b"env(",
-        re.compile(rb"(\b(?:url|directUrl)[ \t]*=[ \t]*env\(['\"])%b['\"]" % _NAME),
-        Stops.REQUESTS,
-    ),
-    _Read(
-        (".rb",),
-        b"ENV.fetch",
-        re.compile(rb"^([^#\n]*)\bENV\.fetch\(['\"]%b['\"]\)(?![ \t]*[{d])" % _NAME, re.M),
-        Stops.START,
-    ),
-    _Read(
-        (".rs",),
-        b"env::var",
-        re.compile(rb"(env::var\(\")%b\"\)\s{0,40}\.(?:unwrap\(|expect\()" % _NAME),
-        Stops.START,
-    ),
-    _Read(
-        (".go",),
-        b"Getenv(",
-        re.compile(rb"((?:log\.Fatal\w{0,8}|panic)\([^\n]{0,200}?)\b%b\b" % _NAME),
-        Stops.START,
-        is_message=True,
-    ),
-    _Read((".properties", ".yml"), b"${", re.compile(rb"()\$\{%b\}" % _NAME), Stops.START),
-)
-# Clients of others' services that are made as the module is read, and end without their key.
-_CLIENT = re.compile(
-    rb"^(?:export )?(?:const |let )?\w+(?:: ?\w+)?[ ]?=[ ]?(?:new )?(?:\w+\.)?(?:Async)?(%b)\("
-    rb"(?:(?:(?!\w*(?:key|url|token))\w+[ ]?=[ ]?[^=(),\n]{1,80}(?:,\s?)?){0,6}\)"
-    rb"|\s{0,40}\{?\s{0,40}(?:\w*(?:[kK]ey|[tT]oken)\s{0,40}[=:]\s{0,40})?"
-    rb"(?:os\.(?:getenv\(|environ\.get\()\s{0,40}['\"]%b['\"]\s{0,40}\)|process\.env\.%b)\s{0,40}[,)}])"
-    % ("|".join(_TABLE["clients"]).encode(), _NAME, _NAME),
-    re.MULTILINE,
-)
-_CLIENT_HINTS = tuple(f"{name}(".encode() for name in _TABLE["clients"])
-_READS_OF = {
-    end: [it for it in _READS if any(one.endswith(f".{end}") for one in it.endings)]
-    for end in {one.rpartition(".")[2] for it in _READS for one in it.endings}
-}
-_SETTINGS = re.compile(
-    rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
-)
-_PREFIX = re.compile(rb"\benv_prefix[ ]?=[ ]?['\"](\w{1,40})['\"]")
-_DOCSTRING = re.compile(rb'"""[^"]{0,2000}"""')
-_FIELD = re.compile(
-    rb"^    ([A-Za-z][A-Za-z0-9_]{1,60})[ ]?:[ ]?"
-    rb"(?![^\n]*(?:=(?![ ]?Field\([ ]?\.\.\.[ ]?[,)])|None|ClassVar|alias|env=|[\[(]\s*$))",
-    re.M,
-)
-
-
-_ENV_FILES = (".env", ".env.production", ".env.local", ".env.production.local")
-
-
-def _of_env_files(folder: Folder) -> set[str]:
-    names: set[str] = set()
-    for file in (*_ENV_FILES, "prisma/.env"):
-        if folder.has(file):
-            data = folder.data(file, limit=_FILE_LIMIT)
-            names |= {name.decode() for name in _SET.findall(data)}
-    return names
-
-
-def _variables(sources: Collection[_Source], known: Collection[str]) -> Iterator[Risk]:
-    """Yields one risk for each stage that variables stop."""
-    found: dict[Stops, dict[str, str]] = {}
-    for path, text in sources:
-        for stops, name in _read(path, text):
-            found.setdefault(stops, {}).setdefault(name, path)
-    yield from _unset(found, sources, known)
-
-
-def _unset(
-    found: Mapping[Stops, Mapping[str, str]],
-    sources: Collection[_Source],
-    known: Collection[str],
-) -> Iterator[Risk]:
-    """Yields a risk for each stage; `found` has by stage the files that insist, by variable."""
-    if not found:
-        return
-    told = {*known, *_optional(sources)}
-    for stops in Stops:
-        missing = {n: p for n, p in found.get(stops, {}).items() if n not in told}
-        if not missing:
-            continue
-        told |= missing.keys()
-        names = (*missing,)[:_NAMED_LIMIT]
-        setting = "buildVars" if stops is Stops.BUILD else "runEnvs"
-        first = missing[names[0]]
-        it = "it" if len(names) == 1 else "them"
-        yield Risk(
-            RiskCode.VARIABLE_UNSET,
-            stops,
-            f"{first} insists on {', '.join(names)}: send {it} in settings.{setting}.",
-            path=first,
-            variables=names,
-        )
-
-
-# One search for all names: an upload may insist on thousands.
-_OPTIONAL = re.compile(
-    b"|".join(
-        pattern.replace(b"NAME", _NAME)
-        for pattern in (
-            rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]NAME['\"][ ]?(?:,|\)[ ]?or\b)",
-            rb"\b(?:if|and|or)[ ](?:os\.)?(?:environ\.get|getenv)\([ ]?['\"]NAME['\"][ ]?\)",
-            rb"environ\[[ ]?['\"]NAME['\"][ ]?\][ \t]*=[^=]",
-            rb"['\"]NAME['\"] in os\.environ",
-            rb"\bNAME[ ]?=[ ]?\([ ]?(?:bool|str|int|float|list|dict)[ ]?,",  # django-environ's
-            rb"process\.env\.NAME[ \t]*(?:\|\||\?(?!\.)|&&)",
-            rb"\bif[ ]?\([ ]?process\.env\.NAME[ ]?\)",
-        )
-    )
-)
-_READ = re.compile(
-    rb"(?:process\.env(?:\.|\[['\"])|[Gg]etenv\([ ]?['\"]|environ(?:\.get\(|\[)[ ]?['\"])%b\b"
-    % _NAME
-)
-_UNPACKED = re.compile(rb"\{([^{}]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
-_WORDS = re.compile(rb"\b%b\b" % _NAME)
-_HINTS = (b"environ", b"getenv", b"process.env")
-
-
-def _optional(sources: Iterable[_Source]) -> set[str]:
-    """Returns the variables that some source has a default for, or asks for the presence of."""
-    searched = (text for _, text in sources if any(hint in text for hint in _HINTS))
-    found = (names for text in searched for names in _OPTIONAL.findall(text))
-    return {name.decode() for names in found for name in names if name}
-
-
-def _are_read(text: bytes) -> set[bytes]:
-    """Returns the names of the variables that a source reads in any way."""
-    unpacked = b" ".join(_UNPACKED.findall(text))
-    return {*_READ.findall(text), *_WORDS.findall(unpacked)}
-
-
-_NEAR = 4_000  # bytes before a line in which the blocks around it begin …
-_LINES = 80  # … and lines
-_TRIES = re.compile(rb"try\b")
-_RUNS_LATER = re.compile(
-    rb"(?:async[ ])?def[ ](?P<def>\w+)|.*\bfunction\b\*?[ ]?(?P<function>\w*)"
-    rb"|(?:export[ ])?(?:const|let)[ ](?P<const>\w+)[ ]?=.*=>|.*=>[ ]?\{$"
-    rb"|(?:(?:public|private|static|async)[ ])*(?!if|for|while|switch|catch)(?P<method>\w+)"
-    rb"\([^()]*\)[^()]*\{$"
-)
-_AT_START = re.compile(
-    rb"(?:main|run|start|startup|on_startup|lifespan|bootstrap|(?:create|make|build)_app(?:lication)?"
-    rb"|createApp|buildApp|constructor|__init__|register|(?:init|setup|connect|validate|check|load)\w*)\Z"
-)
-
-
-def _stage(text: bytes, match: re.Match[bytes], *, is_message: bool) -> Stops | None:
-    """Returns what a match stops, by the blocks around its line; None within a `try`.
-
-    A message is in a condition that asks for the variable.
-    """
-    before_it, line = _line(text, match.start())
-    begin = match.start() - len(before_it)
-    width = _indent(before_it + line)
-    is_later = False
-    before = text[max(0, begin - _NEAR) : begin].split(b"\n")[-_LINES:] if width else []
-    for around in reversed(before):
-        if not around.strip() or _indent(around) >= width:
-            continue
-        width, block = _indent(around), around.strip()
-        if _TRIES.match(block) and not is_message:
-            return None
-        later = _RUNS_LATER.match(block)
-        name = next(filter(None, later.groups()), b"") if later else b""
-        is_later = is_later or (later is not None and not _AT_START.match(name))
-        is_if = block.startswith((b"if ", b"elif ", b"else:")) and b"__name__" not in block
-        is_later = is_later or (is_if and not is_message)
-    return Stops.REQUESTS if is_later or width else Stops.START
-
-
-_HASHED = (".py", ".rb")  # where a comment begins with #
-
-
-def _line(text: bytes, at: int) -> tuple[bytes, bytes]:
-    """Returns the line around a place: before it, and from it on."""
-    begin = text.rfind(b"\n", max(0, at - _NEAR), at) + 1
-    end = text.find(b"\n", at, at + _NEAR)
-    return text[begin:at], text[at : end if end >= 0 else at + _NEAR]
-
-
-def _indent(line: bytes) -> int:
-    return len(line) - len(line.lstrip())
-
-
-def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
-    for read in _READS_OF.get(path.rpartition(".")[2], ()):
-        if read.hint not in text or not path.endswith(read.endings):
-            continue
-        names = _are_read(text) if read.is_message else set()
-        for match in read.pattern.finditer(text):
-            name = match[2]
-            if read.is_message and name not in names:
-                continue
-            if path.endswith(_HASHED) and b"#" in _line(text, match.start())[0]:
-                continue
-            stops = read.stops or _stage(text, match, is_message=read.is_message)
-            if stops is not None:
-                yield stops, name.decode()
-    if any(hint in text for hint in _CLIENT_HINTS):
-        for client, *names in _CLIENT.findall(text):
-            own = next(filter(None, names), b"").decode()
-            yield Stops.START, own or _TABLE["clients"][client.decode()]
-    for block in _SETTINGS.findall(text) if b"BaseSettings" in text else ():
-        prefix = _PREFIX.search(block)
-        fields = _FIELD.findall(_DOCSTRING.sub(b"", block))
-        begins = prefix[1] if prefix else b""
-        yield from ((Stops.START, (begins + field).decode().upper()) for field in fields)
 
 
 # Services
@@ -544,7 +216,7 @@ _WORDPRESS = "wp-includes/version.php"
 
 
 def _services(
-    folder: Folder, sources: Collection[_Source], known: Collection[str], told: set[str]
+    folder: Folder, sources: Collection[Source], known: Collection[str], told: set[str]
 ) -> Iterator[Risk]:
     """Yields services that the app looks for on machines that are not here, each once.
 
@@ -559,7 +231,9 @@ def _services(
             yield _service(service, path, variable)
     for path, text in clients.of_env_files(folder):
         for service, _ in _addresses(text):
-            name = next((it for it in _SET.findall(text) if _is_at(it, service, text)), b"")
+            name = next(
+                (it for it in variables.SET.findall(text) if _is_at(it, service, text)), b""
+            )
             is_json = path.endswith(".json")
             if service not in told and (is_json or (name and _is_read(name, sources))):
                 told.add(service)
@@ -589,7 +263,7 @@ def _is_at(variable: bytes, service: str, text: bytes) -> bool:
     return line is not None and any(name == service for name, _ in _addresses(line[0]))
 
 
-def _is_read(variable: bytes, sources: Collection[_Source]) -> bool:
+def _is_read(variable: bytes, sources: Collection[Source]) -> bool:
     """Whether a source names the variable, or what reads it may be a framework's own."""
     names = any(variable in text for _, text in sources)
     return names or variable == b"DATABASE_URL"
@@ -623,7 +297,7 @@ _VARIANT = re.compile(
 )
 
 
-def _without_variants(text: bytes, sources: Iterable[_Source]) -> bytes:
+def _without_variants(text: bytes, sources: Iterable[Source]) -> bytes:
     """Returns a source without classes of settings that no default chooses."""
     whole = b"\n".join(other for path, other in sources if path.endswith(".py"))
     return _VARIANT.sub(lambda it: it[0] if _is_chosen(it[1], whole) else b"", text, _CLASSES)
@@ -650,16 +324,16 @@ _SWITCHES = {
 }
 
 
-def _is_switched(name: str, sources: Iterable[_Source]) -> bool:
+def _is_switched(name: str, sources: Iterable[Source]) -> bool:
     """Whether the app looks for the service only where a variable says so."""
     switch = _SWITCHES.get(name)
     return switch is not None and any(switch.search(text) for _, text in sources)
 
 
-def _beside(folder: Folder, sources: Collection[_Source], known: Collection[str]) -> Iterator[Risk]:
+def _beside(folder: Folder, sources: Collection[Source], known: Collection[str]) -> Iterator[Risk]:
     """Yields the services whose addresses a compose file gives the app, which insists on them."""
     file, addresses = hosts.addresses_beside(folder)
-    told = {*known, *_optional(sources)} if addresses else ()
+    told = {*known, *variables.optional(sources)} if addresses else ()
     names = tuple(
         name
         for name in addresses
@@ -714,7 +388,7 @@ def _service(name: str, path: str, variable: str) -> Risk:
     )
 
 
-def _sought(sources: Collection[_Source], known: Collection[str], told: set[str]) -> Iterator[Risk]:
+def _sought(sources: Collection[Source], known: Collection[str], told: set[str]) -> Iterator[Risk]:
     """Yields the services that clients look for beside the app, but for those already `told`."""
     for it in clients.sought(sources):
         if it.service not in told and it.variable not in known:
@@ -722,20 +396,20 @@ def _sought(sources: Collection[_Source], known: Collection[str], told: set[str]
             yield _service(it.service, it.path, it.variable)
 
 
-def _handed(sources: Collection[_Source], known: Collection[str]) -> Iterator[Risk]:
+def _handed(sources: Collection[Source], known: Collection[str]) -> Iterator[Risk]:
     """Yields the variables that clients are given, and nothing sets."""
     found: dict[Stops, dict[str, str]] = {}
     empty: dict[Stops, dict[str, str]] = {}
     for it in clients.handed(sources):
         stops = Stops.START if it.connects else Stops.REQUESTS
         (empty if it.is_empty else found).setdefault(stops, {}).setdefault(it.variable, it.path)
-    yield from _unset(empty, (), known)
+    yield from variables.unset(empty, (), known)
     named = (name for names in empty.values() for name in names)
-    yield from _unset(found, sources, {*known, *named})
+    yield from variables.unset(found, sources, {*known, *named})
 
 
 def _read_by_packages(
-    folder: Folder, sources: Collection[_Source], known: Collection[str]
+    folder: Folder, sources: Collection[Source], known: Collection[str]
 ) -> Iterator[Risk]:
     """Yields the variables that packages and SvelteKit's build read, and nothing sets."""
     for it in clients.read_by_packages(folder, sources):
@@ -753,14 +427,14 @@ def _read_by_packages(
     built: dict[str, str] = {}
     for path, name in clients.of_sveltekit(sources):
         built.setdefault(name, path)
-    yield from _unset({Stops.BUILD: built} if built else {}, (), known)
+    yield from variables.unset({Stops.BUILD: built} if built else {}, (), known)
 
 
 def _needed(
-    needed: Collection[tuple[str, str]], sources: Collection[_Source], known: Collection[str]
+    needed: Collection[tuple[str, str]], sources: Collection[Source], known: Collection[str]
 ) -> Iterator[Risk]:
     """Yields the variables that another host would ask its deployer for, if the app reads them."""
-    told = {*known, *(_optional(sources) if needed else ())}
+    told = {*known, *(variables.optional(sources) if needed else ())}
     for name, file in needed:
         if name not in told and any(name.encode() in text for _, text in sources):
             yield Risk(
@@ -782,7 +456,7 @@ _CALLED = re.compile(
 )
 
 
-def _commands(sources: Iterable[_Source], toolbox: Toolbox) -> Iterator[Risk]:
+def _commands(sources: Iterable[Source], toolbox: Toolbox) -> Iterator[Risk]:
     told: set[str] = set()
     for path, text in sources:
         called = _CALLED.findall(text) if any(it in text for it in _RUNNERS) else ()
@@ -802,7 +476,7 @@ _OPENED = re.compile(
 )
 
 
-def _files(folder: Folder, sources: Iterable[_Source]) -> Iterator[Risk]:
+def _files(folder: Folder, sources: Iterable[Source]) -> Iterator[Risk]:
     """Yields a file that the app reads as it starts, and the upload has not."""
     for path, text in sources:
         opened = _OPENED.findall(text) if path.endswith(".py") else []
@@ -840,7 +514,7 @@ _SECRETS_READ = re.compile(
 )
 
 
-def _secrets_file(folder: Folder, sources: Iterable[_Source]) -> Iterator[Risk]:
+def _secrets_file(folder: Folder, sources: Iterable[Source]) -> Iterator[Risk]:
     """Yields that Streamlit reads secrets of a file which the upload has not."""
     if folder.has(_SECRETS_FILE):
         return
@@ -892,7 +566,7 @@ _ANY_HOST = "transport_security"  # set by a start that planning made
 _LOCAL = re.compile(rb"from mcp\.server\b")
 
 
-def _refusing(sources: Iterable[_Source]) -> Iterator[Risk]:
+def _refusing(sources: Iterable[Source]) -> Iterator[Risk]:
     """Yields a server that refuses the names of all machines but its own."""
     for path, text in sources:
         match = _MCP.search(text) if b"FastMCP(" in text and _LOCAL.search(text) else None
@@ -911,7 +585,7 @@ _EXTENSIONS: dict[bytes, str] = {
 }
 
 
-def _extensions(sources: Iterable[_Source], toolbox: Toolbox) -> Iterator[Risk]:
+def _extensions(sources: Iterable[Source], toolbox: Toolbox) -> Iterator[Risk]:
     """Yields PHP's extensions that sources use, where it is known which there are."""
     has = {program for program in toolbox.programs if program.startswith("ext-")}
     told = set[str]()

@@ -1,0 +1,355 @@
+"""Finds the variables that sources insist on: what they read without a default and end without.
+
+Sources are searched by pattern, line by line of the blocks around a match, and nothing is run.
+"""
+
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from importlib import resources
+from typing import Any, NamedTuple
+
+from moorage.planning.plan import Risk, RiskCode, Stops
+from moorage.planning.reading.folder import Folder
+
+_TABLE: dict[str, Any] = tomllib.loads(
+    resources.files("moorage.planning").joinpath("risks.toml").read_text("utf-8")
+)
+_FILE_LIMIT = 65_536  # bytes of a file
+_NAMED_LIMIT = 6  # variables in one risk
+
+
+class Source(NamedTuple):
+    """A file of the app's own that is searched."""
+
+    path: str
+    text: bytes
+
+
+OWN = frozenset(
+    (
+        *("PORT", "HOST", "HOSTNAME", "HOME", "USER", "PATH", "PWD", "LANG", "TMPDIR", "TZ"),
+        *("NODE_ENV", "DATA_DIR", "CI", "SHELL", "LOGNAME", "APP_ENV", "RAILS_ENV", "RACK_ENV"),
+    )
+)
+SET = re.compile(rb"^[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]{0,100})[ \t]*=", re.MULTILINE)
+_NAME = rb"([A-Z][A-Z0-9_]{2,80})"
+
+
+class _Read(NamedTuple):
+    """How a language reads a variable that must be there."""
+
+    endings: tuple[str, ...]
+    hint: bytes
+    pattern: re.Pattern[bytes]
+    stops: Stops | None = None  # None: by the blocks around it
+    is_message: bool = False  # words of a message, which are names of variables if these are read
+
+
+_JS = (".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx")
+_ENV_OF_JS = rb"process\.env(?:\.|\[['\"])%b\b(?:['\"]\])?" % _NAME
+_READS = (
+    _Read(
+        (".py",),
+        b"environ[",
+        re.compile(rb"()\benviron\[[ ]?['\"]%b['\"][ ]?\](?![ \t]*=[^=])" % _NAME),
+    ),
+    _Read(
+        (".py",),
+        b"decouple",
+        re.compile(
+            rb"^([^#\n]{0,100})\bconfig\([ ]?['\"]%b['\"](?![^)\n]{0,200}default)[^)\n]{0,200}\)"
+            % _NAME,
+            re.M,
+        ),
+    ),
+    _Read(
+        (".py",),
+        b"environ.Env",
+        re.compile(rb"()\benv(?:\.[a-z_]+)?\([ ]?['\"]%b['\"][ ]?\)" % _NAME),
+    ),
+    _Read(
+        (".py",),
+        b"getenv(",
+        re.compile(rb"^([ \t]*(?:raise\b|sys\.exit\(|exit\()[^\n]{0,200}?)\b%b\b" % _NAME, re.M),
+        is_message=True,
+    ),
+    _Read(
+        _JS,
+        b"process.env",
+        re.compile(rb"(\bthrow new \w{0,40}Error\([^)\n]{0,200}?)\b%b\b" % _NAME),
+        is_message=True,
+    ),
+    _Read(_JS, b"process.env", re.compile(rb"()%b!" % _ENV_OF_JS), Stops.REQUESTS),
+    _Read(
+        _JS,
+        b"$env/dynamic/",
+        re.compile(rb"(\bif\s*\(\s*!\s*env\.)%b\s*\)\s*\{?\s*throw\b" % _NAME),
+        Stops.REQUESTS,
+    ),
+    _Read(_JS, b"Deno.env", re.compile(rb"(Deno\.env\.get\(['\"])%b['\"]\)!" % _NAME), Stops.START),
+    _Read(
+        _JS,
+        b"createEnv",
+        re.compile(
+            rb"^([ \t]*)%b:[ \t]*z\."
+            rb"(?![^\n]{0,200}(?:\n[ \t]{0,40}\.[^\n]{0,100}){0,4}(?:optional|default))" % _NAME,
+            re.M,
+        ),
+        Stops.BUILD,
+    ),
+    _Read(
+        _JS,
+        b"arse(process.env",
+        re.compile(
+            rb"^([ \t]*)%b:[ \t]*z\."
+            rb"(?![^\n]{0,200}(?:\n[ \t]{0,40}\.[^\n]{0,100}){0,4}(?:optional|default|catch))"
+            % _NAME,
+            re.M,
+        ),
+        Stops.START,
+    ),
+    _Read(
+        _JS,
+        b"Env.schema",
+        re.compile(rb"^([ \t]*)%b:[ \t]*Env\.schema\.(?!\w{1,12}\.optional)" % _NAME, re.M),
+        Stops.START,
+    ),
+    _Read(
+        _JS,
+        b"cleanEnv",
+        re.compile(
+            rb"^([ \t]*)%b:[ \t]*(?:str|num|port|url|host|email|bool|json)\(\)" % _NAME, re.M
+        ),
+        Stops.START,
+    ),
+    _Read(
+        _JS,
+        b"Joi.",
+        re.compile(
+            rb"^([ \t]*)%b:[ \t]*Joi\.(?:[^,\n]|\n[ \t]{1,40}\.){0,200}?\.required\(\)" % _NAME,
+            re.M,
+        ),
+        Stops.START,
+    ),
+    _Read(
+        _JS,
+        b"getOrThrow",
+        re.compile(rb"(\bgetOrThrow(?:<[^>\n]{1,40}>)?\([ ]?['\"])%b['\"]" % _NAME),
+        Stops.START,
+    ),
+    _Read(
+        (".prisma",),
+        b"env(",
+        re.compile(rb"(\b(?:url|directUrl)[ \t]*=[ \t]*env\(['\"])%b['\"]" % _NAME),
+        Stops.REQUESTS,
+    ),
+    _Read(
+        (".rb",),
+        b"ENV.fetch",
+        re.compile(rb"^([^#\n]*)\bENV\.fetch\(['\"]%b['\"]\)(?![ \t]*[{d])" % _NAME, re.M),
+        Stops.START,
+    ),
+    _Read(
+        (".rs",),
+        b"env::var",
+        re.compile(rb"(env::var\(\")%b\"\)\s{0,40}\.(?:unwrap\(|expect\()" % _NAME),
+        Stops.START,
+    ),
+    _Read(
+        (".go",),
+        b"Getenv(",
+        re.compile(rb"((?:log\.Fatal\w{0,8}|panic)\([^\n]{0,200}?)\b%b\b" % _NAME),
+        Stops.START,
+        is_message=True,
+    ),
+    _Read((".properties", ".yml"), b"${", re.compile(rb"()\$\{%b\}" % _NAME), Stops.START),
+)
+# Clients of others' services that are made as the module is read, and end without their key.
+_CLIENT = re.compile(
+    rb"^(?:export )?(?:const |let )?\w+(?:: ?\w+)?[ ]?=[ ]?(?:new )?(?:\w+\.)?(?:Async)?(%b)\("
+    rb"(?:(?:(?!\w*(?:key|url|token))\w+[ ]?=[ ]?[^=(),\n]{1,80}(?:,\s?)?){0,6}\)"
+    rb"|\s{0,40}\{?\s{0,40}(?:\w*(?:[kK]ey|[tT]oken)\s{0,40}[=:]\s{0,40})?"
+    rb"(?:os\.(?:getenv\(|environ\.get\()\s{0,40}['\"]%b['\"]\s{0,40}\)|process\.env\.%b)\s{0,40}[,)}])"
+    % ("|".join(_TABLE["clients"]).encode(), _NAME, _NAME),
+    re.MULTILINE,
+)
+_CLIENT_HINTS = tuple(f"{name}(".encode() for name in _TABLE["clients"])
+_READS_OF = {
+    end: [it for it in _READS if any(one.endswith(f".{end}") for one in it.endings)]
+    for end in {one.rpartition(".")[2] for it in _READS for one in it.endings}
+}
+_SETTINGS = re.compile(
+    rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
+)
+_PREFIX = re.compile(rb"\benv_prefix[ ]?=[ ]?['\"](\w{1,40})['\"]")
+_DOCSTRING = re.compile(rb'"""[^"]{0,2000}"""')
+_FIELD = re.compile(
+    rb"^    ([A-Za-z][A-Za-z0-9_]{1,60})[ ]?:[ ]?"
+    rb"(?![^\n]*(?:=(?![ ]?Field\([ ]?\.\.\.[ ]?[,)])|None|ClassVar|alias|env=|[\[(]\s*$))",
+    re.M,
+)
+
+
+_ENV_FILES = (".env", ".env.production", ".env.local", ".env.production.local")
+
+
+def of_env_files(folder: Folder) -> set[str]:
+    """Returns the variables that the upload's own .env files set."""
+    names: set[str] = set()
+    for file in (*_ENV_FILES, "prisma/.env"):
+        if folder.has(file):
+            data = folder.data(file, limit=_FILE_LIMIT)
+            names |= {name.decode() for name in SET.findall(data)}
+    return names
+
+
+def insisted(sources: Collection[Source], known: Collection[str]) -> Iterator[Risk]:
+    """Yields one risk for each stage that variables stop."""
+    found: dict[Stops, dict[str, str]] = {}
+    for path, text in sources:
+        for stops, name in _read(path, text):
+            found.setdefault(stops, {}).setdefault(name, path)
+    yield from unset(found, sources, known)
+
+
+def unset(
+    found: Mapping[Stops, Mapping[str, str]],
+    sources: Collection[Source],
+    known: Collection[str],
+) -> Iterator[Risk]:
+    """Yields a risk for each stage; `found` has by stage the files that insist, by variable."""
+    if not found:
+        return
+    told = {*known, *optional(sources)}
+    for stops in Stops:
+        missing = {n: p for n, p in found.get(stops, {}).items() if n not in told}
+        if not missing:
+            continue
+        told |= missing.keys()
+        names = (*missing,)[:_NAMED_LIMIT]
+        setting = "buildVars" if stops is Stops.BUILD else "runEnvs"
+        first = missing[names[0]]
+        it = "it" if len(names) == 1 else "them"
+        yield Risk(
+            RiskCode.VARIABLE_UNSET,
+            stops,
+            f"{first} insists on {', '.join(names)}: send {it} in settings.{setting}.",
+            path=first,
+            variables=names,
+        )
+
+
+# One search for all names: an upload may insist on thousands.
+_OPTIONAL = re.compile(
+    b"|".join(
+        pattern.replace(b"NAME", _NAME)
+        for pattern in (
+            rb"(?:environ\.(?:get|setdefault)|getenv)\([ ]?['\"]NAME['\"][ ]?(?:,|\)[ ]?or\b)",
+            rb"\b(?:if|and|or)[ ](?:os\.)?(?:environ\.get|getenv)\([ ]?['\"]NAME['\"][ ]?\)",
+            rb"environ\[[ ]?['\"]NAME['\"][ ]?\][ \t]*=[^=]",
+            rb"['\"]NAME['\"] in os\.environ",
+            rb"\bNAME[ ]?=[ ]?\([ ]?(?:bool|str|int|float|list|dict)[ ]?,",  # django-environ's
+            rb"process\.env\.NAME[ \t]*(?:\|\||\?(?!\.)|&&)",
+            rb"\bif[ ]?\([ ]?process\.env\.NAME[ ]?\)",
+        )
+    )
+)
+_READ = re.compile(
+    rb"(?:process\.env(?:\.|\[['\"])|[Gg]etenv\([ ]?['\"]|environ(?:\.get\(|\[)[ ]?['\"])%b\b"
+    % _NAME
+)
+_UNPACKED = re.compile(rb"\{([^{}]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
+_WORDS = re.compile(rb"\b%b\b" % _NAME)
+_HINTS = (b"environ", b"getenv", b"process.env")
+
+
+def optional(sources: Iterable[Source]) -> set[str]:
+    """Returns the variables that some source has a default for, or asks for the presence of."""
+    searched = (text for _, text in sources if any(hint in text for hint in _HINTS))
+    found = (names for text in searched for names in _OPTIONAL.findall(text))
+    return {name.decode() for names in found for name in names if name}
+
+
+def _are_read(text: bytes) -> set[bytes]:
+    """Returns the names of the variables that a source reads in any way."""
+    unpacked = b" ".join(_UNPACKED.findall(text))
+    return {*_READ.findall(text), *_WORDS.findall(unpacked)}
+
+
+_NEAR = 4_000  # bytes before a line in which the blocks around it begin …
+_LINES = 80  # … and lines
+_TRIES = re.compile(rb"try\b")
+_RUNS_LATER = re.compile(
+    rb"(?:async[ ])?def[ ](?P<def>\w+)|.*\bfunction\b\*?[ ]?(?P<function>\w*)"
+    rb"|(?:export[ ])?(?:const|let)[ ](?P<const>\w+)[ ]?=.*=>|.*=>[ ]?\{$"
+    rb"|(?:(?:public|private|static|async)[ ])*(?!if|for|while|switch|catch)(?P<method>\w+)"
+    rb"\([^()]*\)[^()]*\{$"
+)
+_AT_START = re.compile(
+    rb"(?:main|run|start|startup|on_startup|lifespan|bootstrap|(?:create|make|build)_app(?:lication)?"
+    rb"|createApp|buildApp|constructor|__init__|register|(?:init|setup|connect|validate|check|load)\w*)\Z"
+)
+
+
+def _stage(text: bytes, match: re.Match[bytes], *, is_message: bool) -> Stops | None:
+    """Returns what a match stops, by the blocks around its line; None within a `try`.
+
+    A message is in a condition that asks for the variable.
+    """
+    before_it, line = _line(text, match.start())
+    begin = match.start() - len(before_it)
+    width = _indent(before_it + line)
+    is_later = False
+    before = text[max(0, begin - _NEAR) : begin].split(b"\n")[-_LINES:] if width else []
+    for around in reversed(before):
+        if not around.strip() or _indent(around) >= width:
+            continue
+        width, block = _indent(around), around.strip()
+        if _TRIES.match(block) and not is_message:
+            return None
+        later = _RUNS_LATER.match(block)
+        name = next(filter(None, later.groups()), b"") if later else b""
+        is_later = is_later or (later is not None and not _AT_START.match(name))
+        is_if = block.startswith((b"if ", b"elif ", b"else:")) and b"__name__" not in block
+        is_later = is_later or (is_if and not is_message)
+    return Stops.REQUESTS if is_later or width else Stops.START
+
+
+_HASHED = (".py", ".rb")  # where a comment begins with #
+
+
+def _line(text: bytes, at: int) -> tuple[bytes, bytes]:
+    """Returns the line around a place: before it, and from it on."""
+    begin = text.rfind(b"\n", max(0, at - _NEAR), at) + 1
+    end = text.find(b"\n", at, at + _NEAR)
+    return text[begin:at], text[at : end if end >= 0 else at + _NEAR]
+
+
+def _indent(line: bytes) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
+    for read in _READS_OF.get(path.rpartition(".")[2], ()):
+        if read.hint not in text or not path.endswith(read.endings):
+            continue
+        names = _are_read(text) if read.is_message else set()
+        for match in read.pattern.finditer(text):
+            name = match[2]
+            if read.is_message and name not in names:
+                continue
+            if path.endswith(_HASHED) and b"#" in _line(text, match.start())[0]:
+                continue
+            stops = read.stops or _stage(text, match, is_message=read.is_message)
+            if stops is not None:
+                yield stops, name.decode()
+    if any(hint in text for hint in _CLIENT_HINTS):
+        for client, *names in _CLIENT.findall(text):
+            own = next(filter(None, names), b"").decode()
+            yield Stops.START, own or _TABLE["clients"][client.decode()]
+    for block in _SETTINGS.findall(text) if b"BaseSettings" in text else ():
+        prefix = _PREFIX.search(block)
+        fields = _FIELD.findall(_DOCSTRING.sub(b"", block))
+        begins = prefix[1] if prefix else b""
+        yield from ((Stops.START, (begins + field).decode().upper()) for field in fields)
