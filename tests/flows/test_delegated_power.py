@@ -148,3 +148,27 @@ async def test_keys_without_credits_leave_no_row(dev_gateway: DevGateway) -> Non
         400,
         "invalid_request",
     )
+
+
+async def test_what_an_agent_pays_is_credited_to_whom_it_names_and_never_by_a_proof_handed_on(
+    owner: Wallet, tmp_path: Path
+) -> None:
+    agent = await Wallet(owner.gateway).fund()
+    before = (await owner.call("GET", "/agent/credits")).body["balance_micro_usd"]
+    told = {"MOORAGE_STATE_DIR": str(tmp_path), "MOORAGE_DATA_DIR": str(owner.gateway.data_dir)}
+    bought = command(agent, "topup", "2", "--for", owner.address, "--yes", "--json", **told)
+    assert bought.code == 0, bought.err
+    account = (await owner.call("GET", "/agent/credits")).body
+    assert account["balance_micro_usd"] == before + 2_000_000
+    assert account["ledger"][0]["kind"] == "given"
+    assert (await agent.call("GET", "/agent/credits")).body["balance_micro_usd"] == 0
+
+    thief, tx = Wallet(owner.gateway), await owner.pay(1_000_000)
+    body, paid = {"amount_usd": 1, "for": thief.address}, {"X-Payment-Tx": tx}
+    relayed = await owner.call("POST", "/agent/credits", json=body, headers=paid)
+    assert refusal(relayed) == (401, "signature_unbound")
+    topped = await owner.call("POST", "/agent/credits", headers=paid)
+    assert topped.body["credited_usd"] == 1
+    late = await owner.call_bound("POST", "/agent/credits", json=body, headers=paid)
+    assert refusal(late) == (409, "payment_already_used")
+    assert (await thief.call("GET", "/agent/credits")).body["balance_micro_usd"] == 0

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.address import checksum_address
-from moorage.api.http.caller import Caller, Front, PaidFront, Payer
+from moorage.api.http.caller import Caller, Front, PaidFront, Payer, require_bound
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payment import refuse_misplaced, repeated
 from moorage.api.http.problems import json_response, with_body
@@ -21,7 +21,7 @@ from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.capacity import Quotas
-from moorage.errors import InvalidField
+from moorage.errors import InvalidField, SignatureUnbound
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import held_account, wallet_account
 from moorage.ledger.metering import Metering
@@ -133,9 +133,14 @@ async def top_up(room: TopUpRoom, request: Request, payer: Payer) -> Response:
     """`POST /agent/credits`: top up the wallet's credits, or say what to pay for it."""
     wallet, is_open = payer.caller.wallet, payer.caller.is_open
     body = await read_whole(request)
+    amount = amount_of(body, min_=room.minimum_charge)
+    given_to = _given_to(body, payer.caller)
+    if given_to is not None:
+        require_bound(request, payer.caller)
     asked = TopUpRequest(
         wallet=wallet,
-        amount=amount_of(body, min_=room.minimum_charge),
+        given_to=given_to,
+        amount=amount,
         means=payer.payment.means,
         evidence=payer.payment.evidence,
         refused=payer.payment.refused,
@@ -181,6 +186,16 @@ def topped_up(credited: Credited, *, tells: bool = True, payer: str = "") -> Res
     )
     answer = json_response(body, headers=paid_headers(receipt))
     return with_body(answer, body, uncached=True) if payer else answer
+
+
+def _given_to(body: bytes, caller: Caller) -> str | None:
+    """Returns the other wallet that gets credits. Raises SignatureUnbound for a payment alone."""
+    taker = parse_small(body, TopUpBody).for_.lower() if body else ""
+    if taker in ("", caller.wallet):
+        return None
+    if caller.is_open:  # whoever saw the payment could name another wallet
+        raise SignatureUnbound
+    return taker
 
 
 def amount_of(body: bytes, *, min_: MicroUsd) -> MicroUsd:

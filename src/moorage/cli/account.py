@@ -87,6 +87,7 @@ async def topup(
     *,
     chain: Chain = "arbitrum",
     token: Token = "usdc",  # noqa: S107 - a token that pays, not one that logs in
+    for_: Annotated[str, Parameter(name="--for")] = "",
     yes: Yes = False,
 ) -> int:
     """Buy credits, which keep your projects running.
@@ -99,12 +100,14 @@ async def topup(
     ----------
     amount
         How many dollars of credits, such as 5 or 2.50.
+    for_
+        The wallet that gets them, such as the one you act for; your own, if not given.
     """
     screen, dollars = session.screen, read_dollars(amount, of="AMOUNT")
     for warning in session.connection.warnings:
         screen.warn(warning)
     payer = payer_of(await session.client(), session, allowed=yes, allow="--yes", then="credit it")
-    credited = await payer.top_up(dollars, chain=chain, token=token)
+    credited = await payer.top_up(dollars, chain=chain, token=token, given_to=for_)
     screen.document(topup_document(credited))
     screen.result(topup_text(credited.answer))
     screen.result("Next: moorage credits")

@@ -225,7 +225,12 @@ async def opened_apart(source: Source, project_id: str) -> bool:
 
 
 async def holder_of(source: Source, payment: Payment) -> str:
-    """Returns whose credits a payment is part of now: its payer's, or those of a purse."""
+    """Returns whose credits a payment is part of now: its payer's, or those of a purse.
+
+    Or those of the wallet that its payer has bought them for.
+    """
+    if payment.given_to is not None:
+        return payment.given_to
     if payment.purse is None or not await opened_apart(source, payment.purse):
         return payment.payer
     return accounts.purse_of(payment.purse)
@@ -282,7 +287,6 @@ async def credit_transfers(
     for (chain_id, tx_hash), brought in by_transaction.items():
         known = await payments.of_transaction(tx, chain_id=chain_id, tx_hash=tx_hash)
         reasons = {**held, **verdicts_before(known, brought)}
-        filled = [payment for payment in known if payment.purse is not None]
         for number, payment in enumerate(known, 1):
             if _is_in_another_block(payment, brought[0]):
                 gained[payment.payer] -= await reverse_payment(tx, payment, now_ms=now_ms)
@@ -292,7 +296,7 @@ async def credit_transfers(
             gained[transfer.payer] += await _claim(
                 tx,
                 transfer,
-                filled,
+                known,
                 held_reason=reasons.get(transfer.payer),
                 filling=filling,
                 now_ms=now_ms,
@@ -315,7 +319,7 @@ async def _give_turn(number: int) -> None:
 async def _claim(
     tx: Transaction,
     transfer: Transfer,
-    filled: Iterable[Payment],
+    known: Iterable[Payment],
     *,
     held_reason: str | None,
     filling: Filling | None,
@@ -334,9 +338,11 @@ async def _claim(
         transfer,
         round_=before.round + 1 if before else 1,
         held_reason=held_reason,
-        purse=await _purse_for(tx, transfer, filled, filling, is_held=held_reason is not None),
+        purse=await _purse_for(tx, transfer, known, filling, is_held=held_reason is not None),
         now_ms=now_ms,
     )
+    if held_reason is None:
+        payment = msgspec.structs.replace(payment, given_to=_given_to(transfer, known))
     await accounts.ensure_wallet(tx, payment.payer, now_ms=now_ms)
     if payment.purse is not None:
         await accounts.open_purse(
@@ -360,6 +366,46 @@ async def _claim(
     await _change_balance(tx, holder, payment.credited_micro_usd)
     await _tell(tx, payment, EventKind.PAYMENT_CREDITED, now_ms=now_ms)
     return payment.credited_micro_usd if holder == payment.payer else MicroUsd(0)
+
+
+def _given_to(transfer: Transfer, known: Iterable[Payment]) -> str | None:
+    """Returns the wallet that a transfer was bought for in another block."""
+    same = (transfer.payer, transfer.token_address, transfer.amount)
+    given = (each for each in known if (each.payer, each.token_address, each.amount) == same)
+    return next((each.given_to for each in given if each.given_to is not None), None)
+
+
+async def give(tx: Transaction, payment: Payment, taker: str, *, now_ms: int) -> bool:
+    """Moves what a payment brought from its payer's credits to those of another wallet.
+
+    If the payment is reversed, that owes it. Returns False, with nothing moved, if it is in a
+    purse, was partly sent back, or the payer has less by now. Does nothing if it was done before.
+    """
+    if payment.given_to == taker:
+        return True
+    sent_back = await refunds.of_payment(
+        tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
+    )
+    amount = payment.credited_micro_usd
+    if sent_back or payment.status is not PaymentStatus.CREDITED:
+        return False
+    if await holder_of(tx, payment) != payment.payer:
+        return False
+    if not await accounts.change_balance(tx, payment.payer, -amount):
+        return False
+    await accounts.ensure_wallet(tx, taker, now_ms=now_ms)
+    await accounts.add_posting(
+        tx,
+        posting_id=f"given:{payment.posting_id}",
+        kind="given",
+        amounts={wallet_account(payment.payer): -amount, wallet_account(taker): amount},
+        now_ms=now_ms,
+    )
+    await payments.give(tx, payment, taker)
+    await _change_balance(tx, taker, amount)
+    data: EventData = {"amount_usd": usd_number(amount), "payer": payment.payer}
+    await events.record(tx, wallet=taker, kind=EventKind.CREDITS_GIVEN, data=data, now_ms=now_ms)
+    return True
 
 
 async def _purse_for(

@@ -24,6 +24,7 @@ class EventKind(StrEnum):
     REFUND_MINED = "refund.mined"  # the payer has the tokens, in a block that is not safe yet
     REFUND_FINAL = "refund.final"  # the payer has them for good
     REFUND_FAILED = "refund.failed"  # it cannot be sent any more: the credits are back
+    CREDITS_GIVEN = "credits.given"  # another wallet has paid for them
     CREDITS_GRANTED = "credits.granted"  # the operator gave credits without a payment
     CREDITS_TAKEN_BACK = "credits.taken_back"  # the operator took such credits back
     CREDITS_COMPENSATED = "credits.compensated"  # what an app burned while it was lost came back

@@ -158,6 +158,7 @@ class Payment(msgspec.Struct, frozen=True):
     held_reason: str | None
     recipient: str  # an address that is or was `pay_to`
     purse: str | None = None  # the project whose purse it filled; None: its payer's credits
+    given_to: str | None = None  # the wallet that its payer has bought them for; None: itself
 
     @property
     def amount(self) -> AtomicUnits:

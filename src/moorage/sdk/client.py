@@ -224,7 +224,9 @@ class Client(Transport):
         """
         headers = _payment_headers(chain=chain, token=token) | _key_header(idempotency_key)
         return await self._patiently(
-            lambda: self._buy(calls.TOP_UP, _NUMBERS.encode(request), headers),
+            lambda: self._buy(
+                calls.TOP_UP, _NUMBERS.encode(request), headers, bound=bool(request.for_)
+            ),
             even_if_lost=False,
         )
 
@@ -233,7 +235,8 @@ class Client(Transport):
     ) -> ToppedUp:
         """Asks to credit a payment that was made, in a single attempt."""
         headers = _proof_headers(proof) | _key_header(idempotency_key)
-        return await self._buy(calls.TOP_UP, _NUMBERS.encode(request), headers)
+        content = _NUMBERS.encode(request)
+        return await self._buy(calls.TOP_UP, content, headers, bound=bool(request.for_))
 
     async def status(self, project_id: str, deployment_id: str) -> DeploymentProgress:
         """Returns the status of a deployment of this wallet."""
@@ -579,12 +582,15 @@ class Client(Transport):
         self._uploads.forget()
         return await self._buy(calls.DEPLOY, request.encode(), headers)
 
-    async def _buy(self, call: Call[Answer], body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def _buy(
+        self, call: Call[Answer], body: bytes, headers: Mapping[str, str], *, bound: bool = False
+    ) -> Answer:
         return await self._send(
             call.method,
             call.path,
             call.answer,
             body=body,
+            bound=bound,
             headers=headers,
             read_seconds=_PAID_SECONDS,
         )

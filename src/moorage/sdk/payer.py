@@ -175,6 +175,7 @@ class Credit(msgspec.Struct, frozen=True):
     journal_name: str = _CREDITS_IN_JOURNAL
     months: int | None = None
     idempotency_key: str | None = None
+    given_to: str = ""
 
     @property
     def limit(self) -> MicroUsd | None:
@@ -183,7 +184,8 @@ class Credit(msgspec.Struct, frozen=True):
 
     @property
     def _body(self) -> TopUpBody:
-        return TopUpBody(amount_usd=Decimal(self.amount) / MICRO_USD_PER_USD)
+        dollars = Decimal(self.amount) / MICRO_USD_PER_USD
+        return TopUpBody(amount_usd=dollars, for_=self.given_to)
 
     async def ask(self, client: Client, *, chain: str, token: str) -> ToppedUp:
         """Requests a quote."""
@@ -342,13 +344,17 @@ class Payer:
         chain: str = "arbitrum",
         token: str = "usdc",  # noqa: S107 - as above
         idempotency_key: str | None = None,
+        given_to: str = "",
     ) -> Bought[ToppedUp]:
-        """Buys credits of `amount`, and pays at most once and at most that.
+        """Buys credits of `amount`, and pays at most once and at most that; `given_to` gets them.
 
         An open payment of an earlier top-up is used instead, whatever its amount. Raises as
         `deploy` does.
         """
-        purchase = Credit(amount, idempotency_key=idempotency_key)
+        name = f"{_CREDITS_IN_JOURNAL} for {given_to.lower()}" if given_to else _CREDITS_IN_JOURNAL
+        purchase = Credit(
+            amount, journal_name=name, idempotency_key=idempotency_key, given_to=given_to
+        )
         return Bought(*await self._buy(purchase, chain, token))
 
     async def _buy(

@@ -456,6 +456,7 @@ payments = Table(
     Column("recipient", Text, nullable=False),  # the address of ours that it went to
     # The project to whose purse it went; null for those of wallets.
     Column("purse", Text),
+    Column("given_to", Text),  # the wallet that its payer bought the credits for; null: itself
     one_of("status", "credited", "held", "reversed", "refunded"),
     one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "payer"),

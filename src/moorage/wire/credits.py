@@ -155,6 +155,13 @@ class TopUpBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     amount_usd: Annotated[Decimal, Meta(description="the least there is unless given")] | None = (
         None
     )
+    for_: Annotated[
+        str,
+        Meta(
+            pattern="^(0x[0-9a-fA-F]{40})?$",
+            description="the wallet that gets them; the payer signs this by version 2",
+        ),
+    ] = msgspec.field(name="for", default="")
 
 
 class ToppedUp(Body, frozen=True, kw_only=True):

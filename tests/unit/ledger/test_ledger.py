@@ -15,12 +15,13 @@ from moorage.ledger.ledger import (
     wallet_account,
 )
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.records.payments import Payment
+from moorage.operate.audit.rows import audit_books
+from moorage.records.payments import Payment, PaymentStatus
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.money import payments as stored
 from moorage.storage.schema import entries, payments
-from support.books.records_fixture import ALICE, BOB, CAROL, fresh_hash, transfer
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, fresh_hash, transfer
 from support.gateway.clock import START_MS
 
 ENTRIES = Statement(select(entries.c.posting_id, entries.c.account, entries.c.amount_micro_usd))
@@ -44,6 +45,12 @@ async def burn(db: Database, wallet: str, amount: int, posting_id: str) -> int:
 async def change_balance(db: Database, wallet: str, amount: int) -> bool:
     async with db.transaction(durable=True) as tx:
         return await accounts.change_balance(tx, wallet, amount)
+
+
+async def audited(db: Database) -> list[str]:
+    async with db.snapshot() as snapshot:
+        _, found = await audit_books(snapshot, [ARBITRUM])
+    return [f"{each.row} {each.problem}" for each in found]
 
 
 async def check_books(db: Database, **balances: int) -> None:
@@ -396,3 +403,48 @@ async def test_undone_refund_is_given_back_to_a_wallet_that_owes(db: Database) -
     await reverse(db, lost)
     await undo(db, payment, "one", 20)
     await check_books(db, alice=-10)
+
+
+async def test_credits_bought_for_another_wallet_are_its_own_wherever_the_chain_has_them(
+    db: Database,
+) -> None:
+    shared = fresh_hash()
+    sent = transfer(ALICE, 500_000, tx_hash=shared)
+    await credit(db, sent)
+
+    async def give(taker: str) -> bool:
+        async with db.transaction(durable=True) as tx:
+            (payment,) = [
+                each
+                for each in await stored.of_transaction(tx, chain_id=42161, tx_hash=shared)
+                if each.status is PaymentStatus.CREDITED
+            ]
+            return await ledger.give(tx, payment, taker, now_ms=START_MS)
+
+    assert await asyncio.gather(*(give(BOB) for _ in range(10))) == [True] * 10
+    await check_books(db, alice=0, bob=500_000)
+    assert await give(CAROL) is False  # it is Bob's
+    assert await audited(db) == []
+
+    moved = transfer(ALICE, 500_000, tx_hash=shared, log_index=3, block_hash=BLOCK_B)
+    await credit(db, moved)
+    await check_books(db, alice=0, bob=500_000)
+    assert await audited(db) == []
+
+    async with db.transaction(durable=True) as tx:
+        refundable = await stored.refundable(tx, ALICE, purse=None, above=MicroUsd(0), limit=10)
+        assert refundable == []  # or its payer would take Bob's credits back
+        for payment in await stored.of_transaction(tx, chain_id=42161, tx_hash=shared):
+            await ledger.reverse_payment(tx, payment, now_ms=START_MS)
+    await check_books(db, alice=0, bob=0)
+    assert await audited(db) == []
+
+
+async def test_credits_that_were_used_or_sent_back_are_given_to_nobody(db: Database) -> None:
+    sent = transfer(ALICE, 500_000)
+    await credit(db, sent)
+    await burn(db, ALICE, 1, "burn:1")
+    async with db.transaction(durable=True) as tx:
+        (payment,) = await stored.of_transaction(tx, chain_id=42161, tx_hash=sent.tx_hash)
+        assert not await ledger.give(tx, payment, BOB, now_ms=START_MS)
+    await check_books(db, alice=499_999, bob=0)

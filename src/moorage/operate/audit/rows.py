@@ -204,12 +204,13 @@ def _of_payment(payment: Payment, postings: dict[str, Posting]) -> Iterator[Find
     for posting_id in rounds:
         booked = postings.pop(posting_id, None)
         release = postings.pop(f"release:{posting_id}", None)
+        given = postings.pop(f"given:{posting_id}", None)
         reversal = postings.pop(f"reversal:{posting_id}", None)
         if booked is None:
             yield Finding(row, f"has no posting {posting_id}")
             continue
         wanted = _credited(payment) if posting_id == rounds[-1] else {}
-        left = _total(booked, release, reversal)
+        left = _total(booked, release, given, reversal)
         if left != wanted:
             yield Finding(
                 row, f"{posting_id} leaves {left or 'nothing'}, not {wanted or 'nothing'}"
@@ -223,7 +224,7 @@ def _credited(payment: Payment) -> dict[str, int]:
         case PaymentStatus.REVERSED:
             return {}
         case PaymentStatus.CREDITED:
-            owner = wallet_account(payment.payer)
+            owner = wallet_account(payment.given_to or payment.payer)
         case PaymentStatus.HELD | PaymentStatus.REFUNDED:
             owner = held_account(payment.payer)
     received = received_account(payment.chain_id, payment.token)

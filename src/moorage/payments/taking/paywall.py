@@ -297,6 +297,23 @@ class Paywall:
             if await accounts.balance(tx, accounts.purse_of(project_id)) >= 0:
                 await ledger.empty_purse(tx, project_id, now_ms=self._clock.now_ms())
 
+    async def give(
+        self, tx: Transaction, receipt: PaymentReceipt, taker: str, *, is_new: bool
+    ) -> bool:
+        """Moves what a payment brought to another wallet's credits; returns whether that has it.
+
+        For requests that the payer has signed. What is not `is_new` was used, and stays.
+        """
+        now_ms = self._clock.now_ms()
+        found = await self._credited(tx, receipt)
+        return bool(found) and all(
+            [
+                each.given_to == taker
+                or (is_new and await ledger.give(tx, each, taker, now_ms=now_ms))
+                for each in found
+            ]
+        )
+
     async def pour(self, tx: Transaction, receipt: PaymentReceipt, project_id: str) -> bool:
         """Moves what a payment brought to its wallet's credits to the purse of a project.
 

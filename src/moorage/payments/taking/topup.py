@@ -6,6 +6,7 @@ from moorage.clock import Clock
 from moorage.errors import (
     AuthorizationRefused,
     DatabaseUnavailable,
+    PaymentAlreadyUsed,
     PaymentError,
     PaymentMalformed,
     PaymentPending,
@@ -27,6 +28,10 @@ _UNRECORDED = (
     "Your payment is credited; what it paid for could not be recorded yet. "
     "Do not pay again: send the same payment again."
 )
+_USED_OTHERWISE = (
+    "What this payment brought is among the credits of the wallet that paid, and was used or sent "
+    "back already: it can't be given to another wallet any more. Do not pay again for that."
+)
 
 
 class TopUpRequest(msgspec.Struct, frozen=True):
@@ -41,6 +46,8 @@ class TopUpRequest(msgspec.Struct, frozen=True):
     """Why the payment that came along counts for nothing, if so."""
     is_proved: bool = True
     """Whether the wallet, or a token of its project, sent it; else a payment alone speaks."""
+    given_to: str | None = None
+    """The other wallet that the credits are for, if so."""
     project_id: str | None = None
     """The project whose token sent it: its purse is filled, while it lives from one."""
 
@@ -88,7 +95,7 @@ class TopUp:
         except NOTHING_CREDITED as error:
             raise await self.demand(request, because=error) from error
         try:
-            return await self._bind(receipt, claim, gathers=request.tells)
+            return await self._bind(receipt, claim, request)
         except DatabaseUnavailable as fault:
             pending = PaymentPending(_UNRECORDED)
             pending.receipt = receipt
@@ -107,15 +114,19 @@ class TopUp:
             raise await self.demand(request, because=short)
 
     async def _bind(
-        self, receipt: PaymentReceipt, claim: Claim | None, *, gathers: bool
+        self, receipt: PaymentReceipt, claim: Claim | None, request: TopUpRequest
     ) -> Credited:
         """Records that the payment was used for a top-up, so that it can't pay for a deployment."""
         names = (receipt.payer, receipt.tx_hash)
         async with self._db.transaction(durable=True, of=names) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
             is_new = receipt.payer not in uses
-            if gathers:
+            if request.tells:
                 await self._paywall.gather(tx, receipt)
+            if request.given_to is not None and not await self._paywall.give(
+                tx, receipt, request.given_to, is_new=is_new
+            ):
+                raise PaymentAlreadyUsed(_USED_OTHERWISE)
             purse = await self._purse(tx, receipt.purse)
             if purse is not None and not await self._paywall.fill(tx, receipt):
                 purse = None

@@ -156,6 +156,7 @@ _RELEASE = Statement(
     .where(*_this, payments.c.status == PaymentStatus.HELD)
     .values(status=PaymentStatus.CREDITED, held_reason=null())
 )
+_GIVE = Statement(update(payments).where(*_this).values(given_to=bindparam("taker")))
 _SET_PURSE = Statement(update(payments).where(*_this).values(purse=bindparam("new_purse")))
 _credited = and_(
     payments.c.payer == bindparam("wallet"), payments.c.status == PaymentStatus.CREDITED
@@ -194,7 +195,9 @@ _left_above = (
     .limit(bindparam("limit"))
 )
 _REFUNDABLE = Statement(
-    _left_above.outerjoin(purses, unadopted(payments.c.purse)).where(purses.c.project_id.is_(None))
+    _left_above.outerjoin(purses, unadopted(payments.c.purse)).where(
+        purses.c.project_id.is_(None), payments.c.given_to.is_(None)
+    )
 )
 _REFUNDABLE_OF_PURSE = Statement(_left_above.where(payments.c.purse == bindparam("purse")))
 _HELD = Statement(
@@ -341,6 +344,17 @@ async def set_status(tx: Transaction, payment: Payment, status: PaymentStatus) -
         new_status=status,
     )
     return touched == 1
+
+
+async def give(tx: Transaction, payment: Payment, taker: str) -> None:
+    """Records that a payment is part of another wallet's credits than its payer's."""
+    await tx.execute(
+        _GIVE,
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=payment.log_index,
+        taker=taker,
+    )
 
 
 async def set_purse(tx: Transaction, payment: Payment, purse: str) -> None:
