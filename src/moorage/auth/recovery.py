@@ -203,7 +203,7 @@ class Recoveries:
         self, tx: Transaction, recovery: Recovery, kind: EventKind, concerned: set[str]
     ) -> None:
         """Records an event for the wallets that it concerns."""
-        data: dict[str, str] = {"wallet": recovery.wallet, "address": recovery.address}
+        data: dict[str, str] = {"named_by": recovery.wallet, "address": recovery.address}
         if recovery.change_at_ms is not None:
             data |= {
                 "next_address": recovery.next_address,

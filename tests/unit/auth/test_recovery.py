@@ -77,6 +77,18 @@ async def test_address_takes_the_wallet_over_when_the_wait_is_over_and_not_befor
     assert "recovery.done" in await kinds(db, BOB)
 
 
+async def test_events_have_no_key_of_their_log_lines(
+    recovery: Recoveries, passes: Passes, db: Database
+) -> None:
+    """`wallet` there is whose event it is."""
+    await named(recovery)
+    await recovery.claim(ALICE, by=BOB)
+    await passes(WAIT)
+    for each in await events.of_wallet(db, BOB, after=0, limit=9):
+        assert {"named_by", "address"} <= each.data.keys()
+        assert each.data.keys().isdisjoint({"wallet", "event", "event_id"})
+
+
 async def test_clock_that_is_set_forward_shortens_no_wait(
     recovery: Recoveries, passes: Passes, clock: MovableClock
 ) -> None:
