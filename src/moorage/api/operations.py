@@ -135,7 +135,6 @@ OPERATIONS = (
     _served(calls.PROJECTS, projects.list_projects, query=_OF_PROJECTS),
     _served(calls.PROJECT, projects.show_project),
     _served(calls.CHANGE, projects.change_project, 402, 409),
-    _served(calls.DELETE, projects.delete_project),
     _served(calls.SET_PURSE, projects.set_purse, 409),
     _served(calls.DELETE, projects.delete_project, body_optional=True),
     _served(calls.ADOPT, projects.adopt_project),

@@ -219,7 +219,6 @@ FETCH_EXPORT = Call(
 PROJECTS = _get("/agent/projects", ProjectList)
 PROJECT = _get("/agent/projects/{projectId}", ProjectShown)
 CHANGE = Call("PATCH", "/agent/projects/{projectId}", ProjectChanged, ChangeBody)
-DELETE = Call("DELETE", "/agent/projects/{projectId}", ProjectDeleted, lasting=True)
 SET_PURSE = Call(
     "PUT",
     "/agent/projects/{projectId}/purse",
