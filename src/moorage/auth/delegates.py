@@ -1,5 +1,6 @@
 """Delegates: wallets that may act for another within what that has signed."""
 
+from moorage.auth.recovery import holder_of
 from moorage.auth.wallet import recover_signer
 from moorage.clock import Clock
 from moorage.errors import DelegateNotFound, InvalidField, SignatureInvalid, TooManyDelegates
@@ -37,15 +38,16 @@ class Delegates:
         """Stores what an owner has signed; the same again changes nothing.
 
         Addresses in `typed` are in lower case. Raises InvalidField for one that is not for now and
-        here, that was ended, or that the owner's key did not sign; TooManyDelegates.
+        here, that was ended, or that the owner's key did not sign; TooManyDelegates. Of a wallet
+        that was taken over, the key is that of who has it.
         """
         now_ms = self._clock.now_ms()
         self._check(typed, now_ms=now_ms)
         digest = typed.digest()
-        if not _is_by_key(digest, signature, typed.owner):
-            raise InvalidField("signature", _NO_CONTRACT)
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, typed.owner)
+            if not _is_by_key(digest, signature, await holder_of(tx, typed.owner)):
+                raise InvalidField("signature", _NO_CONTRACT)
             if typed.epoch != await delegations.epoch_of(tx, typed.owner):
                 raise InvalidField("typed.epoch", "must be the one of GET /agent/delegates")
             known = await delegations.by_id(tx, digest.hex())

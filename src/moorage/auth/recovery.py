@@ -14,6 +14,7 @@ from moorage.errors import RecoveryNotFound, RecoveryPending, RecoveryRefused, W
 from moorage.records.access import Recovery, Role
 from moorage.records.event import EventData, EventKind
 from moorage.storage import delegations, events, page_access, recoveries
+from moorage.storage.apps import transfers
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 
@@ -29,6 +30,15 @@ async def require_unclaimed(source: Source, wallet: str) -> None:
     found = await recoveries.of_wallet(source, wallet)
     if found is not None and found.is_claimed:
         raise RecoveryPending
+
+
+async def holder_of(source: Source, wallet: str) -> str:
+    """Returns whose key speaks for a wallet: its own, or that of who took it over."""
+    found = await recoveries.of_wallet(source, wallet)
+    while found is not None and found.taken_over_at_ms is not None:
+        wallet = found.address
+        found = await recoveries.of_wallet(source, wallet)
+    return wallet
 
 
 class Recoveries:
@@ -119,9 +129,8 @@ class Recoveries:
                 raise WalletRecovered
             after = msgspec.structs.replace(
                 found,
-                claim_at_ms=None,
-                claim_billed_ms=None,
                 claim_not_before_ms=now_ms + (found.wait_days + 1) * DAY_MS,
+                **_UNCLAIMED,
             )
             await recoveries.put(tx, after)
             await self._tell(tx, after, EventKind.RECOVERY_OBJECTED, {wallet, after.address})
@@ -136,6 +145,9 @@ class Recoveries:
                 if now is None or now.taken_over_at_ms is not None:
                     continue
                 if self._is_over(now.claim_at_ms, now.claim_billed_ms):
+                    if await holder_of(tx, now.address) == now.wallet:  # each has named the other
+                        await recoveries.put(tx, msgspec.structs.replace(now, **_UNCLAIMED))
+                        continue
                     await self._take_over(tx, now)
                 elif now.claim_at_ms is None and self._is_over(
                     now.change_at_ms, now.change_billed_ms
@@ -153,10 +165,16 @@ class Recoveries:
             raise WalletRecovered
 
     async def taken_over_by(self, wallet: str) -> str | None:
-        """Returns who has taken a wallet over, as of some seconds ago; None: nobody."""
+        """Returns who has taken a wallet over, as of some seconds ago; None: nobody.
+
+        If another has taken over that one in its turn, it is that other.
+        """
         if self._taken_over is None:
             await self.refresh()
-        return (self._taken_over or {}).get(wallet)
+        taken_over, holder = self._taken_over or {}, None
+        while (wallet := taken_over.get(wallet, "")) != "":
+            holder = wallet
+        return holder
 
     def _may_tell(self, recovery: Recovery) -> bool:
         return self._clock.now_ms() - recovery.told_at_ms >= _TOLD_AGAIN_MS
@@ -196,6 +214,7 @@ class Recoveries:
         await page_access.end_sessions_of(tx, after.wallet, role=Role.WALLET, now_ms=now_ms)
         await page_access.revoke_all_tokens(tx, after.wallet)
         await delegations.begin_epoch(tx, after.wallet)
+        await transfers.withdraw_all(tx, after.wallet, now_ms=now_ms)
         await self._tell(tx, after, EventKind.RECOVERY_DONE, {after.wallet, after.address})
         log.warning("wallet taken over", wallet=after.wallet, by=after.address)
 
@@ -219,6 +238,7 @@ class Recoveries:
             )
 
 
+_UNCLAIMED = {"claim_at_ms": None, "claim_billed_ms": None}
 _UNCHANGED = {
     "next_address": "",
     "next_wait_days": 0,

@@ -1,12 +1,15 @@
 """Signatures of the very request: what moves money or power takes no others, nor do delegates."""
 
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
@@ -25,7 +28,7 @@ from moorage.api.http.caller import (
     require_bound,
 )
 from moorage.api.operations import OPERATIONS
-from moorage.auth.authenticator import Authenticator
+from moorage.auth.authenticator import Authenticator, SignIn
 from moorage.auth.delegates import Delegates
 from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import TrustedProxies
@@ -104,6 +107,24 @@ class Gate:
             "x-signature-version": "2",
             "content-digest": content_digest_of(b""),
         }
+
+    def signed_in(self) -> str:
+        now = datetime.fromtimestamp(self.clock.now_ms() / 1000, UTC)
+        signed = SignIn(
+            domain="gateway.example",
+            address=OWNER,
+            uri="https://gateway.example/",
+            version="1",
+            chain_id="eip155:1",
+            type="eip191",
+            nonce="abcdefgh",
+            issued_at=now.isoformat(),
+            signature="",
+        )
+        text = encode_defunct(signed.text)
+        signature = hexed(Account.sign_message(text, KEY))
+        encoded = msgspec.json.encode(msgspec.structs.replace(signed, signature=signature))
+        return b64encode(encoded).decode()
 
     def _named(self, stamp: int, wallet: str) -> Headers:
         return {"x-wallet-address": wallet, "x-timestamp": str(stamp), "x-nonce": NONCE}
@@ -382,6 +403,23 @@ async def test_lost_key_opens_nothing_once_the_wallet_was_taken_over(gate: Gate)
     assert await gate.refused(gate.second_version()) is WalletRecovered
     person = Person(OWNER.lower(), has_confirmed=True)
     assert await gate.refused({}, **{PERSON: person}) is WalletRecovered
+    sign_in = {"sign-in-with-x": gate.signed_in()}
+    refused = await gate.refused(sign_in, method="GET", path="/agent/credits")
+    assert refused is WalletRecovered
+
+
+@pytest.mark.usefixtures("taken_over")
+async def test_lost_key_acts_for_no_other_wallet(gate: Gate, agent: Agent) -> None:
+    """Neither as a delegate nor as who took another over."""
+    owner, recoveries = OWNER.lower(), gate.front.recoveries
+    path = "/agent/projects"
+    await agent.is_allowed("read")
+    await recoveries.put(AGENT.lower(), address=BOB, wait_days=7)
+    await recoveries.claim(AGENT.lower(), by=BOB)
+    gate.clock.advance(7 * DAY_MS)
+    await recoveries.tick()
+    assert await agent.refused("GET", path) is WalletRecovered
+    assert await recoveries.taken_over_by(owner) == BOB
 
 
 @pytest.mark.usefixtures("taken_over")

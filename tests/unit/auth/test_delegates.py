@@ -7,6 +7,7 @@ from eth_account import Account
 from eth_account.messages import encode_typed_data
 
 from moorage.auth.delegates import MAX_DELEGATES, MAX_ROWS, Delegates
+from moorage.auth.recovery import DAY_MS, Recoveries
 from moorage.errors import DelegateNotFound, InvalidField, TooManyDelegates
 from moorage.records.access import Scope
 from moorage.signing import Delegation
@@ -186,3 +187,18 @@ async def test_delegations_for_a_project_end_with_that_of_their_owner(
         now_ms = owner.clock.now_ms()
         await delegations.end_of_project(tx, OWNER.lower(), "shop", now_ms=now_ms)
     assert await owner.may() == [kept]
+
+
+async def test_lost_key_lets_nobody_in_once_the_wallet_was_taken_over(
+    owner: Owner, db: Database
+) -> None:
+    """A delegation needs no request of its owner: the delegate can show what that key signed."""
+    heir = str(Account.from_key("0x" + "33" * 32).address)
+    recoveries = Recoveries(db=db, clock=owner.clock, billed_ms=owner.clock.now_ms)
+    await recoveries.put(OWNER.lower(), address=heir.lower(), wait_days=7)
+    await recoveries.claim(OWNER.lower(), by=heir.lower())
+    owner.clock.advance(7 * DAY_MS)
+    await recoveries.tick()
+    assert await owner.refused(epoch=1) == "signature"
+    assert await owner.may() == []
+    assert await owner.shows(epoch=1, key="0x" + "33" * 32) in await owner.may()

@@ -231,3 +231,26 @@ async def test_one_that_is_named_again_and_again_is_told_once_an_hour(
         await named(recovery)
     assert await kinds(db, BOB) == ["recovery.changed"]
     assert await kinds(db, CAROL) == []
+
+
+async def test_who_took_over_the_one_that_took_over_has_both(
+    recovery: Recoveries, passes: Passes
+) -> None:
+    await named(recovery)
+    await recovery.put(BOB, address=CAROL, wait_days=WAIT)
+    await recovery.claim(ALICE, by=BOB)
+    await recovery.claim(BOB, by=CAROL)
+    await passes(WAIT)
+    assert await recovery.taken_over_by(ALICE) == await recovery.taken_over_by(BOB) == CAROL
+
+
+async def test_two_that_named_each_other_are_never_both_without_a_key(
+    recovery: Recoveries, passes: Passes
+) -> None:
+    await named(recovery)
+    await recovery.put(BOB, address=ALICE, wait_days=WAIT)
+    await recovery.claim(ALICE, by=BOB)
+    await recovery.claim(BOB, by=ALICE)
+    await passes(WAIT)
+    assert await recovery.taken_over_by(ALICE) == BOB
+    assert await recovery.taken_over_by(BOB) is None

@@ -3,6 +3,7 @@
 import pytest
 from yard import Yard
 
+from moorage.auth.recovery import DAY_MS, Recoveries
 from moorage.auth.tokens import ManageTokens
 from moorage.deploy.keeping.transfer import Transfers
 from moorage.engines.engine import Capabilities
@@ -19,10 +20,10 @@ from moorage.ledger.running_costs import HOUR_MS, charge_up_to
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.payments import Finality, Payment
 from moorage.records.project import Project, ProjectStatus, Transfer, Variables
-from moorage.storage import events
+from moorage.storage import delegations, events
 from moorage.storage.apps import deployments, names, projects
 from moorage.storage.money import accounts, billing, payments
-from support.books.records_fixture import ALICE, BOB, CAROL, add_project, fund, transfer
+from support.books.records_fixture import ALICE, BOB, CAROL, add_project, delegation, fund, transfer
 
 ENOUGH = 5_000_000
 
@@ -107,6 +108,17 @@ async def test_tokens_of_the_giver_open_nothing_any_more(
         await tokens.project_of(token)
 
 
+async def test_delegates_of_the_giver_for_the_project_end(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers
+) -> None:
+    """Or they would open another under its name, for the giver, once the taker has deleted it."""
+    now_ms, name = yard.clock.now_ms(), project.unique_name
+    async with yard.db.transaction(durable=True) as tx:
+        await delegations.add(tx, delegation(project=name))
+    await transfers.accept((await offer(yard, project)).id, wallet=BOB)
+    assert await delegations.live_of(yard.db, ALICE, now_ms=now_ms) == []
+
+
 @pytest.mark.parametrize("wallet", [ALICE, CAROL])
 async def test_nobody_but_the_named_wallet_accepts(
     yard: Yard, project: Project, serving: Deployment, transfers: Transfers, wallet: str
@@ -128,6 +140,25 @@ async def test_offer_that_is_over_is_accepted_by_nobody(
         with pytest.raises(TransferRefused):
             await transfers.accept(each.id, wallet=BOB)
     assert (await yard.project(project)).wallet == ALICE
+
+
+async def test_what_a_lost_key_offered_is_nobodys_once_its_wallet_was_taken_over(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers
+) -> None:
+    recoveries = Recoveries(db=yard.db, clock=yard.clock, billed_ms=yard.clock.now_ms)
+    await recoveries.put(ALICE, address=CAROL, wait_days=7)
+    offered = await transfers.offer(
+        await yard.project(project),
+        taker=BOB,
+        with_purse=False,
+        with_variables=True,
+        not_after_ms=yard.clock.now_ms() + 30 * DAY_MS,
+    )
+    await recoveries.claim(ALICE, by=CAROL)
+    yard.clock.advance(7 * DAY_MS)
+    await recoveries.tick()
+    with pytest.raises(TransferRefused):
+        await transfers.accept(offered.id, wallet=BOB)
 
 
 async def test_offer_of_one_owner_does_not_bind_the_next(

@@ -390,23 +390,23 @@ async def _verify_signature(front: Front, request: Request) -> Verified:
     headers = _signed_headers(request)
     sign_in = headers.get("sign-in-with-x")
     if sign_in is not None and "x-wallet-address" not in headers:
-        return await front.authenticator.verify_sign_in(
+        verified = await front.authenticator.verify_sign_in(
             sign_in,
             public_url=front.public_url,
             now_ms=front.clock.now_ms(),
             client=lambda: address_key(front, request),
         )
+        await front.recoveries.require_own(verified.wallet)
+        return verified
     target = _target(front, request, headers)
     verified = await front.authenticator.verify(
         headers, target=target, client=lambda: address_key(front, request)
     )
     if target is not None:
         request.scope[_BODY_DIGEST] = target.body_digest
+    await front.recoveries.require_own(verified.wallet)  # also of who acts for another
     owner = headers.get(_ON_BEHALF_OF)
-    if owner is not None:
-        return await _for_owner(front, request, verified, owner)
-    await front.recoveries.require_own(verified.wallet)
-    return verified
+    return verified if owner is None else await _for_owner(front, request, verified, owner)
 
 
 async def _for_owner(front: Front, request: Request, verified: Verified, owner: str) -> Verified:

@@ -138,7 +138,7 @@ class Transfers:
             if not await transfers.give(tx, before, taker=wallet):
                 raise TransferNotFound
             after = msgspec.structs.replace(before, wallet=wallet)
-            await self._close_doors(tx, after, now_ms=now_ms)
+            await self._close_doors(tx, before, now_ms=now_ms)
             if was_billed:
                 await self._metering.begin_or_suspend(tx, after)
             if not transfer.with_variables:

@@ -24,6 +24,11 @@ _WITHDRAW = Statement(
     .where(transfers.c.project_id == bindparam("of_project"), _open)
     .values(withdrawn_at_ms=bindparam("now_ms"))
 )
+_WITHDRAW_ALL = Statement(
+    update(transfers)
+    .where(transfers.c.giver == bindparam("of_giver"), _open)
+    .values(withdrawn_at_ms=bindparam("now_ms"))
+)
 _ACCEPT = Statement(
     update(transfers)
     .where(transfers.c.id == bindparam("of_id"), _open)
@@ -79,6 +84,11 @@ async def of_wallet(source: Source, wallet: str, *, limit: int) -> list[Transfer
 async def withdraw(tx: Transaction, project_id: str, *, now_ms: int) -> bool:
     """Ends the open offer of a project; returns whether there was one."""
     return await tx.execute(_WITHDRAW, of_project=project_id, now_ms=now_ms) == 1
+
+
+async def withdraw_all(tx: Transaction, giver: str, *, now_ms: int) -> None:
+    """Ends the open offers of a wallet."""
+    await tx.execute(_WITHDRAW_ALL, of_giver=giver, now_ms=now_ms)
 
 
 async def accept(tx: Transaction, transfer_id: str, *, now_ms: int) -> bool:
