@@ -40,6 +40,7 @@ _SERVE = re.compile(
     rb"^[ \t]*(Serve|Server|Start|Web|Api)\b",
     re.MULTILINE,
 )
+_BIN = re.compile(r"src/bin/(\w[\w-]{0,80})(?:\.rs|/main\.rs)\Z")
 _NAMED_LIMIT = 6  # programs in a sentence
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -54,13 +55,18 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         return None
     document = toml_document(folder, "Cargo.toml")
     own = _binary(folder, document)
-    binaries = {} if own else _members_binaries(folder, document)
+    beside = {} if own else _own_binaries(folder)
+    binaries = {} if own else beside or _members_binaries(folder, document)
     serving = [name for name, server in binaries.items() if server]
     names = [own] if own else serving or [*binaries]
     if len(names) != 1 and asked.run is None:
         missing = (
             f"several programs can be started ({', '.join(names[:_NAMED_LIMIT])}): "
-            "set settings.directoryPath to the package of the one to deploy"
+            + (
+                "name the one to deploy by default-run in Cargo.toml"
+                if beside
+                else "set settings.directoryPath to the package of the one to deploy"
+            )
             if names
             else "Cargo.toml has no program, as there is no src/main.rs and no [[bin]]: add "
             "one that listens on PORT"
@@ -119,6 +125,21 @@ def _binary(folder: Folder, document: Mapping[str, object]) -> str | None:
     if not isinstance(name, str) or not name or not _NAME.issuperset(name):
         return None
     return name
+
+
+def _own_binaries(folder: Folder) -> dict[str, str]:
+    """Returns the binaries in src/bin of a package without another one, by name.
+
+    Each has what it serves with, as far as its own file tells, or "".
+    """
+    found: dict[str, str] = {}
+    for file in folder.names():
+        match = _BIN.match(file)
+        if match is not None and _NAME.issuperset(match[1]):
+            text = folder.data(file, limit=_SOURCE).decode(errors="replace")
+            words = (name.replace("-", "_") for name in sorted(_SERVERS))
+            found[match[1]] = next((name for name in words if f"{name}::" in text), "")
+    return found
 
 
 def _subcommand(folder: Folder, document: Mapping[str, object]) -> str:
