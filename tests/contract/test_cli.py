@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
 from sdk_stubs import (
     DEPLOYMENT,
     PROJECT,
@@ -33,6 +35,10 @@ READY = {
     "deployment_id": DEPLOYMENT,
     "endpoint": "http://hello.localhost:8080",
 }
+
+
+PAID = "0x" + "ab" * 32
+"""A transaction that paid."""
 
 
 class Outcome(NamedTuple):
@@ -649,3 +655,47 @@ async def test_events_after_a_sequence_are_listed(terminal: Terminal) -> None:
     )
     assert "Next: moorage events --after 8" in outcome.out
     assert (await terminal.run("events", "--json")).document == page
+
+
+def signed_receipt(key: str, **changes: str) -> dict[str, Any]:
+    """A receipt as any library of wallets signs it."""
+    kinds = {"host": "string", "issuer": "string", "payer": "address", "payee": "address"}
+    kinds |= {"chainId": "uint256", "token": "address", "symbol": "string", "decimals": "uint256"}
+    kinds |= {"amount": "uint256", "creditedMicroUsd": "uint256", "transaction": "bytes32"}
+    kinds |= {"logIndex": "uint256", "blockNumber": "uint256", "blockHash": "bytes32"}
+    kinds |= {"creditedAtMs": "uint256", "status": "string", "finality": "string"}
+    kinds |= {"refunded": "uint256", "refunds": "bytes32[]", "issuedAtMs": "uint256"}
+    message: dict[str, Any] = dict.fromkeys(kinds, "7")
+    message |= dict.fromkeys(("payer", "payee", "token"), USDC)
+    message |= dict.fromkeys(("transaction", "blockHash"), PAID)
+    message |= {"host": "gateway.example", "issuer": "Example Ltd", "symbol": "USDC"}
+    message |= {"status": "credited", "finality": "safe", "amount": "2500000", "decimals": "6"}
+    message |= {"refunds": [], "refunded": "0", "creditedAtMs": "1775556000000"} | changes
+    types = {
+        "EIP712Domain": [{"name": name, "type": "string"} for name in ("name", "version")],
+        "Receipt": [{"name": name, "type": kind} for name, kind in kinds.items()],
+    }
+    typed = {"types": types, "primaryType": "Receipt", "message": message}
+    typed["domain"] = {"name": "Moorage receipt", "version": "1"}
+    signed = Account.sign_message(encode_typed_data(full_message=typed), key)
+    return typed | {"signature": "0x" + signed.signature.hex(), "signer": USDC}
+
+
+async def test_receipt_is_shown_and_one_that_the_gateway_did_not_sign_is_refused(
+    terminal: Terminal,
+) -> None:
+    own, another = "0x" + "46" * 32, "0x" + "47" * 32
+    key = {"address": Account.from_key(own).address, "since_ms": 1, "until_ms": None}
+    other, path = terminal.gateway.other, f"/agent/payments/{PAID}/receipt"
+    known = {"host": "gateway.example", "keys": [key]}
+    other["GET", "/.well-known/moorage-receipts.json"] = [JSONResponse(known)]
+    for signer, code in ((own, 0), (another, 2)):
+        receipts = {"receipts": [signed_receipt(signer)]}
+        other["GET", path] = [JSONResponse(receipts)]
+        shown = await terminal.run("receipt", PAID)
+        assert "2.500000 USDC from" in shown.out
+        assert "credited by Example Ltd at 2026-04-07T10:00:00.000Z, credited, safe" in shown.out
+        checked = await terminal.run("receipt", PAID, "--verify", "--json")
+        assert checked.code == code, checked.err
+        assert checked.document == (receipts if code == 0 else checked.document)
+    assert checked.document["code"] == "receipt_invalid"
