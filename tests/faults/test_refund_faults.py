@@ -19,7 +19,15 @@ from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
 from moorage.errors import MoorageError
 from moorage.failpoints import armed
-from moorage.money import AtomicUnits
+from moorage.ledger.build_time import BuildTime
+from moorage.ledger.metering import Metering
+from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.relay.refund_requests import (
+    GAS,
+    RefundAsked,
+    RefundLimits,
+    RefundRequests,
+)
 from moorage.payments.relay.refunds import Refunds
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.records.payments import RefundStatus
@@ -114,25 +122,74 @@ class Operator:
                 payment, amount=AtomicUnits(AMOUNT), reason="asked for", note=_noted
             )
 
+    async def ready(self) -> None:
+        """Wait until the gateway has seen that the payment is final, as far as this one needs."""
+
     async def open(self) -> bool:
         """Whether a refund's outcome is open."""
         return bool(await refunds.to_follow(self._db, chain_id=self._client.chain.chain_id))
 
 
+class Customer(Operator):
+    """A wallet that asks for its money back, and the treasury that sends it."""
+
+    async def begin(self) -> None:
+        """Ask for it, unless it is asked for, and have the treasury send what is queued."""
+        wallet = self._cell.wallet.address.lower()
+        asked = [one for one in await refunds.every(self._db) if one.recipient == wallet]
+        if all(one.status is RefundStatus.FAILED for one in asked):
+            await self._ask(wallet)
+        await self._service.resume()
+
+    async def _ask(self, wallet: str) -> None:
+        requests = self._requests()
+        quote = await requests.quote(RefundAsked(wallet, max_=MicroUsd(AMOUNT + GAS)))
+        await requests.request(wallet, quote.id, expected=MicroUsd(AMOUNT), suspend=None)
+
+    async def ready(self) -> None:
+        asked = RefundAsked(self._cell.wallet.address.lower())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (await self._requests().quote(asked)).items:
+                await mine(self._cell.rpc_url)
+                await asyncio.sleep(0.05)
+
+    def _requests(self) -> RefundRequests:
+        clock, plenty = SystemClock(), MicroUsd(10**9)
+        return RefundRequests(
+            db=self._db,
+            clients={CHAIN: self._client},
+            metering=Metering(db=self._db, clock=clock),
+            build_time=BuildTime(
+                db=self._db, minutes_per_usd=60, monthly_price=MicroUsd(1), clock=clock
+            ),
+            senders={self._client.chain.chain_id: self._service.sender},
+            pay_to=self._service.sender,
+            limits=RefundLimits(plenty, plenty, plenty),
+            secret=b"secret",
+            clock=clock,
+        )
+
+
 MATRIX = [
-    pytest.param(step, fault, id=f"{step}-{fault}") for step in STEPS for fault in (KILLED, *EVERY)
+    pytest.param(who, step, fault, id=f"{who.__name__.lower()}-{step}-{fault}")
+    for who in (Operator, Customer)
+    for step in STEPS
+    for fault in (KILLED, *EVERY)
 ]
 
 
-@pytest.mark.parametrize(("step", "fault"), MATRIX)
-async def test_refund_is_paid_once(stage: Stage, step: str, fault: str) -> None:
+@pytest.mark.parametrize(("who", "step", "fault"), MATRIX)
+async def test_refund_is_paid_once(
+    stage: Stage, who: type[Operator], step: str, fault: str
+) -> None:
     await stage.recover()
     cell = Cell(stage)
     await cell.pay(by_transaction)
     await cell.until_ready(await cell.insist())
     await mine(cell.rpc_url, 3)
     async with AsyncExitStack() as stack:
-        operator = Operator(cell, stack)
+        operator = who(cell, stack)
+        await operator.ready()
         stack.enter_context(armed(operator.reach))
         async with asyncio.timeout(PATIENCE_SECONDS):
             await suffer(operator, cell, step, fault)

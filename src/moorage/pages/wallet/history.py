@@ -2,15 +2,18 @@
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from moorage.address import checksum_address
 from moorage.clock import iso_utc
 from moorage.money import MicroUsd, usd_text
 from moorage.pages.rendering.formatting import ms
 from moorage.pages.rendering.templates import SECURITY_HEADERS
+from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.view import View
 from moorage.wire import calls
 from moorage.wire.credits import CreditEntry, PaymentItem
@@ -20,6 +23,7 @@ ENTRIES_A_PAGE = 50
 _BURNING_SHOWN = 50
 _ENTRIES_AT_ONCE = 100
 _MAX_PAGES = 1_000
+_DOLLARS = re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -54,6 +58,42 @@ async def show_payments(view: View) -> Response:
         next=found.next,
         is_first="before" not in view.query,
         names=await view.project_names(each.project_id for each in found.payments),
+    )
+
+
+async def show_refunds(view: View) -> Response:
+    """`GET /wallet/refunds`: what could go back now, and what was asked for."""
+    return await _refunds_shown(view)
+
+
+async def ask_refund(view: View) -> Response:
+    """`POST /wallet/refunds`: have what the page showed sent back."""
+    usd, quote = view.form.get("refundable_usd", ""), view.form.get("quote", "")
+    if not _DOLLARS.fullmatch(usd):
+        return await _refunds_shown(view, error="Ask for what this page says now.")
+    api = await view.confirmed(
+        f"Have ${usd} of unused credits sent back to {checksum_address(view.session.wallet)}.",
+        sentence=f"Please run `moorage refund`: ${usd} of unused credits is to be sent back.",
+    )
+    body = {"quote": quote, "expect": {"refundable_usd": usd}}
+    try:
+        await api.call(calls.REFUND, body=body)
+    except ApiRefused as refused:
+        return await _refunds_shown(view, error=refused.problem.error)
+    return view.redirect("/wallet/refunds", "refund-asked")
+
+
+async def _refunds_shown(view: View, *, error: str = "") -> Response:
+    found = await view.api.call(calls.REFUNDS, limit=ENTRIES_A_PAGE)
+    quote = None
+    if view.session.may_change:
+        quote = await view.api.call(calls.QUOTE_REFUND, body={})
+    return view.page(
+        "wallet/money/refunds.html",
+        status=400 if error else 200,
+        refunds=found.refunds,
+        quote=quote,
+        error=error,
     )
 
 

@@ -124,6 +124,8 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/wallet/payments.csv", history.download_payments),
     ("GET", "/wallet/payments/{tx_hash}", history.show_receipt),
     ("GET", "/wallet/payments/{tx_hash}/receipt.json", history.download_receipt),
+    ("GET", "/wallet/refunds", history.show_refunds),
+    ("POST", "/wallet/refunds", history.ask_refund),
     ("GET", "/wallet/invoice", history.show_invoice),
     ("GET", "/wallet/invoice.csv", history.download_invoice_lines),
     ("GET", "/wallet/invoice.json", history.download_invoice),

@@ -330,6 +330,38 @@ async def test_delegates_are_listed_and_each_ends_by_a_signed_sentence_that_name
         await asker.post("/wallet/delegates/end-all")
 
 
+async def test_wallet_signs_how_much_goes_back_to_it() -> None:
+    quote = {
+        "id": "q.1",
+        "refundable_usd": 1.98,
+        "items": [
+            {
+                "chain": "base",
+                "token": "usdc",
+                "payment": "0x" + "12" * 32,
+                "log_index": 0,
+                "to": WALLET,
+                "gross": "1.990000",
+                "gas": "0.010000",
+                "net": "1.980000",
+            }
+        ],
+        "kept": [{"why": "running_apps", "usd": 0.01}],
+        "ends": [],
+        "expires_at": NOW,
+        "message": "It goes back to who paid.",
+    }
+    asker = Asker({"GET /refunds": {"refunds": [], "next": None}, "POST /refunds/quote": quote})
+    html = await asker.text("/wallet/refunds")
+    assert all(said in html for said in ("$1.98 can go back", "1.980000 USDC", "running apps"))
+    form = {"quote": "q.1", "refundable_usd": "1.98"}
+    with pytest.raises(Unconfirmed, match=r"Have \$1.98 of unused credits sent back to 0x"):
+        await asker.post("/wallet/refunds", **form)
+    assert "POST /refunds" not in asker.api.asked
+    odd = {"quote": "q.1", "refundable_usd": "1.98 and all else"}
+    assert (await asker.post("/wallet/refunds", **odd)).status_code == 400
+
+
 def with_purse(**parts: Any) -> dict[str, Any]:
     """A project that has $2.50 of its own, and burned 1 of 10 in this month."""
     answers = everything("words")
