@@ -170,9 +170,9 @@ def _scan(folder: Folder, file: str) -> Iterable[_Found]:
         return
     for match in _FACTORY.finditer(text):
         kind = _CLASS_CALL.search(text, match.end())
-        if kind is not None and kind[1] in _RUN_THEMSELVES:
-            if _RUNS.search(text) or b"tornado" in data:  # whose app has the name of aiohttp's
-                return
+        is_run = _RUNS.search(text) or b"tornado" in data  # whose app has the name of aiohttp's
+        if kind is not None and kind[1] in _RUN_THEMSELVES and is_run:
+            return
         if kind is not None and _callable_without_arguments(match[2]):
             yield _Found(file, text, match[1], True, kind[1])
             return
