@@ -42,7 +42,7 @@ async def test_app_stops_at_its_limit_says_so_everywhere_and_runs_again_when_tha
 
     stopped = await wallet.call_bound("PUT", f"{path}/purse", json={"limit_usd_month": 0})
     assert stopped.status == 200, stopped.body
-    await until(lambda: is_answered(wallet, name, 402))
+    await until(lambda: is_answered(wallet, name, 503))
     assert json.loads((await wallet.visit(name))[1])["code"] == "app_at_limit"
     assert (await wallet.status(first)).body["reason_code"] == "limit_reached"
     project = (await wallet.call("GET", path)).body

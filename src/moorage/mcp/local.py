@@ -30,6 +30,7 @@ from moorage.mcp.tools import (
     answered,
     catalog,
     deletion_preview,
+    purse_of,
     refused,
     status_of,
 )
@@ -243,6 +244,7 @@ class Purchases:
             months=app.months,
             settings=_settings(app.settings),
         )
+        request = msgspec.structs.replace(request, purse=purse_of(app))
         return request, {"left_out": found.warnings} if found.warnings else {}
 
 

@@ -49,6 +49,7 @@ from moorage.mcp.tools import (
     catalog,
     deletion_preview,
     in_tool_words,
+    purse_of,
     refused,
     status_of,
 )
@@ -140,6 +141,8 @@ def deploy_body(app: DeployUpload | QuoteUpload, upload: dict[str, Any]) -> dict
     }
     if isinstance(app, DeployUpload) and not app.dry_run:
         body["discard_written"] = app.discard_written
+    if (purse := purse_of(app)) is not None:
+        body["purse"] = msgspec.to_builtins(purse)
     return body if app.description is None else {**body, "description": app.description}
 
 

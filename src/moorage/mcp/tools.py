@@ -6,6 +6,7 @@ reads all of them at once: short, and only what a name leaves open.
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import msgspec
@@ -13,6 +14,7 @@ from msgspec import Meta
 
 from moorage.wire import calls
 from moorage.wire.calls import ApiRequest, Call
+from moorage.wire.deploy import DeployPurse
 
 MAX_WAIT_SECONDS = 45
 """Clients give a tool 30 to 60 s."""
@@ -151,10 +153,20 @@ class Deploy(App, frozen=True, kw_only=True):
         bool, Meta(description="true: from credits that other projects live on, too")
     ] = False
     discard_written: Annotated[
-        bool, Meta(description="true: may lose files that the running version wrote; else refused")
+        bool, Meta(description="true: files that the running version wrote may be lost")
     ] = False
+    purse_usd: float | None = None
+    limit_usd_month: float | None = None
     dry_run: Annotated[bool, Meta(description="true: check and price only")] = False
     idempotency_key: Key | None = None
+
+
+def purse_of(asked: App) -> DeployPurse | None:
+    """Returns the purse of a new project, and its limit, if either is asked for."""
+    if not isinstance(asked, Deploy) or (asked.purse_usd, asked.limit_usd_month) == (None, None):
+        return None
+    limit = None if asked.limit_usd_month is None else Decimal(repr(asked.limit_usd_month))
+    return DeployPurse(usd=Decimal(repr(asked.purse_usd or 0)), limit_usd_month=limit)
 
 
 class WaitForDeployment(Arguments, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from moorage.api.http.problems import error_response
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import PaymentMalformed, PaymentPending, PaymentShort
 from moorage.mcp.local import local_tools, with_limits
-from moorage.mcp.remote import DeployUpload, remote_tools, upload_of
+from moorage.mcp.remote import DeployUpload, deploy_body, remote_tools, upload_of
 from moorage.mcp.tools import (
     INSTRUCTIONS,
     NEVER_ANEW,
@@ -221,3 +221,18 @@ def test_a_model_pays_within_the_usual_limits_unless_others_are_set() -> None:
     assert with_limits(Budget()) == usual
     none = Budget(per_call=MicroUsd(0), per_day=MicroUsd(0))
     assert with_limits(none) == none
+
+
+@pytest.mark.parametrize(
+    ("asked", "body"),
+    [
+        ({}, None),
+        ({"purse_usd": 0.1}, {"usd": "0.1"}),
+        ({"limit_usd_month": 10}, {"usd": "0", "limit_usd_month": "10"}),
+    ],
+)
+def test_purse_and_limit_of_a_deploy_are_in_its_body(
+    asked: dict[str, Any], body: dict[str, Any] | None
+) -> None:
+    deploy = DeployUpload(name="hello", upload_sha256="0" * 64, **asked)
+    assert deploy_body(deploy, {}).get("purse") == body
