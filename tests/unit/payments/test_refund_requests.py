@@ -172,6 +172,49 @@ async def test_the_credits_that_were_given_are_used_up_first(shop: Shop) -> None
     assert quote.refundable == 500_000 + 2_000 - 3_000 - GAS
 
 
+async def test_what_is_given_after_all_was_burned_is_not_cash(shop: Shop) -> None:
+    await shop.paid(50_000)
+    project = await shop.runs()
+    shop.clock.advance(50 * HOUR_MS)
+    async with shop.db.transaction(durable=True) as tx:
+        await shop.metering.end(tx, project)
+        given = Grant("g", ALICE, MicroUsd(60_000), "goodwill", shop.clock.now_ms())
+        await ledger.grant(tx, given, now_ms=shop.clock.now_ms())
+    quote = await shop.requests.quote(RefundAsked(ALICE))
+    assert (quote.refundable, quote.kept) == (0, {"grant": 60_000})
+    await shop.paid(30_000)
+    async with shop.db.transaction(durable=True) as tx:
+        await shop.metering.begin(tx, project)
+    shop.clock.advance(20 * HOUR_MS)
+    quote = await shop.requests.quote(RefundAsked(ALICE))
+    assert quote.refundable == 30_000 - GAS
+    assert quote.kept == {"burned_until_now": 20_000, "running_apps": 1_000, "grant": 39_000}
+    await shop.take(quote.id)
+    assert await shop.balance() == 40_000
+
+
+async def test_what_was_given_is_not_cash_in_a_purse_either(shop: Shop) -> None:
+    await shop.paid(40_000)
+    given = Grant("g", ALICE, MicroUsd(50_000), "welcome", START_MS)
+    async with shop.db.transaction(durable=True) as tx:
+        await ledger.grant(tx, given, now_ms=START_MS)
+    project = await add_project(shop.db)
+    async with shop.db.transaction(durable=True) as tx:
+        await shop.metering.change_purse(tx, project, PurseChange(add=MicroUsd(60_000)))
+    assert (await shop.requests.quote(RefundAsked(ALICE))).refundable == 30_000 - GAS
+    of_purse = await shop.requests.quote(RefundAsked(ALICE, project.id))
+    assert (of_purse.refundable, of_purse.kept) == (40_000 - GAS, {"grant": 20_000})
+    quote = await shop.requests.quote(RefundAsked(ALICE))
+    request = await shop.take(quote.id)
+    async with shop.db.transaction(durable=True) as tx:
+        for each in await refunds.of_request(tx, request, wallet=ALICE):
+            await refunds.refunded(tx, each.id, refund_tx_hash="0x", is_final=True, now_ms=START_MS)
+    with pytest.raises(RefundTermsChanged):
+        await shop.take(of_purse.id)
+    assert (await shop.requests.quote(RefundAsked(ALICE, project.id))).refundable == 0
+    assert await shop.balance(purse_of(project.id)) == 60_000
+
+
 async def test_a_quote_holds_while_apps_go_on_to_burn(shop: Shop) -> None:
     await shop.paid(500_000)
     project = await shop.runs()

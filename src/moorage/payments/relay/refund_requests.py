@@ -4,8 +4,9 @@ A quote is a signed text, so that it takes no row. A request books what burned u
 millisecond, takes the credits and queues the refunds of its payments in one transaction, so that
 credits and refund never both exist. `Refunds` sends what is queued.
 
-Credits that the operator gave are used up first, and never sent back: what goes back of a payment
-is at most what it brought, less what went back of it before.
+Credits that the operator gave are used up first by what burns after that, and never sent back, as
+are those that came with the purse of another wallet's project. What goes back of a payment is at
+most what it brought, less what went back of it before.
 """
 
 import base64
@@ -194,7 +195,10 @@ class RefundRequests:
         payer = holder if apart else asked.wallet
         builds = min(balance - running, await self._builds(self._db, payer, balance, asked.max_))
         available = MicroUsd(balance - running - builds)
-        wanted = available if asked.max_ is None else min(available, asked.max_)
+        asked_for = available if asked.max_ is None else min(available, asked.max_)
+        wanted = asked_for
+        if not apart:
+            wanted = min(asked_for, await _paid_for(self._db, asked.wallet, burned=burned))
         items = _allot(found, wanted, refusing, self._clients)
         gross = _sum(each.gross for each in items)
         kept = {
@@ -204,6 +208,7 @@ class RefundRequests:
             **_why_kept(found, items, MicroUsd(wanted - gross), refusing, self._clients),
             "held": await accounts.sum_of_account(self._db, ledger.held_account(asked.wallet)),
         }
+        kept["grant"] = MicroUsd(kept.get("grant", NOTHING) + asked_for - wanted)
         terms = _Terms(
             wallet=asked.wallet,
             project_id=asked.project_id,
@@ -253,6 +258,7 @@ class RefundRequests:
             found = await self._payments(tx, wallet, purse)
             payer = await ledger.holder_of(tx, found[0][0]) if found else wallet
             holder = await self._giver(tx, terms)
+            is_apart = holder == payer != wallet  # nothing that was given is in such a purse
             if suspend is not None:
                 burning = await billing.open_of_holder(tx, holder)
                 suspended = await suspend(tx, [each.project_id for each in burning])
@@ -266,6 +272,7 @@ class RefundRequests:
                 or _digest(items) != terms.digest
                 or expected not in (None, refundable)
                 or balance < gross + builds
+                or (not is_apart and await _paid_for(tx, wallet) < gross)
             ):
                 raise RefundTermsChanged
             if holder != payer:
@@ -454,6 +461,16 @@ async def _why_operator(source: Source, wallet: str) -> str | None:
     if recovery is not None and recovery.taken_over_at_ms is not None:
         return "The wallet was taken over, and a payment goes back to its payer alone."
     return None
+
+
+async def _paid_for(source: Source, wallet: str, *, burned: MicroUsd = NOTHING) -> MicroUsd:
+    """Returns how much of what a wallet and its purses have was paid for, and not given.
+
+    `burned` is not booked yet: what was given burns first.
+    """
+    has = await accounts.balance(source, wallet) + await accounts.purses_have(source, wallet)
+    given = await accounts.left_of_given(source, wallet)
+    return MicroUsd(max(0, has - burned - max(0, given - burned)))
 
 
 def _sum(amounts: Iterable[int]) -> MicroUsd:

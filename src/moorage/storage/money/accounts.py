@@ -46,12 +46,14 @@ from moorage.storage.schema import (
     build_runs,
     deployments,
     entries,
+    grants,
     postings,
     projects,
     purses,
     relay_transactions,
     run_intervals,
     settlements,
+    transfers,
     wallets,
 )
 
@@ -332,6 +334,74 @@ async def burned_since(source: Source, project_id: str, since_ms: int) -> dict[s
     """
     rows = await source.all(_BURNED_SINCE, of_project=project_id, since_ms=str(since_ms))
     return {account: int(amount) for account, amount in rows}
+
+
+_GIVEN = ("grant", "transfer")
+_first_given = (
+    select(func.min(entries.c.place))
+    .where(
+        entries.c.account == "wallet:" + bindparam("of_wallet", type_=Text),
+        entries.c.posting_id.in_(
+            union_all(
+                select("grant:" + grants.c.id).where(grants.c.wallet == bindparam("of_wallet")),
+                select("transfer:" + transfers.c.id).where(
+                    transfers.c.taker == bindparam("of_wallet")
+                ),
+            )
+        ),
+    )
+    .scalar_subquery()
+)
+_since_given = (
+    select(
+        entries.c.amount_micro_usd,
+        case((postings.c.kind.in_(_GIVEN), entries.c.amount_micro_usd), else_=0).label("given"),
+        func.sum(entries.c.amount_micro_usd).over(order_by=entries.c.place).label("so_far"),
+    )
+    .join_from(entries, postings, postings.c.id == entries.c.posting_id)
+    .where(
+        entries.c.place >= _first_given,
+        postings.c.kind.in_([*_GIVEN, "burn", "build", "compensated"]),
+        entries.c.account.in_(
+            union_all(
+                select("wallet:" + bindparam("of_wallet", type_=Text)),
+                select("project:" + purses.c.project_id).where(
+                    purses.c.wallet == bindparam("of_wallet")
+                ),
+                select("project:" + transfers.c.project_id).where(
+                    transfers.c.giver == bindparam("of_wallet")
+                ),
+            )
+        ),
+    )
+    .subquery()
+)
+_LEFT_OF_GIVEN = Statement(
+    select(
+        func.coalesce(func.sum(_since_given.c.amount_micro_usd), 0),
+        func.coalesce(func.min(_since_given.c.so_far), 0),
+        func.coalesce(func.sum(_since_given.c.given), 0),
+    )
+)
+_PURSES_HAVE = Statement(
+    select(func.coalesce(func.sum(purses.c.balance_micro_usd), 0)).where(
+        purses.c.wallet == bindparam("of_wallet"), purses.c.adopted.is_(True)
+    )
+)
+
+
+async def left_of_given(source: Source, wallet: str) -> MicroUsd:
+    """Returns what is left of the credits that the operator, or another wallet, gave a wallet.
+
+    What its projects burned after that burned those first; what they had burned before did not.
+    """
+    ((moved, least, given),) = await source.all(_LEFT_OF_GIVEN, of_wallet=wallet)
+    return MicroUsd(max(0, min(int(moved) - min(0, int(least)), int(given))))
+
+
+async def purses_have(source: Source, wallet: str) -> MicroUsd:
+    """Returns what a wallet's projects have in purses that it has a say in."""
+    return MicroUsd(await source.number(_PURSES_HAVE, of_wallet=wallet))
 
 
 class StatementEntry(NamedTuple):
