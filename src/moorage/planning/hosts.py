@@ -44,6 +44,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     variables: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     is_last: bool = False
+    release: str = ""
     processes: str = ""
     worker: _Web | None = None
 
@@ -118,6 +119,7 @@ class Wishes(NamedTuple):
     is_last: bool = False
     variables: tuple[tuple[str, str], ...] = ()  # of the builds and the app
     secrets: tuple[str, ...] = ()  # variables with a random value
+    release: str = ""  # what runs before each start
     needed: tuple[tuple[str, str], ...] = ()  # variables that its deployer gives, with the file
     ignored: tuple[str, ...] = ()  # sentences on what of a site has no effect here
 
@@ -156,6 +158,7 @@ def _first(folder: Folder) -> Wishes:
             file=wish.file or found[0].file,
             variables=tuple({n: v for it in found for n, v in it.variables}.items()),
             secrets=tuple(dict.fromkeys(name for it in found for name in it.secrets)),
+            release=next((it.release for it in found if it.release), ""),
             needed=tuple(pair for it in found for pair in it.needed),
             ignored=tuple(sentence for it in found for sentence in it.ignored),
         )
@@ -184,8 +187,9 @@ def followed(folder: Folder, wanted: Asked, wish: Wishes) -> Asked:
     if run is None and _starts(wish.start, folder, manifest, has_build=bool(steps.build)):
         run, run_from = by_shell(folder, wish.start), wish.file
         run_because = f"{wish.file} starts it: {quoted(run)}"
-        if steps.migrates:
-            run = f"{steps.migrates} && {run}"
+        before = steps.migrates or wish.release
+        if before:
+            run = f"{by_shell(folder, before)} && {run}"
     said = [
         f"{wish.file} {verb} {quoted(command)}"
         for verb, command in (("installs by", steps.install), ("builds by", steps.build))
@@ -231,6 +235,7 @@ def _read(folder: Folder, row: _File, *, refuses: bool = False) -> Wishes:
         any(_is_fallback(rule, row) for rule in _list(_at(service, row.fallback))),
         row.is_last,
         *_variables(_at(service, key) for key in row.variables),
+        _command(_at(service, row.release)),
         tuple(_needed((_at(service, key) for key in row.variables), path)),
         tuple(_ignored(path, service, row)),
     )

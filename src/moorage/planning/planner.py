@@ -145,6 +145,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         wanted = hosts.followed(folder, _with_procfile(folder, wanted), wish)
         wanted, folder, recipe = _app(folder, wanted, wish, toolbox, because)
         wanted, recipe = _published(folder, wanted, recipe, wish, toolbox)
+        recipe = _released(folder, wanted, recipe, wish)
     if wanted.run is not None and not settings.has_dockerfile:
         recipe = _with_interpreters(folder, wanted, recipe, toolbox)
         if (
@@ -364,6 +365,23 @@ def _published(
         wanted = wanted._replace(said=(*wanted.said, f"{wish.file} sends all paths to index.html"))
         recipe = recipe._replace(start=start)
     return wanted, recipe
+
+
+def _released(folder: Folder, wanted: Asked, recipe: Recipe, wish: hosts.Wishes) -> Recipe:
+    """Adds what another host runs before each start, where planning found the start by itself."""
+    start = recipe.start or ""
+    if not wish.release or wanted.run is not None or static.is_site(start) or not start:
+        return recipe
+    if _UPDATES.search(wish.release) and _UPDATES.search(start):
+        return recipe  # the database is brought up to date already
+    said = f"{wish.file} has a release command, which runs before each start: "
+    return recipe._replace(
+        start=f"{hosts.by_shell(folder, wish.release)}\n{in_place(start)}",
+        because=(*recipe.because, f"{said}{quoted(wish.release)}"),
+    )
+
+
+_UPDATES = re.compile(r"migrat|db:prepare|db[ :]push")
 
 
 def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe | None:

@@ -62,6 +62,7 @@ from moorage.planning.node.workspaces import ENVIRONMENT as NX_ENVIRONMENT
 from moorage.planning.node.workspaces import (
     Monorepo,
     Workspace,
+    develops,
     monorepo,
     monorepo_around,
     nx_app,
@@ -503,7 +504,7 @@ def _where(folder: Folder, manifest: PackageJson, asked: Asked, because: list[st
     if found_here is None or asked.run is not None:
         return _Site(folder, manifest, found_here)
     script = manifest.script("start")
-    if script and not is_development_server(manifest):
+    if script and not is_development_server(manifest) and not develops(found_here, script):
         return _Site(folder, manifest, found_here)
     apps = [w for w in found_here.workspaces if _is_app(folder, w)]
     if len(apps) == 1:

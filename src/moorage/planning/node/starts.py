@@ -16,6 +16,7 @@ from moorage.planning.node.package_json import (
     SCRIPT_FILES,
     TYPESCRIPT,
     PackageJson,
+    build_script,
     command_of,
     is_development_server,
     is_for_development,
@@ -287,10 +288,26 @@ def find_start(package: Package) -> Start:
         return Start(None, missing=_library(manifest))
     command = _main_file(package) or _compiled_file(package) or _typescript_file(package)
     command = command or (f"node {API}" if exports_app(folder, API) else None)
-    if command is None and builds and folder.has("index.html"):
-        because.append("index.html is there: the files are served by Caddy after the build")
-        command = serve("", fallback=False)
+    place = _page_of_build(folder, manifest) if command is None and builds else None
+    if place is not None:
+        file = f"{place}/index.html".lstrip("/")
+        because.append(f"{file} is there: the files are served by Caddy after the build")
+        command = serve(place, fallback=False)
     return Start(command, missing="" if command else _missing(package))
+
+
+def _page_of_build(folder: Folder, manifest: PackageJson) -> str | None:
+    """Returns the directory with a page in the upload that the build leaves files beside."""
+    if folder.has("index.html"):
+        return ""
+    command = manifest.script(build_script(manifest))
+    file = entry(folder, command)
+    text = command + (folder.data(file, limit=_APP_LIMIT).decode(errors="replace") if file else "")
+    named = (it for it in _PAGES if re.search(rf"(?<![\w/-]){it}(?![\w-])", text))
+    return next((it for it in named if folder.has(f"{it}/index.html")), None)
+
+
+_PAGES = ("public", "dist", "build", "www", "static", "docs")
 
 
 def _library(manifest: PackageJson) -> str:

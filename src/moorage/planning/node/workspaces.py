@@ -8,7 +8,12 @@ from itertools import islice
 from typing import NamedTuple
 
 from moorage.planning.node.builds import angular_target, config_text
-from moorage.planning.node.package_json import PackageJson, command_of, package_json
+from moorage.planning.node.package_json import (
+    PackageJson,
+    command_of,
+    is_for_development,
+    package_json,
+)
 from moorage.planning.reading.folder import Folder, matches, parts
 from moorage.planning.static import serve
 
@@ -307,6 +312,26 @@ def monorepo(root: Folder, manifest: PackageJson) -> Monorepo | None:
     if not patterns:
         return None
     return Monorepo(root, manifest, tuple(_workspaces(root, patterns)))
+
+
+_OF_WORKSPACE = re.compile(
+    r"(?:yarn[ \t]+workspace[ \t]+(?P<yarn>\S+)(?:[ \t]+run)?[ \t]+(?P<by_yarn>[\w:-]+)"
+    r"|npm[ \t]+(?:run[ \t]+)?(?P<by_npm>[\w:-]+)[ \t]+(?:-w|--workspace)[= \t]+(?P<npm>\S+)"
+    r"|(?:pnpm|bun(?:[ \t]+run)?)[ \t]+(?:-F|--filter)[= \t]+(?P<pnpm>\S+)(?:[ \t]+run)?"
+    r"[ \t]+(?P<by_pnpm>[\w:-]+))\Z"
+)
+
+
+def develops(found: Monorepo, script: str) -> bool:
+    """Whether a root's script runs a development server of a workspace, by the workspace's name."""
+    match = _OF_WORKSPACE.match(script)
+    if match is None:
+        return False
+    name = match["yarn"] or match["npm"] or match["pnpm"]
+    called = match["by_yarn"] or match["by_npm"] or match["by_pnpm"]
+    named = (it for it in found.workspaces if name.strip("'\"") in (it.manifest.name, it.directory))
+    manifest = next((it.manifest for it in named), None)
+    return manifest is not None and is_for_development(command_of(manifest, called))
 
 
 def monorepo_around(folder: Folder) -> tuple[Monorepo, Workspace] | None:
