@@ -52,6 +52,10 @@ _REQUEST_TYPE = keccak256(
     b"Request(address wallet,string host,string method,string path,bytes32 bodyDigest,"
     b"uint256 timestamp,string nonce)"
 )
+_REQUEST_FOR_ANOTHER_TYPE = keccak256(
+    b"Request(address wallet,address onBehalfOf,string host,string method,string path,"
+    b"bytes32 bodyDigest,uint256 timestamp,string nonce)"
+)
 _DELEGATION_TYPE = keccak256(
     b"Delegation(address owner,string host,address delegate,string project,string[] scopes,"
     b"uint256 limitUsdMonth,uint256 notAfter,uint256 epoch)"
@@ -66,12 +70,15 @@ class Target(msgspec.Struct, frozen=True):
     method: str  # "GET"
     path: str  # with the query, as in the request's first line
     body_digest: bytes  # SHA-256
+    on_behalf_of: str = ""  # an address: for whom the wallet acts, if not for itself
 
     def digest(self, *, wallet: str, timestamp_ms: int, nonce: str) -> bytes:
         """The 32 bytes that are signed; `wallet` is an address, `nonce` the header's own text."""
+        is_own = not self.on_behalf_of
         request = keccak256(
-            _REQUEST_TYPE
+            (_REQUEST_TYPE if is_own else _REQUEST_FOR_ANOTHER_TYPE)
             + bytes.fromhex(wallet[2:]).rjust(32, b"\0")
+            + (b"" if is_own else bytes.fromhex(self.on_behalf_of[2:]).rjust(32, b"\0"))
             + keccak256(self.host.encode())
             + keccak256(self.method.encode())
             + keccak256(self.path.encode())

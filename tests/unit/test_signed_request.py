@@ -21,6 +21,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
     path=TEXT,
     nonce=TEXT,
     body_digest=st.binary(min_size=32, max_size=32),
+    on_behalf_of=st.sampled_from(["", "0x" + "ab" * 20]),
     timestamp=st.integers(0, 10**15 - 1),
 )
 def test_digest_is_the_typed_datas(timestamp: int, nonce: str, **target: Any) -> None:

@@ -37,6 +37,7 @@ import msgspec
 from msgspec import NODEFAULT, UNSET
 from yarl import URL
 
+from moorage.address import parse_address
 from moorage.clock import Clock, SystemClock
 from moorage.sdk.errors import (
     AnswerLost,
@@ -212,13 +213,16 @@ class Transport:
         pause: Pause = asyncio.sleep,
         on_wait: OnWait | None = None,
     ) -> None:
-        """Raises ClientMisconfigured unless `gateway_url` is an http(s) URL.
+        """With `on_behalf_of`, an address, the signer acts for that wallet, as a delegate of it.
 
-        With `on_behalf_of`, the signer acts for that wallet, as a delegate of it.
+        Raises ClientMisconfigured unless `gateway_url` is an http(s) URL, and that an address.
         """
         self.gateway_url = normalise_gateway_url(gateway_url)
+        try:
+            self.on_behalf_of = None if on_behalf_of is None else parse_address(on_behalf_of)
+        except ValueError:
+            raise ClientMisconfigured("on_behalf_of is a wallet: 0x and 40 hex digits") from None
         self.signer = signer
-        self.on_behalf_of = on_behalf_of
         self._bound = bound or on_behalf_of is not None
         self._clock = clock or SystemClock()
         self._pause = pause
@@ -367,7 +371,11 @@ class Transport:
             return self.signer.headers()
         digest = NO_BODY if body is None else sha256(body).digest()
         target = Target(
-            host=host_of(self.gateway_url), method=method, path=path, body_digest=digest
+            host=host_of(self.gateway_url),
+            method=method,
+            path=path,
+            body_digest=digest,
+            on_behalf_of=self.on_behalf_of or "",
         )
         owner = {} if self.on_behalf_of is None else {"X-On-Behalf-Of": self.on_behalf_of}
         return owner | self.signer.headers(target)

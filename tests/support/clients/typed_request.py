@@ -26,13 +26,17 @@ def typed_data(
     body_digest: bytes,
     timestamp: int,
     nonce: str,
+    on_behalf_of: str = "",
 ) -> SignableMessage:
     """What docs/signing.md says that version 2 signs."""
+    owner = {"onBehalfOf": on_behalf_of} if on_behalf_of else {}
+    fields = {"wallet": "address"} | dict.fromkeys(owner, "address") | FIELDS
     return encode_typed_data(
         domain_data={"name": "Moorage", "version": "2"},
-        message_types={"Request": [{"name": name, "type": kind} for name, kind in FIELDS.items()]},
+        message_types={"Request": [{"name": name, "type": kind} for name, kind in fields.items()]},
         message_data={
             "wallet": wallet,
+            **owner,
             "host": host,
             "method": method,
             "path": path,
@@ -53,6 +57,7 @@ def signed_typed_data(
     body_digest: bytes,
     timestamp: int,
     nonce: str,
+    on_behalf_of: str = "",
 ) -> str:
     """A version 2 signature, hex with 0x."""
     message = typed_data(
@@ -63,6 +68,7 @@ def signed_typed_data(
         body_digest=body_digest,
         timestamp=timestamp,
         nonce=nonce,
+        on_behalf_of=on_behalf_of,
     )
     return "0x" + bytes(Account.sign_message(message, private_key).signature).hex()
 

@@ -105,7 +105,9 @@ class Wallet:
             self.gateway, method, path, json=json, headers=self.signed() | (headers or {})
         )
 
-    def bound(self, method: str, path: str, body: bytes = b"") -> dict[str, str]:
+    def bound(
+        self, method: str, path: str, body: bytes = b"", *, on_behalf_of: str = ""
+    ) -> dict[str, str]:
         """Fresh headers of version 2 for this one request, and a key."""
         signed = {
             "X-Wallet-Address": self.address,
@@ -121,6 +123,7 @@ class Wallet:
             body_digest=sha256(body).digest(),
             timestamp=int(signed["X-Timestamp"]),
             nonce=signed["X-Nonce"],
+            on_behalf_of=on_behalf_of,
         )
         return signed | {
             "X-Signature": signature,
@@ -134,7 +137,8 @@ class Wallet:
     ) -> Answer:
         """One request that moves money or power."""
         body = b"" if json is None else dumps(json).encode()
-        signed = self.bound(method, path, body) | (headers or {})
+        owner = (headers or {}).get("X-On-Behalf-Of", "")
+        signed = self.bound(method, path, body, on_behalf_of=owner) | (headers or {})
         return await call(self.gateway, method, path, json=json, headers=signed)
 
     async def deploy(

@@ -42,6 +42,7 @@ from moorage.errors import (
     InvalidField,
     MoorageError,
     NonceReused,
+    SignatureInvalid,
     SignatureUnbound,
     WalletRecovered,
 )
@@ -90,7 +91,9 @@ class Gate:
         signature = hexed(Account.sign_message(text, key))
         return self._named(stamp, wallet) | {"x-signature": signature}
 
-    def second_version(self, *, path: str = PATH, method: str = "POST", key: str = KEY) -> Headers:
+    def second_version(
+        self, *, path: str = PATH, method: str = "POST", key: str = KEY, owner: str = ""
+    ) -> Headers:
         stamp, wallet = self.clock.now_ms(), Account.from_key(key).address
         signature = signed_typed_data(
             key,
@@ -101,6 +104,7 @@ class Gate:
             body_digest=sha256(b"").digest(),
             timestamp=stamp,
             nonce=NONCE,
+            on_behalf_of=owner,
         )
         return self._named(stamp, wallet) | {
             "x-signature": signature,
@@ -271,7 +275,7 @@ class Agent:
             await delegations.add(tx, allowed)
 
     def signed(self, method: str, path: str) -> Headers:
-        signed = self.gate.second_version(method=method, path=path, key=AGENT_KEY)
+        signed = self.gate.second_version(method=method, path=path, key=AGENT_KEY, owner=OWNER)
         return signed | self.headers
 
     async def ask(self, method: str, path: str) -> Caller:
@@ -300,6 +304,21 @@ async def test_delegate_acts_for_its_owner_by_its_own_signature_and_nonce(
     own = gate.second_version(method="GET", path="/agent/credits")  # the owner's, of that nonce
     caller = await gate.ask(own, method="GET", path="/agent/credits")
     assert (caller.wallet, caller.acted_by) == (OWNER.lower(), "")
+
+
+async def test_request_for_one_owner_is_done_for_no_other_and_not_for_its_signer(
+    agent: Agent, gate: Gate
+) -> None:
+    await agent.is_allowed("read")
+    asked = {"method": "GET", "path": "/agent/credits"}
+    signed = gate.second_version(**asked, key=AGENT_KEY)
+    for other in (
+        signed | {"x-on-behalf-of": OWNER},
+        gate.second_version(**asked, key=AGENT_KEY, owner=BOB) | {"x-on-behalf-of": OWNER},
+        gate.second_version(**asked, key=AGENT_KEY, owner=OWNER),
+    ):
+        assert await gate.refused(other, **asked) is SignatureInvalid
+    assert (await gate.ask(signed, **asked)).wallet == AGENT.lower()
 
 
 @pytest.mark.parametrize("form", ["version 1", "sign-in-with-x"])
@@ -425,7 +444,7 @@ async def test_lost_key_acts_for_no_other_wallet(gate: Gate, agent: Agent) -> No
 @pytest.mark.usefixtures("taken_over")
 async def test_who_took_a_wallet_over_acts_for_it_in_all(gate: Gate) -> None:
     for method, path in (("GET", "/agent/credits"), ("POST", PATH)):
-        signed = gate.second_version(method=method, path=path, key=AGENT_KEY)
+        signed = gate.second_version(method=method, path=path, key=AGENT_KEY, owner=OWNER)
         caller = await gate.ask(signed | {"x-on-behalf-of": OWNER}, method=method, path=path)
         assert (caller.wallet, caller.acted_by) == (OWNER.lower(), AGENT.lower())
         gate.clock.advance(61_000)  # its nonce is good again

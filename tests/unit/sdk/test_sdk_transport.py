@@ -13,6 +13,7 @@ from moorage.sdk import errors
 from moorage.sdk.errors import AnswerUnreadable
 from moorage.sdk.transport import (
     ServerEvent,
+    Transport,
     normalise_gateway_url,
     read_answer,
     read_events,
@@ -191,3 +192,8 @@ def test_one_gateway_has_one_spelling(text: str, normal: str) -> None:
 def test_what_is_no_gateways_address_is_refused(text: str) -> None:
     with pytest.raises(errors.ClientMisconfigured):
         normalise_gateway_url(text)
+
+
+def test_owner_that_is_no_address_is_refused_before_anything_is_signed() -> None:
+    with pytest.raises(errors.ClientMisconfigured, match="on_behalf_of"):
+        Transport("https://gateway.example", on_behalf_of="alice")

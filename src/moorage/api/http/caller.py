@@ -398,26 +398,32 @@ async def _verify_signature(front: Front, request: Request) -> Verified:
         )
         await front.recoveries.require_own(verified.wallet)
         return verified
-    target = _target(front, request, headers)
+    owner = _owner(headers.get(_ON_BEHALF_OF))
+    target = _target(front, request, headers, owner)
     verified = await front.authenticator.verify(
         headers, target=target, client=lambda: address_key(front, request)
     )
     if target is not None:
         request.scope[_BODY_DIGEST] = target.body_digest
     await front.recoveries.require_own(verified.wallet)  # also of who acts for another
-    owner = headers.get(_ON_BEHALF_OF)
-    return verified if owner is None else await _for_owner(front, request, verified, owner)
+    return await _for_owner(front, request, verified, owner) if owner else verified
 
 
-async def _for_owner(front: Front, request: Request, verified: Verified, owner: str) -> Verified:
-    """Returns for whom a delegate acts, or the address that took a wallet over.
-
-    Raises InvalidField, and DelegateScope beyond a delegate's power.
-    """
+def _owner(header: str | None) -> Wallet | None:
+    """Returns for whom the signer acts, if not for itself. Raises InvalidField."""
     try:
-        wallet = Wallet(parse_address(owner))
+        return None if header is None else Wallet(parse_address(header))
     except ValueError:
         raise InvalidField("X-On-Behalf-Of", "must be a wallet: 0x and 40 hex digits") from None
+
+
+async def _for_owner(
+    front: Front, request: Request, verified: Verified, wallet: Wallet
+) -> Verified:
+    """Returns for whom a delegate acts, or the address that took a wallet over.
+
+    Raises DelegateScope beyond a delegate's power.
+    """
     if await front.recoveries.taken_over_by(wallet) == verified.wallet:
         request.scope[_RECOVERED_BY] = verified.wallet
         return verified._replace(wallet=wallet)
@@ -517,7 +523,9 @@ def signed_body(scope: Scope, receive: Receive) -> Receive:
     return receive_signed
 
 
-def _target(front: Front, request: Request, headers: dict[str, str]) -> Target | None:
+def _target(
+    front: Front, request: Request, headers: dict[str, str], owner: Wallet | None
+) -> Target | None:
     """Returns what the signature must be bound to; None for version 1. Raises SignatureInvalid."""
     match headers.get("x-signature-version", "1"):
         case "1":
@@ -529,6 +537,7 @@ def _target(front: Front, request: Request, headers: dict[str, str]) -> Target |
                 method=request.method,
                 path=(path + b"?" + query if query else path).decode("latin-1"),
                 body_digest=signed_body_digest(headers.get("content-digest")),
+                on_behalf_of=owner or "",
             )
     raise SignatureInvalid("X-Signature-Version must be 1 or 2.", header="X-Signature-Version")
 
