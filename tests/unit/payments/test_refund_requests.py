@@ -442,6 +442,30 @@ async def test_nothing_goes_back_while_somebody_claims_the_wallet_nor_by_itself_
     assert (held.decided_by, bool(held.waits_because)) == ("", True)
 
 
+async def test_what_a_wallet_paid_for_another_is_not_its_own_to_take_back(shop: Shop) -> None:
+    given, own = await shop.paid(500_000), await shop.paid(300_000)
+    async with shop.db.transaction(durable=True) as tx:
+        (payment,) = await payments.by_hash(tx, tx_hash=given)
+        assert await ledger.give(tx, payment, BOB, now_ms=START_MS)
+    quote = await shop.requests.quote(RefundAsked(ALICE))
+    assert [each.payment.tx_hash for each in quote.items] == [own]
+    assert (await shop.requests.quote(RefundAsked(BOB))).items == []
+    await shop.take(quote.id)
+    assert (await shop.balance(), await shop.balance(BOB)) == (0, 500_000)
+
+
+async def test_payment_given_away_after_the_quote_is_not_sent_back(shop: Shop) -> None:
+    paid = await shop.paid(500_000)
+    await shop.paid(500_000, wallet=BOB)
+    quote = await shop.requests.quote(RefundAsked(ALICE))
+    async with shop.db.transaction(durable=True) as tx:
+        (payment,) = await payments.by_hash(tx, tx_hash=paid)
+        await ledger.give(tx, payment, BOB, now_ms=START_MS)
+    with pytest.raises(RefundTermsChanged):
+        await shop.take(quote.id)
+    assert await shop.balance(BOB) == 1_000_000
+
+
 async def test_a_purse_goes_back_apart_from_its_wallets_credits(shop: Shop) -> None:
     await shop.paid(500_000)
     project = await add_project(shop.db)

@@ -199,7 +199,9 @@ _REFUNDABLE = Statement(
         purses.c.project_id.is_(None), payments.c.given_to.is_(None)
     )
 )
-_REFUNDABLE_OF_PURSE = Statement(_left_above.where(payments.c.purse == bindparam("purse")))
+_REFUNDABLE_OF_PURSE = Statement(
+    _left_above.where(payments.c.purse == bindparam("purse"), payments.c.given_to.is_(None))
+)
 _HELD = Statement(
     select(*_COLUMNS)
     .where(payments.c.status == PaymentStatus.HELD)
