@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from support.clients.wallet import Wallet, fresh_name
+from support.clients.wallet import HELLO, Wallet, deploy_body, fresh_name
 from support.gateway.gateway_fixture import DevGateway
 from support.gateway.waiting import until
 
@@ -25,9 +25,13 @@ async def test_app_stops_at_its_limit_says_so_everywhere_and_runs_again_when_tha
 ) -> None:
     name = fresh_name()
     purse = {"usd": 2, "shared": False, "limit_usd_month": 1}
-    asked = await wallet.deploy(name, purse=purse)
+    body = deploy_body(name, HELLO, purse=purse)
+    passed_on = await wallet.call("POST", "/agent/deploy", json=body)
+    assert (passed_on.status, passed_on.body["code"]) == (401, "signature_unbound")
+    asked = await wallet.call_bound("POST", "/agent/deploy", json=body)
     assert (asked.status, asked.body["amount_usd"]) == (402, 2)
-    first = await wallet.deploy_paid(name, purse=purse)
+    paid = {"X-Payment-Tx": await wallet.pay(int(asked.body["amount_token"]))}
+    first = await wallet.call_bound("POST", "/agent/deploy", json=body, headers=paid)
     await wallet.settled(first)
     path = f"/agent/projects/{first.body['projectId']}"
     shown = (await wallet.call("GET", path)).body["purse"]
