@@ -30,7 +30,7 @@ async def invoice(
     `months` are the beginnings of at most 12 periods, the first first, by the names that lines
     have. Whatever kinds of postings there are, the sums add up: `other` is what is none of these.
     """
-    names, starts_ms = list(months), list(months.values())
+    periods, starts_ms = list(months), list(months.values())
     found = await accounts.booked_sums(source, wallet, starts_ms=starts_ms, until_ms=until_ms)
     within = [each for each in found if each.period]
     opening = sum(each.amount for each in found if not each.period)
@@ -38,10 +38,14 @@ async def invoice(
     for each in within:
         moved[each.kind] += each.amount
     total = sum(moved.values())
+    names = {each.project_id or "": "" for each in within if each.kind in _USES}
+    for project_id in names:
+        project = await projects.by_id(source, project_id)
+        names[project_id] = project.unique_name if project else project_id
     lines = [
         InvoiceLine(
-            month=names[each.period - 1],
-            project=await _name(source, each.project_id or ""),
+            month=periods[each.period - 1],
+            project=names[each.project_id or ""],
             project_id=each.project_id or "",
             what=_USES[each.kind],
             amount_micro_usd=-each.amount,
@@ -51,7 +55,7 @@ async def invoice(
     ]
     given = moved["grant"] + moved["compensated"]
     used, paid = sum(each.amount_micro_usd for each in lines), sum(moved[kind] for kind in _PAID)
-    shown = dict.fromkeys(filter(None, (names[0], names[-1])))
+    shown = dict.fromkeys(filter(None, (periods[0], periods[-1])))
     return Invoice(
         number="-".join([*shown, wallet[2 : 2 + _NUMBER_DIGITS]]),
         issuer=[*issuer],
@@ -70,8 +74,3 @@ async def invoice(
             lines, key=lambda line: (line.month, line.project, line.project_id, line.what)
         ),
     )
-
-
-async def _name(source: Source, project_id: str) -> str:
-    project = await projects.by_id(source, project_id)
-    return project.unique_name if project else project_id
