@@ -858,6 +858,19 @@ async def test_command_sends_what_a_customer_waits_for(
     assert await moorage(*command, refund.request_id, "--reason", "again") != 0
 
 
+async def test_command_sends_back_all_that_was_not_spent(
+    till: Till, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    payment = await till.paid()
+    async with till.db.transaction(durable=True) as tx:
+        await payments.set_finality(tx, payment, Finality.SAFE)
+    assert await moorage(*command, "--all-unspent", "--reason", "we close") == 0
+    assert capsys.readouterr().out.startswith("refunded: 0.490000 USDC on arbitrum to 0x")
+    await till.check(returned=500_000 - GAS, balance=0)
+    assert await moorage(*command, "--all-unspent", "--reason", "again") == 0
+    await till.check(returned=500_000 - GAS, balance=0)
+
+
 async def test_command_that_declines_gives_the_credits_back(
     till: Till, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Payments sent back, released from screening, or found again on their chain."""
 
 import asyncio
+import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +14,23 @@ from moorage.chains.chain import Chain, Token
 from moorage.chains.heads import read_block, read_heads
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
-from moorage.clock import Clock, SystemClock
-from moorage.errors import ChainUnavailable, DatabaseUnavailable, InvalidField, RefundRefused
+from moorage.clock import Clock, SystemClock, boot_id
+from moorage.deploy.limits import BUILD_CPU_MILLIS
+from moorage.errors import (
+    ChainUnavailable,
+    DatabaseUnavailable,
+    InvalidField,
+    RefundInProgress,
+    RefundRefused,
+    RefundTermsChanged,
+)
 from moorage.ledger import ledger
-from moorage.money import AtomicUnits
+from moorage.ledger.build_time import BuildTime
+from moorage.ledger.metering import Metering
+from moorage.money import NOTHING, AtomicUnits
 from moorage.operate.books import OpenBooks, dev_key, note_act, open_books
+from moorage.payments.price.quotes import Size, price_list
+from moorage.payments.relay.refund_requests import RefundAsked, RefundLimits, RefundRequests
 from moorage.payments.relay.refunds import Refunds, give_up
 from moorage.payments.relay.relayer import key_in, treasury_relayer
 from moorage.payments.taking.screening import Screening
@@ -25,7 +38,7 @@ from moorage.payments.watch.finding import FoundTransaction, credit_found, find_
 from moorage.records.payments import UNFINISHED, Payment, PaymentStatus, Refund, RefundStatus
 from moorage.settings import Settings
 from moorage.storage.database import Database, Transaction
-from moorage.storage.money import payments, refunds
+from moorage.storage.money import accounts, payments, refunds
 
 
 async def release(
@@ -212,6 +225,65 @@ async def send_queued(books: OpenBooks, queued: Refund, *, key: SigningKey) -> R
     service = _refunds(books, client, key)
     await service.send(queued)
     return service
+
+
+async def run_all_unspent(
+    settings: Settings, *, reason: str, key_file: Path | None, wait_seconds: float
+) -> list[RefundSeen]:
+    """Sends every wallet what it paid and did not use, as its own request would.
+
+    Of a wallet that has more than one request takes, as much as is mined in time. Raises
+    RefundRefused and ChainUnavailable for the first that is not sent, and stays queued.
+    """
+    async with open_books(settings) as books:
+        key, requests = refund_key(settings, key_file), await _requests(settings, books)
+        seen: list[RefundSeen] = []
+        for asked in await _all_that_have(books.db):
+            while (quote := await requests.quote(asked)).items:
+                try:
+                    made = await requests.request(
+                        asked.wallet, quote.id, expected=None, suspend=None
+                    )
+                except (RefundInProgress, RefundTermsChanged):
+                    break
+                for each in await decide(books, made.id, sends=True, reason=reason):
+                    service = await send_queued(books, each, key=key)
+                    await _follow(service, each, wait_seconds)
+                    chain, _ = _chain_of(books, each.chain_id)
+                    seen.append(RefundSeen(chain, await _stored(books, each)))
+        return seen
+
+
+async def _all_that_have(db: Database) -> list[RefundAsked]:
+    purses = [each for each in await accounts.every_purse(db) if each.balance > 0]
+    return [
+        *(RefundAsked(each) for each in await accounts.wallets_with_credits(db)),
+        *(RefundAsked(each.wallet, each.project_id) for each in purses),
+    ]
+
+
+async def _requests(settings: Settings, books: OpenBooks) -> RefundRequests:
+    """Returns what takes requests, beside the gateway; nothing is sent by itself."""
+    clock = SystemClock()
+    metering = Metering(db=books.db, clock=clock, boot_id=boot_id())
+    await metering.time.resume(books.db)
+    size = Size(memory_mib=settings.build_memory_mib, cpu_millis=BUILD_CPU_MILLIS)
+    return RefundRequests(
+        db=books.db,
+        clients=books.clients,
+        metering=metering,
+        build_time=BuildTime(
+            db=books.db,
+            minutes_per_usd=settings.build_minutes_per_usd,
+            monthly_price=price_list(settings).month(size),
+            clock=clock,
+        ),
+        senders={},
+        pay_to=books.pay_to,
+        limits=RefundLimits(NOTHING, NOTHING, NOTHING),
+        secret=secrets.token_bytes(),
+        clock=clock,
+    )
 
 
 async def run_queued(settings: Settings) -> list[RefundSeen]:

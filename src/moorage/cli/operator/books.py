@@ -340,6 +340,7 @@ def refund(
     log_index: int | None = None,
     to: str | None = None,
     resume: Switch = False,
+    all_unspent: Switch = False,
     queued: Switch = False,
     decline: Switch = False,
     wait_seconds: float = 60.0,
@@ -371,6 +372,8 @@ def refund(
         Who paid, to be sure; anybody else is refused.
     resume
         Instead follow the refunds whose outcome is open.
+    all_unspent
+        Instead send every wallet what it paid and did not use, as when a gateway is given up.
     queued
         Instead list what customers asked for and is not sent.
     decline
@@ -378,7 +381,14 @@ def refund(
     wait_seconds
         How long to wait for it to be mined.
     """
-    from moorage.operate.refunds import RefundOrder, run_decide, run_queued, run_refund, run_resume
+    from moorage.operate.refunds import (
+        RefundOrder,
+        run_all_unspent,
+        run_decide,
+        run_queued,
+        run_refund,
+        run_resume,
+    )
 
     settings, screen = options.settings(), options.screen()
     if queued:
@@ -397,6 +407,14 @@ def refund(
             wait_seconds=wait_seconds,
         )
         done = asyncio.run(decided)
+    elif all_unspent:
+        sent = run_all_unspent(
+            settings,
+            reason=reason_option(reason),
+            key_file=key_file,
+            wait_seconds=wait_seconds,
+        )
+        done = asyncio.run(sent)
     elif resume:
         done = asyncio.run(run_resume(settings, key_file=key_file, wait_seconds=wait_seconds))
     else:

@@ -490,6 +490,9 @@ _WALLET = Statement(
         wallets.c.address == bindparam("wallet")
     )
 )
+_WITH_CREDITS = Statement(
+    select(wallets.c.address).where(wallets.c.balance_micro_usd > 0).order_by(wallets.c.address)
+)
 _ENSURE_WALLET = Statement(
     Upsert(
         table=wallets,
@@ -619,6 +622,11 @@ async def wallet_row(source: Source, wallet: str) -> WalletRow:
 async def ensure_wallet(tx: Transaction, wallet: str, *, now_ms: int) -> None:
     """Makes the wallet's row, unless there is one."""
     await tx.execute(_ENSURE_WALLET, wallet=wallet, now_ms=now_ms)
+
+
+async def wallets_with_credits(source: Source) -> list[str]:
+    """Returns the wallets that have credits of their own."""
+    return await source.values(_WITH_CREDITS)
 
 
 async def lock(tx: Transaction, wallet: str) -> None:
