@@ -279,7 +279,8 @@ async def purse_body(source: Source, metering: Metering, purse: accounts.Purse) 
     """Returns a purse for an answer: what it has, its terms, and how long its project runs."""
     interval = await billing.open_of(source, purse.project_id)
     until_ms = None if interval is None else await metering.runs_until(source, interval)
-    limit, rest = purse.limit, await metering.rest_of_month(source, purse)
+    limit = purse.limit
+    rest = await metering.rest_of_month(source, purse.project_id, limit)
     return ProjectPurse(
         project_id=purse.project_id,
         balance_usd=usd_number(purse.balance),

@@ -417,25 +417,27 @@ class Metering:
             if purse is None:
                 found.append(Waiting(each.id, price))
             else:
-                rest = await self.rest_of_month(source, purse)
+                rest = await self.rest_of_month(source, each.id, purse.limit)
                 found.append(Waiting(each.id, price, purse.balance, rest))
         return found
 
-    async def rest_of_month(self, source: Source, purse: Purse) -> MicroUsd | None:
+    async def rest_of_month(
+        self, source: Source, project_id: str, limit: MicroUsd | None
+    ) -> MicroUsd | None:
         """Returns what its limit lets a project burn in this month yet; None without a limit.
 
         Zero or less: it is reached.
         """
-        if purse.limit is None:
+        if limit is None:
             return None
         month = month_of(self.time.now_ms())
-        spent = await ledger.spent_in(source, purse.project_id, month)
-        return MicroUsd(purse.limit - spent)
+        return MicroUsd(limit - await ledger.spent_in(source, project_id, month))
 
     async def is_at_limit(self, source: Source, project: Project) -> bool:
         """Returns whether its limit alone lets a suspended project run no more in this month."""
         purse = await accounts.purse(source, project.id)
-        rest = None if purse is None else await self.rest_of_month(source, purse)
+        limit = None if purse is None else purse.limit
+        rest = await self.rest_of_month(source, project.id, limit)
         if rest is None or rest >= max(1, hour_of(project.monthly_price_micro_usd)):
             return False
         return (await ledger.reach(source, project.id, wallet=project.wallet)).total > 0
@@ -457,14 +459,13 @@ class Metering:
 
     async def _limit_at(self, source: Source, interval: RunInterval) -> int | None:
         """Returns when a running project reaches its limit, if it does in this month."""
-        if interval.limit is None:
+        rest = await self.rest_of_month(source, interval.project_id, interval.limit)
+        if rest is None:
             return None
         now_ms = self.time.now_ms()
-        month = month_of(now_ms)
-        rest = MicroUsd(interval.limit - await ledger.spent_in(source, interval.project_id, month))
         alone = [msgspec.structs.replace(interval, purse=NOTHING)]
         at_ms = runs_out_at(rest, alone, now_ms=now_ms)
-        return at_ms if at_ms is not None and at_ms < month.end_ms else None
+        return at_ms if at_ms is not None and at_ms < month_of(now_ms).end_ms else None
 
     async def owes(self, source: Source, holder: str) -> MicroUsd:
         """Returns what apps have burned of a wallet's credits, or of a purse, and is not charged.
@@ -484,10 +485,8 @@ class Metering:
             if has_credits and interval.limit is None:
                 continue
             reach = await ledger.reach(tx, interval.project_id, wallet=interval.wallet)
-            at_limit = False
-            if interval.limit is not None:
-                month = month_of(self.time.now_ms())
-                at_limit = await ledger.spent_in(tx, interval.project_id, month) >= interval.limit
+            rest = await self.rest_of_month(tx, interval.project_id, interval.limit)
+            at_limit = rest is not None and rest <= 0
             if reach.total <= 0 or at_limit:
                 await self._suspend(tx, interval, at_limit=at_limit and reach.total > 0)
 
