@@ -59,6 +59,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     java = _java(_wanted(folder, file, asked), toolbox)
     text = folder.data(file, limit=_LIMIT).decode(errors="replace")
     build, start = _by_maven(folder, text) if file == "pom.xml" else _by_gradle(text)
+    if "io.dropwizard" in text:
+        settings = folder.first("config.yml", "config.yaml", "configuration.yml", "server.yml")
+        start += f" server {settings or ''}".rstrip()
     command, tools = _builder(folder, file, toolbox)
     by = tools[0] if tools else command
     because = (f"{file} is there: built by {by}, run by {java.tool}", java.because)
