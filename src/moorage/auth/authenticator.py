@@ -236,7 +236,7 @@ class Authenticator:
         self._nonces.check_timestamp(signed.timestamp_ms)
         chain = headers.get("x-wallet-chain")
         wallet, signature = signed.wallet, signed.signature
-        if not any(_is_signer(wallet, digest, signature) for digest in signed.digests(target)):
+        if not any(is_signer(wallet, digest, signature) for digest in signed.digests(target)):
             digests = list(signed.digests(target))
             _refuse_compact(signed, digests)
             if not await self._contracts.accept(
@@ -276,7 +276,7 @@ class Authenticator:
         `client` is as for `verify`. Raises what `ContractWallets.accept` raises.
         """
         wallet, digest, signature = signed.wallet, personal_digest(signed.text), signed.signed_by
-        if _is_signer(wallet, digest, signature):
+        if is_signer(wallet, digest, signature):
             return True
         chain = self._contracts.name_of(signed.chain)
         return chain is not None and await self._contracts.accept(
@@ -290,12 +290,13 @@ class Authenticator:
 
         Raises what `ContractWallets.accept` raises.
         """
-        return _is_signer(wallet, digest, signature) or await self._contracts.accept(
+        return is_signer(wallet, digest, signature) or await self._contracts.accept(
             wallet, digest, signature, chain=chain, client=client
         )
 
 
-def _is_signer(wallet: Wallet, digest: bytes, signature: bytes) -> bool:
+def is_signer(wallet: str, digest: bytes, signature: bytes) -> bool:
+    """Whether the key of a wallet signed the 32 bytes."""
     try:
         return recover_signer(digest, signature) == wallet
     except SignatureInvalid:
@@ -305,7 +306,7 @@ def _is_signer(wallet: Wallet, digest: bytes, signature: bytes) -> bool:
 def _refuse_compact(signed: SignedHeaders, digests: list[bytes]) -> None:
     """Raises SignatureInvalid for a key's signature in the short form of EIP-2098."""
     whole = written_out(signed.signature)
-    if whole and any(_is_signer(signed.wallet, digest, whole) for digest in digests):
+    if whole and any(is_signer(signed.wallet, digest, whole) for digest in digests):
         raise SignatureInvalid(
             "X-Signature is a compact one of 64 bytes (EIP-2098): send r, s and v, 65 bytes.",
             header="X-Signature",

@@ -1,9 +1,9 @@
 """Delegates: wallets that may act for another within what that has signed."""
 
+from moorage.auth.authenticator import is_signer
 from moorage.auth.recovery import holder_of
-from moorage.auth.wallet import recover_signer
 from moorage.clock import Clock
-from moorage.errors import DelegateNotFound, InvalidField, SignatureInvalid, TooManyDelegates
+from moorage.errors import DelegateNotFound, InvalidField, TooManyDelegates
 from moorage.records.access import Scope, StoredDelegation
 from moorage.signing import Delegation
 from moorage.storage import delegations, idempotency
@@ -46,7 +46,7 @@ class Delegates:
         digest = typed.digest()
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, typed.owner)
-            if not _is_by_key(digest, signature, await holder_of(tx, typed.owner)):
+            if not is_signer(await holder_of(tx, typed.owner), digest, signature):
                 raise InvalidField("signature", _NO_CONTRACT)
             if typed.epoch != await delegations.epoch_of(tx, typed.owner):
                 raise InvalidField("typed.epoch", "must be the one of GET /agent/delegates")
@@ -106,13 +106,6 @@ class Delegates:
         ends_in = typed.not_after - now_ms // 1000
         if not 0 < ends_in <= MAX_DAYS * _DAY_SECONDS:
             raise InvalidField("typed.notAfter", f"must be within the next {MAX_DAYS} days")
-
-
-def _is_by_key(digest: bytes, signature: bytes, owner: str) -> bool:
-    try:
-        return recover_signer(digest, signature) == owner
-    except SignatureInvalid:
-        return False
 
 
 def _stored(typed: Delegation, digest: bytes, signature: bytes, *, now_ms: int) -> StoredDelegation:

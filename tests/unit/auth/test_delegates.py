@@ -5,14 +5,17 @@ from typing import Any
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from sqlalchemy import update
 
 from moorage.auth.delegates import MAX_DELEGATES, MAX_ROWS, Delegates
 from moorage.auth.recovery import DAY_MS, Recoveries
 from moorage.errors import DelegateNotFound, InvalidField, TooManyDelegates
+from moorage.operate.audit.rows import audit_books
 from moorage.records.access import Scope
 from moorage.signing import Delegation
 from moorage.storage import delegations
-from moorage.storage.database import Database
+from moorage.storage.access_schema import delegations as rows
+from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
 from support.gateway.clock import MovableClock
 
@@ -202,3 +205,20 @@ async def test_lost_key_lets_nobody_in_once_the_wallet_was_taken_over(
     assert await owner.refused(epoch=1) == "signature"
     assert await owner.may() == []
     assert await owner.shows(epoch=1, key="0x" + "33" * 32) in await owner.may()
+
+
+@pytest.mark.parametrize("changed", [{"limit_usd_month": 1000}, {"scopes": "read deploy delete"}])
+async def test_audit_finds_power_that_its_owner_did_not_sign(
+    owner: Owner, db: Database, changed: dict[str, Any]
+) -> None:
+    shown = await owner.shows()
+
+    async def found() -> list[str]:
+        async with db.snapshot() as snapshot:
+            _, findings = await audit_books(snapshot, [])
+        return [each.row for each in findings]
+
+    assert await found() == []
+    async with db.transaction(durable=True) as tx:
+        await tx.execute(Statement(update(rows).values(changed)))
+    assert await found() == [f"delegation {shown}"]

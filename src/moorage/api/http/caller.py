@@ -283,7 +283,9 @@ class Caller(NamedTuple):
 
     @property
     def share(self) -> str:
-        """Whose share of a wallet's streams is used: its own, or that of its links' readers."""
+        """Whose share of a wallet's streams is used: its own, its delegate's, or its readers'."""
+        if self.delegations:
+            return self.uploads_owner
         return f"readers of {self.wallet}" if self.is_reader else self.wallet
 
     @property

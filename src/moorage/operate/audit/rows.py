@@ -10,6 +10,8 @@ from itertools import accumulate
 
 import msgspec
 
+from moorage.auth.authenticator import is_signer
+from moorage.auth.recovery import holder_of
 from moorage.chains.chain import Chain, Token
 from moorage.ledger.ledger import (
     COMPENSATED,
@@ -23,6 +25,7 @@ from moorage.ledger.ledger import (
 from moorage.ledger.running_costs import charge_up_to
 from moorage.money import credit_from_atomic_units
 from moorage.records.payments import Payment, PaymentStatus, Refund, RefundStatus
+from moorage.signing import Delegation
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit as rows
 from moorage.storage.money.accounts import purse_of
@@ -82,6 +85,7 @@ async def audit_books(
     decimals = {
         (chain.chain_id, token.key): token.decimals for chain in chains for token in chain.tokens
     }
+    holders = {each.owner: await holder_of(snapshot, each.owner) for each in books.delegations}
     return books, [
         *sum_findings(books),
         *balance_findings(books.accounts, books.balances),
@@ -94,6 +98,7 @@ async def audit_books(
         *refund_findings(books.payments, books.refunds),
         *settlement_findings(books),
         *use_findings(books),
+        *delegation_findings(books, holders),
     ]
 
 
@@ -399,6 +404,24 @@ def use_findings(books: Books) -> Iterator[Finding]:
             yield Finding(
                 f"use {use.chain_id}:{use.tx_hash}", f"{use.wallet} used what it did not pay"
             )
+
+
+def delegation_findings(books: Books, holders: Mapping[str, str]) -> Iterator[Finding]:
+    """The key that acts for its owner signed each delegation as it stands."""
+    for each in books.delegations:
+        typed = Delegation(
+            owner=each.owner,
+            host=each.host,
+            delegate=each.delegate,
+            project=each.project,
+            scopes=each.scopes.split(),
+            limit_usd_month=each.limit_usd_month,
+            not_after=each.not_after,
+            epoch=each.epoch,
+        )
+        digest, signature = typed.digest(), bytes.fromhex(each.signature)
+        if digest.hex() != each.id or not is_signer(holders[each.owner], digest, signature):
+            yield Finding(f"delegation {each.id}", f"is not what {each.owner} has signed")
 
 
 def token_totals(books: Books, chains: Iterable[Chain]) -> list[TokenTotal]:

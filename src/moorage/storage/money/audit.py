@@ -6,7 +6,9 @@ import msgspec
 from sqlalchemy import BindParameter, and_, bindparam, exists, func, literal, select, text
 
 from moorage.money import MicroUsd
+from moorage.records.access import StoredDelegation
 from moorage.records.payments import Cursor, Payment, PaymentStatus, Quote, Refund, SettlementStatus
+from moorage.storage import delegations
 from moorage.storage.database import Statement, Transaction, columns_of, substring
 from moorage.storage.money import accounts, grants, marks
 from moorage.storage.money.accounts import Purse
@@ -215,6 +217,7 @@ class Books(msgspec.Struct, frozen=True):
     grants: tuple[Grant, ...]
     settlements: tuple[Settled, ...]
     uses: tuple[Use, ...]
+    delegations: tuple[StoredDelegation, ...]
     cursors: tuple[Cursor, ...]
 
 
@@ -300,6 +303,7 @@ async def books(tx: Transaction) -> Books:
         grants=await grants.every(tx),
         settlements=tuple(await tx.records(Settled, _SETTLEMENTS)),
         uses=tuple(await tx.records(Use, _USES)),
+        delegations=tuple(await delegations.every(tx)),
         cursors=tuple(await marks.searches(tx)),
     )
 
