@@ -21,6 +21,7 @@ from moorage.money import NOTHING, AtomicUnits, MicroUsd, credit_from_atomic_uni
 from moorage.records.event import EventData, EventKind
 from moorage.records.payments import Finality, Payment, PaymentStatus, Place, RefundStatus
 from moorage.records.project import Project
+from moorage.records.project import Transfer as ProjectTransfer
 from moorage.storage import events
 from moorage.storage.database import Source, Transaction
 from moorage.storage.money import accounts, billing, grants, payments, refunds
@@ -627,6 +628,31 @@ async def move(tx: Transaction, giver: str, taker: str, amount: MicroUsd, *, now
     await _move(tx, giver, taker, amount, now_ms=now_ms)
     await _change_balance(tx, taker, amount)
     return True
+
+
+async def hand_over(
+    tx: Transaction, purse: accounts.Purse, transfer: ProjectTransfer, *, now_ms: int
+) -> bool:
+    """Moves what a purse has to its giver's credits, or its taker's as a gift, if it goes along.
+
+    Its posting ends what the giver had to do with the purse. Returns False if the giver owes that.
+    """
+    holder = accounts.purse_of(purse.project_id)
+    if not await move(tx, holder, transfer.giver, purse.balance, now_ms=now_ms):
+        raise WriteConflict
+    amount = purse.balance if transfer.with_purse else NOTHING
+    if amount and not await accounts.change_balance(tx, transfer.giver, -amount):
+        return False
+    await accounts.add_posting(
+        tx,
+        posting_id=f"transfer:{transfer.id}",
+        kind="transfer",
+        amounts={wallet_account(transfer.giver): -amount, wallet_account(transfer.taker): amount},
+        now_ms=now_ms,
+    )
+    await _change_balance(tx, transfer.taker, amount)
+    left = max(0, await accounts.balance(tx, transfer.taker))  # it may owe something
+    return await move(tx, transfer.taker, holder, MicroUsd(min(amount, left)), now_ms=now_ms)
 
 
 async def _move(tx: Transaction, giver: str, taker: str, amount: int, *, now_ms: int) -> None:

@@ -16,14 +16,26 @@ from moorage.errors import (
     TransferRefused,
 )
 from moorage.ledger import ledger
+from moorage.ledger.invoice import invoice
 from moorage.ledger.running_costs import HOUR_MS, charge_up_to
+from moorage.operate.audit.rows import audit_books
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.payments import Finality, Payment
 from moorage.records.project import Project, ProjectStatus, Transfer, Variables
 from moorage.storage import delegations, events
 from moorage.storage.apps import deployments, names, projects
 from moorage.storage.money import accounts, billing, payments
-from support.books.records_fixture import ALICE, BOB, CAROL, add_project, delegation, fund, transfer
+from moorage.wire.receipts import Invoice
+from support.books.records_fixture import (
+    ALICE,
+    ARBITRUM,
+    BOB,
+    CAROL,
+    add_project,
+    delegation,
+    fund,
+    transfer,
+)
 
 ENOUGH = 5_000_000
 
@@ -243,6 +255,49 @@ async def test_purse_stays_with_the_giver_unless_it_goes_along(
     purse = await accounts.balance(yard.db, accounts.purse_of(project.id))
     kept = (await balances(yard))[0] - alice
     assert (purse, kept) == ((2_000_000, 0) if goes_along else (0, 2_000_000))
+
+
+async def invoiced(yard: Yard, wallet: str) -> Invoice:
+    now_ms = yard.clock.now_ms()
+    return await invoice(
+        yard.db, wallet, months={"2026-04": 0}, until_ms=2**50, issuer=[], now_ms=now_ms
+    )
+
+
+@pytest.mark.parametrize("goes_along", [True, False])
+async def test_what_the_giver_used_stays_on_its_invoice_and_the_books_agree(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers, *, goes_along: bool
+) -> None:
+    await fund(yard.db, BOB, ENOUGH)
+    await in_purse(yard, project)
+    yard.clock.advance(2 * HOUR_MS)
+    await yard.metering.tick()
+    before = await invoiced(yard, ALICE)
+    await transfers.accept((await offer(yard, project, purse=goes_along)).id, wallet=BOB)
+    purse = 2_000_000 - before.used_micro_usd if goes_along else 0
+    after = await invoiced(yard, ALICE)
+    assert (after.used_micro_usd, after.lines) == (before.used_micro_usd, before.lines)
+    assert after.other_micro_usd == -purse
+    assert after.closing_micro_usd == before.closing_micro_usd - purse
+    assert after.closing_micro_usd == await accounts.balance(yard.db, ALICE)
+
+    yard.clock.advance(HOUR_MS)
+    await yard.metering.tick()
+    taker = await invoiced(yard, BOB)
+    hour = charge_up_to(HOUR_MS, monthly_price=project.monthly_price_micro_usd)
+    assert (taker.other_micro_usd, taker.used_micro_usd) == (purse, hour)
+    assert taker.closing_micro_usd == ENOUGH + purse - hour
+    async with yard.db.snapshot() as snapshot:
+        assert (await audit_books(snapshot, [ARBITRUM]))[1] == []
+
+
+async def test_purse_that_came_from_another_wallet_is_not_cash(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers
+) -> None:
+    await in_purse(yard, project)
+    await transfers.accept((await offer(yard, project, purse=True)).id, wallet=BOB)
+    assert await accounts.left_of_given(yard.db, BOB) == 2_000_000
+    assert await accounts.left_of_given(yard.db, ALICE) == 0
 
 
 async def test_credits_of_a_payment_that_may_be_reversed_do_not_go_along(

@@ -193,6 +193,19 @@ async def test_what_is_given_after_all_was_burned_is_not_cash(shop: Shop) -> Non
     assert await shop.balance() == 40_000
 
 
+async def test_what_another_wallet_paid_for_is_sent_to_neither(shop: Shop) -> None:
+    await shop.paid(50_000)
+    project = await shop.runs()
+    shop.clock.advance(50 * HOUR_MS)
+    await shop.paid(60_000, BOB, tx_hash="0x" + "77" * 32)
+    async with shop.db.transaction(durable=True) as tx:
+        await shop.metering.end(tx, project)
+        [bought] = await payments.by_hash(tx, tx_hash="0x" + "77" * 32)
+        assert await ledger.give(tx, bought, ALICE, now_ms=shop.clock.now_ms())
+    for wallet in (ALICE, BOB):
+        assert (await shop.requests.quote(RefundAsked(wallet))).refundable == 0
+
+
 async def test_what_was_given_is_not_cash_in_a_purse_either(shop: Shop) -> None:
     await shop.paid(40_000)
     given = Grant("g", ALICE, MicroUsd(50_000), "welcome", START_MS)

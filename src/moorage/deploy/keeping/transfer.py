@@ -40,6 +40,7 @@ _NOT_FINAL = (
     "A payment of the wallet that gives the project is not final yet, so its credits can't go "
     "along: try again in some minutes. The offer stands."
 )
+_GIVER_OWES = "The wallet that gives the project owes something, so its purse can't go along."
 _PURSE_OWES = "The project's purse owes something since a payment was reversed: top it up first."
 
 
@@ -173,11 +174,11 @@ class Transfers:
             return
         if purse.balance < 0:
             raise TransferRefused(_PURSE_OWES)
-        if transfer.with_purse and purse.balance > 0:
-            if await transfers.may_be_reversed(tx, transfer.giver):
-                raise TransferRefused(_NOT_FINAL)
-        elif not transfer.with_purse:
-            await ledger.empty_purse(tx, project.id, now_ms=now_ms)
+        goes_along = transfer.with_purse and purse.balance > 0
+        if goes_along and await transfers.may_be_reversed(tx, transfer.giver):
+            raise TransferRefused(_NOT_FINAL)
+        if not await ledger.hand_over(tx, purse, transfer, now_ms=now_ms):
+            raise TransferRefused(_GIVER_OWES)
         shared = purse.shared or not transfer.with_purse
         await accounts.set_terms(tx, project.id, shared=shared, limit=None)
 

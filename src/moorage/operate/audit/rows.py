@@ -29,7 +29,7 @@ from moorage.signing import Delegation
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit as rows
 from moorage.storage.money.accounts import purse_of
-from moorage.storage.money.audit import BilledInterval, Books, Posting
+from moorage.storage.money.audit import BilledInterval, Books, Given, Posting
 from moorage.storage.money.grants import Grant
 
 _BACK = tuple(each for each in RefundStatus if each is not RefundStatus.FAILED)
@@ -148,26 +148,48 @@ def _sums_of(
 
 
 def posting_findings(books: Books) -> Iterator[Finding]:
-    """Each payment, refund and grant has exactly its postings; each posting belongs to one.
+    """Each payment, refund, grant and transfer has exactly its postings; each belongs to one.
 
     Or it moves credits between a purse and its own wallet, which count as one here.
     """
-    wallets = {purse_of(each.project_id): wallet_account(each.wallet) for each in books.purses}
-    postings = {posting.id: _in_wallets(posting, wallets) for posting in books.postings}
-    for moved in [each for each in postings.values() if each.id.startswith("purse:")]:
-        if not any(moved.amounts.values()):
+    owners = _owners(books)
+    postings = {each.id: each for each in books.postings}
+    for moved in [each for each in books.postings if each.id.startswith("purse:")]:
+        if not all(_in_wallet(moved.amounts, owners, each) for each in moved.amounts):
             del postings[moved.id]
     for given_back in _compensations(books):
         del postings[given_back.id]
+    for handed in books.given:
+        yield from _of_transfer(handed, postings)
     for payment in books.payments:
-        yield from _of_payment(payment, postings)
+        yield from _of_payment(payment, postings, owners)
     payments = {payment_key(payment): payment for payment in books.payments}
     for refund in books.refunds:
-        yield from _of_refund(refund, payments.get(payment_key(refund)), postings)
+        yield from _of_refund(refund, payments.get(payment_key(refund)), postings, owners)
     for given in books.grants:
         yield from _of_grant(given, postings)
     for stray in postings:
-        yield Finding(f"posting {stray}", "belongs to no payment, refund or grant")
+        yield Finding(f"posting {stray}", "belongs to no payment, refund, grant or transfer")
+
+
+def _owners(books: Books) -> dict[str, list[str]]:
+    """Returns the accounts of the wallets that have had each purse, the one that has it first."""
+    owners = {purse_of(each.project_id): [wallet_account(each.wallet)] for each in books.purses}
+    for given in books.given:
+        owners.setdefault(purse_of(given.project_id), []).append(wallet_account(given.giver))
+    return owners
+
+
+def _of_transfer(given: Given, postings: dict[str, Posting]) -> Iterator[Finding]:
+    """Checks a transfer's posting, if there was a purse, and removes it from `postings`."""
+    booked = postings.pop(f"transfer:{given.id}", None)
+    if booked is None:
+        return
+    taken = booked.amounts.get(wallet_account(given.taker), 0)
+    may_move = given.with_purse and taken >= 0
+    wallets = {wallet_account(given.giver), wallet_account(given.taker)}
+    if booked.amounts.keys() - wallets or (taken and not may_move):
+        yield Finding(f"transfer {given.id}", f"moved {taken}, which it may not")
 
 
 def _compensations(books: Books) -> list[Posting]:
@@ -191,15 +213,19 @@ def compensation_findings(books: Books) -> Iterator[Finding]:
             yield Finding(f"project {project_id}", f"got back {-left} more than {account} burned")
 
 
-def _in_wallets(posting: Posting, wallets: Mapping[str, str]) -> Posting:
-    """Returns a posting with the accounts of wallets for those of their purses."""
-    amounts: Counter[str] = Counter()
-    for account, amount in posting.amounts.items():
-        amounts[wallets.get(account, account)] += amount
-    return Posting(posting.id, dict(amounts))
+def _in_wallet(
+    amounts: Mapping[str, int], owners: Mapping[str, Sequence[str]], wallet: str
+) -> dict[str, int]:
+    """Returns amounts with a wallet's account for those of purses that it has or had."""
+    merged: Counter[str] = Counter()
+    for account, amount in amounts.items():
+        merged[wallet if wallet in owners.get(account, ()) else account] += amount
+    return {account: amount for account, amount in merged.items() if amount}
 
 
-def _of_payment(payment: Payment, postings: dict[str, Posting]) -> Iterator[Finding]:
+def _of_payment(
+    payment: Payment, postings: dict[str, Posting], owners: Mapping[str, Sequence[str]]
+) -> Iterator[Finding]:
     """Checks a payment's postings, and removes them from `postings`."""
     row = payment_row(payment_key(payment))
     base = f"payment:{payment.chain_id}:{payment.tx_hash}:{payment.log_index}"
@@ -216,6 +242,7 @@ def _of_payment(payment: Payment, postings: dict[str, Posting]) -> Iterator[Find
             continue
         wanted = _credited(payment) if posting_id == rounds[-1] else {}
         left = _total(booked, release, given, reversal)
+        left = _in_wallet(left, owners, wallet_account(payment.payer))
         if left != wanted:
             yield Finding(
                 row, f"{posting_id} leaves {left or 'nothing'}, not {wanted or 'nothing'}"
@@ -237,7 +264,10 @@ def _credited(payment: Payment) -> dict[str, int]:
 
 
 def _of_refund(
-    refund: Refund, payment: Payment | None, postings: dict[str, Posting]
+    refund: Refund,
+    payment: Payment | None,
+    postings: dict[str, Posting],
+    owners: Mapping[str, Sequence[str]],
 ) -> Iterator[Finding]:
     """Checks a refund's postings, and removes them from `postings`."""
     row = f"refund {refund.id}"
@@ -250,8 +280,8 @@ def _of_refund(
     if refund.recipient != payment.payer or refund.token_address != payment.token_address:
         yield Finding(row, f"goes to {refund.recipient}, or in a token, that did not pay")
     amount, gas = refund.debited_micro_usd, refund.gas_micro_usd
-    left = _total(debit, undone, *for_gas)
     payer = refund.recipient
+    left = _in_wallet(_total(debit, undone, *for_gas), owners, wallet_account(payer))
     wanted = [
         _total(Posting("", {owner: -amount - gas, REFUNDED: amount, EARNED: gas}))
         for owner in (wallet_account(payer), held_account(payer))
@@ -313,10 +343,12 @@ def burn_findings(
     """
     for stray in books.burned.keys() - {interval.id for interval in books.intervals}:
         yield Finding(f"posting burn:{stray}", "burns for no run interval")
+    owners = _owners(books)
     for interval in books.intervals:
         row = f"run interval {interval.id}"
         due, burned = charge_of(interval), _burned(books, interval)
-        own = {EARNED, wallet_account(interval.wallet), purse_of(interval.project_id)}
+        purse = purse_of(interval.project_id)
+        own = {EARNED, wallet_account(interval.wallet), purse, *owners.get(purse, ())}
         if books.burned.get(interval.id, {}).keys() - own:
             yield Finding(row, f"burned credits that are not those of {interval.wallet}")
         if burned != interval.charged_micro_usd:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     false,
     func,
     insert,
@@ -38,6 +39,7 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     Upsert,
+    Value,
     is_listed,
     listed,
     substring,
@@ -46,7 +48,6 @@ from moorage.storage.schema import (
     build_runs,
     deployments,
     entries,
-    grants,
     postings,
     projects,
     purses,
@@ -271,21 +272,57 @@ _NEVER_MS = 2**62
 _STARTS = [bindparam(f"start_{number}", type_=BigInteger) for number in range(MAX_PERIODS)]
 _began = [case((postings.c.created_at_ms >= start, 1), else_=0) for start in _STARTS]
 _period = sum(_began, start=literal(0)).label("period")
-_BOOKED = Statement(
+_of_wallets = transfers.alias()
+_booked_sums = (
     select(_period, postings.c.kind, _used_by, func.sum(entries.c.amount_micro_usd))
     .select_from(_booked)
-    .where(
+    .where(postings.c.created_at_ms < bindparam("until_ms"))
+    .group_by("period", postings.c.kind, _used_by)
+)
+_BOOKED = Statement(
+    _booked_sums.where(
         entries.c.account.in_(
             union_all(
                 select("wallet:" + bindparam("of_wallet", type_=Text)),
                 select("project:" + purses.c.project_id).where(
-                    purses.c.wallet == bindparam("of_wallet")
+                    purses.c.wallet == bindparam("of_wallet"),
+                    ~exists().where(
+                        transfers.c.project_id == purses.c.project_id,
+                        postings.c.id == "transfer:" + transfers.c.id,
+                    ),
                 ),
             )
-        ),
-        postings.c.created_at_ms < bindparam("until_ms"),
+        )
     )
-    .group_by("period", postings.c.kind, _used_by)
+)
+_BOOKED_BETWEEN = Statement(
+    _booked_sums.where(
+        entries.c.account == "project:" + bindparam("of_project", type_=Text),
+        entries.c.place > bindparam("after"),
+        entries.c.place < bindparam("before"),
+    )
+)
+_HANDED_OVER = Statement(
+    select(transfers.c.project_id, transfers.c.giver, transfers.c.taker, entries.c.place)
+    .join_from(
+        transfers,
+        entries,
+        and_(
+            entries.c.posting_id == "transfer:" + transfers.c.id,
+            entries.c.account == "wallet:" + transfers.c.giver,
+        ),
+    )
+    .where(
+        transfers.c.project_id.in_(
+            select(_of_wallets.c.project_id).where(
+                or_(
+                    _of_wallets.c.giver == bindparam("of_wallet"),
+                    _of_wallets.c.taker == bindparam("of_wallet"),
+                )
+            )
+        )
+    )
+    .order_by(entries.c.place)
 )
 
 
@@ -305,9 +342,27 @@ async def booked_sums(
     starts = [*starts_ms, *[_NEVER_MS] * (MAX_PERIODS - len(starts_ms))]
     given = {f"start_{number}": start_ms for number, start_ms in enumerate(starts)}
     rows = await source.all(_BOOKED, of_wallet=wallet, until_ms=until_ms, **given)
+    for project_id, after, before in await _had_purses(source, wallet):
+        places: dict[str, Value] = {"of_project": project_id, "after": after, "before": before}
+        rows += await source.all(_BOOKED_BETWEEN, until_ms=until_ms, **places, **given)
     return [
         BookedSum(int(period), kind, used_by, int(total)) for period, kind, used_by, total in rows
     ]
+
+
+async def _had_purses(source: Source, wallet: str) -> list[tuple[str, int, int]]:
+    """Returns purses of projects that changed hands, and between which places they were a wallet's.
+
+    A purse is its giver's up to the posting of the transfer, and its taker's after it.
+    """
+    found: list[tuple[str, int, int]] = []
+    last: dict[str, tuple[str, int]] = {}
+    for project_id, giver, taker, place in await source.all(_HANDED_OVER, of_wallet=wallet):
+        if giver == wallet:
+            found.append((project_id, last.get(project_id, ("", 0))[1], place))
+        last[project_id] = (taker, place)
+    now = [(each, place) for each, (taker, place) in last.items() if taker == wallet]
+    return found + [(each, place, _NEVER_MS) for each, place in now]
 
 
 _since = bindparam("since_ms", type_=Text)  # as ids have it
@@ -336,20 +391,11 @@ async def burned_since(source: Source, project_id: str, since_ms: int) -> dict[s
     return {account: int(amount) for account, amount in rows}
 
 
-_GIVEN = ("grant", "transfer")
+_GIVEN = ("grant", "given", "transfer")
+_of_this_wallet = entries.c.account == "wallet:" + bindparam("of_wallet", type_=Text)
 _first_given = (
     select(func.min(entries.c.place))
-    .where(
-        entries.c.account == "wallet:" + bindparam("of_wallet", type_=Text),
-        entries.c.posting_id.in_(
-            union_all(
-                select("grant:" + grants.c.id).where(grants.c.wallet == bindparam("of_wallet")),
-                select("transfer:" + transfers.c.id).where(
-                    transfers.c.taker == bindparam("of_wallet")
-                ),
-            )
-        ),
-    )
+    .where(_of_this_wallet, or_(*(entries.c.posting_id.like(f"{kind}:%") for kind in _GIVEN)))
     .scalar_subquery()
 )
 _since_given = (

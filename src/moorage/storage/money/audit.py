@@ -32,6 +32,7 @@ from moorage.storage.schema import (
     relay_transactions,
     run_intervals,
     settlements,
+    transfers,
     wallets,
 )
 
@@ -180,6 +181,16 @@ class Settled(msgspec.Struct, frozen=True):
     tx_hash: str | None
 
 
+class Given(NamedTuple):
+    """A project that was given to another wallet."""
+
+    id: str
+    project_id: str
+    giver: str
+    taker: str
+    with_purse: bool
+
+
 class Use(msgspec.Struct, frozen=True):
     """That a wallet has used what it paid in a transaction."""
 
@@ -215,6 +226,7 @@ class Books(msgspec.Struct, frozen=True):
     refunds: tuple[Refund, ...]
     refund_transactions: tuple[RefundTransaction, ...]
     grants: tuple[Grant, ...]
+    given: tuple[Given, ...]
     settlements: tuple[Settled, ...]
     uses: tuple[Use, ...]
     delegations: tuple[StoredDelegation, ...]
@@ -280,6 +292,9 @@ _REFUND_TRANSACTIONS = Statement(
         relay_transactions.c.subject_id, relay_transactions.c.tx_hash, relay_transactions.c.sender
     ).join(refunds, refunds.c.id == relay_transactions.c.subject_id)
 )
+_GIVEN = Statement(
+    select(*columns_of(transfers, Given)).where(transfers.c.accepted_at_ms.is_not(None))
+)
 _BUILDS = Statement(select(*columns_of(build_runs, BuildRun)))
 _SETTLEMENTS = Statement(select(*columns_of(settlements, Settled)))
 _USES = Statement(select(*columns_of(payment_uses, Use)))
@@ -301,6 +316,7 @@ async def books(tx: Transaction) -> Books:
         refunds=await every_refund(tx),
         refund_transactions=tuple(await tx.records(RefundTransaction, _REFUND_TRANSACTIONS)),
         grants=await grants.every(tx),
+        given=tuple(await tx.records(Given, _GIVEN)),
         settlements=tuple(await tx.records(Settled, _SETTLEMENTS)),
         uses=tuple(await tx.records(Use, _USES)),
         delegations=tuple(await delegations.every(tx)),
