@@ -47,7 +47,7 @@ def _any(names: str) -> bytes:
 
 _CALL = re.compile(
     rb"(?P<indent>^[ \t]*)?(?P<line>[^\n]{0,120}?)\b(?P<call>%b|%b)\s*\(\s*"
-    rb"(?:\{[^{}]{0,200}?\b(?:%b)\s*:\s*)?"
+    rb"(?:(?:\w{1,60}\s*,\s*)?\{[^{}]{0,200}?\b(?:%b)\s*:\s*)?"
     rb"(?:process\.env\.%b|(?P<word>[A-Za-z_$][\w.$]{0,80}))[!]?%b(?P<empty>%b)?"
     % (
         _any(_TABLE["calls"]["connect"]),

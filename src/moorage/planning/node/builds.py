@@ -292,7 +292,7 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
     size = 0
     for name in islice(filter(_is_source, folder.names()), _SOURCES_LIMIT):
         data = folder.data(name, limit=_SOURCE_LIMIT)
-        for variable in _VARIABLE.findall(data) if b".env." in data else ():
+        for variable in _read_by(name, data) if b".env." in data else ():
             found.setdefault(variable.decode(), name)
         size += len(data)
         if size >= _SOURCES_BYTES:
@@ -313,6 +313,23 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
     return (
         Risk(RiskCode.VARIABLE_UNSET, Stops.REQUESTS, message, path=path, variables=tuple(names)),
     )
+
+
+def _read_by(name: str, data: bytes) -> set[bytes]:
+    """Returns the variables that a source makes the build read."""
+    found = set(_VARIABLE.findall(data))
+    if name.startswith("gatsby-config."):
+        found.update(_OPTION.findall(data))
+    if name.endswith(".astro"):
+        found.update(_OF_ASTRO.findall(data))
+    return found - _OWN
+
+
+_OWN = {b"NODE_ENV", b"MODE", b"DEV", b"PROD", b"SSR", b"BASE_URL", b"SITE", b"ASSETS_PREFIX"}
+_OPTION = re.compile(rb":\s*process\.env\.([A-Z][A-Z0-9_]{1,80})\b(?!\s*(?:\|\||\?|===?|!==?))")
+_OF_ASTRO = re.compile(
+    rb"\bimport\.meta\.env\.([A-Z][A-Z0-9_]{1,80})\b(?!\s*(?:\|\||\?|&&|===?|!==?))"
+)
 
 
 def _is_source(name: str) -> bool:
