@@ -99,8 +99,8 @@ def no_web_app(folder: Folder, otherwise: str) -> str:
     `otherwise` is the step for what a Dockerfile may run.
     """
     for pattern, rows in _OTHERS_OF.items():
-        file = _matching(folder, pattern)
-        if file is None:
+        file = pattern if pattern[0] != "*" else _only(folder, pattern[1:])
+        if not file or not folder.has(file):
             continue
         text = folder.data(file, limit=_OTHERS_LIMIT).decode(errors="replace")
         for row in rows:
@@ -112,12 +112,12 @@ def no_web_app(folder: Folder, otherwise: str) -> str:
     return ""
 
 
-def _matching(folder: Folder, pattern: str) -> str | None:
-    """Returns the file of this name; of `*.php`, the only file with this ending right inside."""
-    if not pattern.startswith("*"):
-        return pattern if folder.has(pattern) else None
-    names = [name for name in folder.files() if name.endswith(pattern[1:])]
-    return names[0] if len(names) == 1 else None
+def _only(folder: Folder, ending: str) -> str:
+    """Returns the only file with this ending right inside, beside no usual beginning of an app."""
+    if folder.first("package.json", "index.html", "requirements.txt", "pyproject.toml", "go.mod"):
+        return ""
+    names = [name for name in folder.files() if name.endswith(ending)]
+    return names[0] if len(names) == 1 else ""
 
 
 def is_foreign(folder: Folder) -> bool:
