@@ -111,6 +111,9 @@ async def test_stolen_agent_gets_at_nothing_beyond_its_scopes_and_its_limit(owne
     )
     assert refusal(limited) == (403, "delegate_limit"), limited.body
     assert (await owner.call("GET", "/agent/credits")).body["balance_usd"] > 4.99
+    gone = await agent.acts("DELETE", project)
+    assert gone.body["status"] == "deleted"
+    assert "credits_usd" not in gone.body
 
 
 async def test_what_was_signed_for_an_agent_is_no_power_for_anybody_else(owner: Wallet) -> None:

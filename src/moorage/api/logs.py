@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from heapq import merge
 from typing import NamedTuple, TypeVar
 
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from moorage.api.http.caller import Caller, Front
+from moorage.api.http.caller import Caller, Front, may_still_read
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import time_ms, viewed_deployment, whole_number
 from moorage.api.http.request_context import STREAMS
@@ -110,7 +111,7 @@ class Followers:
 
 
 class LogStreamResponse(StreamingResponse):
-    """A stream that ends with the log, with the client, or with the gateway."""
+    """A stream that ends with the log, the client, the gateway, or when it `lasts` no longer."""
 
     def __init__(
         self,
@@ -119,11 +120,16 @@ class LogStreamResponse(StreamingResponse):
         *,
         read: StreamReader,
         is_over: Callable[[], Awaitable[bool]],
+        lasts: Callable[[], Awaitable[bool]],
         kept: bool,
     ) -> None:
-        """`kept`: whether the gateway keeps this log. Raises TooManyStreams."""
+        """`lasts`: whether who asked may still read it; `kept`: whether the gateway keeps this log.
+
+        Raises TooManyStreams.
+        """
         self._ending = followers.enter(wallet)
-        super().__init__(_events(read, is_over, self._ending, kept=kept), headers=_HEADERS)
+        lines = _events(read, is_over, lasts, self._ending, kept=kept)
+        super().__init__(lines, headers=_HEADERS)
         self._followers = followers
         self._wallet = wallet
 
@@ -139,6 +145,7 @@ class LogStreamResponse(StreamingResponse):
 async def _events(
     read: StreamReader,
     is_over: Callable[[], Awaitable[bool]],
+    lasts: Callable[[], Awaitable[bool]],
     ending: asyncio.Event,
     *,
     kept: bool,
@@ -146,8 +153,13 @@ async def _events(
     """Yields whole events."""
     place: str | None = None
     over, asked, said = False, time.monotonic(), time.monotonic()
+    allowed = asked
     pause_seconds = _LOOK_SECONDS
     while not ending.is_set():
+        if time.monotonic() - allowed >= _ASK_SECONDS:  # also while lines come without an end
+            if await _unless_away(lasts()) is False:
+                return
+            allowed = time.monotonic()
         page = await _unless_away(read(place, _LINES_AT_ONCE))
         if page is not None:
             place = page.next
@@ -257,6 +269,7 @@ async def show_logs(room: LogRoom, request: Request, caller: Caller) -> Response
             caller.share,
             read=streamed(_deployment_reader(room, found.id, query)),
             is_over=_over(room, found, query.kind),
+            lasts=partial(may_still_read, room, request, caller, found.project_id),
             kept=found.is_kept,
         )
     # Asked before reading, so that a line written in between is not missed.
@@ -556,6 +569,7 @@ async def show_project_logs(
             caller.share,
             read=_streamed(read),
             is_over=lambda: _is_gone(room, project.id),
+            lasts=partial(may_still_read, room, request, caller, project.id),
             kept=True,
         )
     part = await read(None, MAX_LINES)

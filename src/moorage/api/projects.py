@@ -443,8 +443,8 @@ async def delete_project(
         room.requests.check(caller.wallet, refund, suspend=False)
     await room.deletion.delete(project)
     shown, refused = await _refund(room, caller, refund)
-    left = None  # what its wallet has is told its wallet, and no token of one project
-    if caller.managed is None:
+    left = None  # what its wallet has is told its wallet, and nobody who may delete alone
+    if caller.managed is None and not caller.delegations:
         left = await accounts.balance(room.db, project.wallet)
     deleted = _deleted(project, left, refunds=room.seller.refunds)
     return json_response(msgspec.structs.replace(deleted, refund=shown, refund_refused=refused))

@@ -28,7 +28,7 @@ _MAX_EVENTS = 200
 _DEFAULT_EVENTS = 50
 _LAST_SEQUENCE = 2**63 - 1
 _FOR_OWNERS = frozenset({(EventKind.PROJECT_EXPORTED, "path")})
-"""That path fetches files and data, which readers of links may not see."""
+"""That path fetches files and data, which readers of links and delegates may not see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ async def list_events(room: WebhookRoom, request: Request, caller: Caller) -> Re
     else:
         found = await events.of_wallet(room.db, caller.wallet, after=after, limit=limit)
     last = found[-1].sequence if found else after
-    hidden = _FOR_OWNERS if caller.is_reader else frozenset()
+    hidden = _FOR_OWNERS if caller.is_reader or caller.delegations else frozenset()
     items = [_item(event, hidden=hidden) for event in found]
     return json_response(EventPage(events=items, last_sequence=last))
 

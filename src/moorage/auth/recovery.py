@@ -20,6 +20,7 @@ from moorage.storage.money import accounts
 
 DAY_MS = 86_400_000
 _AT_ONCE = 100
+_TAKEN_OVER = "the wallet was taken over"
 _TOLD_AGAIN_MS = 3_600_000  # whoever is named hears of changes no more often: it never asked
 
 log = structlog.get_logger()
@@ -214,6 +215,7 @@ class Recoveries:
         await page_access.end_sessions_of(tx, after.wallet, role=Role.WALLET, now_ms=now_ms)
         await page_access.revoke_all_tokens(tx, after.wallet)
         await delegations.begin_epoch(tx, after.wallet)
+        await events.remove_webhook(tx, after.wallet, why=_TAKEN_OVER)
         await transfers.withdraw_all(tx, after.wallet, now_ms=now_ms)
         await self._tell(tx, after, EventKind.RECOVERY_DONE, {after.wallet, after.address})
         log.warning("wallet taken over", wallet=after.wallet, by=after.address)

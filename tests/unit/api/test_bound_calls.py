@@ -24,10 +24,13 @@ from moorage.api.http.caller import (
     Person,
     Polled,
     authenticate,
+    may_still_read,
     needs,
     require_bound,
 )
+from moorage.api.http.request import named_project
 from moorage.api.operations import OPERATIONS
+from moorage.api.webhooks import WebhookRoom, list_events
 from moorage.auth.authenticator import Authenticator, SignIn
 from moorage.auth.delegates import Delegates
 from moorage.auth.nonces import NonceFile
@@ -42,15 +45,18 @@ from moorage.errors import (
     InvalidField,
     MoorageError,
     NonceReused,
+    RateLimited,
     SignatureInvalid,
     SignatureUnbound,
     WalletRecovered,
 )
 from moorage.records.access import StoredDelegation
-from moorage.storage import delegations
+from moorage.records.event import EventKind
+from moorage.storage import delegations, events
+from moorage.storage.apps.transfers import give
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
-from support.books.records_fixture import BOB, add_project
+from support.books.records_fixture import BOB, add_project, delegation
 from support.clients.typed_request import content_digest_of, signed_typed_data
 from support.gateway.believed import limiters_of, request_of
 from support.gateway.clock import MovableClock
@@ -347,7 +353,10 @@ SHOP, BLOG = f"{PROJECTS}shop", f"{PROJECTS}blog"
             "read",
             "",
             [("GET", "/agent/projects"), ("GET", "/agent/credits"), ("GET", f"{SHOP}/logs")],
-            [("POST", "/agent/deploy"), ("PATCH", SHOP), ("DELETE", SHOP)],
+            [
+                *(("POST", "/agent/deploy"), ("PATCH", SHOP), ("DELETE", SHOP)),
+                *(("GET", "/agent/webhook"), ("GET", "/agent/links")),
+            ],
         ),
         (
             "deploy",
@@ -404,6 +413,37 @@ async def test_delegate_of_a_project_deploys_no_other(agent: Agent) -> None:
         caller.about("other")
 
 
+async def test_what_reads_a_log_reads_on_until_it_is_ended(
+    gate: Gate, agent: Agent, db: Database
+) -> None:
+    shop = await named_project(db, "shop", wallet=OWNER.lower())
+    token, path = await gate.tokens.make(shop.id), f"{SHOP}/logs"
+    await agent.is_allowed("read")
+    readers = {
+        "itself": gate.second_version(method="GET", path=path),
+        "delegate": agent.signed("GET", path),
+        "token": {"authorization": f"Bearer {token.token}"},
+    }
+    asked = {}
+    for who, headers in readers.items():
+        request = request_of(path=path, method="GET", headers=headers, projectId="shop")
+        request.scope.update(raw_path=path.encode())
+        asked[who] = request, await authenticate(cast("Front", gate.front), request)
+
+    async def reading() -> list[str]:
+        front = cast("Front", gate.front)
+        return [who for who, by in asked.items() if await may_still_read(front, *by, shop.id)]
+
+    assert await reading() == ["itself", "delegate", "token"]
+    await gate.tokens.revoke(shop.id)
+    assert await reading() == ["itself", "delegate"]
+    await gate.front.delegates.end_all(OWNER.lower(), claim=None)
+    assert await reading() == ["itself"]
+    async with db.transaction(durable=True) as tx:
+        await give(tx, shop, taker=BOB)
+    assert await reading() == []
+
+
 @pytest.fixture
 async def taken_over(gate: Gate, db: Database, clock: MovableClock) -> None:
     """The agent's wallet has taken the owner's over."""
@@ -422,6 +462,9 @@ async def test_lost_key_opens_nothing_once_the_wallet_was_taken_over(gate: Gate)
     assert await gate.refused(gate.second_version()) is WalletRecovered
     person = Person(OWNER.lower(), has_confirmed=True)
     assert await gate.refused({}, **{PERSON: person}) is WalletRecovered
+    request = request_of(path=f"{SHOP}/logs", method="GET", headers={})
+    reader = Caller(OWNER.lower(), None)
+    assert not await may_still_read(cast("Front", gate.front), request, reader, "any")
     sign_in = {"sign-in-with-x": gate.signed_in()}
     refused = await gate.refused(sign_in, method="GET", path="/agent/credits")
     assert refused is WalletRecovered
@@ -462,6 +505,15 @@ async def test_who_took_a_wallet_over_acts_by_no_signature_that_could_be_handed_
     assert refused is SignatureUnbound
 
 
+async def test_key_that_acts_for_whom_it_may_not_uses_up_the_rate_of_its_address(
+    agent: Agent, gate: Gate
+) -> None:
+    """Its signature is good, and keys are free: it would be asked about without end."""
+    gate.front.limiters = limiters_of(gate.clock, limit=1)
+    assert await agent.refused("GET", "/agent/credits") is DelegateScope
+    assert await agent.refused("GET", "/agent/credits") is RateLimited
+
+
 async def test_delegate_uses_up_a_rate_of_its_own(agent: Agent, gate: Gate) -> None:
     await agent.is_allowed("read")
     gate.front.limiters = limiters_of(gate.clock, limit=1)
@@ -489,3 +541,23 @@ async def test_link_that_opens_a_session_is_made_by_the_wallet_itself_alone(
     caller = await authenticate(cast("Front", gate.front), request)
     with nullcontext() if passes else pytest.raises((SignatureUnbound, ConfirmationMissing)):
         require_bound(request, caller)
+
+
+async def test_nobody_but_the_owner_sees_where_an_archive_of_a_project_is_fetched(
+    db: Database, clock: MovableClock
+) -> None:
+    """No scope covers exports, and that path is one."""
+    async with db.transaction(durable=True) as tx:
+        await accounts.ensure_wallet(tx, OWNER.lower(), now_ms=clock.now_ms())
+        await events.record(
+            tx,
+            wallet=OWNER.lower(),
+            kind=EventKind.PROJECT_EXPORTED,
+            data={"project_id": "p", "path": "/exports/secret"},
+            now_ms=clock.now_ms(),
+        )
+    owner, room = Caller(OWNER.lower(), None), cast("WebhookRoom", SimpleNamespace(db=db))
+    agent = owner._replace(delegations=(delegation(scopes="read"),))
+    request = request_of(path="/agent/events", method="GET", headers={})
+    assert b"/exports/secret" in bytes((await list_events(room, request, owner)).body)
+    assert b"/exports/secret" not in bytes((await list_events(room, request, agent)).body)

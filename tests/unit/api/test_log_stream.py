@@ -22,9 +22,12 @@ class Log:
     def __init__(self, *texts: str) -> None:
         self.texts = list(texts)
         self.over = False
+        self.is_allowed = True
+        self.endless = ""  # a line that is written as fast as it is read
 
     async def read(self, cursor: Cursor | None, limit: int) -> LogPage:
         begin = cursor or 0
+        self.texts += [self.endless] if self.endless else []
         lines = tuple(
             LogLine(0, LogStream.OUT, text, number)
             for number, text in enumerate(self.texts[begin : begin + limit], begin + 1)
@@ -33,6 +36,9 @@ class Log:
 
     async def is_over(self) -> bool:
         return self.over
+
+    async def lasts(self) -> bool:
+        return self.is_allowed
 
 
 class Client:
@@ -43,7 +49,9 @@ class Client:
         self.left = asyncio.Event()
         self._asked = False
         read = streamed(log.read)
-        response = LogStreamResponse(followers, WALLET, read=read, is_over=log.is_over, kept=True)
+        response = LogStreamResponse(
+            followers, WALLET, read=read, is_over=log.is_over, lasts=log.lasts, kept=True
+        )
         self.serving = asyncio.create_task(response({"type": "http"}, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
@@ -99,7 +107,7 @@ async def test_log_that_is_away_for_a_while_is_read_on_afterwards() -> None:
 
     log.texts.append("two")
     response = LogStreamResponse(
-        Followers(), WALLET, read=streamed(read), is_over=log.is_over, kept=True
+        Followers(), WALLET, read=streamed(read), is_over=log.is_over, lasts=log.lasts, kept=True
     )
     async with asyncio.timeout(60):
         await response({"type": "http"}, receive, send)
@@ -180,10 +188,26 @@ async def test_slow_reader_is_waited_for_and_nothing_is_kept_for_it() -> None:
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     response = LogStreamResponse(
-        Followers(), WALLET, read=streamed(counted), is_over=log.is_over, kept=True
+        Followers(),
+        WALLET,
+        read=streamed(counted),
+        is_over=log.is_over,
+        lasts=log.lasts,
+        kept=True,
     )
     serving = asyncio.create_task(response({"type": "http"}, receive, send))
     await asyncio.sleep(0.5)
     assert len(asked) <= 1
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
+
+
+@pytest.mark.parametrize("endless", ["", "and on"], ids=["quiet", "busy"])
+async def test_stream_is_cut_off_once_its_reader_may_read_no_more(endless: str) -> None:
+    """Its project went to another wallet, or what its reader spoke by was ended."""
+    log = Log("one")
+    log.endless, log.is_allowed = endless, False
+    client = Client(Followers(), log)
+    await asyncio.wait_for(client.serving, 10)
+    assert client.received.startswith(whole(["one"]))
+    assert b"event: end" not in client.received

@@ -13,6 +13,7 @@ from moorage.errors import (
     TokenInvalid,
     WalletRecovered,
 )
+from moorage.records.event import Webhook
 from moorage.storage import events, recoveries
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, BOB, CAROL, add_project
@@ -198,9 +199,18 @@ async def test_what_the_lost_key_let_in_ends_with_the_takeover(
     project = await add_project(db, ALICE)
     tokens = ManageTokens(db=db, clock=clock)
     token = await tokens.make(project.id)
+    async with db.transaction(durable=True) as tx:
+        webhook = Webhook(
+            wallet=ALICE,
+            url="https://a.example",
+            secret="s",
+            created_at_ms=clock.now_ms(),
+        )
+        await events.set_webhook(tx, webhook)
     await named(recovery)
     await recovery.claim(ALICE, by=BOB)
     await passes(WAIT)
+    assert await events.webhook_of(db, ALICE) is None
     with pytest.raises(TokenInvalid):
         await tokens.project_of(token.token)
     with pytest.raises(WalletRecovered):

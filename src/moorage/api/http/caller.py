@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, get_type_hints
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive
+from starlette.types import Scope as AsgiScope
 
 from moorage.acting import ACTING, Acting
 from moorage.address import parse_address
@@ -54,6 +55,7 @@ from moorage.errors import (
     SignatureInvalid,
     SignatureUnbound,
     TokenScope,
+    WalletRecovered,
     WrongWallet,
 )
 from moorage.ledger.services import CreditWarnings, PaidWallets
@@ -66,10 +68,11 @@ from moorage.payments.protocols.evidence import (
     is_credential,
 )
 from moorage.payments.taking.paywall import Outcomes, Paywall, booked
-from moorage.records.access import StoredDelegation
+from moorage.records.access import Scope, StoredDelegation
 from moorage.records.deployment import DeploymentView
 from moorage.records.project import Project
 from moorage.signing import Target, host_of
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 from moorage.storage.page_access import ManagedProject
@@ -332,12 +335,13 @@ async def authenticate(front: Front, request: Request) -> Caller:
 async def verify(front: Front, request: Request) -> Verified:
     """Returns whose the request is; a failure counts against the client's address.
 
-    Raises an AuthError, RateLimited for an address that fails too often, and for a contract wallet
-    also InvalidField and ChainUnavailable; TokenScope for a manage token that does not cover it.
+    Raises an AuthError, DelegateScope, WalletRecovered, RateLimited for an address that fails too
+    often, and for a contract wallet also InvalidField and ChainUnavailable; TokenScope for a manage
+    token that does not cover it.
     """
     try:
         verified = await _verified(front, request)
-    except AuthError as error:
+    except (AuthError, DelegateScope, TokenScope, WalletRecovered) as error:
         record_auth_failure(problem_of(error).code)
         await limit_address(front, request)
         raise
@@ -504,7 +508,7 @@ async def use_nonce(verified: Verified) -> None:
         raise
 
 
-def signed_body(scope: Scope, receive: Receive) -> Receive:
+def signed_body(scope: AsgiScope, receive: Receive) -> Receive:
     """Wraps `receive`: it raises SignatureInvalid at the end of a body that was not signed.
 
     Only a bound signature (version 2) covers the body.
@@ -551,6 +555,28 @@ def _signed_headers(request: Request) -> dict[str, str]:
         if name in _SIGNED_HEADERS:
             found.setdefault(name.decode(), value.decode("latin-1"))
     return found
+
+
+async def may_still_read(front: Front, request: Request, caller: Caller, project_id: str) -> bool:
+    """Whether who reads a project's log by one long request may continue.
+
+    Not if the project went to another wallet, the wallet was taken over, or a token or delegation
+    has ended.
+    """
+    project = await projects.by_id(front.db, project_id)
+    try:
+        if not caller.recovered_by:
+            await front.recoveries.require_own(caller.wallet)
+        if caller.managed is not None:
+            await front.manage_tokens.project_of(bearer_token(request) or "")
+    except (AuthError, WalletRecovered):
+        return False
+    if caller.delegations:
+        by = caller.delegations[0].delegate
+        living = await front.delegates.between(owner=caller.wallet, delegate=by, scope=Scope.READ)
+        if not {each.id for each in living} & {each.id for each in caller.delegations}:
+            return False
+    return project is None or project.wallet == caller.wallet
 
 
 async def limit_address(front: Front, request: Request) -> None:
@@ -810,7 +836,7 @@ what is to be known of its sender.
 """
 
 
-async def warned(front: Front, scope: Scope, response: Response) -> None:
+async def warned(front: Front, scope: AsgiScope, response: Response) -> None:
     """Adds to an answer to a wallet itself how long its credits last, if it was warned of that."""
     wallet = scope.get(WALLET)
     if not wallet or scope.get(_MANAGED) or scope.get(_DELEGATIONS) or response.status_code == 401:
