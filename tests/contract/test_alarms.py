@@ -67,6 +67,11 @@ CASES: dict[str, tuple[str, str, str]] = {
         "1x1440",
         "0x1436 1x4",
     ),
+    "MoorageRefundsWait": (
+        'moorage_refunds_queued{by="operator"}',
+        "1x1440",
+        "0x1380 1x60",
+    ),
     "MoorageDiskFills": ("moorage_disk_free_bytes", "2000000-1000x1440", "2000000x1440"),
     "MoorageEndedForSpace": ("moorage_ended_for_space_total", "0x1435 1x5", "4x1440"),
     "MoorageVolumeLost": ("moorage_lost_volumes_total", "0x1435 1x5", "4x1440"),

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from moorage.address import checksum_address
 from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import Eip712Domain
+from moorage.chains.signing import SigningKey
 from moorage.content.store import DirectoryStore, open_content
 from moorage.errors import ContentUnavailable
 from moorage.operate.check import Finding, check_gateway, configuration
@@ -335,6 +337,9 @@ def test_configuration_that_serve_would_refuse_is_told(tmp_path: Path) -> None:
     assert lacking(relayer_key_file=str(key)) == {"relayer key": True}
     key.chmod(0o600)
     assert lacking(relayer_key_file=str(key), secrets_key_file=str(key)) == {}
+    assert lacking(refund_key_file=str(key)) == {}
+    of_pay_to = checksum_address(SigningKey("11" * 32).address)
+    assert lacking(refund_key_file=str(key), pay_to=of_pay_to) == {"treasury": False}
 
 
 def test_own_certificate_must_cover_the_apps_and_last(tmp_path: Path) -> None:

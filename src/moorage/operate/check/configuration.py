@@ -255,6 +255,20 @@ def _sending_keys(settings: Settings) -> Iterator[Finding]:
         if file:
             check = partial(_address_of, Path(file), option=f"{use}_key_file")
             yield _tried(f"{use} key", check, remedies[use])
+    if settings.refund_key_file and settings.pay_to:
+        yield from _treasury(settings)
+
+
+def _treasury(settings: Settings) -> Iterator[Finding]:
+    """Judges that refunds are sent from a key of their own: the gateway's process has it."""
+    try:
+        address = key_in(Path(settings.refund_key_file), option="refund_key_file").address
+    except ConfigurationInvalid:
+        return
+    is_own = address != settings.pay_to.lower()
+    detail = "is a key of its own" if is_own else "sends from pay_to, which has all that was paid"
+    remedy = "" if is_own else "make one for refunds alone, and send it what some days need"
+    yield Finding("treasury", ok=is_own, detail=detail, remedy=remedy, blocks=False)
 
 
 def _address_of(path: Path, *, option: str) -> str:
