@@ -138,3 +138,23 @@ async def test_no_body_brings_the_server_down_or_to_a_5xx(
             assert (answer.status, answer.headers["Allow"]) == (405, "POST")
         async with session.get(f"{dev_gateway.url}/health") as answer:
             assert answer.status == 200
+
+
+async def test_what_moves_power_is_signed_as_the_tool_says_and_is_no_good_for_another(
+    dev_gateway: DevGateway, wallet: Wallet
+) -> None:
+    name, other = fresh_name(), fresh_name()
+    for each in (name, other):
+        await wallet.deploy_paid(each)
+    async with remote_tools(dev_gateway.url) as tools:
+        asked = await tools.refused("adopt", project=name)
+        assert asked["code"] == "auth_missing"
+        signed = wallet.bound(asked["sign"]["method"], asked["sign"]["path"])
+        parts = ("X-Wallet-Address", "X-Timestamp", "X-Nonce", "X-Signature")
+        handed = ":".join(signed[part] for part in parts)
+        relayed = await tools.refused("adopt", project=other, signed=handed)
+        assert relayed["code"] == "signature_invalid"
+        adopted = await tools.ok("adopt", project=name, signed=handed)
+        assert adopted["status"] == "adopted"
+        again = await tools.refused("adopt", project=name, signed=handed)
+        assert again["code"] == "nonce_reused"
