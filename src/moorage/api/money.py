@@ -223,6 +223,7 @@ _DEFAULT_ENTRIES = 20
 _LAST_PLACE = 2**63 - 1
 _LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999: ISO 8601 ends there
 
+_GIVEN_BACK_TO = re.compile(r"compensated:([^:]+):")
 _OF_TRANSACTION = re.compile(r"payment:(?P<chain_id>\d+):(?P<tx_hash>0x[0-9a-f]{64}):")
 
 
@@ -332,13 +333,15 @@ def allowance_body(allowance: Allowance) -> BuildAllowance:
 
 def _entry(entry: StatementEntry, chains: Mapping[int, str]) -> CreditEntry:
     paid = _OF_TRANSACTION.search(entry.posting_id)
+    given_back_to = _GIVEN_BACK_TO.match(entry.posting_id)
+    project_id = given_back_to[1] if given_back_to else entry.project_id
     return CreditEntry(
         id=entry.posting_id,
         kind=entry.kind,
         amount_usd=usd_number(entry.amount),
         amount_micro_usd=entry.amount,
         at=iso_utc(entry.created_at_ms),
-        project_id=entry.project_id or UNSET,
+        project_id=project_id or UNSET,
         chain=chains.get(int(paid["chain_id"]), paid["chain_id"]) if paid else UNSET,
         tx_hash=paid["tx_hash"] if paid else UNSET,
     )

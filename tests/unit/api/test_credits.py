@@ -12,6 +12,7 @@ from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, add_project, fund, transfer
@@ -118,6 +119,24 @@ async def test_app_that_runs_shows_its_burn_and_when_credits_run_out(ask: Asking
         "arbitrum",
     )
     assert payment["at"] == "2026-04-07T10:00:00.000Z"
+
+
+async def test_what_came_back_for_time_not_served_names_its_project(ask: Asking) -> None:
+    await fund(ask.db, ALICE, 500_000)
+    project_id = await ask.run()
+    async with ask.db.transaction(durable=True) as tx:
+        await ask.metering.lose(tx, project_id)
+    ask.clock.advance(HOUR_MS)
+    lost = await projects.by_id(ask.db, project_id)
+    assert lost is not None
+    async with ask.db.transaction(durable=True) as tx:
+        await ask.metering.regain(tx, lost)
+    found = await ask()
+    given_back, burned = found["ledger"][:2]
+    assert (given_back["kind"], given_back["amount_micro_usd"]) == ("compensated", 685)
+    assert (burned["kind"], burned["amount_micro_usd"]) == ("burn", -685)
+    assert given_back["projectId"] == burned["projectId"] == project_id
+    assert found["balance_micro_usd"] == 500_000
 
 
 async def test_pages_hold_every_entry_once_newest_first(ask: Asking) -> None:
