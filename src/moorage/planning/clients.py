@@ -210,8 +210,8 @@ class Read(NamedTuple):
 def read_by_packages(folder: Folder, sources: Collection[tuple[str, bytes]]) -> Iterator[Read]:
     """Yields the variables that packages of npm insist on, unless the code hands them a key."""
     text = folder.data(_MANIFEST, limit=_LIMIT) if folder.has(_MANIFEST) else b""
-    for package, row in _TABLE["packages"].items() if text else ():
-        if b'"%b"' % package.encode() not in text:
+    for mark, (package, row) in _PACKAGES.items() if text else ():
+        if mark not in text:
             continue
         unless = row.get("unless", "").encode()
         if not unless or not any(unless in source for _, source in sources):
@@ -227,6 +227,7 @@ def of_sveltekit(sources: Collection[tuple[str, bytes]]) -> Iterator[tuple[str, 
 
 
 _MANIFEST = "package.json"
+_PACKAGES = {f'"{name}"'.encode(): (name, row) for name, row in _TABLE["packages"].items()}
 _STATIC = re.compile(
     rb"import\s*\{([^{}]{0,500})\}\s*from\s*['\"]\$env/static/(?:private|public)['\"]"
 )

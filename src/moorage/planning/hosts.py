@@ -320,20 +320,23 @@ def _document(folder: Folder, name: str) -> object:
 
 def other_process(folder: Folder) -> tuple[str, str]:
     """Returns a file of another host, and a program that it starts beside the server; or ""."""
-    for row in _FILES:
-        name = folder.first(*row.names) if row.processes else None
-        listed = _at(_document(folder, name), row.processes) if name else None
+    for row in _STARTING:
+        name = folder.first(*row.names)
+        if name is None:
+            continue
+        listed = _at(_document(folder, name), row.processes)
         if isinstance(listed, list) and row.worker is not None:
             key, kinds = row.worker.key, row.worker.values
             found = [_text(_at(it, "name")) or kinds[0] for it in listed if _at(it, key) in kinds]
         else:
             entries = listed if isinstance(listed, Mapping) else {}
             found = [str(it) for it in entries if str(it) not in _SERVERS_NAMES]
-        if name is not None and found:
+        if found:
             return folder.path(name), found[0][:60]
     return "", ""
 
 
+_STARTING = tuple(row for row in _FILES if row.processes)
 _SERVERS_NAMES = ("app", "web", "release")
 
 

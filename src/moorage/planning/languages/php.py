@@ -116,9 +116,10 @@ def _page(folder: Folder) -> str | None:
 
 def _only_file(folder: Folder) -> str | None:
     """Returns the only file of PHP right inside, in an upload of no other language."""
+    if folder.first(*_OTHERS, "composer.json"):
+        return None
     names = [name for name in folder.files() if name.endswith(".php")]
-    is_alone = len(names) == 1 and not folder.first(*_OTHERS, "composer.json")
-    return names[0] if is_alone else None
+    return names[0] if len(names) == 1 else None
 
 
 def _document(folder: Folder, name: str, limit: int) -> Mapping[str, object] | None:
