@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+import msgspec
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -96,23 +97,23 @@ async def request_refund(room: RefundRoom, request: Request, caller: Caller) -> 
         outcome=Requested,
         render=_accepted,
     ) as keyed:
-        if keyed.answer is not None:
-            return keyed.answer
-        requested = await room.requests.request(
-            caller.wallet,
-            body.quote,
-            expected=expected,
-            suspend=room.pausing.pause_all if body.suspend else None,
-            claim=keyed.claim,
-        )
-        shown = shown_refund(room, await room.requests.one(caller.wallet, requested.id))
-        keyed.answer = json_response(shown, status=202)
-        return keyed.answer
+        if keyed.answer is None:
+            requested = await room.requests.request(
+                caller.wallet,
+                body.quote,
+                expected=expected,
+                suspend=room.pausing.pause_all if body.suspend else None,
+                claim=keyed.claim,
+            )
+            keyed.answered(requested)
+        request_id = msgspec.json.decode(keyed.answer.body)["id"] if keyed.answer else ""
+    shown = shown_refund(room, await room.requests.one(caller.wallet, request_id))
+    return json_response(shown, status=202)
 
 
 def _accepted(requested: Requested) -> Response:
-    """Returns the answer to a repeat of a request whose own answer was not stored."""
-    return json_response({"id": requested.id, "state": RefundState.QUEUED}, status=202)
+    """Returns what is kept of an answer: a repeat is told how far it has come by then."""
+    return json_response({"id": requested.id}, status=202)
 
 
 async def show_refund(room: RefundRoom, request: Request, caller: Caller) -> Response:

@@ -8,7 +8,13 @@ import msgspec
 import pytest
 
 from moorage.chains.rpc import Call, RpcClient, RpcError
-from moorage.errors import InvalidField, RecoveryPending, RefundInProgress, RefundTermsChanged
+from moorage.errors import (
+    InvalidField,
+    MoorageError,
+    RecoveryPending,
+    RefundInProgress,
+    RefundTermsChanged,
+)
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering, PurseChange
@@ -301,8 +307,19 @@ async def test_forty_requests_at_once_take_the_credits_once(shop: Shop) -> None:
     assert await shop.balance() == 500_000 - taken
 
 
-@pytest.mark.parametrize("name", ["another wallet", "forged", "no quote", "ended", "other terms"])
-async def test_quote_that_does_not_hold_takes_nothing(shop: Shop, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("another wallet", InvalidField),
+        ("forged", InvalidField),
+        ("no quote", InvalidField),
+        ("ended", RefundTermsChanged),
+        ("other terms", RefundTermsChanged),
+    ],
+)
+async def test_quote_that_does_not_hold_takes_nothing(
+    shop: Shop, name: str, error: type[MoorageError]
+) -> None:
     await shop.paid(500_000)
     await shop.paid(500_000, wallet=BOB)
     quote = (await shop.requests.quote(RefundAsked(ALICE))).id
@@ -318,7 +335,7 @@ async def test_quote_that_does_not_hold_takes_nothing(shop: Shop, name: str) -> 
             shop.clock.advance(10 * MINUTE_MS)
         case "other terms":
             asked = {"expected": MicroUsd(490_001)}
-    with pytest.raises((InvalidField, RefundTermsChanged)):
+    with pytest.raises(error):
         await shop.take(quote, wallet, **asked)
     assert await shop.balance(ALICE) == await shop.balance(BOB) == 500_000
     assert await refunds.queued(shop.db) == []
@@ -384,8 +401,8 @@ async def test_a_thousand_payments_go_back_twenty_at_a_time(shop: Shop) -> None:
     assert len(await shop.requests.one(ALICE, await shop.take(quote.id))) == 20
 
 
-async def test_builds_that_the_rest_would_not_have_allowed_stay_paid(shop: Shop) -> None:
-    await shop.paid(10 * DOLLAR)
+async def built(shop: Shop, hours: int) -> None:
+    """Have ALICE's builds take so much of their allowance."""
     project = await add_project(shop.db)
     deployment = await add_deployment(shop.db, project)
     run = BuildRun(
@@ -395,14 +412,29 @@ async def test_builds_that_the_rest_would_not_have_allowed_stay_paid(shop: Shop)
         deployment_id=deployment.id,
         monthly_price_micro_usd=MicroUsd(2 * DOLLAR),
         started_at_ms=START_MS,
-        ran_ms=10 * HOUR_MS,
+        ran_ms=hours * HOUR_MS,
     )
     async with shop.db.transaction(durable=True) as tx:
         await billing.add_build(tx, run)
         await billing.book_build(tx, run)
+
+
+async def test_builds_that_the_rest_would_not_have_allowed_stay_paid(shop: Shop) -> None:
+    await shop.paid(10 * DOLLAR)
+    await built(shop, 10)
     quote = await shop.requests.quote(RefundAsked(ALICE))
     assert quote.kept == {"builds_beyond_allowance": 27_398}  # ten hours of 2 dollars a month
     await shop.take(quote.id)
+
+
+async def test_who_builds_with_the_money_after_the_quote_does_not_take_it_back(shop: Shop) -> None:
+    await shop.paid(10 * DOLLAR)
+    quote = await shop.requests.quote(RefundAsked(ALICE))
+    assert quote.kept == {}
+    await built(shop, 10)
+    with pytest.raises(RefundTermsChanged):
+        await shop.take(quote.id)
+    assert await shop.balance() == 10 * DOLLAR
 
 
 @pytest.mark.parametrize("which", range(3))
