@@ -142,6 +142,9 @@ def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     program = _program(folder)
     if program is None:
         return _ready(folder, asked, toolbox)
+    refusal = portless(folder, "java", "") if asked.run is None else ""
+    if refusal and not folder.has_directory("lib"):
+        raise PlanNotFound(refusal)
     java = _java(_asked_version(asked), toolbox)
     root = quote(program.root or ".")
     libraries = ":'lib/*'" if folder.has_directory("lib") else ""

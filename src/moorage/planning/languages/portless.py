@@ -13,13 +13,22 @@ _TABLES: dict[str, dict[str, str]] = tomllib.loads(
 )
 _ENDINGS = {"go": (".go",), "rust": (".rs",), "java": (".java", ".kt")}
 _LISTENS = {
-    "go": rb"ListenAndServe|\bnet\.Listen|http\.Serve|\.Listen\(|\bgin\.|\becho\.New|\bchi\.New"
+    "go": rb"\"net(?:/\w+)?\"|\"os/exec\"|\"syscall\"|\"C\"|ListenAndServe"
+    rb"|\bnet\.Listen|http\.Serve|\.Listen\(|\bgin\.|\becho\.New|\bchi\.New"
     rb"|\bPORT\b|[wW]ebhook|grpc\.NewServer|fasthttp",
-    "rust": rb"TcpListener|\.bind\(|\bserve\(|\bPORT\b|webhook|axum|actix_web|warp::|rocket|poem"
+    "rust": rb"\bnet::|\bCommand::new|\bextern\b|TcpListener"
+    rb"|\.bind\(|\bserve\(|\bPORT\b|webhook|axum|actix_web|warp::|rocket|poem"
     rb"|hyper|tiny_http|tonic",
-    "java": rb"HttpServer|ServerSocket|springframework|javalin|\bPORT\b|[wW]ebhook|vertx|undertow"
+    "java": rb"\bjava\.net\b|nio\.channels|ProcessBuilder|HttpServer"
+    rb"|ServerSocket|springframework|javalin|\bPORT\b|[wW]ebhook|vertx|undertow"
     rb"|jetty|netty|ktor|micronaut|quarkus|spark\.Spark",
 }
+_CONSOLE = {
+    "go": rb"\bfmt\.(?:Print|Scan)|\bos\.Args|\bflag\.",
+    "rust": rb"\bprintln!|\bstdin\(|\benv::args\b",
+    "java": rb"\bSystem\.(?:out|in)\b",
+}
+"""What a program does that talks to a person at its terminal."""
 _FILES_LIMIT = 200
 _LIMIT = 65_536  # bytes of each
 
@@ -27,24 +36,44 @@ _LIMIT = 65_536  # bytes of each
 def portless(folder: Folder, language: str, file: str) -> str:
     """Returns the refusal of a program that nobody can visit; "" for others.
 
-    `file` lists its libraries.
+    `file` lists its libraries; "" if nothing does.
     """
-    listed = folder.data(file, limit=_LIMIT)
+    listed = folder.data(file, limit=_LIMIT) if file else b""
     table = _TABLES[language].items()
     found = next(((name, what) for name, what in table if _is_listed(name, listed)), None)
     sources = (name for name in folder.names() if name.endswith(_ENDINGS[language]))
-    if found is None:
+    if found is None and not _is_quiet(language, listed):
         return ""
     listens = re.compile(_LISTENS[language])
     if listens.search(listed):
         return ""
     names = list(islice(sources, _FILES_LIMIT + 1))
-    if len(names) > _FILES_LIMIT:
+    if not names or len(names) > _FILES_LIMIT:
         return ""
-    if any(listens.search(folder.data(name, limit=_LIMIT)) for name in names):
+    texts = [folder.data(name, limit=_LIMIT) for name in names]
+    if any(listens.search(text) for text in texts):
         return ""
+    if found is None:
+        if not any(re.search(_CONSOLE[language], text) for text in texts):
+            return ""
+        return f"{no_port(f'{folder.path(names[0])} is of a program that serves nothing')}."
     name, what = found
     return f"{no_port(f'{folder.path(file)} says that this is {what} ({name})')}."
+
+
+def _is_quiet(language: str, listed: bytes) -> bool:
+    """Whether no library is listed that may listen."""
+    if language != "rust":
+        return not listed if language == "java" else b"require" not in listed
+    crates = _CRATES.search(listed + b"\n")
+    names = _CRATE.findall(crates[1]) if crates is not None else []
+    quiet = set(_TABLES["quiet"]["names"].split())
+    is_one = b"[workspace" not in listed and b"[dependencies." not in listed
+    return is_one and all(name.decode() in quiet for name in names)
+
+
+_CRATES = re.compile(rb"^\[dependencies\]\n((?:[^\[\n][^\n]*\n|\n)*)", re.MULTILINE)
+_CRATE = re.compile(rb"^([\w-]{1,80})[ \t]*=", re.MULTILINE)
 
 
 def _is_listed(name: str, listed: bytes) -> bool:

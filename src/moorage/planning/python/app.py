@@ -354,6 +354,8 @@ def _asked_start(folder: Folder, asked: Asked, found: Start | None, needed: Requ
     run = asked.run or ""
     file, root = _begins_with(folder, run)
     servers = tuple(_SERVER_COMMAND.findall(run)[:1])
+    if "uvicorn.workers." in run:
+        servers = (*servers, "uvicorn")
     start = Start(run, servers, asked.run_because, file=file, root=root)
     if found is not None and found.package and _DJANGO.search(run):
         start = start._replace(
