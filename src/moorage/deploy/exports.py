@@ -361,12 +361,13 @@ class OwnerExports:
             return await self._remove(asked)
         begun = msgspec.structs.replace(asked, attempts=asked.attempts + 1)
         if begun.attempts > _MAX_ATTEMPTS:
-            return await self._store(_failed(asked, "it was cut off each time: ask again later"))
-        await self._store(begun)
+            why = "it was cut off each time: ask again later"
+            return await self._store(_failed(asked, why), wallet=project.wallet)
+        await self._store(begun, wallet=project.wallet)
         failpoint("export begun")
         try:
             if (why := await self._no_room_for(project)) is not None:
-                return await self._store(_failed(begun, why))
+                return await self._store(_failed(begun, why), wallet=project.wallet)
             archive = await self._exporter.make(project, public_key=begun.public_key)
         except (MoorageError, OSError) as error:
             log.warning("export not made", project=project.id, error=str(error))
@@ -375,7 +376,7 @@ class OwnerExports:
             why = (
                 error.message if isinstance(error, MoorageError) else "its files can't be read now"
             )
-            return await self._store(_failed(begun, why))
+            return await self._store(_failed(begun, why), wallet=project.wallet)
         made = msgspec.structs.replace(
             begun,
             state=ExportState.READY,
@@ -384,7 +385,7 @@ class OwnerExports:
         )
         await self._exporter.files.put(made, archive.path)
         failpoint("export stored")
-        return await self._store(made)
+        return await self._store(made, wallet=project.wallet)
 
     async def _no_room_for(self, project: Project) -> str | None:
         """Returns why an archive can't be made now, if it can't.
@@ -404,9 +405,19 @@ class OwnerExports:
             return "the gateway's disk has no room for it now"
         return None
 
-    async def _store(self, export: Export) -> None:
+    async def _store(self, export: Export, *, wallet: str) -> None:
+        """Stores how far an export of a wallet's project is.
+
+        One that ended meanwhile, as the project went to another wallet, is removed instead.
+        """
         async with self._db.transaction(durable=True) as tx:
-            await exports.put(tx, export)
+            await accounts.lock(tx, wallet)
+            now = await exports.by_token(tx, export.token)
+            stands = now is not None and now.until_ms == export.until_ms
+            if stands:
+                await exports.put(tx, export)
+        if not stands:
+            await self._exporter.files.remove(export)
 
     async def _remove(self, export: Export) -> None:
         async with self._db.transaction(durable=True) as tx:

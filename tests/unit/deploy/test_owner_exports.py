@@ -1,5 +1,7 @@
 """An owner's export: one of a project at a time, made whatever crashes, and gone after a day."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from Crypto.PublicKey import ECC
@@ -199,3 +201,36 @@ async def test_project_that_is_deleted_meanwhile_gets_none(yard: Yard, project: 
         await projects.set_status(tx, project.id, ProjectStatus.DELETING)
     await yard.services.owner_exports.tick()
     assert await exports.by_token(yard.db, asked.token) is None
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["taker waits", "taker asks for its own"])
+async def test_export_that_is_being_made_when_the_project_changes_hands_is_nobodys(
+    yard: Yard, project: Project, monkeypatch: pytest.MonkeyPatch, asks: bool
+) -> None:
+    """Who has given it away would fetch by the link what the next owner's app has written."""
+    await yard.serving(project)
+    asked, export_files = await ask(yard, project), yard.runtime.export_files
+    transfers, own = yard.services.transfers, list[Export]()
+
+    async def changes_hands(*arguments: Any, **named: Any) -> None:
+        monkeypatch.undo()
+        offered = await transfers.offer(
+            await yard.project(project),
+            taker=BOB,
+            with_purse=False,
+            with_variables=True,
+            not_after_ms=yard.clock.now_ms() + MINUTE_MS,
+        )
+        await transfers.accept(offered.id, wallet=BOB)
+        own.extend([await ask(yard, project)] if asks else [])
+        await export_files(*arguments, **named)
+
+    monkeypatch.setattr(yard.runtime, "export_files", changes_hands)
+    await yard.services.owner_exports.tick()
+    found = await exports.by_token(yard.db, asked.token)
+    assert found is None or found.until_ms <= yard.clock.now_ms()
+    yard.clock.advance(MINUTE_MS)
+    await yard.services.owner_exports.tick()
+    assert await exports.by_token(yard.db, asked.token) is None
+    for each in own:
+        assert (await now(yard, each)).state is ExportState.READY
