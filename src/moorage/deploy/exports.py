@@ -361,8 +361,8 @@ class OwnerExports:
             return await self._remove(asked)
         begun = msgspec.structs.replace(asked, attempts=asked.attempts + 1)
         if begun.attempts > _MAX_ATTEMPTS:
-            why = "it was cut off each time: ask again later"
-            return await self._store(_failed(asked, why), wallet=project.wallet)
+            cut_off = _failed(asked, "it was cut off each time: ask again later")
+            return await self._store(cut_off, wallet=project.wallet)
         await self._store(begun, wallet=project.wallet)
         failpoint("export begun")
         try:
