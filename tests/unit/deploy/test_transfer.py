@@ -91,6 +91,20 @@ async def test_giver_pays_until_the_acceptance_and_the_taker_from_then_on(
     assert set(yard.runtime.apps) == {serving.id}
 
 
+async def test_what_the_giver_burned_while_the_app_was_lost_comes_back_to_the_giver(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers
+) -> None:
+    await fund(yard.db, BOB, ENOUGH)
+    offered = await offer(yard, project)
+    async with yard.db.transaction(durable=True) as tx:
+        await yard.metering.lose(tx, project.id)
+    before = await balances(yard)
+    yard.clock.advance(HOUR_MS // 2)
+    await transfers.accept(offered.id, wallet=BOB)
+    assert await balances(yard) == before
+    assert (await yard.project(project)).lost_since_ms is None
+
+
 async def test_name_and_lists_are_the_takers(
     yard: Yard, project: Project, serving: Deployment, transfers: Transfers
 ) -> None:

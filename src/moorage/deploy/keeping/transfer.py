@@ -134,6 +134,7 @@ class Transfers:
             if not await transfers.accept(tx, transfer_id, now_ms=now_ms):
                 raise TransferNotFound
             was_billed = await billing.open_of(tx, before.id) is not None
+            await self._metering.regain(tx, before)  # to whom it burned from, not to the taker
             await self._metering.end(tx, before.id)
             await self._part_purse(tx, before, transfer, now_ms=now_ms)
             if not await transfers.give(tx, before, taker=wallet):
