@@ -27,6 +27,7 @@ from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.operate.audit.report import run_audit
+from moorage.payments.relay import refunds as relay_refunds
 from moorage.payments.relay.refund_requests import RefundAsked, RefundLimits, RefundRequests
 from moorage.payments.relay.refund_search import authorization_of, refund_nonce
 from moorage.payments.relay.refunds import RefundFollowUp, Refunds, debit_of, left_of
@@ -998,11 +999,11 @@ async def state_of(till: Till, refund: Refund) -> RefundStatus:
     return found.status
 
 
-async def until_ended(till: Till, refund: Refund) -> RefundStatus:
+async def until_ended(till: Till, refund: Refund, *, key: SigningKey | None = None) -> RefundStatus:
     """Has the gateway look after the treasury until a refund has ended."""
     async with asyncio.timeout(60):
         while True:
-            await till.refunds().resume()
+            await till.refunds(key=key).resume()
             status = await state_of(till, refund)
             if status in (RefundStatus.REFUNDED, RefundStatus.FAILED):
                 return status
@@ -1078,6 +1079,45 @@ async def test_other_amount_that_a_restored_backup_forgot_is_recorded_instead(ti
     again = await asked_back(till, payment, 500_000)
     assert await until_ended(till, again) is RefundStatus.FAILED
     await till.check(returned=200_000 - GAS, balance=500_000 - (200_000 - GAS))
+
+
+async def test_refund_of_an_earlier_key_that_a_restored_backup_forgot_is_not_paid_again(
+    till: Till,
+) -> None:
+    keys = [SigningKey(secrets.token_hex(32)) for _ in range(2)]  # the first was stolen
+    for key in keys:
+        await rpc(till.url, "anvil_setBalance", key.address, hex(10**18))
+        await send_transfer(till.url, till.payer.private_key, USDC.address, key.address, 1_000_000)
+    await until_ended(till, await asked_back(till, await till.paid()), key=keys[0])
+    refund = await asked_back(till, await till.paid())
+    backup = till.backup()
+    await until_ended(till, refund, key=keys[0])
+    await mine(till.url)
+    await till.restore(backup)
+    assert await until_ended(till, refund, key=keys[1]) is RefundStatus.REFUNDED
+    assert await token_balance(till.url, USDC.address, keys[0].address) == 2 * GAS
+    assert await token_balance(till.url, USDC.address, keys[1].address) == 1_000_000
+
+
+async def test_refund_that_waits_holds_up_no_other(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_refunds, "_QUEUED_AT_ONCE", 1)
+    for payment in (await till.paid(), await till.paid(token=USDT)):
+        async with till.db.transaction(durable=True) as tx:
+            await payments.set_finality(tx, payment, Finality.SAFE)
+    requests = requests_of(till)
+    quote = await requests.quote(RefundAsked(till.wallet))
+    await requests.request(till.wallet, quote.id, expected=None, suspend=None)
+    waits, other = await refunds.to_send(till.db, chain_id=42161, limit=2)
+    key = SigningKey(secrets.token_hex(32))  # which has tokens for the other alone
+    await rpc(till.url, "anvil_setBalance", key.address, hex(10**18))
+    await send_transfer(till.url, till.payer.private_key, other.token_address, key.address, 500_000)
+    treasury = till.refunds(key=key)
+    for _ in range(2):
+        await treasury.resume()
+    assert await state_of(till, waits) is RefundStatus.QUEUED
+    assert await state_of(till, other) is not RefundStatus.QUEUED
 
 
 async def test_refund_whose_payment_left_the_chain_is_given_up(till: Till) -> None:

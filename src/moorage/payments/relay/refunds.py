@@ -410,6 +410,7 @@ class Refunds:
         self.sender = sender
         self._recipients = recipients
         self._clock = clock
+        self._tried: Refund | None = None  # where more are queued than are tried at once
         self._metering = Metering(db=db, clock=clock, boot_id=boot_id())
         self._follow_up = RefundFollowUp(db=db, client=client, recipients=recipients, clock=clock)
 
@@ -442,7 +443,7 @@ class Refunds:
             token,
             amount=amount,
             earlier=earlier,
-            senders={self.sender, *self._recipients},
+            senders=await self._senders(),
         )
         if before.found is not None:
             return await self._record(payment, token, before.found, reason=reason, note=note)
@@ -462,8 +463,9 @@ class Refunds:
         """
         await self._relayer.tend(withheld=await self._follow_up.withheld())
         waiting = await refunds.to_send(
-            self._db, chain_id=self._chain.chain_id, limit=_QUEUED_AT_ONCE
+            self._db, self._tried, chain_id=self._chain.chain_id, limit=_QUEUED_AT_ONCE
         )
+        self._tried = waiting[-1] if len(waiting) == _QUEUED_AT_ONCE else None
         for each in waiting:
             try:
                 await self.send(each)
@@ -487,7 +489,8 @@ class Refunds:
         payment = await _payment_of(self._db, queued)
         if payment is None or payment.status is PaymentStatus.REVERSED:
             async with self._db.transaction(durable=True) as tx:
-                await give_up(tx, queued, because=_REVERSED, now_ms=self._clock.now_ms())
+                if await refunds.take_up(tx, queued.id):  # else another gateway has just signed it
+                    await give_up(tx, queued, because=_REVERSED, now_ms=self._clock.now_ms())
             return queued
         token = self._token(payment)
         await self._require_safe(payment)
@@ -501,7 +504,7 @@ class Refunds:
             token,
             amount=queued.amount,
             earlier=earlier,
-            senders={self.sender, *self._recipients},
+            senders=await self._senders(),
         )
         if before.found is not None:
             await self._record_queued(payment, token, queued, before.found)
@@ -742,6 +745,11 @@ class Refunds:
                 f"as {'two nodes say' if self._client.quorum > 1 else 'its node says'}: "
                 "try again in some minutes."
             )
+
+    async def _senders(self) -> set[str]:
+        """Returns the addresses that may have sent refunds: also those of earlier keys."""
+        known = await relays.senders_of_refunds(self._db, chain_id=self._chain.chain_id)
+        return {self.sender, *self._recipients, *known}
 
     def _token(self, payment: Payment) -> Token:
         token = self._chain.token_at(payment.token_address)

@@ -1,7 +1,7 @@
 """Queries over refunds."""
 
 import msgspec
-from sqlalchemy import and_, bindparam, func, null, or_, select, update
+from sqlalchemy import and_, bindparam, func, null, or_, select, tuple_, update
 
 from moorage.money import MicroUsd
 from moorage.records.payments import UNFINISHED, Finality, Refund, RefundStatus
@@ -52,7 +52,13 @@ _QUEUED = Statement(
 )
 _TO_SEND = Statement(
     select(*_COLUMNS)
-    .where(refunds.c.chain_id == bindparam("chain_id"), _is_queued, refunds.c.decided_by != "")
+    .where(
+        refunds.c.chain_id == bindparam("chain_id"),
+        _is_queued,
+        refunds.c.decided_by != "",
+        tuple_(refunds.c.created_at_ms, refunds.c.id)
+        > tuple_(bindparam("after_ms"), bindparam("after_id")),
+    )
     .order_by(refunds.c.created_at_ms, refunds.c.id)
     .limit(bindparam("limit"))
 )
@@ -167,9 +173,14 @@ async def queued(source: Source) -> list[Refund]:
     return await source.records(Refund, _QUEUED)
 
 
-async def to_send(source: Source, *, chain_id: int, limit: int) -> list[Refund]:
-    """Returns queued refunds of a chain that may be sent, the oldest first."""
-    return await source.records(Refund, _TO_SEND, chain_id=chain_id, limit=limit)
+async def to_send(
+    source: Source, after: Refund | None = None, *, chain_id: int, limit: int
+) -> list[Refund]:
+    """Returns queued refunds of a chain that may be sent, the oldest first, or from one on."""
+    after_ms, after_id = (-1, "") if after is None else (after.created_at_ms, after.id)
+    return await source.records(
+        Refund, _TO_SEND, chain_id=chain_id, limit=limit, after_ms=after_ms, after_id=after_id
+    )
 
 
 async def decided_since(

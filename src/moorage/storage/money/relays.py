@@ -15,7 +15,7 @@ from moorage.storage.database import (
     parameters,
     record_of,
 )
-from moorage.storage.schema import relay_nonces, relay_transactions
+from moorage.storage.schema import refunds, relay_nonces, relay_transactions
 
 _COLUMNS = columns_of(relay_transactions, RelayTransaction)
 _of_sender = (
@@ -44,6 +44,12 @@ _ONE = Statement(
         relay_transactions.c.chain_id == bindparam("of_chain"),
         relay_transactions.c.tx_hash == bindparam("of_hash"),
     )
+)
+_SENT_REFUNDS = Statement(
+    select(relay_transactions.c.sender)
+    .distinct()
+    .join_from(refunds, relay_transactions, relay_transactions.c.subject_id == refunds.c.id)
+    .where(refunds.c.chain_id == bindparam("of_chain"))
 )
 _LAST = Statement(
     select(*_COLUMNS).where(*_of_sender).order_by(relay_transactions.c.signed_at_ms.desc()).limit(1)
@@ -77,6 +83,11 @@ _REOPEN_NONCE = Statement(
     .where(*_of_nonce)
     .values(status=RelayStatus.SIGNED, block_number=null())
 )
+
+
+async def senders_of_refunds(source: Source, *, chain_id: int) -> set[str]:
+    """Returns every address that refunds on a chain were ever sent from, as far as rows tell."""
+    return {*await source.values(_SENT_REFUNDS, of_chain=chain_id)}
 
 
 async def add(tx: Transaction, relayed: RelayTransaction) -> None:
