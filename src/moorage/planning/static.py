@@ -164,6 +164,7 @@ _HANDLES = re.compile(
     rb"|\bexport\s+(?:async\s+function|const)\s+(?:GET|POST|PUT|PATCH|DELETE|onRequest\w*|handler)\b"
     rb"|\bexport\s+default\s+(?:async\s*)?\(\s*_?(?:req|request|context|event)\b"
     rb"|\bexports(?:\.default|\.handler)?\s*=\s*(?:async\s*)?(?:function\b[^(\n]{0,80})?\(\s*_?(?:req|request|event)\b"
+    rb"|\bexports\.handler\s*=|\bserverless\s*\(\s*app\b"
     rb"|\bclass\s+handler\s*\(\s*BaseHTTPRequestHandler\b|\bfunc\s+Handler\s*\(\s*w\s+http\."
 )
 _ROOT_LINE = re.compile(r"^root:[ \t]*['\"]?([^'\"\s#]{1,200})", re.MULTILINE)

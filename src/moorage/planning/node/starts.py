@@ -42,6 +42,10 @@ from moorage.planning.static import function_of, serve
 _GENERATORS_SERVER = re.compile(
     r"(?:hugo|jekyll|bundle[ \t]+exec[ \t]+jekyll|mkdocs)[ \t].*\bserve"
 )
+_HOSTS_SERVER = re.compile(
+    r"(?:netlify|vercel|firebase|amplify|sst|serverless|sls|partykit|convex|supabase)[ \t]+"
+    r"(?:dev|serve|emulators|emulators:start|offline|start)\b"
+)
 _LAUNCHER = re.compile(r"(?:npx|bunx|yarn|pnpm exec|npm exec)(?:[ \t]+-\S*)*[ \t]+\Z")
 _OPTION = re.compile(
     r"[ \t]+--(?:watch(?:-path|-preserve-output)?|hot|clear-screen)(?:=\S+)?(?=[ \t]|\Z)"
@@ -363,6 +367,8 @@ def _why_unused(package: Package) -> str:
         return "is a development server"
     if _GENERATORS_SERVER.match(command):
         return "is a development server of a site"
+    if _HOSTS_SERVER.match(command):
+        return "is a development server of another host"
     if not package.builds:
         return ""
     if is_development_server(manifest):
