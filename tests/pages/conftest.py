@@ -79,7 +79,7 @@ async def linked_in(new_visitor: NewVisitor) -> LinkedIn:
     """Makes visitors who have opened a link that the wallet's agent made for them, to use once."""
 
     async def open_link(wallet: Wallet, **looks: Any) -> Visitor:
-        made = await wallet.call("POST", "/agent/links", json={"once": True})
+        made = await wallet.call_bound("POST", "/agent/links", json={"once": True})
         assert made.status == 200, made.body
         person = await new_visitor(**looks)
         page = await person.open(urlsplit(made.body["url"]).path)

@@ -43,7 +43,7 @@ async def is_signed_in(person: Visitor) -> bool:
 
 
 async def link_of(wallet: Wallet, **body: Any) -> dict[str, Any]:
-    made = await wallet.call("POST", "/agent/links", json=body)
+    made = await wallet.call_bound("POST", "/agent/links", json=body)
     assert made.status == 200, made.body
     return made.body
 
