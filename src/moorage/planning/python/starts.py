@@ -228,6 +228,8 @@ _PASTED = re.compile(rb"^\[server:[\s\S]*^use[ \t]*=[ \t]*egg:", re.MULTILINE)
 
 def _notebook(folder: Folder, needed: Requirements) -> Start | None:
     """Returns Voilà for the notebooks of an app that lists it: the only one, or their list."""
+    if needed.names.isdisjoint(("voila", "panel")):
+        return None
     names = [name for name in folder.files() if name.endswith(".ipynb")]
     scripts = (name for name in folder.names() if name.endswith(".py"))
     if "panel" in needed.names and len(names) == 1 and next(scripts, None) is None:
