@@ -44,10 +44,12 @@ class Delegates:
         now_ms = self._clock.now_ms()
         self._check(typed, now_ms=now_ms)
         digest = typed.digest()
+        if not is_signer(await holder_of(self._db, typed.owner), digest, signature):
+            raise InvalidField("signature", _NO_CONTRACT)  # keys are free: nobody is locked by them
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, typed.owner)
             if not is_signer(await holder_of(tx, typed.owner), digest, signature):
-                raise InvalidField("signature", _NO_CONTRACT)
+                raise InvalidField("signature", _NO_CONTRACT)  # it was taken over just now
             if typed.epoch != await delegations.epoch_of(tx, typed.owner):
                 raise InvalidField("typed.epoch", "must be the one of GET /agent/delegates")
             known = await delegations.by_id(tx, digest.hex())

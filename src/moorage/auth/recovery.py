@@ -93,6 +93,9 @@ class Recoveries:
         Raises RecoveryNotFound to all others, and RecoveryRefused soon after an objection.
         """
         now_ms = self._clock.now_ms()
+        named = await recoveries.of_wallet(self._db, wallet)
+        if named is None or named.address != by:  # keys are free: nobody's wallet is locked by them
+            raise RecoveryNotFound
         async with self._db.transaction(durable=True) as tx:
             await accounts.ensure_wallet(tx, wallet, now_ms=now_ms)
             await accounts.lock(tx, wallet)
@@ -139,7 +142,10 @@ class Recoveries:
 
     async def tick(self) -> None:
         """Carries out the changes and claims whose wait is over."""
-        for each in await recoveries.due(self._db, now_ms=self._clock.now_ms(), limit=_AT_ONCE):
+        now_ms, billed_ms = self._clock.now_ms(), self._billed_ms()
+        for each in await recoveries.due(
+            self._db, now_ms=now_ms, billed_ms=billed_ms, limit=_AT_ONCE
+        ):
             async with self._db.transaction(durable=True) as tx:
                 await accounts.lock(tx, each.wallet)
                 now = await recoveries.of_wallet(tx, each.wallet)
@@ -208,15 +214,21 @@ class Recoveries:
         await self._tell(tx, after, EventKind.RECOVERY_CHANGED, concerned)
 
     async def _take_over(self, tx: Transaction, claimed: Recovery) -> None:
-        """Gives the wallet to the address; whatever its key has let in ends."""
+        """Gives the wallet to the address; whatever its key has let in ends.
+
+        Also what it let in to wallets that it had taken over.
+        """
         now_ms = self._clock.now_ms()
         after = msgspec.structs.replace(claimed, taken_over_at_ms=now_ms, **_UNCHANGED)
+        earlier = await recoveries.taken_over(tx)
+        held = [each for each in earlier if await holder_of(tx, each) == after.wallet]
         await recoveries.put(tx, after)
-        await page_access.end_sessions_of(tx, after.wallet, role=Role.WALLET, now_ms=now_ms)
-        await page_access.revoke_all_tokens(tx, after.wallet)
-        await delegations.begin_epoch(tx, after.wallet)
-        await events.remove_webhook(tx, after.wallet, why=_TAKEN_OVER)
-        await transfers.withdraw_all(tx, after.wallet, now_ms=now_ms)
+        for wallet in (after.wallet, *held):
+            await page_access.end_sessions_of(tx, wallet, role=Role.WALLET, now_ms=now_ms)
+            await page_access.revoke_all_tokens(tx, wallet)
+            await delegations.begin_epoch(tx, wallet)
+            await events.remove_webhook(tx, wallet, why=_TAKEN_OVER)
+            await transfers.withdraw_all(tx, wallet, now_ms=now_ms)
         await self._tell(tx, after, EventKind.RECOVERY_DONE, {after.wallet, after.address})
         log.warning("wallet taken over", wallet=after.wallet, by=after.address)
 

@@ -1,7 +1,7 @@
 """Queries over the addresses that may take wallets over."""
 
 import msgspec
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import and_, bindparam, or_, select
 
 from moorage.records.access import Recovery
 from moorage.storage.access_schema import recoveries
@@ -15,8 +15,15 @@ _DUE = Statement(
     .where(
         recoveries.c.taken_over_at_ms.is_(None),
         or_(
-            recoveries.c.claim_at_ms <= bindparam("now_ms"),
-            recoveries.c.change_at_ms <= bindparam("now_ms"),
+            and_(
+                recoveries.c.claim_at_ms <= bindparam("now_ms"),
+                recoveries.c.claim_billed_ms <= bindparam("billed_ms"),
+            ),
+            and_(
+                recoveries.c.claim_at_ms.is_(None),
+                recoveries.c.change_at_ms <= bindparam("now_ms"),
+                recoveries.c.change_billed_ms <= bindparam("billed_ms"),
+            ),
         ),
     )
     .order_by(recoveries.c.wallet)
@@ -39,9 +46,9 @@ async def put(tx: Transaction, recovery: Recovery) -> None:
     await tx.execute(_PUT, **msgspec.structs.asdict(recovery))
 
 
-async def due(source: Source, *, now_ms: int, limit: int) -> list[Recovery]:
-    """Returns rows with a change or a claim whose wall time has come."""
-    return await source.records(Recovery, _DUE, now_ms=now_ms, limit=limit)
+async def due(source: Source, *, now_ms: int, billed_ms: int, limit: int) -> list[Recovery]:
+    """Returns rows with a claim, or a change that no claim holds up, whose time has come."""
+    return await source.records(Recovery, _DUE, now_ms=now_ms, billed_ms=billed_ms, limit=limit)
 
 
 async def taken_over(source: Source) -> dict[str, str]:

@@ -13,6 +13,7 @@ from moorage.errors import (
     TokenInvalid,
     WalletRecovered,
 )
+from moorage.records.access import Recovery
 from moorage.records.event import Webhook
 from moorage.storage import events, recoveries
 from moorage.storage.database import Database
@@ -244,13 +245,18 @@ async def test_one_that_is_named_again_and_again_is_told_once_an_hour(
 
 
 async def test_who_took_over_the_one_that_took_over_has_both(
-    recovery: Recoveries, passes: Passes
+    recovery: Recoveries, passes: Passes, db: Database, clock: MovableClock
 ) -> None:
     await named(recovery)
     await recovery.put(BOB, address=CAROL, wait_days=WAIT)
     await recovery.claim(ALICE, by=BOB)
+    await passes(WAIT)
+    tokens = ManageTokens(db=db, clock=clock)
+    token = await tokens.make((await add_project(db, ALICE)).id)
     await recovery.claim(BOB, by=CAROL)
     await passes(WAIT)
+    with pytest.raises(TokenInvalid):  # which the key that is lost now has made
+        await tokens.project_of(token.token)
     assert await recovery.taken_over_by(ALICE) == await recovery.taken_over_by(BOB) == CAROL
 
 
@@ -264,3 +270,27 @@ async def test_two_that_named_each_other_are_never_both_without_a_key(
     await passes(WAIT)
     assert await recovery.taken_over_by(ALICE) == BOB
     assert await recovery.taken_over_by(BOB) is None
+
+
+async def test_claims_that_wait_hold_up_no_other(
+    recovery: Recoveries, passes: Passes, db: Database, clock: MovableClock
+) -> None:
+    """Their changes are due and wait for them: a page of these would be read again and again."""
+    async with db.transaction(durable=True) as tx:
+        for number in range(101):
+            waits = Recovery(
+                wallet=f"0x{number:040x}",
+                address=CAROL,
+                wait_days=30,
+                next_address=BOB,
+                next_wait_days=WAIT,
+                change_at_ms=clock.now_ms(),
+                change_billed_ms=0,
+                claim_at_ms=clock.now_ms() + 30 * DAY_MS,
+                claim_billed_ms=0,
+            )
+            await recoveries.put(tx, waits)
+    await named(recovery)
+    await recovery.claim(ALICE, by=BOB)
+    await passes(WAIT)
+    assert await recovery.taken_over_by(ALICE) == BOB

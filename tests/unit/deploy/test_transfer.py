@@ -5,7 +5,7 @@ from yard import Yard
 
 from moorage.auth.recovery import DAY_MS, Recoveries
 from moorage.auth.tokens import ManageTokens
-from moorage.deploy.keeping.transfer import Transfers
+from moorage.deploy.keeping.transfer import MAX_OFFERS, Transfers
 from moorage.engines.engine import Capabilities
 from moorage.errors import (
     MoorageError,
@@ -166,6 +166,17 @@ async def test_offer_that_is_over_is_accepted_by_nobody(
         with pytest.raises(TransferRefused):
             await transfers.accept(each.id, wallet=BOB)
     assert (await yard.project(project)).wallet == ALICE
+
+
+async def test_project_that_is_offered_again_and_again_fills_nobodys_list(
+    yard: Yard, project: Project, transfers: Transfers
+) -> None:
+    for _ in range(MAX_OFFERS + 2):
+        newest = await offer(yard, project)
+        yard.clock.advance(1)
+    listed = await transfers.of_wallet(yard.db, BOB, limit=100)
+    assert len(listed) == MAX_OFFERS
+    assert listed[0].id == newest.id
 
 
 async def test_what_a_lost_key_offered_is_nobodys_once_its_wallet_was_taken_over(

@@ -32,6 +32,9 @@ from moorage.storage.operation import exports
 from moorage.storage.page_access import revoke_manage_tokens
 from moorage.storage.vault import Vault
 
+MAX_OFFERS = 20
+"""How many of a project are kept, with those that are over: each is in its taker's list as well."""
+
 _UNDER_WAY = (
     "A deployment of the project is under way: wait until it is ready or has failed, or cancel it, "
     "and try again. The offer stands."
@@ -100,7 +103,7 @@ class Transfers:
             await accounts.lock(tx, of.wallet)
             await _given(tx, transfer)
             await transfers.withdraw(tx, of.id, now_ms=now_ms)
-            await transfers.add(tx, transfer)
+            await transfers.add(tx, transfer, max_kept=MAX_OFFERS)
         return transfer
 
     async def of_wallet(self, source: Source, wallet: str, *, limit: int) -> list[Transfer]:

@@ -19,6 +19,14 @@ _OF_WALLET = Statement(
     .order_by(transfers.c.created_at_ms.desc(), transfers.c.id)
     .limit(bindparam("limit"))
 )
+_SURPLUS = Statement(
+    select(transfers.c.id)
+    .where(transfers.c.project_id == bindparam("of_project"))
+    .order_by(transfers.c.created_at_ms.desc(), transfers.c.id)
+    .offset(bindparam("kept"))
+    .limit(100)
+)
+_DELETE = Statement(delete(transfers).where(transfers.c.id == bindparam("of_id")))
 _WITHDRAW = Statement(
     update(transfers)
     .where(transfers.c.project_id == bindparam("of_project"), _open)
@@ -66,9 +74,14 @@ _PROVISIONAL = Statement(
 _END_LINKS = Statement(delete(links).where(links.c.project_id == bindparam("of_project")))
 
 
-async def add(tx: Transaction, transfer: Transfer) -> None:
-    """Stores an offer; an earlier one of its project must be withdrawn."""
+async def add(tx: Transaction, transfer: Transfer, *, max_kept: int) -> None:
+    """Stores an offer; an earlier one of its project must be withdrawn.
+
+    Of its project the newest `max_kept` stay.
+    """
     await tx.execute(_ADD, **msgspec.structs.asdict(transfer))
+    for surplus in await tx.values(_SURPLUS, of_project=transfer.project_id, kept=max_kept):
+        await tx.execute(_DELETE, of_id=surplus)
 
 
 async def by_id(source: Source, transfer_id: str) -> Transfer | None:
