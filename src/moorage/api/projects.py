@@ -40,7 +40,7 @@ from moorage.deploy.entrance.configuration import (
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import DAY_MS, Deletion
 from moorage.deploy.keeping.suspension import Paused, Pausing
-from moorage.errors import InvalidField, MoorageError, ProjectNotFound
+from moorage.errors import InvalidField, MoorageError
 from moorage.ledger.metering import Metering, PurseChange
 from moorage.ledger.running_costs import hour_of
 from moorage.money import NOTHING, MicroUsd, credits_in, usd_number, usd_text
@@ -349,9 +349,7 @@ async def set_purse(room: ProjectRoom, request: Request, project: Project) -> Re
         if keyed.answer is not None:
             return keyed.answer
         async with room.db.transaction(durable=True) as tx:
-            current = await projects.by_id(tx, project.id)
-            if current is None or current.status is ProjectStatus.DELETING:
-                raise ProjectNotFound
+            current = await projects.living(tx, project)
             purse = await room.metering.change_purse(tx, current, change)
             shown = await purse_body(tx, room.metering, purse)
             left = usd_number(await accounts.balance(tx, project.wallet))
@@ -376,10 +374,7 @@ def _purse_change(body: PurseBody) -> PurseChange:
 async def adopt_project(room: ProjectRoom, project: Project) -> Response:
     """`POST /agent/projects/{projectId}/adopt`: have it share the wallet's credits."""
     async with room.db.transaction(durable=True) as tx:
-        current = await projects.by_id(tx, project.id)
-        if current is None or current.status is ProjectStatus.DELETING:
-            raise ProjectNotFound
-        moved = await room.metering.adopt(tx, current)
+        moved = await room.metering.adopt(tx, await projects.living(tx, project))
         left = await accounts.balance(tx, project.wallet)
         burning = await billing.open_of_wallet(tx, project.wallet)
     return json_response(

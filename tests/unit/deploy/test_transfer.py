@@ -354,6 +354,20 @@ async def test_what_is_reversed_of_the_givers_payment_is_owed_by_the_giver(
     assert await accounts.balance(yard.db, accounts.purse_of(project.id)) == 2_000_000
 
 
+async def test_what_the_giver_had_asked_for_does_not_reach_the_takers_project(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers
+) -> None:
+    """A request is of the project that it found when it came in."""
+    await fund(yard.db, BOB, ENOUGH)
+    seen = await yard.project(project)
+    await transfers.accept((await offer(yard, project)).id, wallet=BOB)
+    with pytest.raises(ProjectNotFound):
+        await projects.living(yard.db, seen)
+    with pytest.raises(ProjectNotFound):
+        await yard.services.pausing.pause(seen)
+    assert (await yard.project(project)).status is ProjectStatus.ACTIVE
+
+
 async def test_failed_acceptance_changes_nothing(
     yard: Yard, project: Project, serving: Deployment, transfers: Transfers
 ) -> None:

@@ -13,7 +13,7 @@ from moorage.certificates.certificates import Certificates
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses, Hosts
 from moorage.deploy.keeping.apps import Apps
-from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound
+from moorage.errors import DomainNotFound, InvalidField
 from moorage.ledger.metering import Metering
 from moorage.records.domain import Domain, DomainRules, DomainStatus, new_token
 from moorage.records.event import EventKind
@@ -193,7 +193,7 @@ class Domains:
         host = self._rules.host(text)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
-            await _require_living(tx, project)
+            await projects.living(tx, project)
             claims = await domains.of_project(tx, project.id)
             for claim in claims:
                 if claim.host == host:
@@ -344,12 +344,6 @@ def _not_found(claim: Domain, texts: frozenset[str]) -> str:
     if texts:
         return f"The TXT record {claim.record_name} does not hold the token."
     return f"There is no TXT record {claim.record_name}, as far as resolvers know by now."
-
-
-async def _require_living(tx: Transaction, project: Project) -> None:
-    current = await projects.by_id(tx, project.id)
-    if current is None or current.status is ProjectStatus.DELETING:
-        raise ProjectNotFound
 
 
 async def _tell(tx: Transaction, kind: EventKind, host: str, project: Project, now_ms: int) -> None:

@@ -30,7 +30,6 @@ from moorage.errors import (
     InvalidField,
     OutOfCredits,
     ProjectBlocked,
-    ProjectNotFound,
     ProjectPaused,
 )
 from moorage.ledger import ledger
@@ -334,9 +333,7 @@ class ProjectConfiguration:
         """
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, project.wallet)
-            current = await projects.by_id(tx, project.id)
-            if current is None or current.status is ProjectStatus.DELETING:
-                raise ProjectNotFound
+            current = await projects.living(tx, project)
             refuse_stopped(await accounts.wallet_row(tx, current.wallet), current)
             await projects.describe(
                 tx, current.id, display_name=change.display_name, description=change.description

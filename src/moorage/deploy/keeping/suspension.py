@@ -12,7 +12,6 @@ from moorage.errors import (
     FailureCause,
     InvalidField,
     ProjectBlocked,
-    ProjectNotFound,
 )
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment, JobKind
@@ -118,9 +117,7 @@ class Pausing:
     async def _locked(self, tx: Transaction, of: Project) -> Project:
         """Returns the project as it is now, with its wallet's row locked."""
         await accounts.lock(tx, of.wallet)
-        project = await projects.by_id(tx, of.id)
-        if project is None or project.status is ProjectStatus.DELETING:
-            raise ProjectNotFound
+        project = await projects.living(tx, of)
         refuse_blocked(await accounts.wallet_row(tx, of.wallet), project)
         return project
 

@@ -17,14 +17,13 @@ from moorage.errors import (
     DeploymentNotFound,
     NoEarlierRelease,
     OutOfCredits,
-    ProjectNotFound,
     ReleaseGone,
     ReleaseNeverServed,
     ReleaseServing,
 )
 from moorage.ledger import ledger
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Project
 from moorage.storage import idempotency
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database, Transaction
@@ -74,7 +73,7 @@ class Rollback:
         on_machine = await self._runtime.known()
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, of.wallet)
-            project = await self._rollable(tx, of.id)
+            project = await self._rollable(tx, of)
             release = await self._release(tx, project, release_id)
             if release.id not in on_machine:
                 raise ReleaseGone
@@ -93,11 +92,9 @@ class Rollback:
             self._on_superseded(earlier)
         return begun
 
-    async def _rollable(self, tx: Transaction, project_id: str) -> Project:
+    async def _rollable(self, tx: Transaction, of: Project) -> Project:
         """Returns the project as it is now; raises unless its wallet may redeploy it."""
-        project = await projects.by_id(tx, project_id)
-        if project is None or project.status is ProjectStatus.DELETING:
-            raise ProjectNotFound
+        project = await projects.living(tx, of)
         refuse_stopped(await accounts.wallet_row(tx, project.wallet), project)
         if (await ledger.reach(tx, project.id, wallet=project.wallet)).total <= 0:
             raise OutOfCredits

@@ -453,6 +453,7 @@ class Paywall:
         now_ms = self._clock.now_ms()
         # In another block a transaction may have paid for others: what it brought them is reversed.
         payers = {each.payer for each in transfers} | {each.payer for each in known}
+        payers |= {each.given_to for each in known if each.given_to is not None}
 
         async def book(tx: Transaction, part: Sequence[Transfer]) -> None:
             gained = await ledger.credit_transfers(

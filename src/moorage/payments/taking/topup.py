@@ -117,7 +117,7 @@ class TopUp:
         self, receipt: PaymentReceipt, claim: Claim | None, request: TopUpRequest
     ) -> Credited:
         """Records that the payment was used for a top-up, so that it can't pay for a deployment."""
-        names = (receipt.payer, receipt.tx_hash)
+        names = {receipt.payer, receipt.tx_hash, request.given_to or receipt.payer}
         async with self._db.transaction(durable=True, of=names) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
             is_new = receipt.payer not in uses

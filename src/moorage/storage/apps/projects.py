@@ -20,6 +20,7 @@ from sqlalchemy import (
     update,
 )
 
+from moorage.errors import ProjectNotFound
 from moorage.records.deployment import UNDER_WAY
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage.apps import names
@@ -463,6 +464,17 @@ _SET_DELETED = Statement(
 async def by_id(source: Source, project_id: str) -> Project | None:
     """A project that is not deleted."""
     return await source.record(Project, _BY_ID, id=project_id)
+
+
+async def living(source: Source, of: Project) -> Project:
+    """Returns a project as it is now.
+
+    Raises ProjectNotFound if it is deleted by now, or another wallet's.
+    """
+    current = await by_id(source, of.id)
+    if current is None or current.wallet != of.wallet or current.status is ProjectStatus.DELETING:
+        raise ProjectNotFound
+    return current
 
 
 async def by_name(source: Source, unique_name: str) -> Project | None:
