@@ -190,7 +190,7 @@ def topped_up(credited: Credited, *, tells: bool = True, payer: str = "") -> Res
 
 def _given_to(body: bytes, caller: Caller) -> str | None:
     """Returns the other wallet that gets credits. Raises SignatureUnbound for a payment alone."""
-    taker = parse_small(body, TopUpBody).for_.lower() if body else ""
+    taker = (parse_small(body, TopUpBody).for_ or "").lower() if body else ""
     if taker in ("", caller.wallet):
         return None
     if caller.is_open:  # whoever saw the payment could name another wallet

@@ -457,6 +457,7 @@ class Tool(msgspec.Struct, frozen=True):
 
 _PROJECT = ("project", Project)
 _READS = Hints(reads=True)
+_EXPECTED = '{"refundable_usd": as it said}'
 _ADDS = Hints()
 _SETS = Hints(repeatable=True)
 
@@ -563,6 +564,37 @@ _SHARED = (
         {"balance_usd": _NUMBER},
         _ADDS,
         ("balance_usd",),
+    ),
+    Tool(
+        "quote_refund",
+        "Quote a refund",
+        "Say what of the wallet's unused credits can go back to who paid them, and what stays.",
+        one_request(
+            calls.QUOTE_REFUND,
+            argument("project_id", str, None, description="whose purse, by id"),
+            argument("max_usd", float, None),
+            argument("suspend", bool, None, description="pause what runs of these credits"),
+        ),
+        {"id": _TEXT, "refundable_usd": _NUMBER, "items": _LIST, "kept": _LIST, "ends": _LIST},
+        Hints(reads=True),
+        ("id", "refundable_usd"),
+    ),
+    Tool(
+        "refund",
+        "Take a refund",
+        "Have what quote_refund says sent back. `events` tells how far it has come.",
+        one_request(
+            calls.REFUND,
+            ("quote", Annotated[str, Meta(description="its id")]),
+            (
+                "expect",
+                Annotated[dict[str, float], Meta(description=_EXPECTED)],
+            ),
+            argument("suspend", bool, None, description="as quoted"),
+        ),
+        {"id": _TEXT, "state": _TEXT, "items": _LIST},
+        _ADDS,
+        ("id", "state"),
     ),
     Tool(
         "adopt",

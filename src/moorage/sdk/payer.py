@@ -15,6 +15,7 @@ from itertools import repeat
 from typing import Generic, NoReturn, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, SystemClock
@@ -185,7 +186,7 @@ class Credit(msgspec.Struct, frozen=True):
     @property
     def _body(self) -> TopUpBody:
         dollars = Decimal(self.amount) / MICRO_USD_PER_USD
-        return TopUpBody(amount_usd=dollars, for_=self.given_to)
+        return TopUpBody(amount_usd=dollars, for_=self.given_to or UNSET)
 
     async def ask(self, client: Client, *, chain: str, token: str) -> ToppedUp:
         """Requests a quote."""

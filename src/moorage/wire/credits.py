@@ -155,13 +155,16 @@ class TopUpBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     amount_usd: Annotated[Decimal, Meta(description="the least there is unless given")] | None = (
         None
     )
-    for_: Annotated[
-        str,
-        Meta(
-            pattern="^(0x[0-9a-fA-F]{40})?$",
-            description="the wallet that gets them; the payer signs this by version 2",
-        ),
-    ] = msgspec.field(name="for", default="")
+    for_: (
+        Annotated[
+            str,
+            Meta(
+                pattern="^0x[0-9a-fA-F]{40}$",
+                description="the wallet that gets them; the payer signs this by version 2",
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(name="for", default=UNSET)
 
 
 class ToppedUp(Body, frozen=True, kw_only=True):

@@ -275,7 +275,7 @@ async def test_a_credential_of_mpp_goes_as_its_header_and_a_token_beside_it(
     assert sent.request.amount == 500_000
 
 
-GIVEN = {"project": "hello", "deployment": "latest", "name": "hello", "amount_usd": 1}
+GIVEN = {"project": "hello", "deployment": "latest", "name": "hello", "amount_usd": 1, "quote": "q"}
 
 
 @pytest.mark.parametrize("tool", [tool.name for tool in remote_tools()])

@@ -34,7 +34,8 @@ URL = "https://gateway.example/agent/deploy"
 
 NAMES = (
     *("deploy", "quote", "wait_for_deployment", "list_projects", "get_project", "get_logs"),
-    *("set_variables", "rollback", "restart", "pause", "set_purse", "adopt"),
+    *("set_variables", "rollback", "restart", "pause", "set_purse", "quote_refund"),
+    *("refund", "adopt"),
     *("export_project", "cancel", "delete_project"),
     *("domains", "credits", "top_up", "usage", "events"),
 )
@@ -51,9 +52,9 @@ def test_tools_have_their_names_in_a_stable_order(tools: tuple[Tool, ...]) -> No
 
 
 @a_list
-def test_all_schemas_together_are_below_six_thousand_tokens(tools: tuple[Tool, ...]) -> None:
+def test_all_schemas_together_are_below_seven_thousand_tokens(tools: tuple[Tool, ...]) -> None:
     listed = json.dumps([tool.listed() for tool in tools], separators=(",", ":"))
-    assert len(listed + INSTRUCTIONS) / CHARACTERS_OF_A_TOKEN < 6_000
+    assert len(listed + INSTRUCTIONS) / CHARACTERS_OF_A_TOKEN < 7_000
 
 
 @a_list
@@ -96,6 +97,7 @@ def test_what_only_reads_says_so_and_what_deletes_warns() -> None:
     reading = {name for name, hint in hints.items() if hint["readOnlyHint"]}
     assert reading == {
         *("quote", "wait_for_deployment", "list_projects", "get_project", "get_logs", "credits"),
+        "quote_refund",
         *("usage", "events"),
     }
     destroying = {name for name, hint in hints.items() if hint["destructiveHint"]}
