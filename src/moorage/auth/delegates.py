@@ -1,12 +1,11 @@
 """Delegates: wallets that may act for another within what that has signed."""
 
 from moorage.auth.authenticator import is_signer
-from moorage.auth.recovery import holder_of
 from moorage.clock import Clock
 from moorage.errors import DelegateNotFound, InvalidField, TooManyDelegates
 from moorage.records.access import Scope, StoredDelegation
 from moorage.signing import Delegation
-from moorage.storage import delegations, idempotency
+from moorage.storage import delegations, idempotency, recoveries
 from moorage.storage.database import Database
 from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
@@ -44,11 +43,11 @@ class Delegates:
         now_ms = self._clock.now_ms()
         self._check(typed, now_ms=now_ms)
         digest = typed.digest()
-        if not is_signer(await holder_of(self._db, typed.owner), digest, signature):
+        if not is_signer(await recoveries.holder_of(self._db, typed.owner), digest, signature):
             raise InvalidField("signature", _NO_CONTRACT)  # keys are free: nobody is locked by them
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, typed.owner)
-            if not is_signer(await holder_of(tx, typed.owner), digest, signature):
+            if not is_signer(await recoveries.holder_of(tx, typed.owner), digest, signature):
                 raise InvalidField("signature", _NO_CONTRACT)  # it was taken over just now
             if typed.epoch != await delegations.epoch_of(tx, typed.owner):
                 raise InvalidField("typed.epoch", "must be the one of GET /agent/delegates")

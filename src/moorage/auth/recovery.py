@@ -33,15 +33,6 @@ async def require_unclaimed(source: Source, wallet: str) -> None:
         raise RecoveryPending
 
 
-async def holder_of(source: Source, wallet: str) -> str:
-    """Returns whose key speaks for a wallet: its own, or that of who took it over."""
-    found = await recoveries.of_wallet(source, wallet)
-    while found is not None and found.taken_over_at_ms is not None:
-        wallet = found.address
-        found = await recoveries.of_wallet(source, wallet)
-    return wallet
-
-
 class Recoveries:
     """Keeps who may take wallets over; `billed_ms` is a time that no change of the clock moves."""
 
@@ -152,7 +143,9 @@ class Recoveries:
                 if now is None or now.taken_over_at_ms is not None:
                     continue
                 if self._is_over(now.claim_at_ms, now.claim_billed_ms):
-                    if await holder_of(tx, now.address) == now.wallet:  # each has named the other
+                    if (
+                        await recoveries.holder_of(tx, now.address) == now.wallet
+                    ):  # each has named the other
                         await recoveries.put(tx, msgspec.structs.replace(now, **_UNCLAIMED))
                         continue
                     await self._take_over(tx, now)
@@ -221,7 +214,7 @@ class Recoveries:
         now_ms = self._clock.now_ms()
         after = msgspec.structs.replace(claimed, taken_over_at_ms=now_ms, **_UNCHANGED)
         earlier = await recoveries.taken_over(tx)
-        held = [each for each in earlier if await holder_of(tx, each) == after.wallet]
+        held = [each for each in earlier if await recoveries.holder_of(tx, each) == after.wallet]
         await recoveries.put(tx, after)
         for wallet in (after.wallet, *held):
             await page_access.end_sessions_of(tx, wallet, role=Role.WALLET, now_ms=now_ms)

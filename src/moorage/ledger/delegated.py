@@ -8,7 +8,7 @@ room again: a delegate may delete what others filled.
 from moorage.ledger.running_costs import month_of
 from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
 from moorage.records.access import Scope, StoredDelegation
-from moorage.storage import delegations
+from moorage.storage import delegations, recoveries
 from moorage.storage.apps import deployments
 from moorage.storage.database import Source
 from moorage.storage.money import accounts
@@ -33,10 +33,13 @@ async def left_of(source: Source, delegation: StoredDelegation, *, now_ms: int) 
 async def left_for_build(source: Source, run: BuildRun, *, now_ms: int) -> MicroUsd | None:
     """Returns what a build may still burn of its wallet's credits; None without such a limit.
 
-    Nothing once the delegate that asked for it has no delegation any more.
+    Nothing once the delegate that asked for it has no delegation any more. Who took the wallet over
+    is no delegate.
     """
     deployment = await deployments.by_id(source, run.deployment_id)
     if deployment is None or not deployment.acted_by.startswith("0x"):
+        return None
+    if deployment.acted_by == await recoveries.holder_of(source, run.wallet):
         return None
     purse = await accounts.purse(source, run.project_id)
     if purse is not None and not purse.shared:

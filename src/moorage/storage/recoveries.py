@@ -54,3 +54,12 @@ async def due(source: Source, *, now_ms: int, billed_ms: int, limit: int) -> lis
 async def taken_over(source: Source) -> dict[str, str]:
     """Returns the wallets that were taken over, each with who has it."""
     return {row[0]: row[1] for row in await source.all(_TAKEN_OVER)}
+
+
+async def holder_of(source: Source, wallet: str) -> str:
+    """Returns whose key speaks for a wallet: its own, or that of who took it over."""
+    found = await of_wallet(source, wallet)
+    while found is not None and found.taken_over_at_ms is not None:
+        wallet = found.address
+        found = await of_wallet(source, wallet)
+    return wallet

@@ -19,8 +19,9 @@ from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import EARNED
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
+from moorage.records.access import Recovery
 from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.storage import delegations
+from moorage.storage import delegations, recoveries
 from moorage.storage.apps import deployments
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
@@ -278,3 +279,18 @@ async def test_build_of_a_delegate_without_power_any_more_burns_none_of_its_owne
     assert await accounts.balance(builder.db, ALICE) == 500_000
     with pytest.raises(DeployFailed):
         await builder.take(1)
+
+
+async def test_build_of_who_took_the_wallet_over_has_no_delegates_limit(
+    builder: Builder, db: FaultyDatabase
+) -> None:
+    await fund(builder.db, ALICE, 500_000)
+    taken_over = Recovery(wallet=ALICE, address=CAROL, wait_days=7, taken_over_at_ms=1)
+    async with db.transaction(durable=True) as tx:
+        await recoveries.put(tx, taken_over)
+        by_carol = msgspec.structs.replace(builder.deployment, id="by-carol", acted_by=CAROL)
+        await deployments.move(tx, builder.deployment.id, DeploymentStatus.FAILED, at_ms=1)
+        await deployments.add(tx, by_carol)
+    builder.deployment = by_carol
+    await builder.take(60)  # 30 minutes are free
+    assert await accounts.balance(builder.db, ALICE) == 500_000 - price_of(30 * MINUTE_MS)

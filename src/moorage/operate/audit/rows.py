@@ -11,7 +11,6 @@ from itertools import accumulate
 import msgspec
 
 from moorage.auth.authenticator import is_signer
-from moorage.auth.recovery import holder_of
 from moorage.chains.chain import Chain, Token
 from moorage.ledger.ledger import (
     COMPENSATED,
@@ -26,6 +25,7 @@ from moorage.ledger.running_costs import charge_up_to
 from moorage.money import credit_from_atomic_units
 from moorage.records.payments import Payment, PaymentStatus, Refund, RefundStatus
 from moorage.signing import Delegation
+from moorage.storage import recoveries
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit as rows
 from moorage.storage.money.accounts import purse_of
@@ -85,7 +85,9 @@ async def audit_books(
     decimals = {
         (chain.chain_id, token.key): token.decimals for chain in chains for token in chain.tokens
     }
-    holders = {each.owner: await holder_of(snapshot, each.owner) for each in books.delegations}
+    holders = {
+        each.owner: await recoveries.holder_of(snapshot, each.owner) for each in books.delegations
+    }
     return books, [
         *sum_findings(books),
         *balance_findings(books.accounts, books.balances),
