@@ -17,12 +17,21 @@ from moorage.operate.reports.revenue import (
     source_of_postings,
 )
 from moorage.records.event import EventKind
+from moorage.records.project import Transfer
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments, refunds
 from moorage.storage.money.grants import Grant
 from support.books.busy_books import keep_busy
-from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, fresh_hash, transfer
+from support.books.records_fixture import (
+    ALICE,
+    ARBITRUM,
+    BOB,
+    CAROL,
+    add_project,
+    fresh_hash,
+    transfer,
+)
 from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 
 DAY_MS = 24 * HOUR_MS
@@ -94,6 +103,28 @@ async def test_revenue_agrees_with_the_audit(busy: Database) -> None:
 
 def given(amount: int, grant_id: str = "a grant") -> Grant:
     return Grant(grant_id, ALICE, MicroUsd(amount), "a lost hour", START_MS)
+
+
+async def test_what_goes_to_another_wallet_keeps_its_source(db: Database) -> None:
+    await pay(db, 300, at_ms=START_MS)
+    await pay(db, 50, at_ms=START_MS, chain_id=8453)
+    project = await add_project(db)
+    offer = Transfer("offer", project.id, ALICE, BOB, True, True, START_MS, START_MS)
+    async with db.transaction(durable=True) as tx:
+        [bought] = [each for each in await payments.every(tx) if each.chain_id == 8453]
+        assert await ledger.give(tx, bought, BOB, now_ms=START_MS)
+        await accounts.open_purse(tx, project.id, wallet=ALICE, adopted=True, now_ms=START_MS)
+        holder = accounts.purse_of(project.id)
+        await ledger.move(tx, ALICE, holder, MicroUsd(120), now_ms=START_MS)
+        purse = await accounts.purse(tx, project.id)
+        assert purse is not None
+        assert await ledger.hand_over(tx, purse, offer, now_ms=START_MS)
+    assert [await accounts.balance(db, each) for each in (ALICE, BOB, holder)] == [180, 50, 120]
+    await burn(db, 180, at_ms=START_MS)
+    assert await lines_of(db) == [
+        RevenueLine("2026-04-07", ON_BASE, 50, 0, 0, 0, 50),
+        RevenueLine("2026-04-07", ON_ARBITRUM, 300, 0, 0, 180, 120),
+    ]
 
 
 async def test_credits_given_by_hand_are_a_source_of_their_own(db: Database) -> None:

@@ -193,7 +193,7 @@ async def source_of_postings(snapshot: Transaction) -> Callable[[str], Source]:
         match posting_id.split(":"):
             case ["refund" | "refund-undone" | "refund-gas-undone", refund_id]:
                 key = refunded.get(refund_id)
-            case ["release", "payment", chain_id, tx_hash, log_index, *_]:
+            case ["release" | "given", "payment", chain_id, tx_hash, log_index, *_]:
                 key = int(chain_id), tx_hash, int(log_index)
             case _:
                 key = None
@@ -205,7 +205,7 @@ async def source_of_postings(snapshot: Transaction) -> Callable[[str], Source]:
 
 
 SourceOf = Callable[[str], Source]
-"""From the id of a refund's or a release's posting to where the payment came from."""
+"""From the id of a refund's, a release's or a gift's posting to where the payment came from."""
 
 BY_HAND = Source(0, "by hand")
 GIVEN_BACK = Source(0, "compensated")
@@ -333,7 +333,7 @@ class _Report:
                 self._with(owner, other, amount, movement.posting_id)
             case [(first, amount), (second, _)], []:
                 giver, taker = (first, second) if amount < 0 else (second, first)
-                if movement.posting_id.startswith("purse:"):
+                if movement.posting_id.startswith(("purse:", "transfer:")):
                     self._lots.move(giver, taker, abs(amount))
                     return
                 source = self._source_of(movement.posting_id)

@@ -309,11 +309,11 @@ async def _page_of(view: View, payment: Payment) -> Response:
 def _postings_of(payment: Payment, refunds: list[Refund]) -> Iterator[str]:
     base = f"payment:{payment.chain_id}:{payment.tx_hash}:{payment.log_index}"
     for booked in (base, *(f"{base}:{number}" for number in range(2, payment.round + 1))):
-        yield from (booked, f"release:{booked}", f"reversal:{booked}")
+        yield from (f"{what}{booked}" for what in ("", "release:", "given:", "reversal:"))
     for each in refunds:
-        yield f"refund:{each.id}"
+        yield from (f"refund:{each.id}", f"refund-gas:{each.id}")
         if each.status is RefundStatus.FAILED:
-            yield f"refund-undone:{each.id}"
+            yield from (f"refund-undone:{each.id}", f"refund-gas-undone:{each.id}")
 
 
 def _key_problem(view: View) -> str:
