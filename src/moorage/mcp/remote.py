@@ -622,7 +622,9 @@ class McpEndpoint:
                 remote_tools(),
                 calls.call,
                 beside=lambda request: request.scope.get(_ARGUMENTS),
-                reads_only=lambda request: request.query_params.get("read_only") == "true",
+                reads_only=lambda request: (
+                    request.query_params.get("read_only", "false") != "false"
+                ),
             ),
             json_response=True,
             stateless=True,

@@ -15,7 +15,7 @@ from moorage.auth.rate_limit import TrustedProxies
 from moorage.auth.wallet import ContractWallets
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
-from moorage.errors import RateLimited
+from moorage.errors import AuthMissing, RateLimited
 from moorage.payments.protocols.authorization import encode_base64
 from moorage.payments.relay.settlements import Settlements
 from moorage.storage.database import Database
@@ -69,7 +69,9 @@ class Door:
             ),
         )
 
-    async def named(self, *, is_dry_run: bool = False, **changes: Any) -> Payer:
+    async def named(
+        self, *, is_dry_run: bool = False, owner: str | None = None, **changes: Any
+    ) -> Payer:
         seconds = self.clock.now_ms() // 1000
         given: dict[str, Any] = {
             "to": PAY_TO,
@@ -91,6 +93,7 @@ class Door:
         shown = encode_base64(msgspec.json.encode(document)).encode()
         scope = {"type": "http", "method": "POST", "path": "/deploy", "client": ("192.0.2.1", 1)}
         headers = [(b"payment-signature", shown), (b"x-dry-run", str(is_dry_run).encode())]
+        headers += [] if owner is None else [(b"x-on-behalf-of", owner.encode())]
         request = Request(scope | {"headers": headers})
         return await identify(self.front, request)
 
@@ -111,6 +114,12 @@ def door(db: Database, clock: MovableClock) -> Door:
 async def test_new_payment_names_its_signer(door: Door) -> None:
     payer = await door.named()
     assert (payer.caller.wallet, payer.is_fresh) == (PAYER, True)
+
+
+async def test_payment_alone_acts_for_no_other_wallet(door: Door) -> None:
+    """Else what an agent pays for its owner would open a project of the agent's own."""
+    with pytest.raises(AuthMissing):
+        await door.named(owner=BOB)
 
 
 @pytest.mark.parametrize("changes", [{"to": BOB}, {"valid_before": 1_000_000_000}])

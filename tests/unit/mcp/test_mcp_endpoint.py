@@ -509,8 +509,12 @@ async def test_shapeless_signature_is_refused_and_nothing_is_sent(desk: Desk) ->
     assert desk.api.seen == []
 
 
-async def test_reading_profile_lists_and_carries_out_what_changes_nothing(desk: Desk) -> None:
-    desk.query = b"read_only=true"
+@pytest.mark.parametrize("query", [b"read_only=true", b"read_only=1", b"read_only"])
+async def test_reading_profile_lists_and_carries_out_what_changes_nothing(
+    desk: Desk, query: bytes
+) -> None:
+    """However it is written: all tools for another word would protect nobody."""
+    desk.query = query
     listed = await desk.listed()
     assert {each["name"] for each in listed} == {t.name for t in remote_tools() if t.hints.reads}
     assert "quote" in {each["name"] for each in listed}

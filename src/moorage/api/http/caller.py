@@ -715,8 +715,9 @@ async def identify(room: PaidFront, request: Request) -> Payer:
 
 
 def _is_signed(request: Request) -> bool:
-    """Whether something besides a payment says whose the request is."""
-    named = any(name in request.headers for name in ("x-wallet-address", "sign-in-with-x"))
+    """Whether something besides a payment says, or should say, whose the request is."""
+    names = ("x-wallet-address", "sign-in-with-x", _ON_BEHALF_OF)
+    named = any(name in request.headers for name in names)
     return named or bearer_token(request) is not None
 
 

@@ -114,7 +114,8 @@ class Transfers:
         """Ends an offer, by its giver or its taker. Raises TransferNotFound, TransferRefused."""
         async with self._db.transaction(durable=True) as tx:
             transfer = await self._open(tx, transfer_id, wallets=("giver", "taker"), wallet=wallet)
-            await transfers.withdraw(tx, transfer.project_id, now_ms=self._clock.now_ms())
+            if not await transfers.withdraw(tx, transfer.project_id, now_ms=self._clock.now_ms()):
+                raise TransferRefused("The offer is accepted already.")  # just now, elsewhere
         return msgspec.structs.replace(transfer, withdrawn_at_ms=self._clock.now_ms())
 
     async def accept(self, transfer_id: str, *, wallet: str) -> Project:
