@@ -49,8 +49,9 @@ class Recoveries:
     async def put(self, wallet: str, *, address: str, wait_days: int) -> Recovery:
         """Names who may take the wallet over; "" is nobody.
 
-        The first counts at once. Whatever changes later counts when the present wait is over; the
-        same as now takes back what was to change. Raises RecoveryPending, RecoveryRefused.
+        The first counts at once. Whatever changes later counts when the present wait is over; that
+        change again alters nothing, and the same as now takes it back. Raises RecoveryPending,
+        RecoveryRefused.
         """
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
@@ -59,6 +60,11 @@ class Recoveries:
                 if not address:
                     raise RecoveryRefused("There is no address that may take this wallet over.")
                 after = Recovery(wallet=wallet, address=address, wait_days=wait_days)
+            elif before.change_at_ms is not None and (address, wait_days) == (
+                before.next_address,
+                before.next_wait_days,
+            ):
+                return before  # sent again
             elif (address, wait_days) == (before.address, before.wait_days):
                 after = msgspec.structs.replace(before, **_UNCHANGED)
             else:

@@ -21,7 +21,13 @@ class DelegationTyped(CamelBody, frozen=True, kw_only=True, forbid_unknown_field
     owner: _Address
     host: Annotated[str, Meta(description="this gateway's")]
     delegate: Annotated[_Address, Meta(description="the wallet that may act for the owner")]
-    project: Annotated[str, Meta(description='the name of the only project; "" for all')]
+    project: Annotated[
+        str,
+        Meta(
+            pattern="^(?:[a-z0-9][a-z0-9-]{2,30}[a-z0-9])?$",
+            description='the name of the only project; "" for all',
+        ),
+    ]
     scopes: Scopes
     limit_usd_month: Annotated[
         int, Meta(ge=0, le=1_000_000, description="whole dollars that it may commit in a month")

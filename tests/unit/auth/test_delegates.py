@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
@@ -17,6 +18,7 @@ from moorage.storage import delegations
 from moorage.storage.access_schema import delegations as rows
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
+from moorage.wire.delegates import DelegationTyped
 from support.gateway.clock import MovableClock
 
 KEY = "0x" + "11" * 32
@@ -222,3 +224,11 @@ async def test_audit_finds_power_that_its_owner_did_not_sign(
     async with db.transaction(durable=True) as tx:
         await tx.execute(Statement(update(rows).values(changed)))
     assert await found() == [f"delegation {shown}"]
+
+
+@pytest.mark.parametrize("name", ["Shop", "shop/", "s", "a" * 100])
+def test_delegation_for_what_no_project_can_be_called_is_refused(owner: Owner, name: str) -> None:
+    """It would let nobody do anything, and not say so."""
+    msgspec.convert(owner.message(project="shop"), DelegationTyped)
+    with pytest.raises(msgspec.ValidationError, match="project"):
+        msgspec.convert(owner.message(project=name), DelegationTyped)

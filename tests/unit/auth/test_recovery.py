@@ -159,6 +159,17 @@ async def test_change_takes_effect_after_the_wait_and_the_address_is_told_at_onc
     assert await address_of(recovery) == CAROL
 
 
+async def test_change_that_is_sent_again_waits_no_longer(
+    recovery: Recoveries, passes: Passes, db: Database
+) -> None:
+    await named(recovery)
+    await recovery.put(ALICE, address=CAROL, wait_days=30)
+    await passes(WAIT - 1)
+    await recovery.put(ALICE, address=CAROL, wait_days=30)
+    await passes(1)
+    assert await address_of(recovery) == CAROL
+
+
 async def test_claim_before_a_change_takes_effect_goes_first(
     recovery: Recoveries, passes: Passes
 ) -> None:
