@@ -21,6 +21,7 @@ from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.money import payments as stored
 from moorage.storage.schema import entries, payments
+from support.books.busy_books import refund_part
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, fresh_hash, transfer
 from support.gateway.clock import START_MS
 
@@ -437,6 +438,21 @@ async def test_credits_bought_for_another_wallet_are_its_own_wherever_the_chain_
         for payment in await stored.of_transaction(tx, chain_id=42161, tx_hash=shared):
             await ledger.reverse_payment(tx, payment, now_ms=START_MS)
     await check_books(db, alice=0, bob=0)
+    assert await audited(db) == []
+
+
+async def test_what_is_sent_back_of_credits_bought_for_another_is_that_wallets(
+    db: Database,
+) -> None:
+    sent = transfer(ALICE, 500_000)
+    await credit(db, sent)
+    payment = await stored_payment(db, sent)
+    async with db.transaction(durable=True) as tx:
+        assert await ledger.give(tx, payment, BOB, now_ms=START_MS)
+    payment = await stored_payment(db, sent)
+    async with db.transaction(durable=True) as tx:
+        assert await refund_part(tx, payment, 200_000, now_ms=START_MS)
+    await check_books(db, alice=0, bob=300_000)
     assert await audited(db) == []
 
 

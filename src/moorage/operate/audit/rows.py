@@ -286,7 +286,7 @@ def _of_refund(
     left = _in_wallet(_total(debit, undone, *for_gas), owners, wallet_account(payer))
     wanted = [
         _total(Posting("", {owner: -amount - gas, REFUNDED: amount, EARNED: gas}))
-        for owner in (wallet_account(payer), held_account(payer))
+        for owner in (wallet_account(payment.given_to or payer), held_account(payer))
     ]
     if debit is None:
         yield Finding(row, "has no posting")
