@@ -479,7 +479,13 @@ class Metering:
         return owed(burning, at_ms=self.time.now_ms())
 
     async def suspend_unpaid(self, tx: Transaction, holder: str) -> None:
-        """Suspends those of the projects that burn a holder's credits which can burn nothing."""
+        """Suspends those of the projects that burn a holder's credits which can burn nothing.
+
+        Of a wallet's also those that live from purses alone: a reversal may have emptied these.
+        """
+        for purse in await accounts.purses_of_wallet(tx, holder):
+            if not purse.shared and purse.balance <= 0:
+                await self.suspend_unpaid(tx, accounts.purse_of(purse.project_id))
         has_credits = await accounts.balance(tx, holder) > 0
         for interval in await billing.open_of_holder(tx, holder):
             if has_credits and interval.limit is None:

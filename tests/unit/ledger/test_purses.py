@@ -532,6 +532,22 @@ async def test_a_build_burns_no_more_than_the_limit_lets_it(
     assert await audited(db) == []
 
 
+async def test_what_lives_from_a_purse_that_a_reversal_emptied_is_suspended_at_once(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, PAID)
+    project = await add_project(db)
+    await order(db, metering, project, PurseChange(add=PAID, shared=False))
+    async with db.transaction(durable=True) as tx:
+        await metering.begin(tx, project.id)
+        (paid,) = await payments.every(tx)
+        await ledger.reverse_payment(tx, paid, now_ms=clock.now_ms())
+        await metering.suspend_unpaid(tx, ALICE)
+    assert await have(db, project) == (0, 0)
+    assert not await metering.bills(db, project.id)
+    assert await audited(db) == []
+
+
 async def test_a_reversed_payment_is_taken_out_of_the_purses_that_it_filled(
     db: Database, metering: Metering, clock: MovableClock
 ) -> None:
