@@ -537,7 +537,7 @@ async def test_what_lives_from_a_purse_that_a_reversal_emptied_is_suspended_at_o
 ) -> None:
     await fund(db, ALICE, PAID)
     project = await add_project(db)
-    await order(db, metering, project, PurseChange(add=PAID, shared=False))
+    await order(db, metering, project, PurseChange(add=MicroUsd(PAID), shared=False))
     async with db.transaction(durable=True) as tx:
         await metering.begin(tx, project.id)
         (paid,) = await payments.every(tx)
