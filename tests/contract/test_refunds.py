@@ -33,9 +33,10 @@ from moorage.payments.relay.refund_search import authorization_of, refund_nonce
 from moorage.payments.relay.refunds import RefundFollowUp, Refunds, debit_of, left_of
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.payments.taking.verification import Verifier
+from moorage.records.access import Recovery
 from moorage.records.payments import Finality, Payment, PaymentStatus, Refund, RefundStatus
 from moorage.settings import load_settings
-from moorage.storage import events
+from moorage.storage import events, recoveries
 from moorage.storage import sqlite as books_file
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, payments, refunds, relays
@@ -854,7 +855,7 @@ async def test_command_sends_what_a_customer_waits_for(
     assert await moorage(*command, "--queued") == 0
     assert capsys.readouterr().out.startswith(f"{refund.request_id}: queued: 0.490000 USDC")
     assert await moorage(*command, refund.request_id, "--reason", "asked for") == 0
-    assert capsys.readouterr().out.startswith("refunded: 0.490000 USDC on arbitrum to 0x")
+    assert "refunded: 0.490000 USDC on arbitrum to 0x" in capsys.readouterr().out
     await till.check(returned=500_000 - GAS, balance=0)
     assert await moorage(*command, refund.request_id, "--reason", "again") != 0
 
@@ -869,6 +870,28 @@ async def test_command_sends_back_all_that_was_not_spent(
     assert capsys.readouterr().out.startswith("refunded: 0.490000 USDC on arbitrum to 0x")
     await till.check(returned=500_000 - GAS, balance=0)
     assert await moorage(*command, "--all-unspent", "--reason", "again") == 0
+    await till.check(returned=500_000 - GAS, balance=0)
+
+
+async def test_all_that_was_not_spent_of_a_claimed_wallet_waits_for_a_word_of_its_own(
+    till: Till, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    payment = await till.paid()
+    claimed = Recovery(
+        wallet=till.wallet, address=ALICE, wait_days=7, claim_at_ms=1, claim_billed_ms=1
+    )
+    async with till.db.transaction(durable=True) as tx:
+        await payments.set_finality(tx, payment, Finality.SAFE)
+        await recoveries.put(tx, claimed)
+    assert await moorage(*command, "--all-unspent", "--reason", "we close") == 0
+    await till.check(returned=0, balance=500_000)
+    async with till.db.transaction(durable=True) as tx:
+        await recoveries.put(tx, msgspec.structs.replace(claimed, taken_over_at_ms=1))
+    assert await moorage(*command, "--all-unspent", "--reason", "we close") == 0
+    assert "taken over" in capsys.readouterr().out
+    await till.check(returned=0, balance=0)
+    (held,) = await refunds.queued(till.db)
+    assert await moorage(*command, held.request_id, "--reason", "the key was found") == 0
     await till.check(returned=500_000 - GAS, balance=0)
 
 

@@ -20,6 +20,7 @@ from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
     InvalidField,
+    RecoveryPending,
     RefundInProgress,
     RefundRefused,
     RefundTermsChanged,
@@ -232,8 +233,9 @@ async def run_all_unspent(
 ) -> list[RefundSeen]:
     """Sends every wallet what it paid and did not use, as its own request would.
 
-    Of a wallet that has more than one request takes, as much as is mined in time. Raises
-    RefundRefused and ChainUnavailable for the first that is not sent, and stays queued.
+    Of a wallet that has more than one request takes, as much as is mined in time. That of one which
+    is suspended, or was taken over, stays queued: each is decided by itself. Raises RefundRefused
+    and ChainUnavailable for the first that is not sent, and stays queued.
     """
     async with open_books(settings) as books:
         key, requests = refund_key(settings, key_file), await _requests(settings, books)
@@ -244,7 +246,11 @@ async def run_all_unspent(
                     made = await requests.request(
                         asked.wallet, quote.id, expected=None, suspend=None
                     )
-                except (RefundInProgress, RefundTermsChanged):
+                except (RecoveryPending, RefundInProgress, RefundTermsChanged):
+                    break
+                queued = await requests.one(asked.wallet, made.id)
+                if any(each.waits_because for each in queued):
+                    seen += [RefundSeen(_chain_of(books, it.chain_id)[0], it) for it in queued]
                     break
                 for each in await decide(books, made.id, sends=True, reason=reason):
                     service = await send_queued(books, each, key=key)

@@ -445,7 +445,8 @@ def refund_text(chain: "Chain", item: "Refund") -> str:
     if token is not None:
         amount = f"{decimal_text(item.amount, decimals=token.decimals)} {token.symbol}"
     by = f", transaction {item.refund_tx_hash}" if item.refund_tx_hash else ""
-    return f"{item.status}: {amount} on {chain.name} to {item.recipient}{by}, refund {item.id}"
+    said = f"{item.status}: {amount} on {chain.name} to {item.recipient}{by}, refund {item.id}"
+    return f"{said}. {item.waits_because}" if item.waits_because else said
 
 
 def _refund_exit(done: "Iterable[Refund]") -> Exit:
