@@ -61,7 +61,7 @@ class MoorageError(Exception):
     """The `PaymentOutcome` of the payment that came with the request."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
 
     @property
     def message(self) -> str:
@@ -177,11 +177,14 @@ class NonceReused(AuthError):
 
 
 class TokenInvalid(AuthError):
-    """This manage token is revoked, or its project is gone. The project's wallet makes another."""
+    """This manage token is revoked or has expired, or its project is gone.
+
+    The project's wallet makes another: POST /agent/projects/{projectId}/tokens.
+    """
 
 
 class TokenScope(MoorageError):
-    """A manage token reads and changes its own project alone: sign this with the wallet."""
+    """A manage token does what its scopes say, to its own project: sign this with the wallet."""
 
 
 class DelegateScope(MoorageError):
@@ -287,7 +290,10 @@ class RecoveryRefused(MoorageError):
 
 
 class WalletRecovered(MoorageError):
-    """This wallet's recovery address has taken it over: its own key opens nothing here any more."""
+    """This wallet's recovery address has taken it over: its own key opens nothing here any more.
+
+    That address signs as itself (version 2), and adds X-On-Behalf-Of.
+    """
 
 
 class SignatureNeeded(MoorageError):

@@ -134,6 +134,7 @@ def test_every_body_has_a_sentence_a_code_and_whether_to_retry(kind: type[Moorag
     assert body["retryable"] is PROBLEMS[kind].retryable
     assert body["error"] == error.message
     assert len(body["error"]) > 3
+    assert "\n" not in body["error"]
     if status in {429, 502, 503}:
         assert int(headers["retry-after"]) > 0
 

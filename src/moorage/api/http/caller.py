@@ -259,13 +259,13 @@ class Caller(NamedTuple):
     delegations: tuple[StoredDelegation, ...] = ()
     """By which of them a delegate speaks, in place of the wallet; several may cover a deploy."""
 
+    recovered_by: str = ""
+    """The address that took the wallet over, and speaks for it."""
+
     @property
     def project_id(self) -> str | None:
         """The id of the token's project, if a token speaks."""
         return None if self.managed is None else self.managed.id
-
-    recovered_by: str = ""
-    """The address that took the wallet over, and speaks for it."""
 
     @property
     def acted_by(self) -> str:
