@@ -112,6 +112,20 @@ async def exported(wallet: Wallet) -> str:
     return (await until_read(told, bool))[0]
 
 
+async def asked_back(wallet: Wallet, usd: float) -> str:
+    """The id of a request for so many dollars of its credits."""
+    quoted = await wallet.call("POST", "/agent/refunds/quote", json={"max_usd": usd})
+    expected = {"refundable_usd": quoted.body["refundable_usd"]}
+    body = {"quote": quoted.body["id"], "expect": expected}
+    answer = await wallet.call_bound("POST", "/agent/refunds", json=body)
+    assert (answer.status, answer.body["state"]) == (202, "queued"), answer.body
+    return str(answer.body["id"])
+
+
+async def state_of(wallet: Wallet, request: str) -> str:
+    return str((await wallet.call("GET", f"/agent/refunds/{request}")).body["state"])
+
+
 async def final(gateway: InstalledGateway) -> None:
     """Nothing of what was paid, or sent back, may still leave the chain."""
     await mine(gateway.written["chains"]["arbitrum"]["rpc_urls"][0], 2)
@@ -173,6 +187,16 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     await mine(gateway.written["chains"]["arbitrum"]["rpc_urls"][0], 2)
     sent, _ = await operator.types("payments", "Refund", given={"0x…": paid})
     assert "refunded" in sent
+    asked = await asked_back(alice, 0.2)
+    queued, sent = await operator.types(
+        "payments", "The treasury", next_lines=2, given={"REQUEST": asked}
+    )
+    assert asked in queued
+    await mine(gateway.written["chains"]["arbitrum"]["rpc_urls"][0], 2)
+    await until_read(lambda: state_of(alice, asked), lambda state: state in ("mined", "final"))
+    asked = await asked_back(alice, 0.1)
+    await operator.types("payments", "The treasury", given={"REQUEST": asked})
+    assert await state_of(alice, asked) == "failed"
 
     # Customers.
     its = {EXAMPLE_WALLET: alice.address}

@@ -505,7 +505,7 @@ class DeployServices:
             metering=self._metering,
             quotas=self.quotas,
             vault=self._core.vault,
-            owners_apart=self._runtime.capabilities.owners_apart,
+            owners_apart=self._view.capabilities.owners_apart,
             on_queued=self.worker.wake,
             clock=self._clock,
         )
