@@ -481,6 +481,12 @@ async def test_lost_key_acts_for_no_other_wallet(gate: Gate, agent: Agent) -> No
     gate.clock.advance(7 * DAY_MS)
     await recoveries.tick()
     assert await agent.refused("GET", path) is WalletRecovered
+    request = request_of(path=f"{SHOP}/logs", method="GET", headers={})
+    for before in (
+        Caller(owner, None, recovered_by=AGENT.lower()),
+        Caller(owner, None, delegations=(delegation(scopes="read"),)),
+    ):
+        assert not await may_still_read(cast("Front", gate.front), request, before, "any")
     assert await recoveries.taken_over_by(owner) == BOB
 
 

@@ -560,22 +560,24 @@ def _signed_headers(request: Request) -> dict[str, str]:
 async def may_still_read(front: Front, request: Request, caller: Caller, project_id: str) -> bool:
     """Whether who reads a project's log by one long request may continue.
 
-    Not if the project went to another wallet, the wallet was taken over, or a token or delegation
-    has ended.
+    Not if the project went to another wallet, a wallet was taken over, or a token or delegation has
+    ended.
     """
-    project = await projects.by_id(front.db, project_id)
-    try:
-        if not caller.recovered_by:
-            await front.recoveries.require_own(caller.wallet)
-        if caller.managed is not None:
-            await front.manage_tokens.project_of(bearer_token(request) or "")
-    except (AuthError, WalletRecovered):
+    holder = await front.recoveries.taken_over_by(caller.wallet)
+    if (holder or "") != caller.recovered_by:
         return False
+    if caller.managed is not None:
+        try:
+            await front.manage_tokens.project_of(bearer_token(request) or "")
+        except AuthError:
+            return False
     if caller.delegations:
         by = caller.delegations[0].delegate
         living = await front.delegates.between(owner=caller.wallet, delegate=by, scope=Scope.READ)
-        if not {each.id for each in living} & {each.id for each in caller.delegations}:
+        is_ended = not {each.id for each in living} & {each.id for each in caller.delegations}
+        if is_ended or await front.recoveries.taken_over_by(by) is not None:
             return False
+    project = await projects.by_id(front.db, project_id)
     return project is None or project.wallet == caller.wallet
 
 
