@@ -51,7 +51,10 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _TEXT = resources.files("moorage.planning").joinpath("hosts.toml").read_text()
 _FILES = msgspec.convert(tomllib.loads(_TEXT)["file"], tuple[_File, ...])
-_COMPOSE = next(row.names for row in _FILES if row.is_last)
+_FIRST = tuple(row for row in _FILES if not row.is_last)
+_FIRST_NAMES = tuple(dict.fromkeys(name for row in _FIRST for name in row.names))
+_LAST = tuple(row for row in _FILES if row.is_last)
+_COMPOSE = _LAST[0].names
 _LIMIT = 65_536  # bytes
 _NAMED_LIMIT = 6  # services in a sentence
 
@@ -124,6 +127,9 @@ class Wishes(NamedTuple):
     ignored: tuple[str, ...] = ()  # sentences on what of a site has no effect here
 
 
+_NOTHING = Wishes()
+
+
 def wishes(folder: Folder) -> Wishes:
     """Returns what files of other hosts decide for an app in the folder.
 
@@ -135,7 +141,7 @@ def wishes(folder: Folder) -> Wishes:
         if wish.file and named.directory == folder.directory:
             is_followed = _steps(folder, wish, package_json(folder)).is_followed
             return wish if is_followed else wish._replace(install="", build="", publish=None)
-    return Wishes()
+    return _NOTHING
 
 
 def named_directory(root: Folder) -> tuple[str, str]:
@@ -150,10 +156,12 @@ def _first(folder: Folder) -> Wishes:
     Without one, the first that says anything at all. Variables of all of them count. Files that
     count last are left out.
     """
-    found = [wish for row in _FILES if not row.is_last and (wish := _read(folder, row)).file]
-    starting = (wish for wish in found if wish.start)
-    wish = next(starting, next((it for it in found if _decides(it)), Wishes()))
+    rows = _FIRST if folder.first(*_FIRST_NAMES) is not None else ()
+    found = [wish for row in rows if (wish := _read(folder, row)).file]
+    wish = _NOTHING
     if found:
+        starting = (wish for wish in found if wish.start)
+        wish = next(starting, next((it for it in found if _decides(it)), _NOTHING))
         wish = wish._replace(
             file=wish.file or found[0].file,
             variables=tuple({n: v for it in found for n, v in it.variables}.items()),
@@ -171,8 +179,8 @@ def _first(folder: Folder) -> Wishes:
 
 def last_wishes(folder: Folder, *, refuses: bool = True) -> Wishes:
     """Returns what a compose file decides. Raises PlanNotFound, naming them, for several builds."""
-    found = (_read(folder, row, refuses=refuses) for row in _FILES if row.is_last)
-    return next((wish for wish in found if wish.file), Wishes())
+    found = (_read(folder, row, refuses=refuses) for row in _LAST)
+    return next((wish for wish in found if wish.file), _NOTHING)
 
 
 def followed(folder: Folder, wanted: Asked, wish: Wishes) -> Asked:
@@ -210,7 +218,7 @@ def _read(folder: Folder, row: _File, *, refuses: bool = False) -> Wishes:
     name = folder.first(*row.names)
     document = _document(folder, name) if name else None
     if name is None or not isinstance(document, Mapping):
-        return Wishes()
+        return _NOTHING
     path = folder.path(name)
     service: object = document
     if row.service:
@@ -220,7 +228,7 @@ def _read(folder: Folder, row: _File, *, refuses: bool = False) -> Wishes:
                 _several(path, services, row), looked_for=("settings.directoryPath",)
             )
         if len(services) != 1:
-            return Wishes()
+            return _NOTHING
         service = next(iter(services.values()))
     publish = _text(_at(service, row.publish))
     where = _text(_at(service, row.directory) if row.directory != "build" else _context(service))
@@ -239,7 +247,7 @@ def _read(folder: Folder, row: _File, *, refuses: bool = False) -> Wishes:
         tuple(_needed((_at(service, key) for key in row.variables), path)),
         tuple(_ignored(path, service, row)),
     )
-    return wish if _decides(wish) or any(wish[8:]) else Wishes()
+    return wish if _decides(wish) or any(wish[8:]) else _NOTHING
 
 
 def _decides(wish: Wishes) -> bool:

@@ -99,8 +99,8 @@ def no_web_app(folder: Folder, otherwise: str) -> str:
     `otherwise` is the step for what a Dockerfile may run.
     """
     for pattern, rows in _OTHERS_OF.items():
-        file = pattern if pattern[0] != "*" else _only(folder, pattern[1:])
-        if not file or not folder.has(file):
+        file = folder.first(pattern) if pattern[0] != "*" else _only(folder, pattern[1:])
+        if not file:
             continue
         text = folder.data(file, limit=_OTHERS_LIMIT).decode(errors="replace")
         for row in rows:

@@ -87,12 +87,13 @@ def of_sources(
         *variables.of_env_files(folder),
     }
     services: set[str] = set()
-    absent = [*variables.insisted(sources, known), *_services(folder, sources, known, services)]
-    absent += _beside(folder, sources, _with_named(known, absent))
-    absent += _handed(sources, _with_named(known, absent))
-    absent += _sought(sources, _with_named(known, absent), services)
-    absent += _read_by_packages(folder, sources, _with_named(known, absent))
-    absent += _needed(needed, sources, _with_named(known, absent))
+    insisted = variables.insisted(sources, known)
+    absent = _named_by((*insisted, *_services(folder, sources, known, services)), known)
+    absent += _named_by(_beside(folder, sources, known), known)
+    absent += _named_by(_handed(sources, known), known)
+    absent += _named_by(_sought(sources, known, services), known)
+    absent += _named_by(_read_by_packages(folder, sources, known), known)
+    absent += _needed(needed, sources, known)
     return [
         *absent,
         *_commands(sources, toolbox),
@@ -105,8 +106,12 @@ def of_sources(
     ]
 
 
-def _with_named(known: Collection[str], risks: Iterable[Risk]) -> set[str]:
-    return {*known, *(name for risk in risks for name in risk.variables)}
+def _named_by(risks: Iterable[Risk], known: set[str]) -> list[Risk]:
+    """Returns the risks, whose variables are `known` to those that follow."""
+    found = [*risks]
+    for risk in found:
+        known.update(risk.variables)
+    return found
 
 
 def _program(package: str, program: str, path: str) -> Risk:
@@ -119,8 +124,8 @@ def _program(package: str, program: str, path: str) -> Risk:
     )
 
 
-_ENDINGS = (
-    *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx", ".prisma", ".rb", ".go", ".rs"),
+_OTHERS = (  # besides Python's
+    *(".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx", ".prisma", ".rb", ".go", ".rs"),
     *(".php", ".java", ".kt", "application.properties", "application.yml"),
 )
 _ASIDE = re.compile(
@@ -133,10 +138,10 @@ _ASIDE = re.compile(
 def _sources(folder: Folder, read: Collection[str]) -> Iterator[Source]:
     left, count = _TOTAL_LIMIT, 0
     for name in folder.names():
-        if not name.endswith(_ENDINGS) or _ASIDE.search(name):
-            continue
         is_python = name.endswith(".py")
-        if read and is_python and name not in read:
+        if (read and name not in read) if is_python else not name.endswith(_OTHERS):
+            continue
+        if _ASIDE.search(name):
             continue
         count += 1
         if count > _FILES_LIMIT or left <= 0:

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -61,12 +62,9 @@ class Toolbox(msgspec.Struct, frozen=True):
         """Whether any version is available."""
         return bool(self.host.get(program) or self.store.get(program))
 
-    def tools(self, program: str) -> list[Tool]:
+    def tools(self, program: str) -> tuple[Tool, ...]:
         """Returns every available release, oldest first; of equal ones the machine's own last."""
-        own = semver.releases(self.host.get(program, ()))
-        others = set(semver.releases(self.store.get(program, ()))) - set(own)
-        found = [Tool(program, v, True) for v in own] + [Tool(program, v, False) for v in others]
-        return sorted(found, key=lambda tool: tool.version)
+        return _tools(program, self.host.get(program, ()), self.store.get(program, ()))
 
     def own(self, program: str) -> list[Tool]:
         """Returns the newest that is on every app's PATH, if there is one."""
@@ -100,3 +98,11 @@ class Toolbox(msgspec.Struct, frozen=True):
             for line, full in lines.items()
         )
         return ", ".join(said) or "none"
+
+
+@lru_cache(maxsize=256)  # a gateway's programs: every plan asks
+def _tools(program: str, host: tuple[str, ...], store: tuple[str, ...]) -> tuple[Tool, ...]:
+    own = semver.releases(host)
+    others = set(semver.releases(store)) - set(own)
+    found = [Tool(program, v, True) for v in own] + [Tool(program, v, False) for v in others]
+    return tuple(sorted(found, key=lambda tool: tool.version))

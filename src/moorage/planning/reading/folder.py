@@ -99,7 +99,7 @@ class Folder:
     who ask again, in the folders below and above, too.
     """
 
-    __slots__ = ("_all", "_paths", "_prefix", "_read", "_tree", "directory")
+    __slots__ = ("_all", "_listed", "_paths", "_prefix", "_read", "_tree", "directory")
 
     def __init__(
         self,
@@ -115,6 +115,7 @@ class Folder:
             paths = frozenset(self._paths) if len(self._paths) <= _FEW else _Sorted(self._paths)
         self._all = paths
         self._prefix = f"{directory}/" if directory else ""
+        self._listed: tuple[list[str], list[str]] | None = None
         self.directory = directory
 
     def below(self, directory: str) -> "Folder":
@@ -157,17 +158,29 @@ class Folder:
 
     def files(self) -> Iterator[str]:
         """The files right inside, sorted."""
-        return (name for name, is_directory in self._entries() if not is_directory)
+        return iter(self._listing()[0])
 
     def directories(self) -> Iterator[str]:
         """The directories right inside, sorted, without hidden ones and those of archivers."""
-        return (name for name, is_directory in self._entries() if is_directory and _is_apps(name))
+        return iter(self._listing()[1])
 
     def only_directory(self) -> str | None:
         """The one directory that holds every file that is not hidden, or None."""
         entries = ((name, is_directory) for name, is_directory in self._entries() if _is_apps(name))
         first, second = next(entries, None), next(entries, None)
         return first[0] if first and first[1] and second is None else None
+
+    def _listing(self) -> tuple[list[str], list[str]]:
+        """Returns the files and the directories right inside, which are asked for many times."""
+        if self._listed is None:
+            files, directories = list[str](), list[str]()
+            for name, is_directory in self._entries():
+                if not is_directory:
+                    files.append(name)
+                elif _is_apps(name):
+                    directories.append(name)
+            self._listed = files, directories
+        return self._listed
 
     def _entries(self) -> Iterator[tuple[str, bool]]:
         """Yields the names right inside, sorted, and whether each is a directory.

@@ -36,10 +36,10 @@ class Range(NamedTuple):
 
     def allows(self, version: Version) -> bool:
         """Whether the release is in the range."""
-        return any(
-            span.lowest <= version and (span.below is None or version < span.below)
-            for span in self.spans
-        )
+        for lowest, below in self.spans:  # a loop, as this is asked most
+            if lowest <= version and (below is None or version < below):
+                return True
+        return False
 
     @property
     def lowest(self) -> Version:
@@ -71,6 +71,7 @@ def releases(texts: tuple[str, ...]) -> tuple[Version, ...]:
     return tuple(sorted(found for text in texts if (found := version(text)) is not None))
 
 
+@lru_cache(maxsize=256)  # those of tables and of usual packages are read in every plan
 def version_range(text: str) -> Range | None:
     """Reads a range: `^ ~ > >= < <= =`, x-ranges, hyphens, `||`; None if it isn't one."""
     if len(text) > RANGE_LIMIT:
