@@ -11,6 +11,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import marks
 
 _TEXT = resources.files("moorage.planning").joinpath("clients.toml").read_text()
 _TABLE = tomllib.loads(_TEXT)
@@ -130,7 +131,9 @@ _KIND = re.compile(
     % (_any(" ".join(DATABASES)), _any(" ".join(_TABLE["makers"])))
 )
 _WHERE_HINTS = (b"host", b"connection", b"url", b"uri")
-_KIND_HINTS = (b"type:", b"dialect:", b"client:", *(f"{it}(".encode() for it in _TABLE["makers"]))
+_KIND_HINTS = marks(
+    (b"type:", b"dialect:", b"client:", *(f"{it}(".encode() for it in _TABLE["makers"]))
+)
 _FROM = rb"(?:process\.env\.%b|[\w.]{0,60}\bget(?:<[^>\n]{1,40}>)?\(\s*['\"]%b['\"]\s*,?)?" % (
     _NAME,
     _NAME,

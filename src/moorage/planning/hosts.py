@@ -316,6 +316,11 @@ def _is_plain(value: str) -> bool:
 
 
 def _document(folder: Folder, name: str) -> object:
+    """Returns what a file of another host says, which is asked many times; None if unreadable."""
+    return folder.parsed(name, _parsed)
+
+
+def _parsed(folder: Folder, name: str) -> object:
     try:
         if name.endswith(".toml"):
             return toml_document(folder, name)

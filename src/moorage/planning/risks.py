@@ -14,6 +14,7 @@ from typing import Any
 from moorage.planning import clients, hosts, variables
 from moorage.planning.plan import Plan, Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import marks
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.variables import Source
 
@@ -196,6 +197,7 @@ _CALLS = tuple(
         ("MongoDB", b"MongoClient(", rb"MongoClient\([ ]?(?:\)|%b)" % _AT),
     )
 )
+_CALL_MARKS = marks(hint for _, hint, _ in _CALLS)
 _FALLBACK = re.compile(
     rb"([A-Z][A-Z0-9_]{2,80})"
     rb"(?:['\"]?[ ]?\)?\]?[ ]?(?:,|\|\||\?\?|or\b)[ ]?['\"`]?|:-?(?:jdbc:)?)\Z"
@@ -283,13 +285,14 @@ def _named(text: bytes) -> Iterator[tuple[str, str]]:
         if service:
             yield from ((service, name.decode()) for name in names)
         return
-    yield from _addresses(text)
-    for port in _PORTS.findall(text) if b"://" in text else ():
-        yield _TABLE["ports"][port.decode()], ""
+    if b"://" in text:
+        yield from _addresses(text)
+        yield from ((_TABLE["ports"][port.decode()], "") for port in _PORTS.findall(text))
     for names in _HOST_VARIABLE.findall(text) if b"HOST" in text else ():
         variable = names[0] or names[1]
         yield next(name for word, name in _HOST_OF if word in variable), variable.decode()
-    yield from ((name, "") for name, hint, call in _CALLS if hint in text and call.search(text))
+    if any(mark in text for mark in _CALL_MARKS):
+        yield from ((name, "") for name, hint, call in _CALLS if hint in text and call.search(text))
 
 
 # Classes of settings, of which an app takes one.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import marks
 
 _TABLE: dict[str, Any] = tomllib.loads(
     resources.files("moorage.planning").joinpath("risks.toml").read_text("utf-8")
@@ -174,10 +175,15 @@ _CLIENT = re.compile(
     % ("|".join(_TABLE["clients"]).encode(), _NAME, _NAME),
     re.MULTILINE,
 )
-_CLIENT_HINTS = tuple(f"{name}(".encode() for name in _TABLE["clients"])
+_CLIENT_HINTS = marks(f"{name}(".encode() for name in _TABLE["clients"])
 _READS_OF = {
     end: [it for it in _READS if any(one.endswith(f".{end}") for one in it.endings)]
     for end in {one.rpartition(".")[2] for it in _READS for one in it.endings}
+}
+# One of these is in each source of the ending that has any of its hints.
+_MARKS_OF = {
+    end: marks(it.hint if b"nv" not in it.hint else b"nv" for it in reads)
+    for end, reads in _READS_OF.items()
 }
 _SETTINGS = re.compile(
     rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
@@ -331,7 +337,9 @@ def _indent(line: bytes) -> int:
 
 
 def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
-    for read in _READS_OF.get(path.rpartition(".")[2], ()):
+    end = path.rpartition(".")[2]
+    is_marked = any(mark in text for mark in _MARKS_OF.get(end, ()))
+    for read in _READS_OF[end] if is_marked else ():
         if read.hint not in text or not path.endswith(read.endings):
             continue
         names = _are_read(text) if read.is_message else set()

@@ -3,6 +3,7 @@
 import posixpath
 import re
 import tomllib
+from collections.abc import Set
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -144,6 +145,11 @@ class PackageJson(msgspec.Struct, rename="camel", dict=True):
     def depends_on(self, package: str) -> bool:
         """Whether the package is a dependency, for development or not."""
         return package in self.dependencies or package in self.dev_dependencies
+
+    def depends_on_any(self, packages: Set[str]) -> bool:
+        """Whether any of the packages is a dependency, for development or not."""
+        own, others = self.dependencies.keys(), self.dev_dependencies.keys()
+        return not (own.isdisjoint(packages) and others.isdisjoint(packages))
 
     def script(self, name: str) -> str:
         """A script's command, "" when there is none."""

@@ -30,7 +30,7 @@ from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Version
 
-QWIK_CITY = ("@builder.io/qwik-city", "@qwik.dev/router")
+QWIK_CITY = frozenset(("@builder.io/qwik-city", "@qwik.dev/router"))
 TANSTACK_START = "@tanstack/react-start"
 _WITHOUT_NITRO = Version(1, 132, 0)  # TanStack Start's first version without Nitro
 
@@ -194,7 +194,7 @@ def server_environment(manifest: PackageJson) -> tuple[tuple[str, str], ...]:
 
 def is_qwik_city(manifest: PackageJson) -> bool:
     """Whether it is Qwik City, whose build makes no page by itself."""
-    return any(manifest.depends_on(package) for package in QWIK_CITY)
+    return manifest.depends_on_any(QWIK_CITY)
 
 
 def needs_nitro(manifest: PackageJson) -> bool:
@@ -219,10 +219,13 @@ _BASE_OPTION = re.compile(r"--base(?:-href)?[= \t]+['\"]?(/[\w./~-]{1,100})")
 # Also the first of two, between which a condition decides.
 _BASE_VALUE = r"""['"]?\s*+:\s*+(?:[^,\n?]{1,80}\?\s*+)?['"`](/[\w./~-]{1,100})['"`]"""
 _ORIGIN = re.compile(r"https?://[^/]*")
-_WITH_SERVERS = (
-    *("nuxt", "@sveltejs/kit", "@react-router/dev", "@remix-run/dev", TANSTACK_START),
-    *QWIK_CITY,
+_WITH_SERVERS = frozenset(
+    (
+        *("nuxt", "@sveltejs/kit", "@react-router/dev", "@remix-run/dev", TANSTACK_START),
+        *QWIK_CITY,
+    )
 )
+_OF_SITES = frozenset(site.package for site in SITES)
 _DOCUMENTS = re.compile(r"(?:vitepress|vuepress)[ \t]+build(?:[ \t]+([\w./-]{1,100}))?(?=[ \t]|\Z)")
 
 
@@ -231,10 +234,12 @@ def site(folder: Folder, manifest: PackageJson, wanted: Framework | None) -> Fra
     has = manifest.depends_on
     if has("next"):
         return _next_site(folder)
-    if any(has(package) for package in _WITH_SERVERS):
+    if manifest.depends_on_any(_WITH_SERVERS):
         return _without_server(folder, manifest)
-    found = next((site for site in SITES if has(site.package)), None)
-    if found is None:
+    found = None
+    if manifest.depends_on_any(_OF_SITES):
+        found = next(site for site in SITES if has(site.package))
+    else:
         found = wanted if wanted is not None and wanted.output else None
     if found is None or folder.first(*SERVER_FILES) is not None:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import marks
 
 FILES_LIMIT = 400  # Python files read, likeliest names first
 FILE_LIMIT = 262_144  # bytes read of each
@@ -47,10 +48,7 @@ _CLASSES = "|".join(map(re.escape, FRAMEWORKS))
 _FACTORIES = "create_app|make_app|build_app|get_app|create_application|app_factory"
 _HINT = re.compile(rb"\b(?:%b)\s*\(|\b(?:%b)\s*\(" % (_CLASSES.encode(), _FACTORIES.encode()))
 # Each of FRAMEWORKS and _FACTORIES has one of these in it.
-_PARTS = ("_app", "app_factory", *FRAMEWORKS)
-_WORDS = tuple(
-    word.encode() for word in _PARTS if not any(part in word for part in _PARTS if part != word)
-)
+_WORDS = marks(word.encode() for word in ("_app", "app_factory", *FRAMEWORKS))
 # Each branch matches wherever it starts, closed or not, so that the whole stays linear.
 _STRINGS = re.compile(
     r'"""[\s\S]*?(?:"""|\Z)|"(?:[^"\\\n]|\\[\s\S])*"?'

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from fnmatch import translate
 from functools import lru_cache
 from typing import Protocol
@@ -99,35 +99,39 @@ class Folder:
     who ask again, in the folders below and above, too.
     """
 
-    __slots__ = ("_all", "_listed", "_paths", "_prefix", "_read", "_tree", "directory")
+    __slots__ = ("_all", "_listed", "_parsed", "_paths", "_prefix", "_read", "_tree", "directory")
 
     def __init__(
         self,
         tree: SourceTree,
         directory: str = "",
-        read: dict[str, tuple[int, bytes]] | None = None,
-        paths: Container[str] | None = None,
+        around: "Folder | None" = None,
     ) -> None:
         self._tree = tree
-        self._read = {} if read is None else read  # by path: how much was asked for, and got
+        # By path: how much was asked for, and got; and what was made of it.
+        self._read: dict[str, tuple[int, bytes]] = {} if around is None else around._read
+        self._parsed: dict[str, object] = {} if around is None else around._parsed
         self._paths: Sequence[str] = tree.paths
-        if paths is None:
-            paths = frozenset(self._paths) if len(self._paths) <= _FEW else _Sorted(self._paths)
-        self._all = paths
+        self._all: Container[str]
+        if around is not None:
+            self._all = around._all
+        else:
+            is_few = len(self._paths) <= _FEW
+            self._all = frozenset(self._paths) if is_few else _Sorted(self._paths)
         self._prefix = f"{directory}/" if directory else ""
         self._listed: tuple[list[str], list[str]] | None = None
         self.directory = directory
 
     def below(self, directory: str) -> "Folder":
         """The folder of that name inside this one."""
-        return Folder(self._tree, self._prefix + directory, self._read, self._all)
+        return Folder(self._tree, self._prefix + directory, self)
 
     def parents(self) -> Iterator["Folder"]:
         """The folders around this one, the nearest first, the upload's root last."""
         directory = self.directory
         while directory:
             directory = directory.rpartition("/")[0]
-            yield Folder(self._tree, directory, self._read, self._all)
+            yield Folder(self._tree, directory, self)
 
     def has(self, name: str) -> bool:
         """Whether there is a file of exactly this name."""
@@ -211,6 +215,13 @@ class Folder:
             data = self._tree.read(path, limit=limit)
             self._read[path] = limit, data
         return data[:limit]
+
+    def parsed(self, name: str, parse: Callable[["Folder", str], object]) -> object:
+        """What `parse` makes of the file: made once, for a file is parsed in one way alone."""
+        path = self._prefix + name
+        if path not in self._parsed:
+            self._parsed[path] = parse(self, name)
+        return self._parsed[path]
 
     def text(self, name: str, *, limit: int = MANIFEST_LIMIT) -> str:
         """A whole manifest, decoded. Raises UploadInvalid if it is over `limit` or not UTF-8."""

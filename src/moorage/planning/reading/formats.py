@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from moorage.errors import UploadInvalid
@@ -130,6 +130,12 @@ def _scalar(text: str) -> object:
     if text[0] in "&*!{[":
         return None
     return {"true": True, "false": False, "null": None, "~": None}.get(text.lower(), text)
+
+
+def marks(hints: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Returns the hints that have no other one in them: one of these is in whatever has a hint."""
+    all_hints = dict.fromkeys(hints)
+    return tuple(it for it in all_hints if not any(one in it for one in all_hints if one != it))
 
 
 _PLAIN = re.compile(
