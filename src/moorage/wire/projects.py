@@ -276,9 +276,10 @@ class ProjectDeleted(CamelBody, frozen=True, kw_only=True):
         msgspec.field(default=UNSET, name="credits_usd")
     )
     refund: RefundShown | UnsetType = UNSET
-    refund_refused: Annotated[str | UnsetType, Meta(description="its code: all credits stay")] = (
-        msgspec.field(default=UNSET, name="refund_refused")
-    )
+    refund_refused: Annotated[
+        str | UnsetType,
+        Meta(description="its code: all credits stay; balance_unknown: see GET /agent/refunds"),
+    ] = msgspec.field(default=UNSET, name="refund_refused")
     message: str | UnsetType = UNSET
 
 
