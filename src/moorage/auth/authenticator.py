@@ -319,6 +319,8 @@ def _invalid(signed: SignedHeaders, target: Target | None, asked: str) -> Signat
         if target is None
         else f"(version 2) {target.method} {target.path} at {target.host}, with this Content-Digest"
     )
+    if target is not None and target.on_behalf_of:
+        what += f" and onBehalfOf {target.on_behalf_of}"
     return SignatureInvalid(
         f"X-Signature is not this wallet's signature of {what}. "
         f"If the wallet is a contract, X-Wallet-Chain names its chain; {asked} was asked.",

@@ -324,6 +324,8 @@ async def test_request_for_one_owner_is_done_for_no_other_and_not_for_its_signer
         gate.second_version(**asked, key=AGENT_KEY, owner=OWNER),
     ):
         assert await gate.refused(other, **asked) is SignatureInvalid
+    with pytest.raises(SignatureInvalid, match=f"onBehalfOf {OWNER.lower()}"):
+        await gate.ask(signed | {"x-on-behalf-of": OWNER}, **asked)
     assert (await gate.ask(signed, **asked)).wallet == AGENT.lower()
 
 

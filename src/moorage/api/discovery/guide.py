@@ -183,8 +183,9 @@ def operation(identity: str, facts: Facts) -> str:
         "accept_offer": "From this moment the project burns the taker's credits and is no more its "
         "giver's: tokens, links and archives of it end. Its app, address and data stay.",
         "make_delegate": "The owner signs `typed` (EIP-712, the domain of signed requests); it "
-        "or the delegate sends it. The delegate signs requests as itself, by version 2, and adds "
-        "X-On-Behalf-Of: the owner. Scopes: read, deploy, delete; nothing that is bound.",
+        "or the delegate sends it. The delegate signs requests as itself, by version 2 with "
+        "`address onBehalfOf` behind `wallet`, and adds X-On-Behalf-Of: the owner. Scopes: read, "
+        "deploy, delete; nothing that is bound.",
         "set_recovery": "The first address counts at once; what changes later counts after the "
         "wait, and the address in force is told.",
         "claim_wallet": "When the wait is over, it acts for the wallet, by X-On-Behalf-Of. "
