@@ -463,6 +463,7 @@ payments = Table(
     Index(None, "chain_id", "finality", "block_number"),
     Index(None, "claimed_at_ms"),
     partial_index("ix_payments_reversed", "chain_id", "tx_hash", where="status = 'reversed'"),
+    partial_index("ix_payments_given_to", "given_to", where="given_to IS NOT NULL"),
 )
 
 recipients = Table(

@@ -338,6 +338,20 @@ async def test_credits_of_a_payment_that_may_be_reversed_do_not_go_along(
     await transfers.accept(offered.id, wallet=BOB)
 
 
+async def test_credits_of_a_payment_for_the_giver_that_may_be_reversed_do_not_go_along(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers
+) -> None:
+    await in_purse(yard, project)
+    paid = transfer(CAROL, 2_000_000)
+    async with yard.db.transaction(durable=True) as tx:
+        await ledger.credit_transfers(tx, [paid], now_ms=yard.clock.now_ms())
+        (found,) = await payments.by_hash(tx, tx_hash=paid.tx_hash)
+        assert await ledger.give(tx, found, ALICE, now_ms=yard.clock.now_ms())
+    offered = await offer(yard, project, purse=True)
+    with pytest.raises(TransferRefused, match="not final"):
+        await transfers.accept(offered.id, wallet=BOB)
+
+
 async def test_what_is_reversed_of_the_givers_payment_is_owed_by_the_giver(
     yard: Yard, project: Project, serving: Deployment, transfers: Transfers
 ) -> None:

@@ -65,7 +65,10 @@ _PART_PAYMENTS = Statement(
 _PROVISIONAL = Statement(
     select(payments.c.tx_hash)
     .where(
-        payments.c.payer == bindparam("wallet"),
+        or_(
+            payments.c.payer == bindparam("wallet"),
+            payments.c.given_to.is_not(None) & (payments.c.given_to == bindparam("wallet")),
+        ),
         payments.c.status == PaymentStatus.CREDITED.value,
         payments.c.finality == Finality.PROVISIONAL.value,
     )
@@ -110,7 +113,7 @@ async def accept(tx: Transaction, transfer_id: str, *, now_ms: int) -> bool:
 
 
 async def may_be_reversed(source: Source, wallet: str) -> bool:
-    """Returns whether a chain may still take back a payment of a wallet."""
+    """Returns whether a chain may still take back a payment of a wallet, or one for it."""
     return await source.value(_PROVISIONAL, wallet=wallet) is not None
 
 
