@@ -178,6 +178,35 @@ async def test_the_credits_that_were_given_are_used_up_first(shop: Shop) -> None
     assert quote.refundable == 500_000 + 2_000 - 3_000 - GAS
 
 
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_payment_that_is_not_final_backs_no_refund_of_one_that_was_burned(
+    shop: Shop, *, apart: bool
+) -> None:
+    """Or who makes a node show a payment would get real tokens for it."""
+    await shop.paid(50_000)
+    project = await shop.runs()
+    shop.clock.advance(50 * HOUR_MS)
+    sent = transfer(ALICE, 60_000, tx_hash="0x" + "66" * 32)
+    async with shop.db.transaction(durable=True) as tx:
+        await shop.metering.end(tx, project)
+        await ledger.credit_transfers(tx, [sent], now_ms=shop.clock.now_ms())
+        for each in await payments.every(tx) if apart else ():
+            await payments.set_purse(tx, each, project)
+        if apart:
+            await accounts.open_purse(
+                tx, project, wallet=ALICE, adopted=False, now_ms=shop.clock.now_ms()
+            )
+            assert await ledger.move(
+                tx, ALICE, purse_of(project), MicroUsd(60_000), now_ms=shop.clock.now_ms()
+            )
+    asked = RefundAsked(ALICE, project if apart else "")
+    quote = await shop.requests.quote(asked)
+    assert (quote.items, quote.kept) == ([], {"not_final": 60_000})
+    async with shop.db.transaction(durable=True) as tx:
+        await payments.set_finality(tx, sent.place, Finality.SAFE)
+    assert (await shop.requests.quote(asked)).refundable == 60_000 - GAS
+
+
 async def test_what_is_given_after_all_was_burned_is_not_cash(shop: Shop) -> None:
     await shop.paid(50_000)
     project = await shop.runs()

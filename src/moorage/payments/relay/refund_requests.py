@@ -196,9 +196,9 @@ class RefundRequests:
         builds = min(balance - running, await self._builds(self._db, payer, balance, asked.max_))
         available = MicroUsd(balance - running - builds)
         asked_for = available if asked.max_ is None else min(available, asked.max_)
-        wanted = asked_for
-        if not apart:
-            wanted = min(asked_for, await _paid_for(self._db, asked.wallet, burned=burned))
+        paid, unsure = await self._backing(self._db, asked.wallet, purse, burned=burned)
+        wanted = MicroUsd(min(asked_for, max(0, paid - unsure)))
+        not_final = min(asked_for - wanted, unsure)
         items = _allot(found, wanted, refusing, self._clients)
         gross = _sum(each.gross for each in items)
         kept = {
@@ -208,7 +208,8 @@ class RefundRequests:
             **_why_kept(found, items, MicroUsd(wanted - gross), refusing, self._clients),
             "held": await accounts.sum_of_account(self._db, ledger.held_account(asked.wallet)),
         }
-        kept["grant"] = MicroUsd(kept.get("grant", NOTHING) + asked_for - wanted)
+        for why, more in (("not_final", not_final), ("grant", asked_for - wanted - not_final)):
+            kept[why] = MicroUsd(kept.get(why, NOTHING) + more)
         terms = _Terms(
             wallet=asked.wallet,
             project_id=asked.project_id,
@@ -258,7 +259,7 @@ class RefundRequests:
             found = await self._payments(tx, wallet, purse)
             payer = await ledger.holder_of(tx, found[0][0]) if found else wallet
             holder = await self._giver(tx, terms)
-            is_apart = holder == payer != wallet  # nothing that was given is in such a purse
+            own_purse = purse if holder == payer != wallet else None
             if suspend is not None:
                 burning = await billing.open_of_holder(tx, holder)
                 suspended = await suspend(tx, [each.project_id for each in burning])
@@ -267,12 +268,13 @@ class RefundRequests:
             refundable = _sum(each.debited for each in items)
             balance = await accounts.balance(tx, holder)
             builds = await self._builds(tx, payer, balance, gross)
+            paid, unsure = await self._backing(tx, wallet, own_purse)
             if (
                 not items
                 or _digest(items) != terms.digest
                 or expected not in (None, refundable)
                 or balance < gross + builds
-                or (not is_apart and await _paid_for(tx, wallet) < gross)
+                or paid - unsure < gross
             ):
                 raise RefundTermsChanged
             if holder != payer:
@@ -377,6 +379,30 @@ class RefundRequests:
             source, wallet, purse=purse, above=GAS, limit=3 * _MAX_ITEMS
         )
 
+    async def _backing(
+        self, source: Source, wallet: str, purse: str | None, *, burned: MicroUsd = NOTHING
+    ) -> tuple[MicroUsd, MicroUsd]:
+        """Returns how much of what a wallet and its purses have was paid for, and not given.
+
+        Or of the purse of a project that a payment alone has opened, where nothing is given. And
+        how much was paid that a chain may take back: what was paid before backs no more then.
+        `burned` is not booked yet: what was given burns first.
+        """
+        unsure = [
+            left
+            for chain_id, finality, left in await payments.not_final(source, wallet, purse=purse)
+            if _may_be_taken_back(finality, self._clients.get(chain_id))
+        ]
+        if purse is not None:
+            has, given = await accounts.balance(source, accounts.purse_of(purse)), NOTHING
+        else:
+            own, others = (
+                await accounts.balance(source, wallet),
+                await accounts.purses_have(source, wallet),
+            )
+            has, given = MicroUsd(own + others), await accounts.left_of_given(source, wallet)
+        return MicroUsd(has - burned - max(0, given - burned)), _sum(unsure)
+
     async def _builds(
         self, source: Source, holder: str, balance: MicroUsd, max_: MicroUsd | None
     ) -> MicroUsd:
@@ -463,16 +489,6 @@ async def _why_operator(source: Source, wallet: str) -> str | None:
     return None
 
 
-async def _paid_for(source: Source, wallet: str, *, burned: MicroUsd = NOTHING) -> MicroUsd:
-    """Returns how much of what a wallet and its purses have was paid for, and not given.
-
-    `burned` is not booked yet: what was given burns first.
-    """
-    has = await accounts.balance(source, wallet) + await accounts.purses_have(source, wallet)
-    given = await accounts.left_of_given(source, wallet)
-    return MicroUsd(max(0, has - burned - max(0, given - burned)))
-
-
 def _sum(amounts: Iterable[int]) -> MicroUsd:
     return MicroUsd(sum(amounts))
 
@@ -528,10 +544,14 @@ def _hindrance(
         return "chain_closed"
     if (payment.chain_id, payment.token_address) in refusing:
         return "payer_refused_by_token"
-    final = payment.finality is Finality.FINALIZED
-    if not final and (client.quorum > 1 or payment.finality is Finality.PROVISIONAL):
-        return "not_final"
-    return None
+    return "not_final" if _may_be_taken_back(payment.finality, client) else None
+
+
+def _may_be_taken_back(finality: Finality, client: RpcClient | None) -> bool:
+    """Whether a payment is not final yet: at every node, where two are configured."""
+    if client is not None and client.quorum > 1:
+        return finality is not Finality.FINALIZED
+    return finality is Finality.PROVISIONAL
 
 
 def _why_kept(

@@ -194,6 +194,17 @@ _left_above = (
     .order_by(payments.c.claimed_at_ms.desc(), *(payments.c[name] for name in _KEY))
     .limit(bindparam("limit"))
 )
+_not_final = (
+    select(payments.c.chain_id, payments.c.finality, _worth)
+    .where(_credited, payments.c.finality != Finality.FINALIZED)
+    .group_by(payments.c.chain_id, payments.c.finality)
+)
+_NOT_FINAL = Statement(
+    _not_final.outerjoin(purses, unadopted(payments.c.purse)).where(
+        purses.c.project_id.is_(None), payments.c.given_to.is_(None)
+    )
+)
+_NOT_FINAL_OF_PURSE = Statement(_not_final.where(payments.c.purse == bindparam("purse")))
 _REFUNDABLE = Statement(
     _left_above.outerjoin(purses, unadopted(payments.c.purse)).where(
         purses.c.project_id.is_(None), payments.c.given_to.is_(None)
@@ -288,6 +299,21 @@ async def refundable(
         to_ms=found[0].claimed_at_ms,
     )
     return [(each, [one for one in sent_back if key_of(one) == key_of(each)]) for each in found]
+
+
+async def not_final(
+    source: Source, payer: str, *, purse: str | None
+) -> list[tuple[int, Finality, MicroUsd]]:
+    """Returns what is left of a payer's payments that are not finalized, by chain and finality.
+
+    Of those that `refundable` is about.
+    """
+    asked: dict[str, str | None] = {"wallet": payer}
+    if purse is None:
+        rows = await source.all(_NOT_FINAL, **asked)
+    else:
+        rows = await source.all(_NOT_FINAL_OF_PURSE, **asked, purse=purse)
+    return [(chain_id, Finality(of), MicroUsd(int(left))) for chain_id, of, left in rows]
 
 
 async def of_transaction(source: Source, *, chain_id: int, tx_hash: str) -> list[Payment]:
