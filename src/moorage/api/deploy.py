@@ -85,7 +85,7 @@ async def store_upload(room: DeployRoom, request: Request, caller: Caller) -> Re
     arrival: Arrival = request.scope[ARRIVAL]
     stored = await room.uploads.stored.put(
         request.stream(),
-        wallet=caller.uploads_owner,
+        wallet=caller.speaker,
         sha256=read_sha256("sha256", request.path_params["sha256"]),
         content_length=content_length(request),
         uploader=arrival.identify(),
@@ -151,7 +151,7 @@ async def _read_attempt(
         spool_dir=room.uploads.spool_dir,
         parser=UploadParser(room.uploads.parsers, uploader),
         allowance=room.uploads.spool_room.allowance(uploader, arrival),
-        open_stored=partial(room.uploads.stored.open, caller.uploads_owner, uploader, arrival),
+        open_stored=partial(room.uploads.stored.open, caller.speaker, uploader, arrival),
         exports=Exports(partial(_open_export, room, request, caller), room.written.volume_bytes),
     )
     try:
@@ -202,7 +202,7 @@ async def _open_export(
 ) -> ExportSource:
     """Opens an archive that this caller stored, or that is an export of its wallet's projects."""
     arrival: Arrival = request.scope[ARRIVAL]
-    owner = caller.uploads_owner
+    owner = caller.speaker
     try:
         file = await room.uploads.stored.open(owner, arrival.identify(), arrival, sha256)
         return ExportSource(file, is_own=False)

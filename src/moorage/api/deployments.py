@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import Front, Polled
+from moorage.api.http.caller import Caller, Front, Polled
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import (
@@ -328,13 +328,18 @@ def _time(at_ms: int | None) -> str | None:
     return None if at_ms is None else iso_utc(at_ms)
 
 
-async def roll_back(room: DeploymentRoom, request: Request, project: Project) -> Response:
-    """`POST /agent/projects/{projectId}/rollback`: serve an earlier release again."""
+async def roll_back(
+    room: DeploymentRoom, request: Request, caller: Caller, project: Project
+) -> Response:
+    """`POST /agent/projects/{projectId}/rollback`: serve an earlier release again.
+
+    As with deploys, a key is good for who speaks: no token and no delegate uses up the wallet's.
+    """
     body = await read_whole(request)
     wanted = parse_small(body, RollbackBody) if body else RollbackBody()
     async with room.idempotency.attempt(
         request,
-        wallet=project.wallet,
+        wallet=caller.speaker,
         body_digest=hashlib.sha256(body).hexdigest(),
         outcome=RollingBack,
         render=_begun,

@@ -96,7 +96,7 @@ OF_ONE = ManagedProject(id="p1", unique_name="shop", wallet=ALICE)
     ],
 )
 def test_uploads_are_found_by_who_signed_and_by_no_payment(caller: Caller, owner: str) -> None:
-    assert caller.uploads_owner == owner
+    assert caller.speaker == owner
 
 
 def test_readers_of_links_use_up_no_stream_of_their_wallet() -> None:

@@ -1,19 +1,28 @@
 import asyncio
 from base64 import b64encode
 from contextlib import AbstractAsyncContextManager
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.deployments import DeploymentRoom, roll_back
 from moorage.api.http import idempotency as module
+from moorage.api.http.caller import Caller
 from moorage.api.http.idempotency import LEASE_MS, Idempotency, idempotency_key
 from moorage.api.http.problems import json_response
+from moorage.deploy.work.rollback import RollingBack
 from moorage.errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidField
+from moorage.records.project import Project
 from moorage.storage import idempotency
 from moorage.storage.database import Database
-from support.books.records_fixture import ALICE, BOB
+from moorage.storage.idempotency import Claim
+from moorage.storage.page_access import ManagedProject
+from support.books.records_fixture import ALICE, BOB, add_project, delegation
+from support.gateway.believed import request_of
 from support.gateway.clock import HOUR_MS, MovableClock
 
 DAY_MS = 24 * HOUR_MS
@@ -248,3 +257,41 @@ async def test_idempotency_key_is_for_any_payment_and_before_its_identifier(once
     await once("key", signature=payment("a" * 16, signed="0x01"))
     await once("key", signature=payment("b" * 16, signed="0x02"))
     assert once.acted == 1
+
+
+class Releases:
+    """Rolls back at once; each is another deployment."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.begun = 0
+
+    async def to(self, project: Project, _: object, *, claim: Claim | None) -> RollingBack:
+        self.begun += 1
+        begun = RollingBack(project.id, f"d{self.begun}", "r1")
+        async with self.db.transaction(durable=True) as tx:
+            await idempotency.carried_out(tx, claim, begun)
+        return begun
+
+
+async def test_key_of_a_rollback_is_good_for_who_speaks(db: Database, clock: MovableClock) -> None:
+    """Else a token of one project used up the keys of its wallet, and had its answers."""
+    project, releases = await add_project(db, ALICE), Releases(db)
+    room = SimpleNamespace(idempotency=Idempotency(db=db, clock=clock), rollback=releases)
+    owner = Caller(ALICE, None)
+    token = owner._replace(managed=ManagedProject(project.id, project.unique_name, ALICE))
+    agent = owner._replace(delegations=(delegation(),))
+    asked = request_of(
+        path=f"/agent/projects/{project.id}/rollback",
+        method="POST",
+        headers={"idempotency-key": "1"},
+    )
+    asked.scope.update(server=("gateway", 80), scheme="http")
+    for caller in (owner, token, agent, owner, token, agent):
+        again = Request(asked.scope, receive)
+        await roll_back(cast("DeploymentRoom", room), again, caller, project)
+    assert releases.begun == 3
+
+
+async def receive() -> dict[str, object]:
+    return {"type": "http.request", "body": b"", "more_body": False}

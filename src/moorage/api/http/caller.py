@@ -288,14 +288,14 @@ class Caller(NamedTuple):
     def share(self) -> str:
         """Whose share of a wallet's streams is used: its own, its delegate's, or its readers'."""
         if self.delegations:
-            return self.uploads_owner
+            return self.speaker
         return f"readers of {self.wallet}" if self.is_reader else self.wallet
 
     @property
-    def uploads_owner(self) -> str:
-        """Whose uploads it stores and finds: its wallet's, or its token's own.
+    def speaker(self) -> str:
+        """Who speaks, and has uploads and keys of its own: the wallet, or its token or delegate.
 
-        A payment alone finds none: it reads nothing of its payer's.
+        "" for a payment alone: it reads nothing of its payer's.
         """
         if self.is_open:
             return ""
