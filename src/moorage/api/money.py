@@ -12,7 +12,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.address import checksum_address
+from moorage.address import checksum_address, parse_address
 from moorage.api.http.caller import Caller, Front, PaidFront, Payer, require_bound
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payment import refuse_misplaced, repeated
@@ -188,10 +188,19 @@ def topped_up(credited: Credited, *, tells: bool = True, payer: str = "") -> Res
     return with_body(answer, body, uncached=True) if payer else answer
 
 
+def taker_of(body: bytes) -> str | None:
+    """Returns the wallet that the body names to get the credits. Raises InvalidField."""
+    named = parse_small(body, TopUpBody).for_ if body else ""
+    try:
+        return parse_address(named) if named else None
+    except ValueError as problem:  # an address and the end of a line, which the pattern lets by
+        raise InvalidField("for", "must be a wallet's address: 0x and 40 hex digits") from problem
+
+
 def _given_to(body: bytes, caller: Caller) -> str | None:
     """Returns the other wallet that gets credits. Raises SignatureUnbound for a payment alone."""
-    taker = (parse_small(body, TopUpBody).for_ or "").lower() if body else ""
-    if taker in ("", caller.wallet):
+    taker = taker_of(body)
+    if taker in (None, caller.wallet):
         return None
     if caller.is_open:  # whoever saw the payment could name another wallet
         raise SignatureUnbound

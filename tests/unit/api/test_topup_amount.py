@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.api.money import amount_of
+from moorage.api.money import amount_of, taker_of
 from moorage.errors import InvalidField
 from moorage.money import MicroUsd
 
@@ -24,6 +24,15 @@ LEAST = MicroUsd(500_000)
 )
 def test_amount_is_taken_as_it_is_written(written: str, expected: int) -> None:
     assert amount_of(written.encode(), min_=LEAST) == expected
+
+
+def test_credits_go_to_a_wallet_and_to_nothing_that_only_looks_like_one() -> None:
+    address = "0x" + "aB" * 20
+    assert taker_of(f'{{"for": "{address}"}}'.encode()) == address.lower()
+    assert (taker_of(b""), taker_of(b"{}")) == (None, None)
+    for wrong in (f"{address}\\n", f" {address}", "project:1", address[:-1]):
+        with pytest.raises(InvalidField):
+            taker_of(f'{{"for": "{wrong}"}}'.encode())
 
 
 @pytest.mark.parametrize(
