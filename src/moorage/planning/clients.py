@@ -148,7 +148,9 @@ _NEAR = 400  # bytes after the kind of a service in which its address is
 def sought(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
     """Yields the services that clients look for beside the app, or by variables without one."""
     for path, text in sources:
-        if not path.endswith(_JS) or not any(hint in text for hint in _WHERE_HINTS):
+        if not path.endswith(_JS) or b":" not in text:
+            continue
+        if not any(hint in text for hint in _WHERE_HINTS):
             continue
         if not any(hint in text for hint in _KIND_HINTS):
             continue

@@ -467,7 +467,8 @@ _CALLED = re.compile(
 def _commands(sources: Iterable[Source], toolbox: Toolbox) -> Iterator[Risk]:
     told: set[str] = set()
     for path, text in sources:
-        called = _CALLED.findall(text) if any(it in text for it in _RUNNERS) else ()
+        runs = b"(" in text and any(it in text for it in _RUNNERS)
+        called = _CALLED.findall(text) if runs else ()
         for name in dict.fromkeys(called):
             program = name.decode()
             if re.search(rb"which\(['\"]%b['\"]" % name, text):  # it does without it

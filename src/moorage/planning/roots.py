@@ -35,6 +35,7 @@ _PARTS = frozenset(
 _PYTHONS = ("requirements.txt", "pyproject.toml", "Pipfile")
 _FUNCTIONS = ("api", "functions", "netlify", "supabase")  # … and not what another host runs
 _PAGE = "index.html"
+_PROGRAM_MARKERS = tuple(name for name in _MARKERS if name != _PAGE)
 _DEPTH = 3  # directories in one another
 _FILES_LIMIT = 20_000  # names looked at
 _NAMED_LIMIT = 6  # directories in a sentence
@@ -76,7 +77,7 @@ def _dockerfiles_folder(root: Folder) -> Folder:
 def _apps_folder(root: Folder) -> tuple[Folder, list[str]]:
     """Returns the folder that the files themselves make the app's, and why."""
     programs = [name for name in apps_below(root) if _is_program(root, name)]
-    marker = root.first(*(name for name in _MARKERS if name != _PAGE))
+    marker = root.first(*_PROGRAM_MARKERS)
     if marker is not None or (root.has(_PAGE) and len(programs) != 1):
         return root, []
     only = root.only_directory()

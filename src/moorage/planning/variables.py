@@ -352,6 +352,8 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
             stops = read.stops or _stage(text, match, is_message=read.is_message)
             if stops is not None:
                 yield stops, name.decode()
+    if b"(" not in text:  # it calls nothing, as modules of types and of constants
+        return
     if any(hint in text for hint in _CLIENT_HINTS):
         for client, *names in _CLIENT.findall(text):
             own = next(filter(None, names), b"").decode()

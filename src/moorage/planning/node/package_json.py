@@ -120,7 +120,7 @@ class PackageJson(msgspec.Struct, rename="camel", dict=True):
     @cached_property
     def commands(self) -> tuple[str, ...]:
         """The scripts that a build or a start runs, those that they run by name among them."""
-        left = [name for base in _RUN for name in (f"pre{base}", base, f"post{base}")]
+        left = [name for name in _RUN if name in self.scripts]
         found: dict[str, str] = {}
         while left:
             name = left.pop()
@@ -199,9 +199,13 @@ _BY_NAME = re.compile(
 _DOCUMENTS = re.compile(r"(?:vitepress|vuepress)[ \t]+build\b")
 _RELOADS = re.compile(r"(?:live-server|lite-server|browser-sync[ \t]+start)(?:[ \t]+-.*)?\Z")
 _CALLS_LIMIT = 8  # scripts that run one another
-_RUN = (
-    *("preinstall", "install", "postinstall", "prepare", "build", "heroku-postbuild"),
-    *("start", "start:prod"),
+_RUN = tuple(
+    f"{when}{base}"
+    for base in (
+        *("preinstall", "install", "postinstall", "prepare", "build", "heroku-postbuild"),
+        *("start", "start:prod"),
+    )
+    for when in ("pre", "", "post")
 )
 """The scripts that builds and starts run, and those that run beside them by their names."""
 

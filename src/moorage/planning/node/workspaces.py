@@ -364,8 +364,8 @@ def _workspaces(root: Folder, patterns: tuple[str, ...]) -> Iterator[Workspace]:
 
 def _packages(root: Folder) -> Iterator[str]:
     """Yields the directories with a package.json, without those of installed packages."""
-    for name in root.names():
-        if name.endswith("/package.json") and "node_modules/" not in name:
+    for name in [it for it in root.names() if it.endswith("/package.json")]:
+        if "node_modules/" not in name:
             directory = name.removesuffix("/package.json")
             if directory.count("/") < DEPTH_LIMIT:
                 yield directory

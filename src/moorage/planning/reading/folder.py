@@ -229,7 +229,7 @@ class Folder:
         if len(data) > limit:
             raise UploadInvalid(f"is larger than {limit:,} bytes", path=self.path(name))
         try:
-            return data.decode("utf-8-sig")
+            return data.decode().removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             raise UploadInvalid("is not UTF-8 text", path=self.path(name)) from error
 
