@@ -105,6 +105,19 @@ async def test_what_the_giver_burned_while_the_app_was_lost_comes_back_to_the_gi
     assert (await yard.project(project)).lost_since_ms is None
 
 
+async def test_acceptance_whose_answer_was_lost_is_asked_for_again(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers
+) -> None:
+    await fund(yard.db, BOB, ENOUGH)
+    offered = await offer(yard, project)
+    given = await transfers.accept(offered.id, wallet=BOB)
+    assert await transfers.accept(offered.id, wallet=BOB) == given
+    back = await offer(yard, project, to=ALICE)
+    await transfers.accept(back.id, wallet=ALICE)
+    with pytest.raises(TransferRefused):  # it is not Bob's any more
+        await transfers.accept(offered.id, wallet=BOB)
+
+
 async def test_name_and_lists_are_the_takers(
     yard: Yard, project: Project, serving: Deployment, transfers: Transfers
 ) -> None:

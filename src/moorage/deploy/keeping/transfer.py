@@ -121,11 +121,14 @@ class Transfers:
     async def accept(self, transfer_id: str, *, wallet: str) -> Project:
         """Makes the project the taker's, who asks; returns it as it is then.
 
-        Without credits for its next hour it is suspended. Raises TransferNotFound, TransferRefused,
+        Without credits for its next hour it is suspended. Asked again, as when the answer was lost,
+        it changes nothing. Raises TransferNotFound, TransferRefused,
         ProjectBlocked, WalletNotListed, TooManyProjects, Maintenance; nothing has changed then.
         """
         now_ms, queued = self._clock.now_ms(), False
         async with self._db.transaction(durable=True) as tx:
+            if (taken := await _taken(tx, transfer_id, wallet=wallet)) is not None:
+                return taken
             transfer = await self._open(tx, transfer_id, wallets=("taker",), wallet=wallet)
             await accounts.ensure_wallet(tx, wallet, now_ms=now_ms)
             for each in sorted((transfer.giver, wallet)):  # in one order, as two may cross
@@ -220,6 +223,15 @@ class Transfers:
 
 def _secrets_of(deployment: Deployment) -> tuple[str, ...]:
     return tuple(msgspec.json.decode(deployment.plan, type=Plan).secrets or ())
+
+
+async def _taken(tx: Transaction, transfer_id: str, *, wallet: str) -> Project | None:
+    """Returns the project that the wallet has by this offer already, if so."""
+    transfer = await transfers.by_id(tx, transfer_id)
+    if transfer is None or transfer.taker != wallet or transfer.accepted_at_ms is None:
+        return None
+    project = await projects.by_id(tx, transfer.project_id)
+    return project if project is not None and project.wallet == wallet else None
 
 
 async def _given(tx: Transaction, transfer: Transfer) -> Project:
