@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.address import checksum_address
-from moorage.api.http.caller import Caller, PaidFront, Payer
+from moorage.api.http.caller import Caller, PaidFront, Payer, require_version_2
 from moorage.api.http.connections import ARRIVAL, Arrival
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payment import refuse_misplaced, repeated
@@ -27,7 +27,7 @@ from moorage.deploy.entrance.written import Written
 from moorage.deploy.exports import ExportFiles
 from moorage.deploy.sources import SharedUploads
 from moorage.engines.engine import WrittenFiles
-from moorage.errors import DatabaseUnavailable, InvalidField, SignatureUnbound, UploadNotFound
+from moorage.errors import DatabaseUnavailable, InvalidField, UploadNotFound
 from moorage.ledger.build_time import BuildTime
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
 from moorage.parsers.plans import Plans, UploadParser
@@ -109,7 +109,7 @@ async def deploy(room: DeployRoom, request: Request, payer: Payer) -> Response:
             return await _quoted(room, attempt)
         if payer.caller.is_open:
             return await _deployed_openly(room, request, payer, attempt, upload)
-        _require_bound_purse(request, attempt)
+        require_bound_purse(request, attempt)
         await payer.check_body(attempt.request_digest)
         answer, _ = await _deployed(room, request, attempt, upload)
         return answer
@@ -117,13 +117,12 @@ async def deploy(room: DeployRoom, request: Request, payer: Payer) -> Response:
         await _close_upload(upload)
 
 
-def _require_bound_purse(request: Request, attempt: DeployAttempt) -> None:
+def require_bound_purse(request: Request, attempt: DeployAttempt) -> None:
     """Raises SignatureUnbound if credits are to move by a signature that could be passed on."""
     purse = attempt.request.purse
     if purse is None or purse.amount == 0 or attempt.managed is not None:
         return
-    if request.headers.get("x-signature-version") != "2":
-        raise SignatureUnbound(header="X-Signature-Version")
+    require_version_2(request)
 
 
 async def pay_to_deploy(room: DeployRoom, request: Request, payer: Payer) -> Response:

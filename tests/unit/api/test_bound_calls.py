@@ -15,6 +15,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 from starlette.requests import Request
 
+from moorage.api.deploy import require_bound_purse
 from moorage.api.http.caller import (
     PERSON,
     TOKEN,
@@ -50,12 +51,14 @@ from moorage.errors import (
     SignatureUnbound,
     WalletRecovered,
 )
+from moorage.money import MicroUsd
 from moorage.records.access import StoredDelegation
 from moorage.records.event import EventKind
 from moorage.storage import delegations, events
 from moorage.storage.apps.transfers import give
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
+from moorage.uploads.request import PurseTerms
 from support.books.records_fixture import BOB, add_project, delegation
 from support.clients.typed_request import content_digest_of, signed_typed_data
 from support.gateway.believed import limiters_of, request_of
@@ -327,6 +330,15 @@ async def test_request_for_one_owner_is_done_for_no_other_and_not_for_its_signer
     with pytest.raises(SignatureInvalid, match=f"onBehalfOf {OWNER.lower()}"):
         await gate.ask(signed | {"x-on-behalf-of": OWNER}, **asked)
     assert (await gate.ask(signed, **asked)).wallet == AGENT.lower()
+
+
+def test_deploy_that_fills_a_purse_takes_no_sign_in_that_only_names_a_version() -> None:
+    purse = PurseTerms(MicroUsd(1), shared=False, limit=None)
+    asked = cast("Any", SimpleNamespace(request=SimpleNamespace(purse=purse), managed=None))
+    version = {"x-signature-version": "2"}
+    require_bound_purse(request_of(headers={"x-wallet-address": OWNER, **version}), asked)
+    with pytest.raises(SignatureUnbound):
+        require_bound_purse(request_of(headers={"sign-in-with-x": "e30=", **version}), asked)
 
 
 @pytest.mark.parametrize("form", ["version 1", "sign-in-with-x"])

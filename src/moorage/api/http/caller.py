@@ -357,7 +357,7 @@ async def _verified(front: Front, request: Request) -> Verified:
         return Verified(Wallet(person.wallet), None)
     token, by_delegate = bearer_token(request), _ON_BEHALF_OF in request.headers
     if by_delegate or _is_bound(request):
-        _require_bound(request)
+        require_version_2(request)
     if token is not None:
         return await _verify_token(front, request, token)
     return await _verify_signature(front, request)
@@ -375,12 +375,12 @@ def require_bound(request: Request, caller: "Caller") -> None:
     if caller.delegations:
         raise DelegateScope
     if caller.person is None:
-        _require_bound(request)
+        require_version_2(request)
     elif not caller.person.has_confirmed:
         raise SignatureUnbound
 
 
-def _require_bound(request: Request) -> None:
+def require_version_2(request: Request) -> None:
     """Raises SignatureUnbound if anything speaks for the wallet but a signature of version 2."""
     headers = request.headers
     if bearer_token(request) is not None:
