@@ -124,7 +124,7 @@ async def test_deleted_project_is_gone_and_its_name_is_free(wallet: Wallet) -> N
     credited = (await wallet.call("GET", "/agent/credits")).body
     assert left == credited["balance_usd"] > 0
     assert "gone for good" in message
-    assert "sent back" in message  # the rule of refunds
+    assert "moorage refund" in message
     assert (await wallet.call("GET", "/agent/projects")).body["count"] == 0
     assert (await wallet.visit(name))[0] == 404
     assert (await wallet.status(deployed)).status == 404
