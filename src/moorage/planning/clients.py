@@ -98,12 +98,12 @@ def handed(sources: Collection[tuple[str, bytes]]) -> Iterator[Handed]:
             fields = _FIELD.findall(text)
             yield from (Handed(path, name.decode(), True, bool(empty)) for name, empty in fields)
     calling = [it for it in scripts if any(hint in it[1] for hint in _HINTS)] if reads else []
-    bound = _bound(scripts) if calling else {}
+    named = bound(scripts) if calling else {}
     for path, text in calling:
         for match in _CALL.finditer(text):
             name, word = match["name"], match["word"] or b""
             if name is None:
-                names = bound.get(word.rpartition(b".")[2], set())
+                names = named.get(word.rpartition(b".")[2], set())
                 name = next(iter(names)) if len(names) == 1 else None
                 if name is None or re.search(rb"\bif\s*\(\s*%b\b" % re.escape(word), text):
                     continue
@@ -112,7 +112,7 @@ def handed(sources: Collection[tuple[str, bytes]]) -> Iterator[Handed]:
             yield Handed(path, name.decode(), connects, bool(match["empty"]))
 
 
-def _bound(scripts: Collection[tuple[str, bytes]]) -> dict[bytes, set[bytes]]:
+def bound(scripts: Collection[tuple[str, bytes]]) -> dict[bytes, set[bytes]]:
     """Returns the variables by the names that constants and fields give to them."""
     found: dict[bytes, set[bytes]] = {}
     for _, text in scripts:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
+from moorage.planning.clients import bound
 from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import marks
@@ -64,10 +65,13 @@ _READS = (
             re.M,
         ),
     ),
-    _Read(
-        (".py",),
-        b"environ.Env",
-        re.compile(rb"()\benv(?:\.[a-z_]+)?\([ ]?['\"]%b['\"][ ]?\)" % _NAME),
+    *(
+        _Read(
+            (".py",),
+            hint,
+            re.compile(rb"()\benv(?:\.(?!prefixed)[a-z_]+)?\([ ]?['\"]%b['\"][ ]?\)" % _NAME),
+        )
+        for hint in (b"environ.Env", b"environs import", b"import env", b"import *")
     ),
     _Read(
         (".py",),
@@ -166,16 +170,52 @@ _READS = (
     ),
     _Read((".properties", ".yml"), b"${", re.compile(rb"()\$\{%b\}" % _NAME), Stops.START),
 )
+_OTHER = rb"(?!\w*(?:key|url|token|vertexai|credentials))\w+[ ]?=[ ]?[^=(),\n]{1,80}"
 # Clients of others' services that are made as the module is read, and end without their key.
 _CLIENT = re.compile(
     rb"^(?:export )?(?:const |let )?\w+(?:: ?\w+)?[ ]?=[ ]?(?:new )?(?:\w+\.)?(?:Async)?(%b)\("
-    rb"(?:(?:(?!\w*(?:key|url|token))\w+[ ]?=[ ]?[^=(),\n]{1,80}(?:,\s?)?){0,6}\)"
-    rb"|\s{0,40}\{?\s{0,40}(?:\w*(?:[kK]ey|[tT]oken)\s{0,40}[=:]\s{0,40})?"
+    rb"(?:\s{0,40}(?:%b,\s{0,40}){0,6}(?:%b)?\s{0,40}\)"
+    rb"|\s{0,40}\{?\s{0,40}(?:%b,\s{0,40}){0,6}(?:\w*(?:[kK]ey|[tT]oken)\s{0,40}[=:]\s{0,40})?"
     rb"(?:os\.(?:getenv\(|environ\.get\()\s{0,40}['\"]%b['\"]\s{0,40}\)|process\.env\.%b)\s{0,40}[,)}])"
-    % ("|".join(_TABLE["clients"]).encode(), _NAME, _NAME),
+    % ("|".join(_TABLE["clients"]).encode(), *(_OTHER,) * 3, _NAME, _NAME),
     re.MULTILINE,
 )
 _CLIENT_HINTS = marks(f"{name}(".encode() for name in _TABLE["clients"])
+_OF_PYTHON = rb"os\.(?:getenv\(|environ\.get\()\s{0,40}['\"]%b['\"]\s{0,40}\)" % _NAME
+# Clients and fields that are given a key, and fail without it once they are asked.
+_KEYED = re.compile(
+    rb"^[ \t]*+(?:\w+[ ]?=[ ]?)?(?P<what>%b)[ ]?=[ ]?(?:%b|(?P<word>[A-Za-z_]\w{1,60}))"
+    rb"[ ]?(?=[,)\n#]|\Z)"
+    % (
+        b"|".join(re.escape(it).encode() for it in _TABLE["keyed"]["python"].split()),
+        _OF_PYTHON,
+    ),
+    re.MULTILINE,
+)
+_KEYED_HINTS = marks(it.encode() for it in _TABLE["keyed"]["python"].split())
+_BOUND_OF_PYTHON = re.compile(
+    rb"^[ \t]*([A-Za-z_]\w{1,60})(?:[ ]?:[ ]?\w+)?[ ]?=[ ]?%b[ \t]*(?=#|\r?$)" % _OF_PYTHON, re.M
+)
+# Conditions that end the program, or what answers a request, where a variable is not set.
+_GUARD_OF_PYTHON = re.compile(
+    rb"^([ \t]*+)if[ ](not[ ][^\n]{1,200}):[ \t]*+\n"
+    rb"(?:\1[ \t]++(?!raise\b|return\b|sys\.)[^\n]*\n){0,3}?"
+    rb"\1[ \t]++(?:raise\b|(?:sys\.)?exit\(|quit\()",
+    re.MULTILINE,
+)
+_GUARD_OF_JS = re.compile(
+    rb"\bif\s?\(\s?(![^(){}]{1,300}?)\)\s{0,40}(?:\{[^{}]{0,300}?)?\b(?:throw\b|process\.exit\()"
+)
+# Lists of variables that a loop asks for, and ends.
+_LISTED = re.compile(
+    rb"\b\w{0,40}(?:[rR]equired|REQUIRED)\w{0,40}(?:[ ]?:[^=\n]{1,30})?[ ]?=[ ]?[\[(]"
+    rb"((?:\s{0,40}['\"][A-Z][A-Z0-9_]{2,80}['\"],?){1,40})\s{0,40}[\])]"
+)
+_LOOPS = re.compile(
+    rb"(?:process\.env\[\w{1,40}\]|(?:getenv|environ\.get)\(\w{1,40}\)|not in os\.environ)"
+    rb"[\s\S]{0,300}?\b(?:throw\b|raise\b|process\.exit\(|sys\.exit\()"
+)
+_ALL = re.compile(rb"not[ ]all\([ ]?[\[(]([^\])]{1,300})[\])][ ]?\)")
 _READS_OF = {
     end: [it for it in _READS if any(one.endswith(f".{end}") for one in it.endings)]
     for end in {one.rpartition(".")[2] for it in _READS for one in it.endings}
@@ -256,7 +296,8 @@ _OPTIONAL = re.compile(
             rb"environ\[[ ]?['\"]NAME['\"][ ]?\][ \t]*=[^=]",
             rb"['\"]NAME['\"] in os\.environ",
             rb"\bNAME[ ]?=[ ]?\([ ]?(?:bool|str|int|float|list|dict)[ ]?,",  # django-environ's
-            rb"process\.env\.NAME[ \t]*(?:\|\||\?(?!\.)|&&)",
+            rb"(?<!!)process\.env\.NAME[ \t]*\|\|",
+            rb"process\.env\.NAME[ \t]*(?:\?(?!\.)|&&)",
             rb"\bif[ ]?\([ ]?process\.env\.NAME[ ]?\)",
         )
     )
@@ -358,8 +399,66 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
         for client, *names in _CLIENT.findall(text):
             own = next(filter(None, names), b"").decode()
             yield Stops.START, own or _TABLE["clients"][client.decode()]
+    yield from _guarded(path, text)
     for block in _SETTINGS.findall(text) if b"BaseSettings" in text else ():
         prefix = _PREFIX.search(block)
         fields = _FIELD.findall(_DOCSTRING.sub(b"", block))
         begins = prefix[1] if prefix else b""
         yield from ((Stops.START, (begins + field).decode().upper()) for field in fields)
+
+
+def _guarded(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
+    """Yields what a condition or a client asks for by the name that the program gave it."""
+    is_python = path.endswith(".py")
+    hints = _HINTS[:2] if is_python else _HINTS[2:]
+    if not (is_python or path.endswith(_JS)) or not any(hint in text for hint in hints):
+        return
+    names = _bound_of_python(text) if is_python else bound([(path, text)])
+    for match in (_GUARD_OF_PYTHON if is_python else _GUARD_OF_JS).finditer(text):
+        condition = match[2] if is_python else match[1]
+        asked = [_asked(part, names) for part in _parts(condition, is_python=is_python)]
+        stops = _stage(text, match, is_message=True) if all(asked) else None
+        if stops is not None:
+            yield from ((stops, name.decode()) for name in asked)
+    listed = _LISTED.findall(text) if b"equired" in text or b"REQUIRED" in text else []
+    for inside in listed if _LOOPS.search(text) else ():
+        yield from ((Stops.START, name.decode()) for name in _WORDS.findall(inside))
+    keyed = is_python and any(hint in text for hint in _KEYED_HINTS)
+    for match in _KEYED.finditer(text) if keyed else ():
+        word = match["word"]
+        is_asked = word and re.search(rb"\bif (?:not )?%b\b" % re.escape(word), text)
+        name = match[2] or next(iter(names.get(word, ())), b"")
+        stops = _stage(text, match, is_message=False)
+        if name and not is_asked and stops is not None:
+            client = match["what"].rpartition(b"(")[0].rpartition(b".")[2].removeprefix(b"Async")
+            fails = client.decode() in _TABLE["clients"]
+            yield stops if fails else Stops.REQUESTS, name.decode()
+
+
+def _bound_of_python(text: bytes) -> dict[bytes, set[bytes]]:
+    found: dict[bytes, set[bytes]] = {}
+    for word, name in _BOUND_OF_PYTHON.findall(text):
+        found.setdefault(word, set()).add(name)
+    return found
+
+
+def _parts(condition: bytes, *, is_python: bool) -> list[bytes]:
+    """Returns what a condition asks for, each as it is written after its `not`; [] for others."""
+    listed = _ALL.fullmatch(condition.strip()) if is_python else None
+    if listed is not None:
+        return [part.strip() for part in listed[1].split(b",") if part.strip()]
+    begin = b"not " if is_python else b"!"
+    parts = [part.strip() for part in condition.split(b" or " if is_python else b"||")]
+    return [part.removeprefix(begin).strip() if part.startswith(begin) else b"" for part in parts]
+
+
+_ENV = re.compile(rb"(?:%b|process\.env\.%b)" % (_OF_PYTHON, _NAME))
+
+
+def _asked(part: bytes, names: Mapping[bytes, set[bytes]]) -> bytes:
+    """Returns the variable that a part of a condition asks for, or b""."""
+    read = _ENV.fullmatch(part)
+    if read is not None:
+        return read[1] or read[2]
+    found = names.get(part, set())
+    return next(iter(found)) if len(found) == 1 else b""

@@ -12,6 +12,7 @@ from moorage.planning.node.builds import implied_build
 from moorage.planning.node.imports import (
     Imports,
     absent_file,
+    absent_from_pages,
     entry,
     has_in_sources,
     imported,
@@ -71,6 +72,7 @@ from moorage.planning.node.workspaces import (
 from moorage.planning.plan import (
     Recipe,
     Stack,
+    Stops,
     beside,
     no_port,
     quoted,
@@ -342,6 +344,9 @@ def _recipe(
         secrets=tuple(name for it, name in _SECRETS.items() if where.manifest.depends_on(it)),
         risks=(
             *absent_file(absent),
+            *absent_file(
+                absent_from_pages(where.folder, where.manifest) if build else "", Stops.BUILD
+            ),
             *of_packages(
                 where.manifest.dependencies.keys(),
                 toolbox,

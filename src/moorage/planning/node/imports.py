@@ -183,9 +183,98 @@ def imported(folder: Folder, entry: str) -> Imports:
     )
 
 
-def absent_file(sentence: str) -> tuple[Risk, ...]:
+def absent_file(sentence: str, stops: Stops = Stops.START) -> tuple[Risk, ...]:
     """Returns the risk of a file that is imported and not in the upload, if a sentence tells it."""
-    return (Risk(RiskCode.FILE_ABSENT, Stops.START, sentence),) if sentence else ()
+    return (Risk(RiskCode.FILE_ABSENT, stops, sentence),) if sentence else ()
+
+
+def absent_from_pages(folder: Folder, manifest: PackageJson) -> str:
+    """Returns a sentence of a file that pages import and the upload lacks, "" for none.
+
+    Bundlers end with it. Pages are read from the files on where Vite, Next.js and React Scripts
+    begin; what a step of the build may make first is left out.
+    """
+    if any(_MAKES.search(manifest.scripts.get(name, "")) for name in _BEFORE):
+        return ""
+    names = list(islice(folder.names(), _PATHS_LIMIT))
+    left, read, size, looked = _page_entries(folder, manifest, names), set[str](), 0, 0
+    while left and len(read) < _FILES_LIMIT and size < _BYTES_LIMIT and len(names) < _PATHS_LIMIT:
+        file = left.pop(0)
+        if file in read or not file.endswith(ENDINGS):
+            continue
+        read.add(file)
+        data = folder.data(file, limit=_BYTES_LIMIT - size)
+        size += len(data)
+        text = _TRIED.sub("", without_comments(data.decode(errors="replace")))
+        for match in _statements(text):
+            imports = match["names"] or "" if match.re is _STATEMENT else ""
+            source = match["source"].partition("?")[0]
+            if not source.startswith(("./", "../", "@/")) or _is_type(imports):
+                continue
+            near = _local(folder, file, source, _ALIASES)
+            if near is not None:
+                left.append(near)
+                continue
+            looked += 1
+            if looked > _LACKING_LIMIT:
+                return ""
+            if _is_lacking(folder, file, source, names) and (
+                not imports or _is_used(imports, text.replace(match[0], ""))
+            ):
+                return f"{file} imports {source}, which is not in the upload."
+    return ""
+
+
+def _page_entries(folder: Folder, manifest: PackageJson, names: list[str]) -> list[str]:
+    if manifest.depends_on("next"):
+        return [name for name in names if _NEXT_PAGE.fullmatch(name)][:_FILES_LIMIT]
+    if manifest.depends_on("react-scripts"):
+        return [name for name in names if _REACT_SCRIPTS_PAGE.fullmatch(name)]
+    if manifest.depends_on("vite") and folder.has("index.html"):
+        page = folder.data("index.html", limit=_BYTES_LIMIT).decode(errors="replace")
+        return [name for name in _MODULE.findall(page) if folder.has(name)]
+    return []
+
+
+def _is_lacking(folder: Folder, file: str, source: str, names: list[str]) -> bool:
+    """Whether no file of the upload can be what is imported, and nothing makes it."""
+    is_named = source.startswith("@/")
+    place = source[2:] if is_named else posixpath.join(posixpath.dirname(file), source)
+    place = _SCRIPT.sub("", posixpath.normpath(place))
+    if _MADE.search(place) or place.startswith(".."):
+        return False
+    begins = tuple(f"{place}{end}" for end in (".", "/"))
+    if not is_named:
+        return not any(name == place or name.startswith(begins) for name in names)
+    whole = next(iter([*folder.parents()][::-1]), folder)
+    paths = (f"/{name}" for name in islice(whole.names(), _PATHS_LIMIT))
+    return not any(f"/{it}" in path for path in paths for it in (*begins, place))
+
+
+def _is_used(imports: str, text: str) -> bool:
+    """Whether an imported name is used as a value: bundlers remove imports of types alone."""
+    words = (part.strip().rpartition(" ")[2] for part in re.split(r"[{},]", imports))
+    values = r"(?<![\w)])<{0}\b|\b{0}\s*[.(]|[=({{,?]\s*{0}\s*[;,)}}]"
+    return any(
+        re.search(values.format(re.escape(word)), text) is not None for word in words if word
+    )
+
+
+_PATHS_LIMIT = 5_000
+_LACKING_LIMIT = 50  # imports of which no file is where it should be
+_NEXT_PAGE = re.compile(r"(?:src/)?(?:app/(?:.+/)?(?:page|layout|route)|pages/.+)\.[jt]sx?")
+_REACT_SCRIPTS_PAGE = re.compile(r"src/index\.[jt]sx?")
+_MODULE = re.compile(r"""<script\b[^>]{0,200}?\bsrc=['"](?:\./|/)?([\w./-]{1,200})['"]""")
+_SCRIPT = re.compile(r"\.[cm]?jsx?\Z")
+_MADE = re.compile(
+    r"(?:^|/)[._]|gen\b|generated|types?\b|gql|graphql|paraglide|styled-system|pkg|wasm|prisma"
+    r"|(?:^|/)(?:dist|build|out)(?:/|\Z)|\.json\Z"
+)
+"""Of a path: what steps of builds make."""
+_BEFORE = ("build", "prebuild", "postinstall", "prepare")
+_MAKES = re.compile(
+    r"\b(?:node|tsx|ts-node|bun|deno|python\d?|sh|bash|make|codegen|cp|wasm-pack)\s"
+)
 
 
 def portless(folder: Folder, manifest: PackageJson) -> str:

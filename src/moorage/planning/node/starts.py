@@ -465,7 +465,10 @@ def _start_script(package: Package, name: str, script: str) -> str:
         package.because.append(f"it runs by {package.run} {name}")
         return f"{package.run} {name}"
     manager = package.run.partition(" ")[0]
-    package.because.append(f"it runs without {manager}, which starts sooner and takes less memory")
+    if not script.startswith(f"{manager} "):
+        package.because.append(
+            f"it runs without {manager}, which starts sooner and takes less memory"
+        )
     return _run_here(package, script)
 
 
