@@ -21,7 +21,14 @@ _NAMES = (
     *("PAYLOAD_SECRET", "NUXT_SESSION_PASSWORD", "SECURITY_SALT", "SESSION_PASSWORD", "JWT_KEY"),
     *("APP_KEYS", "ADMIN_JWT_SECRET", "API_TOKEN_SALT", "TRANSFER_TOKEN_SALT"),
 )
-_EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist", "env.example")
+_EXAMPLES = (
+    ".env.example",
+    ".env.local.example",
+    ".env.sample",
+    ".env.template",
+    ".env.dist",
+    "env.example",
+)
 _SET = (".env", ".env.production", ".env.local")
 _EITHER = b"(" + "|".join(_NAMES).encode() + rb")\b"
 _LINE = re.compile(rb"^[ \t]*(?:export[ \t]+)?" + _EITHER + rb"[ \t]*=", re.MULTILINE)

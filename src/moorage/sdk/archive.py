@@ -87,7 +87,7 @@ DEFAULTS = (
     "*.pyc",
     ".DS_Store",
     ".env*",
-    *("!.env.example", "!.env.sample", "!.env.template", "!.env.dist"),
+    *("!.env*.example", "!.env*.sample", "!.env*.template", "!.env.dist"),
 )
 """Left out unless included again with `!`: histories, what builds make again, secrets.
 

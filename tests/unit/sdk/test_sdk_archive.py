@@ -106,7 +106,10 @@ def test_defaults_leave_secrets_and_what_builds_make_again(path: str) -> None:
     assert left(path, *DEFAULTS, directory="env" not in path or "venv" in path)
 
 
-@pytest.mark.parametrize("path", [".env.example", "x/.env.sample", ".env.template", ".env.dist"])
+@pytest.mark.parametrize(
+    "path",
+    [".env.example", "x/.env.sample", ".env.template", ".env.dist", ".env.local.example"],
+)
 def test_example_of_a_file_of_secrets_is_uploaded(path: str) -> None:
     assert not left(path, *DEFAULTS)
 
