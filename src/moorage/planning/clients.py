@@ -47,7 +47,7 @@ def _any(names: str) -> bytes:
 
 
 _CALL = re.compile(
-    rb"(?P<indent>^[ \t]*)?(?P<line>[^\n]{0,120}?)\b(?P<call>%b|%b)\s*\(\s*"
+    rb"\b(?P<call>%b|%b)\s*\(\s*"
     rb"(?:(?:\w{1,60}\s*,\s*)?\{[^{}]{0,200}?\b(?:%b)\s*:\s*)?"
     rb"(?:process\.env\.%b|(?P<word>[A-Za-z_$][\w.$]{0,80}))[!]?%b(?P<empty>%b)?"
     % (
@@ -57,8 +57,7 @@ _CALL = re.compile(
         _NAME.replace(b"(", b"(?P<name>", 1),
         _NO_DEFAULT,
         _EMPTY,
-    ),
-    re.MULTILINE,
+    )
 )
 _CONNECT = frozenset(name.encode() for name in _TABLE["calls"]["connect"].split())
 _HINTS = tuple(
@@ -100,16 +99,32 @@ def handed(sources: Collection[tuple[str, bytes]]) -> Iterator[Handed]:
     calling = [it for it in scripts if any(hint in it[1] for hint in _HINTS)] if reads else []
     named = bound(scripts) if calling else {}
     for path, text in calling:
+        end = 0
         for match in _CALL.finditer(text):
+            begin, end = end, match.end()
             name, word = match["name"], match["word"] or b""
             if name is None:
                 names = named.get(word.rpartition(b".")[2], set())
                 name = next(iter(names)) if len(names) == 1 else None
                 if name is None or re.search(rb"\bif\s*\(\s*%b\b" % re.escape(word), text):
                     continue
-            is_inner = (match["indent"] or b"") != b"" or b"=>" in match["line"]
-            connects = match["call"] in _CONNECT or not is_inner
+            connects = match["call"] in _CONNECT or not _is_inner(text, begin, match.start())
             yield Handed(path, name.decode(), connects, bool(match["empty"]))
+
+
+_INDENT = 400  # bytes of spaces before a statement …
+_STATEMENT = 120  # … and of it before a call
+
+
+def _is_inner(text: bytes, begin: int, at: int) -> bool:
+    """Whether a call is in a block or an arrow function, by its line from `begin` on."""
+    begin = max(begin, at - _INDENT - _STATEMENT)
+    start = text.rfind(b"\n", begin, at) + 1 or begin
+    line = text[start:at]
+    statement = line.lstrip(b" \t")
+    is_whole = start == 0 or text[start - 1 : start] == b"\n"
+    is_indented = is_whole and len(statement) < len(line) and len(statement) <= _STATEMENT
+    return is_indented or b"=>" in statement[-_STATEMENT:]
 
 
 def bound(scripts: Collection[tuple[str, bytes]]) -> dict[bytes, set[bytes]]:
@@ -130,9 +145,16 @@ _KIND = re.compile(
     rb"\b(?:type|dialect|client|provider)\s*:\s*['\"](%b)['\"]|\b(%b)\(\s*\{"
     % (_any(" ".join(DATABASES)), _any(" ".join(_TABLE["makers"])))
 )
+_SHORT = 2  # letters, which are in many words
 _WHERE_HINTS = (b"host", b"connection", b"url", b"uri")
 _KIND_HINTS = marks(
     (b"type:", b"dialect:", b"client:", *(f"{it}(".encode() for it in _TABLE["makers"]))
+)
+# One of these names of databases and packages, which are quoted, is in what has the pattern.
+_KIND_NAMES = marks(
+    f"{quote}{name}".encode() if len(name) <= _SHORT else name.encode()
+    for name in (*DATABASES, *(package for package, _ in _TABLE["makers"].values()))
+    for quote in "'\""
 )
 _FROM = rb"(?:process\.env\.%b|[\w.]{0,60}\bget(?:<[^>\n]{1,40}>)?\(\s*['\"]%b['\"]\s*,?)?" % (
     _NAME,
@@ -142,6 +164,7 @@ _WHERE = re.compile(
     rb"\b(?:host|url|uri|connection|connectionString)\s*:\s*%b\s*(?:\|\||\?\?)?\s*"
     rb"(?P<here>['\"](?:localhost|127\.0\.0\.1)['\"])?" % _FROM
 )
+_SOUGHT_HINTS = (_KIND_NAMES, _WHERE_HINTS, _KIND_HINTS)
 _NEAR = 400  # bytes after the kind of a service in which its address is
 
 
@@ -150,9 +173,7 @@ def sought(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
     for path, text in sources:
         if not path.endswith(_JS) or b":" not in text:
             continue
-        if not any(hint in text for hint in _WHERE_HINTS):
-            continue
-        if not any(hint in text for hint in _KIND_HINTS):
+        if not all(any(it in text for it in hints) for hints in _SOUGHT_HINTS):
             continue
         for match in _KIND.finditer(text):
             service = _service(match[1], match[2], text)
