@@ -63,7 +63,7 @@ _CONNECT = frozenset(name.encode() for name in _TABLE["calls"]["connect"].split(
 _HINTS = tuple(
     f"{name}(".encode() for key in ("connect", "make") for name in _TABLE["calls"][key].split()
 )
-_BOUND = re.compile(rb"(\w{1,80})\s*[:=]\s*process\.env\.%b!?%b" % (_NAME, _NO_DEFAULT))
+_BOUND = re.compile(rb"\b(\w{1,80})\s*[:=]\s*process\.env\.%b!?%b" % (_NAME, _NO_DEFAULT))
 _OF_RUBY = re.compile(
     rb"^[^#\n]{0,200}?\b(?:%b)[ (][^#\n]{0,80}?\bENV\[['\"]%b['\"]\](?!\s*\|\|)"
     % (_any(_TABLE["calls"]["ruby"]), _NAME),

@@ -393,14 +393,13 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
             stops = read.stops or _stage(text, match, is_message=read.is_message)
             if stops is not None:
                 yield stops, name.decode()
-    if b"(" not in text:  # it calls nothing, as modules of types and of constants
-        return
-    if any(hint in text for hint in _CLIENT_HINTS):
+    calls = b"(" in text  # unlike modules of types and of constants
+    if calls and any(hint in text for hint in _CLIENT_HINTS):
         for client, *names in _CLIENT.findall(text):
             own = next(filter(None, names), b"").decode()
             yield Stops.START, own or _TABLE["clients"][client.decode()]
     yield from _guarded(path, text)
-    for block in _SETTINGS.findall(text) if b"BaseSettings" in text else ():
+    for block in _SETTINGS.findall(text) if calls and b"BaseSettings" in text else ():
         prefix = _PREFIX.search(block)
         fields = _FIELD.findall(_DOCSTRING.sub(b"", block))
         begins = prefix[1] if prefix else b""
