@@ -21,7 +21,7 @@ from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
 from moorage.planning.interpreters import interpreters, refuse_unmade
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
-from moorage.planning.node.builds import unset_variables
+from moorage.planning.node.builds import of_visitors_machine, unset_variables
 from moorage.planning.plan import Plan, Recipe, Risk, RiskCode, Settings, Stack, beside, quoted
 from moorage.planning.python import app as python
 from moorage.planning.reading.folder import Folder, SourceTree
@@ -234,9 +234,13 @@ def _risks(
     needed: tuple[tuple[str, str], ...],
 ) -> tuple[Risk, ...]:
     found = list(recipe.risks)
-    if recipe.build and recipe.stack is Stack.NODE and not settings.has_dockerfile:
+    is_site = static.is_site(plan.start)
+    is_built = recipe.build and recipe.stack is Stack.NODE and not settings.has_dockerfile
+    if is_built:
         found += unset_variables(folder, settings.build_vars)
-    if not static.is_site(plan.start):
+    if is_built or is_site:
+        found += of_visitors_machine(folder, is_site=is_site)
+    if not is_site:
         given = {*settings.run_envs, *settings.build_vars}
         given.update(name for risk in found for name in risk.variables)
         found += risks.of_sources(folder, plan, toolbox, given, read=recipe.read, needed=needed)

@@ -219,12 +219,33 @@ _VARIABLE = re.compile(
     rb"\b(?:import\.meta|process)\.env\.((?:EXPO_PUBLIC|GATSBY|NEXT_PUBLIC|PUBLIC|REACT_APP|VITE"
     rb"|VUE_APP)_[A-Z0-9_]{1,80})\b(?!\s*(?:\|\||\?))"
 )
+# One that names the server which the page calls, with each visitor's own machine to fall back on.
+_FALLS_BACK = re.compile(
+    rb"\b(?:import\.meta|process)\.env\.((?:EXPO_PUBLIC|GATSBY|NEXT_PUBLIC|PUBLIC|REACT_APP|VITE"
+    rb"|VUE_APP)_(?:[A-Z0-9]{1,20}_){0,4}(?:API|BACKEND|SERVER|SOCKET|WS)(?:_[A-Z0-9]{1,20}){0,4})"
+    rb"\s{0,40}(?:\|\||\?\?)\s{0,40}['\"`](?:https?|wss?)://(?:localhost|127\.0\.0\.1)[:/'\"`]"
+)
+_ON_VISITORS = re.compile(
+    rb"['\"`]((?:https?|wss?)://(?:localhost|127\.0\.0\.1):(?!11434|1234\b)\d{2,5})"
+)
+_CALLS = re.compile(
+    rb"(?:\b(?:fetch|axios(?:\.\w{1,12})?|io|WebSocket|EventSource)\(\s{0,9}|\bbaseURL[ ]?:[ ]?"
+    rb"|\b(?P<word>\w{1,40})(?:[ ]?:[ ]?string)?[ ]?=[ ]?)\Z"
+)
+_OF_SERVERS = (b"api", b"base", b"backend", b"server")
+_BY_PLACE = (b"hostname", b"location.host", b"NODE_ENV", b"env.DEV", b"env.PROD", b"env.MODE")
+_PAGES = (".jsx", ".tsx", ".vue", ".svelte", ".html")
+_NOT_PAGES = re.compile(
+    r"(?:^|/)(?:tests?|__tests__|e2e|mocks?|scripts?|node_modules|dist|server|backend|api|examples?|docs?)/"
+    r"|\.(?:config|test|spec|stories|min)\."
+)
 _SET = re.compile(rb"^[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]{0,100})[ \t]*=", re.MULTILINE)
 _ENV_FILES = (".env", ".env.production", ".env.local", ".env.production.local")
 _SOURCES = (".js", ".mjs", ".jsx", ".ts", ".mts", ".tsx", ".vue", ".svelte", ".astro")
 _SOURCES_LIMIT = 400
 _SOURCES_BYTES = 1_048_576  # read in all
 _SOURCE_LIMIT = 65_536  # bytes of one
+_ADDRESSES_LIMIT = 20  # of this machine in a source
 _NAMED_LIMIT = 5  # variables in a sentence
 _NODE_FILE = re.compile(r"node(?:[ \t]+-[\w=/.-]+)*[ \t]+(?:\./)?([\w./-]{1,200})(?=[ \t]|\Z)")
 _COMPILES = ("compile", "build:ts", "build:server", "tsc")
@@ -315,9 +336,50 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
     )
 
 
+def of_visitors_machine(folder: Folder, *, is_site: bool) -> tuple[Risk, ...]:
+    """Returns the address of a visitor's own machine that a page calls, where no server does."""
+    endings, size = (*_PAGES, ".js", ".ts") if is_site else _PAGES[:-1], 0
+    pages = (it for it in folder.names() if it.endswith(endings) and not _NOT_PAGES.search(it))
+    for name in islice(pages, _SOURCES_LIMIT):
+        data = folder.data(name, limit=_SOURCE_LIMIT)
+        size += len(data)
+        if size >= _SOURCES_BYTES:
+            break
+        address = _called(data) if b"://localhost:" in data or b"://127." in data else ""
+        if not address or any(word in data for word in _BY_PLACE) or _is_on_server(name, data):
+            continue
+        message = (
+            f"{name} calls {address}, which is each visitor's own machine: call a path of the "
+            "app's own address, or a server that the internet reaches."
+        )
+        path = folder.path(name)
+        return (Risk(RiskCode.SERVICE_ABSENT, Stops.REQUESTS, message, path=path),)
+    return ()
+
+
+def _called(data: bytes) -> str:
+    for match in islice(_ON_VISITORS.finditer(data), _ADDRESSES_LIMIT):
+        line = data[
+            max(data.rfind(b"\n", 0, match.start()) + 1, match.start() - 200) : match.start()
+        ]
+        call = _CALLS.search(line[-60:])
+        if call is None or b"?" in line or line.lstrip().startswith((b"//", b"*", b"#", b"<!--")):
+            continue
+        word = (call["word"] or b"").lower()
+        if not word or any(part in word for part in _OF_SERVERS):
+            return match[1].decode()
+    return ""
+
+
+def _is_on_server(name: str, data: bytes) -> bool:
+    """Whether a component may be one of Next.js' that run on the server."""
+    is_of_next = re.search(r"(?:^|/)app/.+\.[jt]sx\Z", name) is not None
+    return is_of_next and b"use client" not in data
+
+
 def _read_by(name: str, data: bytes) -> set[bytes]:
     """Returns the variables that a source makes the build read."""
-    found = set(_VARIABLE.findall(data))
+    found = {*_VARIABLE.findall(data), *_FALLS_BACK.findall(data)}
     if name.startswith("gatsby-config."):
         found.update(_OPTION.findall(data))
     if name.endswith(".astro"):
