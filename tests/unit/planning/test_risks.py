@@ -301,3 +301,23 @@ def test_sources_made_to_be_slow_are_searched_in_linear_time(text: str) -> None:
     imports = "".join(f"import part{n}\n" for n in range(3))
     codes({f"part{n}.py": text for n in range(3)} | python(imports))
     assert time.process_time() - begun < 2
+
+
+_CALLS = "createApp(process.env.NAME)\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _CALLS + "a" * 65_000,
+        _CALLS + f"{'y' * 119}\n" * 540,
+        _CALLS + "if (" + "!a||" * 16_000,
+    ],
+    ids=["one word", "long lines", "a condition"],
+)
+def test_scripts_made_to_be_slow_are_searched_in_linear_time(text: str) -> None:
+    # With a pattern that begins at each letter, or with the line before a call, it takes a second.
+    files = {"package.json": '{"scripts": {"start": "node server.js"}}', "server.js": ""}
+    begun = time.process_time()
+    codes(files | {f"part{n}.js": text for n in range(4)})
+    assert time.process_time() - begun < 0.4
