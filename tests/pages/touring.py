@@ -14,7 +14,7 @@ from moorage.pages.wallet.site import PAGES as OF_WALLETS
 
 Site = Literal["wallet", "operator"]
 _NO_PAGES = (
-    *(".csv", "/stream", "/download", "/watch", "/top-up/pay"),
+    *(".csv", ".json", "/stream", "/download", "/watch", "/top-up/pay"),
     *("/glance", "/table", "/logs/search"),
 )
 

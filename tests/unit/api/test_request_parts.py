@@ -1,12 +1,16 @@
 """How headers and queries of a request are read, and which are refused by name."""
 
+import msgspec
 import pytest
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Message
 
-from moorage.api.http.request import ApiRequest, refuse_unknown
+from moorage.api.http.request import ApiRequest, parse_small, refuse_unknown
 from moorage.errors import InvalidField
+from moorage.wire import calls
+from moorage.wire.projects import TransferBody
+from moorage.wire.refunds import RefundBody
 
 KNOWN = {"kind": "build or runtime", "tail": "how many"}
 
@@ -101,3 +105,39 @@ def test_header_is_found_by_any_case_and_the_first_of_several_counts(asked: str)
 def test_every_header_is_listed_as_it_was_sent() -> None:
     found = ApiRequest({"type": "http", "headers": list(SENT)}, receive, send).headers
     assert found.items() == Headers(raw=list(SENT)).items()
+
+
+FIELDS = [
+    (call.body, field)
+    for call in calls.ALL
+    if call.body is not None
+    for field in msgspec.structs.fields(call.body)
+]
+NO_VALUES = [b"[[]]", b'{"x": []}', b"{}", b"1e999", b'"\\u0000"', b"null", b"true", b"-1.5", b'""']
+
+
+@pytest.mark.parametrize("value", NO_VALUES)
+def test_whatever_a_field_of_any_body_holds_it_is_read_or_refused_by_name(value: bytes) -> None:
+    refused = []
+    for body, field in FIELDS:
+        try:
+            parse_small(b'{"%s": %s}' % (field.encode_name.encode(), value), body)
+        except InvalidField as error:
+            refused.append((body, error.field.partition(".")[0]))
+    assert refused
+    assert all(name in named(body) for body, name in refused)
+
+
+def named(body: type[msgspec.Struct]) -> set[str]:
+    return {each.encode_name for each in msgspec.structs.fields(body)}
+
+
+def test_wrong_part_of_a_field_is_named() -> None:
+    sent = b'{"quote": "x", "expect": {"refundable_usd": "many"}}'
+    with pytest.raises(InvalidField) as refused:
+        parse_small(sent, RefundBody)
+    told = (refused.value.field, refused.value.problem)
+    assert told == ("expect.refundable_usd", "must be a number")
+    with pytest.raises(InvalidField) as refused:
+        parse_small(b'{"to": "0x", "not_after": "soon"}', TransferBody)
+    assert refused.value.field == "not_after"

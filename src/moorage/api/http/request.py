@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 from starlette.datastructures import Headers
@@ -105,6 +105,9 @@ _WORDS = {
     "decimal": "a number",
     "boolean": "true or false",
     "integer": "a whole number",
+    "array": "a list",
+    "object": "a JSON object",
+    "date-time": "a time such as 2026-04-07T10:00:00Z",
 }
 """What a field must be, by JSON Schema's format or type."""
 
@@ -191,9 +194,22 @@ def _what_is_wrong(body: bytes, kind: Any) -> InvalidField:
         try:
             msgspec.json.decode(given.get(name, b"null"), type=field.type)
         except _UNREADABLE:
+            if (within := _what_is_wrong_within(name, given, field.type)) is not None:
+                return within
             required = "" if name in given else "is required and "
             return InvalidField(name, f"{required}must be {_rule(field.type)}")
     return InvalidField("body", "must be JSON")
+
+
+def _what_is_wrong_within(
+    name: str, given: Mapping[str, msgspec.Raw], kind: Any
+) -> InvalidField | None:
+    """Finds the first wrong field of an object that a field holds, if it holds one."""
+    inner = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if not (isinstance(inner, type) and issubclass(inner, msgspec.Struct)) or name not in given:
+        return None
+    found = _what_is_wrong(bytes(given[name]), inner)
+    return None if found.field == "body" else InvalidField(f"{name}.{found.field}", found.problem)
 
 
 def _unknown(unknown: list[str], known: frozenset[str]) -> InvalidField:
@@ -206,7 +222,9 @@ def _rule(kind: Any) -> str:
     """Returns what a field may hold, for a person."""
     schema = msgspec.json.schema(kind)
     value = schema.get("anyOf", [schema])[0]
-    word = _WORDS[value.get("format", value["type"])]
+    if "enum" in value:
+        return f"one of {', '.join(map(str, value['enum']))}"
+    word = _WORDS.get(value.get("format", ""), _WORDS.get(value.get("type", "object"), "valid"))
     if "minimum" in value and "maximum" in value:
         return f"{word} from {value['minimum']} to {value['maximum']}"
     return f"{word} of at most {value['maxLength']} characters" if "maxLength" in value else word
