@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Iterator
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 from moorage.planning import clients, hosts, variables
@@ -136,9 +137,20 @@ _ASIDE = re.compile(
 )
 
 
+_MANY = 60  # files of which more may be there than are searched
+# Where most variables are read, of many files.
+_LIKELY = re.compile(
+    r"(?:^|/)(?:env|config|settings|db|database|prisma|schema|auth|server|main|app|index)\.\w{2,6}\Z"
+    r"|(?:^|/)(?:config|db|database|server|lib)/[^/]{1,60}\Z"
+)
+
+
 def _sources(folder: Folder, read: Collection[str]) -> Iterator[Source]:
     left, count = _TOTAL_LIMIT, 0
-    for name in folder.names():
+    names = folder.names()
+    if len(first := list(islice(names, _MANY))) == _MANY:
+        first = sorted((*first, *names), key=lambda name: _LIKELY.search(name) is None)
+    for name in first:
         is_python = name.endswith(".py")
         if (read and name not in read) if is_python else not name.endswith(_OTHERS):
             continue

@@ -204,7 +204,8 @@ _GUARD_OF_PYTHON = re.compile(
     re.MULTILINE,
 )
 _GUARD_OF_JS = re.compile(
-    rb"\bif\s?\(\s?(![^(){}]{1,300}?)\)\s{0,40}(?:\{[^{}]{0,300}?)?\b(?:throw\b|process\.exit\()"
+    rb"\bif\s?\(\s?(![^(){}]{1,300}?)\)\s{0,40}(?:\{[^{}]{0,300}?)?"
+    rb"\b(?:throw\b|process\.exit\((?!0))"
 )
 # Lists of variables that a loop asks for, and ends.
 _LISTED = re.compile(
@@ -416,7 +417,8 @@ def _guarded(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
     for match in (_GUARD_OF_PYTHON if is_python else _GUARD_OF_JS).finditer(text):
         condition = match[2] if is_python else match[1]
         asked = [_asked(part, names) for part in _parts(condition, is_python=is_python)]
-        stops = _stage(text, match, is_message=True) if all(asked) else None
+        is_comment = not is_python and _COMMENTED.search(_line(text, match.start())[0])
+        stops = _stage(text, match, is_message=True) if all(asked) and not is_comment else None
         if stops is not None:
             yield from ((stops, name.decode()) for name in asked)
     listed = _LISTED.findall(text) if b"equired" in text or b"REQUIRED" in text else []
@@ -451,6 +453,7 @@ def _parts(condition: bytes, *, is_python: bool) -> list[bytes]:
     return [part.removeprefix(begin).strip() if part.startswith(begin) else b"" for part in parts]
 
 
+_COMMENTED = re.compile(rb"(?<!:)//|\A\s*\*")
 _ENV = re.compile(rb"(?:%b|process\.env\.%b)" % (_OF_PYTHON, _NAME))
 
 

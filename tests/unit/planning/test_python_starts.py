@@ -210,3 +210,13 @@ def test_hosts_are_those_of_the_settings_that_are_served() -> None:
 )
 def test_notebook_or_page_is_served_by_its_frameworks_program(text: str, start: str) -> None:
     assert plan({"notes.py": text}).start == start
+
+
+def test_transport_of_a_long_mcp_server_is_found_at_its_end() -> None:
+    tools = "# a tool\n" * 8_000
+    end = 'def main():\n    mcp.run(transport=os.environ.get("MCP_TRANSPORT", "stdio"))\n'
+    text = f'import os\nfrom mcp.server.fastmcp import FastMCP\nmcp = FastMCP("shop")\n{tools}{end}'
+    manifest = '[project]\nname = "shop"\ndependencies = ["mcp"]\n'
+    scripts = '[project.scripts]\nshop = "server:main"\n'
+    made = plan({"pyproject.toml": manifest + scripts, "server.py": text})
+    assert made.run_env["MCP_TRANSPORT"] == "streamable-http"

@@ -321,3 +321,10 @@ def test_scripts_made_to_be_slow_are_searched_in_linear_time(text: str) -> None:
     begun = time.process_time()
     codes(files | {f"part{n}.js": text for n in range(4)})
     assert time.process_time() - begun < 0.4
+
+
+def test_of_many_files_those_that_read_variables_are_searched_first() -> None:
+    parts = {f"components/part{n:03}.js": "// a part of a page\n" * 400 for n in range(90)}
+    reads = {"lib/db/queries.js": "const client = postgres(process.env.POSTGRES_URL!);\n"}
+    risks = plan({**express("import './lib/db/queries.js'"), **parts, **reads}).risks or ()
+    assert [risk.variables for risk in risks] == [("POSTGRES_URL",)]

@@ -384,6 +384,8 @@ def _read_by(name: str, data: bytes) -> set[bytes]:
         found.update(_OPTION.findall(data))
     if name.endswith(".astro"):
         found.update(_OF_ASTRO.findall(data))
+    if b"import.meta.env.PUBLIC_URL" not in data:  # of process.env it is React Scripts' own
+        found.discard(b"PUBLIC_URL")
     return found - _OWN
 
 

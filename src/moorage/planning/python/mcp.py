@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from shlex import quote
 from typing import NamedTuple
 
-from moorage.planning.python.starts import READ, Start
+from moorage.planning.python.imports import FILE_LIMIT
+from moorage.planning.python.starts import Start
 from moorage.planning.reading.folder import Folder
 
 _FILES_LIMIT = 50  # sources that are looked into
@@ -40,7 +41,7 @@ def over_http(folder: Folder, start: Start, read: Iterable[str]) -> Start:
     if start.needs:
         return start
     names = [start.file, *sorted(set(read) - {start.file})][:_FILES_LIMIT]
-    texts = {name: folder.data(name, limit=READ) for name in names if folder.has(name)}
+    texts = {name: folder.data(name, limit=FILE_LIMIT) for name in names if folder.has(name)}
     whole = b"\n".join(texts.values())
     if b"mcp" not in whole or not _IMPORTS.search(whole):
         return start
