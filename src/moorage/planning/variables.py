@@ -174,9 +174,9 @@ _OTHER = rb"(?!\w*(?:key|url|token|vertexai|credentials))\w+[ ]?=[ ]?[^=(),\n]{1
 # Clients of others' services that are made as the module is read, and end without their key.
 _CLIENT = re.compile(
     rb"^(?:export )?(?:const |let )?\w+(?:: ?\w+)?[ ]?=[ ]?(?:new )?(?:\w+\.)?(?:Async)?(%b)\("
-    rb"(?:\s{0,40}(?:%b,\s{0,40}){0,6}(?:%b)?\s{0,40}\)"
-    rb"|\s{0,40}\{?\s{0,40}(?:%b,\s{0,40}){0,6}(?:\w*(?:[kK]ey|[tT]oken)\s{0,40}[=:]\s{0,40})?"
-    rb"(?:os\.(?:getenv\(|environ\.get\()\s{0,40}['\"]%b['\"]\s{0,40}\)|process\.env\.%b)\s{0,40}[,)}])"
+    rb"(?:\s{0,40}+(?:%b,\s{0,40}+){0,6}(?:%b)?\s{0,40}+\)"
+    rb"|\s{0,40}+\{?\s{0,40}+(?:%b,\s{0,40}+){0,6}(?:\w*(?:[kK]ey|[tT]oken)\s{0,40}+[=:]\s{0,40}+)?"
+    rb"(?:os\.(?:getenv\(|environ\.get\()\s{0,40}+['\"]%b['\"]\s{0,40}+\)|process\.env\.%b)\s{0,40}+[,)}])"
     % ("|".join(_TABLE["clients"]).encode(), *(_OTHER,) * 3, _NAME, _NAME),
     re.MULTILINE,
 )
@@ -193,6 +193,20 @@ _KEYED = re.compile(
     re.MULTILINE,
 )
 _KEYED_HINTS = marks(it.encode() for it in _TABLE["keyed"]["python"].split())
+_GIVEN = rb"(?:%b|([A-Za-z_]\w{1,60}))" % _OF_PYTHON
+_FIRST = re.compile(
+    rb"^[ \t]*+(?:(?:[\w.]{1,60}[ ]?=[ ]?|return )(?:await )?(?:\w{1,40}\.)?(?:%b)\("
+    rb"\s{0,40}+%b[ ]?(?:,\s{0,40}+%b[ ]?)?[,)]"
+    rb"|\w+\.config\[['\"]SQLALCHEMY_DATABASE_URI['\"]\][ ]?=[ ]?%b[ \t]*+(?:#|\r?$))"
+    % (
+        b"|".join(re.escape(it).encode() for it in _TABLE["keyed"]["first"].split()),
+        *(_GIVEN,) * 3,
+    ),
+    re.MULTILINE,
+)
+_FIRST_HINTS = marks(
+    (b"SQLALCHEMY_DATABASE_URI", *(f"{it}(".encode() for it in _TABLE["keyed"]["first"].split()))
+)
 _BOUND_OF_PYTHON = re.compile(
     rb"^[ \t]*([A-Za-z_]\w{1,60})(?:[ ]?:[ ]?\w+)?[ ]?=[ ]?%b[ \t]*(?=#|\r?$)" % _OF_PYTHON, re.M
 )
@@ -424,6 +438,8 @@ def _guarded(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
     listed = _LISTED.findall(text) if b"equired" in text or b"REQUIRED" in text else []
     for inside in listed if _LOOPS.search(text) else ():
         yield from ((Stops.START, name.decode()) for name in _WORDS.findall(inside))
+    if is_python:
+        yield from _given_first(text, names)
     keyed = is_python and any(hint in text for hint in _KEYED_HINTS)
     for match in _KEYED.finditer(text) if keyed else ():
         word = match["word"]
@@ -434,6 +450,20 @@ def _guarded(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
             client = match["what"].rpartition(b"(")[0].rpartition(b".")[2].removeprefix(b"Async")
             fails = client.decode() in _TABLE["clients"]
             yield stops if fails else Stops.REQUESTS, name.decode()
+
+
+def _given_first(text: bytes, names: Mapping[bytes, set[bytes]]) -> Iterator[tuple[Stops, str]]:
+    """Yields what clients of databases are given first, and nothing in the source replaces."""
+    for match in _FIRST.finditer(text) if any(hint in text for hint in _FIRST_HINTS) else ():
+        stops = _stage(text, match, is_message=False)
+        read, words = match.groups()[::2], match.groups()[1::2]
+        given = {name for name in read if name}
+        for word in filter(None, words):
+            sets = rb"\bif (?:not )?%b\b|\b%b\b(?: or |[ ]?=[ ]?%b\b)" % ((re.escape(word),) * 3)
+            if not re.search(sets, text) and len(names.get(word, ())) == 1:
+                given |= names[word]
+        if stops is not None:
+            yield from ((stops, name.decode()) for name in sorted(given))
 
 
 def _bound_of_python(text: bytes) -> dict[bytes, set[bytes]]:
