@@ -298,6 +298,8 @@ def _risks(
         names.discard("torch")
         direct.discard("torch")
     yield from of_packages(direct, toolbox, manager="python", path=path, brought=names)
+    if project.imports.absent:
+        yield Risk(RiskCode.FILE_ABSENT, Stops.START, project.imports.absent)
     if unknown and needed.names <= KNOWN_PACKAGES:
         first = unknown[0]
         file = folder.path(first.file)

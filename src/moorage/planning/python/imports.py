@@ -74,6 +74,7 @@ _DJANGO = frozenset(
 
 
 _SETTINGS = ("settings", "base", "production")
+_MADE = re.compile(r"version|_pb2|_generated|\b_")  # modules that builds make
 
 
 class Need(IntEnum):
@@ -118,6 +119,7 @@ class Imports:
         self.found: list[Import] = []
         self.is_whole = True  # no limit was met
         self._first = next(iter(entries), "")
+        self.absent = ""  # a sentence, if a module of the upload's own package is not there
         self._loads = False  # files may be read by names that nothing says
         self._follow([(entry, Need.SURE) for entry in entries], django=django)
 
@@ -248,11 +250,37 @@ class Imports:
             for line in _lines(plain_text(_with_imports(source))):
                 inner = max(need, line.need)
                 own = self._own(file, line)
+                if inner is Need.SURE and own is not None and not self.absent:
+                    self.absent = self._absent(file, line)
                 if own is None:
                     names = [f"{line.module}.{name}" for name in line.names] or [line.module]
                     self._add(file, names, inner)
                 else:
                     (later if inner is Need.LAZY else ahead).extend((each, inner) for each in own)
+
+    def _absent(self, file: str, line: _Line) -> str:
+        """Returns a sentence of a module that a package of the upload certainly lacks, or ""."""
+        parts = line.module.split(".") if line.module else []
+        directories = file.split("/")[:-1]
+        if line.dots:
+            if not parts or line.dots > len(directories):
+                return ""
+            root = "/".join(directories[: len(directories) - line.dots + 1])
+        else:
+            has = (
+                it for it in self._roots if self._folder.has(f"{_join(it, parts[0])}/__init__.py")
+            )
+            root = next(has, "") if len(parts) > 1 else ""
+            if len(parts) < 2 or not self._folder.has(f"{_join(root, parts[0])}/__init__.py"):
+                return ""
+        place = _join(root, "/".join(parts))
+        if self._folder.has(f"{place}.py") or self._folder.has_directory(place):
+            return ""
+        if _MADE.search(line.module) or any(
+            name.startswith(f"{place}.") for name in self._folder.names()
+        ):
+            return ""
+        return f"{file} imports {'.' * line.dots}{line.module}, which is not in the upload."
 
     def _add(self, file: str, modules: Iterable[str], need: Need) -> None:
         for module in modules:
