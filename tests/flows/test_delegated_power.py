@@ -90,6 +90,17 @@ async def test_agent_deploys_for_its_owner_from_a_purse_and_every_row_says_so(
     assert (await owner.call("GET", f"/agent/projects/{name}")).status == 404
 
 
+async def test_agent_whose_owner_has_too_little_hears_how_its_credits_grow(
+    owner: Wallet, tmp_path: Path
+) -> None:
+    agent = agent_of(owner, *ALL, "--limit", "100")
+    (tmp_path / "index.js").write_text(HELLO["index.js"])
+    told = {"MOORAGE_ON_BEHALF_OF": owner.address, "MOORAGE_STATE_DIR": str(tmp_path / "state")}
+    refused = command(agent, "deploy", str(tmp_path), "--name", "shop", "--months", "12", **told)
+    assert refused.code != 0
+    assert f"topup AMOUNT --for {owner.address.lower()}" in refused.err
+
+
 async def test_stolen_agent_gets_at_nothing_beyond_its_scopes_and_its_limit(owner: Wallet) -> None:
     agent, mine = agent_of(owner, *ALL, "--limit", "1"), fresh_name()
     assert (await owner.deploy(mine)).status == 200

@@ -393,8 +393,10 @@ class Payer:
     ) -> Payment | None:
         """Has the offer approved and pays it; None when another run paid for `key` meanwhile."""
         chain, token = self._means(chain_name, token_name)
-        if required.quote is None or self._client.on_behalf_of is not None:
-            raise required  # what a delegate pays would be its own credits, not its owner's
+        if self._client.on_behalf_of is not None:
+            raise _of_owner(required, self._client.on_behalf_of)
+        if required.quote is None:
+            raise required
         offer = read_offer(
             required.quote,
             name=purchase.name,
@@ -607,3 +609,16 @@ class Payer:
 
 def _open_payment(payments: list[Payment]) -> Payment | None:
     return next((found for found in payments if found.state is PaymentState.SIGNED), None)
+
+
+def _of_owner(required: PaymentRequired, owner: str) -> PaymentRequired:
+    """Returns what a delegate hears: what it paid would be its own credits, not its owner's."""
+    error = f"The credits of {owner} don't pay for this, and a delegate pays nothing for it here."
+    actions = [
+        f"Buy credits for it: moorage topup AMOUNT --for {owner}",
+        "If it has enough, and its other projects share them: send X-Use-Existing-Credits: true",
+    ]
+    body = {**required.body, "error": error, "next_actions": actions}
+    return PaymentRequired(
+        status=required.status, code=required.code, error=error, retryable=False, body=body
+    )
