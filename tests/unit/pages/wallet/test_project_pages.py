@@ -353,7 +353,9 @@ async def test_wallet_signs_how_much_goes_back_to_it() -> None:
     }
     asker = Asker({"GET /refunds": {"refunds": [], "next": None}, "POST /refunds/quote": quote})
     html = await asker.text("/wallet/refunds")
-    assert all(said in html for said in ("$1.98 can go back", "1.980000 USDC", "an hour of what runs"))
+    assert all(
+        said in html for said in ("$1.98 can go back", "1.980000 USDC", "an hour of what runs")
+    )
     form = {"quote": "q.1", "refundable_usd": "1.98"}
     with pytest.raises(Unconfirmed, match=r"Have \$1.98 of unused credits sent back to 0x"):
         await asker.post("/wallet/refunds", **form)
