@@ -4,10 +4,10 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.address import checksum_address, parse_address
+from moorage.address import checksum_address
 from moorage.api.http.caller import Caller, Front
 from moorage.api.http.problems import json_response
-from moorage.api.http.request import parse_small, read_whole
+from moorage.api.http.request import parse_small, read_whole, wallet_in
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField, RecoveryNotFound, RecoveryRefused
 from moorage.records.access import Recovery
@@ -23,7 +23,7 @@ from moorage.wire.recovery import (
 async def show_recovery(room: Front, request: Request, caller: Caller) -> Response:
     """`GET /agent/recovery`: who may take the wallet over; of another, to who may do that."""
     text = request.query_params.get("wallet")
-    wallet = caller.wallet if text is None else _address(text, "wallet")
+    wallet = caller.wallet if text is None else wallet_in("wallet", text)
     found = await room.recoveries.of_wallet(wallet)
     if wallet != caller.wallet and (found is None or found.address != caller.wallet):
         raise RecoveryNotFound
@@ -37,7 +37,7 @@ async def set_recovery(room: Front, request: Request, caller: Caller) -> Respons
     body = parse_small(await read_whole(request), RecoveryBody)
     if caller.stranger_at is not None:  # keys are free, and each could name somebody
         raise RecoveryRefused("A wallet that has paid nothing has nothing to recover.")
-    address = "" if body.address is None else _address(body.address, "address")
+    address = "" if body.address is None else wallet_in("address", body.address)
     if address == caller.wallet:
         raise InvalidField("address", "must be another wallet than the one that may be lost")
     return json_response(
@@ -48,23 +48,13 @@ async def set_recovery(room: Front, request: Request, caller: Caller) -> Respons
 async def claim_wallet(room: Front, request: Request, caller: Caller) -> Response:
     """`POST /agent/recovery/claim`: begin to take a wallet over, as the address that it named."""
     body = parse_small(await read_whole(request), ClaimBody)
-    wallet = _address(body.wallet, "wallet")
+    wallet = wallet_in("wallet", body.wallet)
     return json_response(_shown(await room.recoveries.claim(wallet, by=caller.wallet)))
 
 
 async def object_to_claim(room: Front, caller: Caller) -> Response:
     """`DELETE /agent/recovery/claim`: end a claim of the wallet, as its owner."""
     return json_response(_shown(await room.recoveries.object(caller.wallet)))
-
-
-def _address(text: str, field: str) -> str:
-    try:
-        address = parse_address(text)
-    except ValueError as problem:
-        raise InvalidField(field, "must be a wallet's address: 0x and 40 hex digits") from problem
-    if int(address, 16) == 0:
-        raise InvalidField(field, "is nobody's address")
-    return address
 
 
 def _shown(found: Recovery) -> RecoveryShown:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 import msgspec
 from msgspec import UNSET
@@ -18,7 +17,7 @@ from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.clock import iso_utc
 from moorage.deploy.keeping.suspension import Pausing
 from moorage.errors import InvalidField
-from moorage.money import MICRO_USD_PER_USD, MicroUsd, decimal_text, usd_number
+from moorage.money import MicroUsd, credits_in, decimal_text, usd_number
 from moorage.payments.relay.refund_requests import (
     DECIDED_IN_MS,
     GAS,
@@ -47,7 +46,6 @@ from moorage.wire.refunds import (
 _MAX_ITEMS = 100
 _DEFAULT_ITEMS = 20
 _LAST_MS = 2**63 - 1
-_MICRO_DOLLAR = Decimal("0.000001")
 _DECIMALS = 6  # of dollars
 _RULE = (
     "It goes back to who paid, by the same chain and token, and to nobody else. Credits that the "
@@ -74,7 +72,7 @@ class RefundRoom(Front):
 async def quote_refund(room: RefundRoom, request: Request, caller: Caller) -> Response:
     """`POST /agent/refunds/quote`: what would go back now."""
     body = parse_small(await read_whole(request) or b"{}", RefundQuoteBody)
-    max_ = None if body.max_usd is None else _micro_usd("max_usd", body.max_usd)
+    max_ = None if body.max_usd is None else credits_in("max_usd", body.max_usd)
     project_id = ""
     if body.project_id:
         project = await projects.by_id(room.db, body.project_id)
@@ -89,7 +87,7 @@ async def request_refund(room: RefundRoom, request: Request, caller: Caller) -> 
     """`POST /agent/refunds`: have what a quote says sent back."""
     content = await read_whole(request)
     body = parse_small(content, RefundBody)
-    expected = _micro_usd("expect.refundable_usd", body.expect.refundable_usd)
+    expected = credits_in("expect.refundable_usd", body.expect.refundable_usd)
     async with room.idempotency.attempt(
         request,
         wallet=caller.wallet,
@@ -133,15 +131,6 @@ async def list_refunds(room: RefundRoom, request: Request, caller: Caller) -> Re
             next=str(found[-1][0].created_at_ms) if len(found) == limit else None,
         )
     )
-
-
-def _micro_usd(field: str, dollars: Decimal) -> MicroUsd:
-    """Converts dollars. Raises InvalidField."""
-    if not dollars.is_finite() or not 0 <= dollars <= _LAST_MS / MICRO_USD_PER_USD / 2:
-        raise InvalidField(field, "must be a number of dollars, from 0")
-    if dollars != dollars.quantize(_MICRO_DOLLAR):
-        raise InvalidField(field, "must have at most 6 decimals")
-    return MicroUsd(int(dollars * MICRO_USD_PER_USD))
 
 
 def _quoted(room: RefundRoom, quote: RefundQuote) -> RefundQuoted:

@@ -8,11 +8,11 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.address import checksum_address, parse_address
+from moorage.address import checksum_address
 from moorage.api.http.caller import Caller, Front
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.problems import json_response
-from moorage.api.http.request import parse_small, read_whole
+from moorage.api.http.request import parse_small, read_whole, wallet_in
 from moorage.clock import iso_utc
 from moorage.deploy.keeping.transfer import Transfers
 from moorage.errors import InvalidField
@@ -20,7 +20,7 @@ from moorage.ledger.metering import Metering
 from moorage.ledger.running_costs import hour_of
 from moorage.money import usd_number
 from moorage.records.project import Project, ProjectStatus, Transfer, TransferState
-from moorage.storage.apps import projects
+from moorage.storage.apps import projects, transfers
 from moorage.storage.money import accounts
 from moorage.wire.projects import ProjectTransferred, TransferBody, TransferItem, TransferList
 
@@ -45,7 +45,9 @@ async def offer_project(
     """`POST /agent/projects/{projectId}/transfer`: offer a project to another wallet."""
     content = await read_whole(request)
     body = parse_small(content, TransferBody)
-    taker = _taker(body.to, giver=caller.wallet)
+    taker = wallet_in("to", body.to)
+    if taker == caller.wallet:
+        raise InvalidField("to", "is the wallet that has the project")
     not_after_ms = _not_after_ms(body.not_after, now_ms=room.clock.now_ms())
     async with room.idempotency.attempt(
         request,
@@ -66,18 +68,6 @@ async def offer_project(
         return keyed.answered(await _item(room, transfer, project))
 
 
-def _taker(text: str, *, giver: str) -> str:
-    try:
-        taker = parse_address(text)
-    except ValueError as problem:
-        raise InvalidField("to", "must be a wallet's address: 0x and 40 hex digits") from problem
-    if taker == giver:
-        raise InvalidField("to", "is the wallet that has the project")
-    if int(taker, 16) == 0:
-        raise InvalidField("to", "is nobody's address")
-    return taker
-
-
 def _not_after_ms(given: datetime | UnsetType, *, now_ms: int) -> int:
     if given is UNSET:
         return now_ms + _USUAL_DAYS * _DAY_MS
@@ -89,7 +79,7 @@ def _not_after_ms(given: datetime | UnsetType, *, now_ms: int) -> int:
 
 async def list_transfers(room: TransferRoom, caller: Caller) -> Response:
     """`GET /agent/transfers`: what the wallet has offered or was offered, the newest first."""
-    found = await room.transfers.of_wallet(room.db, caller.wallet, limit=_MAX_ITEMS)
+    found = await transfers.of_wallet(room.db, caller.wallet, limit=_MAX_ITEMS)
     items = []
     for transfer in found:
         project = await projects.by_id(room.db, transfer.project_id)

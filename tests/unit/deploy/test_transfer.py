@@ -24,6 +24,7 @@ from moorage.records.payments import Finality, Payment
 from moorage.records.project import Project, ProjectStatus, Transfer, Variables
 from moorage.storage import delegations, events
 from moorage.storage.apps import deployments, names, projects
+from moorage.storage.apps import transfers as stored
 from moorage.storage.money import accounts, billing, payments
 from moorage.wire.receipts import Invoice
 from support.books.records_fixture import (
@@ -187,7 +188,7 @@ async def test_project_that_is_offered_again_and_again_fills_nobodys_list(
     for _ in range(MAX_OFFERS + 2):
         newest = await offer(yard, project)
         yard.clock.advance(1)
-    listed = await transfers.of_wallet(yard.db, BOB, limit=100)
+    listed = await stored.of_wallet(yard.db, BOB, limit=100)
     assert len(listed) == MAX_OFFERS
     assert listed[0].id == newest.id
 

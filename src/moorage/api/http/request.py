@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from moorage.address import parse_address
 from moorage.api.http.connections import ARRIVAL, Arrival
 from moorage.errors import (
     BodyTooLarge,
@@ -83,6 +84,17 @@ def time_ms(request: Request, name: str, *, default: int) -> int:
     if moment is None or moment.tzinfo is None:
         raise InvalidField(name, "must be a time such as 2026-04-07T10:00:00Z, or Unix ms")
     return max(0, int(moment.timestamp() * 1000))
+
+
+def wallet_in(field: str, text: str) -> str:
+    """Returns the wallet that a field names, in lower case. Raises InvalidField."""
+    try:
+        wallet = parse_address(text)
+    except ValueError as problem:
+        raise InvalidField(field, "must be a wallet's address: 0x and 40 hex digits") from problem
+    if int(wallet, 16) == 0:
+        raise InvalidField(field, "is nobody's address")
+    return wallet
 
 
 def flag(request: Request, header: str) -> bool:

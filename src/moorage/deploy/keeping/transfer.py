@@ -26,7 +26,7 @@ from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project, ProjectStatus, Transfer, TransferState, Variables
 from moorage.storage import delegations, events
 from moorage.storage.apps import deployments, projects, transfers
-from moorage.storage.database import Database, Source, Transaction
+from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, billing
 from moorage.storage.operation import exports
 from moorage.storage.page_access import revoke_manage_tokens
@@ -106,14 +106,10 @@ class Transfers:
             await transfers.add(tx, transfer, max_kept=MAX_OFFERS)
         return transfer
 
-    async def of_wallet(self, source: Source, wallet: str, *, limit: int) -> list[Transfer]:
-        """Returns what a wallet has offered or was offered, the newest first."""
-        return await transfers.of_wallet(source, wallet, limit=limit)
-
     async def withdraw(self, transfer_id: str, *, wallet: str) -> Transfer:
         """Ends an offer, by its giver or its taker. Raises TransferNotFound, TransferRefused."""
         async with self._db.transaction(durable=True) as tx:
-            transfer = await self._open(tx, transfer_id, wallets=("giver", "taker"), wallet=wallet)
+            transfer = await self._open(tx, transfer_id, wallet=wallet)
             if not await transfers.withdraw(tx, transfer.project_id, now_ms=self._clock.now_ms()):
                 raise TransferRefused("The offer is accepted already.")  # just now, elsewhere
         return msgspec.structs.replace(transfer, withdrawn_at_ms=self._clock.now_ms())
@@ -122,14 +118,14 @@ class Transfers:
         """Makes the project the taker's, who asks; returns it as it is then.
 
         Without credits for its next hour it is suspended. Asked again, as when the answer was lost,
-        it changes nothing. Raises TransferNotFound, TransferRefused,
-        ProjectBlocked, WalletNotListed, TooManyProjects, Maintenance; nothing has changed then.
+        it changes nothing. Raises TransferNotFound, TransferRefused, ProjectBlocked,
+        RecoveryPending, WalletNotListed, TooManyProjects and Maintenance, with nothing changed.
         """
         now_ms, queued = self._clock.now_ms(), False
         async with self._db.transaction(durable=True) as tx:
             if (taken := await _taken(tx, transfer_id, wallet=wallet)) is not None:
                 return taken
-            transfer = await self._open(tx, transfer_id, wallets=("taker",), wallet=wallet)
+            transfer = await self._open(tx, transfer_id, wallet=wallet, to_take=True)
             await accounts.ensure_wallet(tx, wallet, now_ms=now_ms)
             for each in sorted((transfer.giver, wallet)):  # in one order, as two may cross
                 await accounts.lock(tx, each)
@@ -159,11 +155,16 @@ class Transfers:
         return given or after
 
     async def _open(
-        self, tx: Transaction, transfer_id: str, *, wallets: tuple[str, ...], wallet: str
+        self, tx: Transaction, transfer_id: str, *, wallet: str, to_take: bool = False
     ) -> Transfer:
-        """Returns an open offer of a wallet. Raises TransferNotFound, TransferRefused."""
+        """Returns an open offer to a wallet; by it as well, unless it is `to_take` it.
+
+        Raises TransferNotFound, TransferRefused.
+        """
         transfer = await transfers.by_id(tx, transfer_id)
-        if transfer is None or wallet not in [getattr(transfer, each) for each in wallets]:
+        if transfer is None or wallet not in (transfer.giver, transfer.taker):
+            raise TransferNotFound
+        if to_take and wallet != transfer.taker:
             raise TransferNotFound
         state = transfer.state(self._clock.now_ms())
         if state is not TransferState.OPEN:
