@@ -184,14 +184,54 @@ class Metering:
         await self.begin(tx, project.id)
         return True
 
+    async def follow(self, tx: Transaction, project: Project) -> bool:
+        """Bills an awake project at the price that its row has now, if it is billed; `tx` is
+        durable.
+
+        Suspends it instead, and returns False, if what it can burn does not pay an hour at that.
+        """
+        interval = await billing.outdated_of(tx, project.id)
+        if interval is None:
+            return True
+        await self.end(tx, project.id)
+        if not await self.begin_or_suspend(tx, project):
+            return False
+        await self._warn(tx, [interval])
+        return True
+
+    async def wake(self, tx: Transaction, project: Project) -> bool:
+        """Marks a project as awake, and bills it so; `tx` is durable.
+
+        Suspends it instead, and returns False, if what it can burn does not pay an hour awake.
+        """
+        await projects.wake(tx, project.id)
+        return await self.follow(tx, project)
+
+    async def fall_asleep(self, tx: Transaction, project: Project, *, serving: str) -> bool:
+        """Marks an active project as asleep, and bills it so; `tx` is durable.
+
+        Returns False when it is asleep already, another deployment serves or one is under way; and
+        when its credits have run out: then it is suspended.
+        """
+        at_ms = self._clock.now_ms()
+        if not await projects.fall_asleep(tx, project.id, serving=serving, at_ms=at_ms):
+            return False
+        await self.regain(tx, project)
+        interval = await billing.outdated_of(tx, project.id)
+        if interval is not None:
+            await self._cut(tx, interval)
+            await self.time.note(tx)
+        current = await projects.by_id(tx, project.id)
+        return current is not None and current.asleep_since_ms is not None
+
     async def end(self, tx: Transaction, project_id: str) -> None:
         """Charges what a project owes and stops billing it."""
         interval = await billing.open_of(tx, project_id)
         if interval is None:
             return
         now_ms = max(self.time.now_ms(), interval.charged_until_ms)
-        await self._charge(tx, {interval: now_ms})
-        await billing.close(tx, interval.id, at_ms=now_ms)
+        burned = (await self._charge(tx, {interval: now_ms}))[interval]
+        await billing.close(tx, interval.id, at_ms=now_ms, at_limit=burned.at_limit)
 
     async def lose(self, tx: Transaction, project_id: str) -> None:
         """Begins to give back what a project burns, as the machine or the engine lost its app.

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from moorage.errors import InvalidField
-from moorage.money import MicroUsd
+from moorage.money import NOTHING, MicroUsd
 
 MAX_ENTRIES = 200
 MAX_VALUE_BYTES = 32_768
@@ -137,6 +137,8 @@ class Project(msgspec.Struct, frozen=True):
     volume_missing: bool = False  # its volume is to be made: it is a new one, or was found gone
     uncertified_since_ms: int | None = None  # served over plain HTTP, and free, since then
     months: int = 1  # of running for which its first price holds
+    asleep_price_micro_usd: MicroUsd = NOTHING  # of a month asleep, as the other is of one awake
+    sleep_after_seconds: int | None = None  # how long it idles before it sleeps; None: for ever
 
     @property
     def makes_volume(self) -> bool:

@@ -39,6 +39,8 @@ projects = Table(
     Column("status", Text, nullable=False),
     # The price of a month: fixed when the project is made, until a row of price_changes is due.
     Column("monthly_price_micro_usd", BigInteger, nullable=False),
+    # The same asleep; whatever sets the one sets the other. At most the price awake.
+    Column("asleep_price_micro_usd", BigInteger, nullable=False, server_default="0"),
     Column("serving_deployment_id", Text),  # the deployment that its address is routed to
     Column("created_at_ms", BigInteger, nullable=False),
     Column("deleted_at_ms", BigInteger),
@@ -63,6 +65,7 @@ projects = Table(
     Column("uncertified_since_ms", BigInteger),
     # The months of running for which its first price holds.
     Column("months", Integer, nullable=False),
+    Column("sleep_after_seconds", Integer),  # how long it idles before it sleeps; null: for ever
     one_of(
         "status",
         "queued",
@@ -362,6 +365,7 @@ run_intervals = Table(
     Column("charged_until_ms", BigInteger, nullable=False),
     Column("charged_micro_usd", BigInteger, nullable=False),
     Column("monthly_price_micro_usd", BigInteger, nullable=False),  # at which it is billed
+    Column("asleep", Boolean, nullable=False, server_default=false()),  # else it was awake
     # Whether it ended because its project burned all that its purse's limit lets it in a month.
     Column("at_limit", Boolean, nullable=False, server_default=false()),
     Index(None, "ended_at_ms", "charged_until_ms"),  # which are due

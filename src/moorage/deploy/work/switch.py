@@ -327,11 +327,12 @@ class Switch:
         )
 
     async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
-        """Begins billing, unless the project is billed already.
+        """Begins billing, or goes on with it at the price of a project that is awake.
 
         Suspends it instead when the credits do not pay an hour of it.
         """
         if await self._metering.bills(tx, project.id):
+            await self._metering.follow(tx, project)
             return
         was_suspended = project.status is ProjectStatus.SUSPENDED
         if await self._metering.begin_or_suspend(tx, project) and was_suspended:

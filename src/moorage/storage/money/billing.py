@@ -1,10 +1,22 @@
 """Queries over what is billed: run intervals, builds, and the billed time of gateways."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import and_, bindparam, case, func, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from moorage.money import NOTHING, MicroUsd
 from moorage.records.project import SHARING_STATUSES
@@ -132,7 +144,7 @@ async def note_reading(tx: Transaction, gateway: str, reading: Reading) -> None:
 
 
 class RunInterval(msgspec.Struct, frozen=True):
-    """A period of serving that has not ended, with the wallet that pays and the price."""
+    """A period in one state that has not ended, with the wallet that pays and the price."""
 
     id: str
     project_id: str
@@ -147,6 +159,7 @@ class RunInterval(msgspec.Struct, frozen=True):
     """Whether it then burns its wallet's credits."""
     limit: MicroUsd | None = None
     """The most that the project burns in a calendar month."""
+    asleep: bool = False
 
 
 class Ran(NamedTuple):
@@ -174,19 +187,24 @@ class Charge(NamedTuple):
     amount: MicroUsd
 
 
+_is_asleep = projects.c.asleep_since_ms.is_not(None)
+_price_now = case(
+    (_is_asleep, projects.c.asleep_price_micro_usd), else_=projects.c.monthly_price_micro_usd
+)
 _shares_wallet = func.coalesce(purses.c.shared, true())
 _of_project = purses.c.project_id == projects.c.id
 _OPEN_COLUMNS = [
     run_intervals.c.id,
     run_intervals.c.project_id,
     projects.c.wallet,
-    projects.c.monthly_price_micro_usd,
+    run_intervals.c.monthly_price_micro_usd,
     run_intervals.c.started_at_ms,
     run_intervals.c.charged_until_ms,
     run_intervals.c.charged_micro_usd,
     func.coalesce(purses.c.balance_micro_usd, 0),
     _shares_wallet,
     purses.c.limit_month_micro_usd,
+    run_intervals.c.asleep,
 ]
 _joined = (
     select(*_OPEN_COLUMNS)
@@ -200,6 +218,16 @@ _DUE = Statement(
     .limit(bindparam("limit"))
 )
 _OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
+_OUTDATED_OF = Statement(
+    _joined.where(
+        _open,
+        run_intervals.c.project_id == bindparam("project_id"),
+        or_(
+            run_intervals.c.asleep != _is_asleep,
+            run_intervals.c.monthly_price_micro_usd != _price_now,
+        ),
+    )
+)
 _OPEN_OF_WALLET = Statement(
     _joined.where(_open, projects.c.wallet == bindparam("wallet"), _shares_wallet)
 )
@@ -217,7 +245,7 @@ _COMMITTED = HolderQuery(
 )
 _EVERY_OPEN = Statement(_joined.where(_open))
 _a_month = (
-    select(func.coalesce(func.sum(projects.c.monthly_price_micro_usd), 0))
+    select(func.coalesce(func.sum(run_intervals.c.monthly_price_micro_usd), 0))
     .join_from(run_intervals, projects)
     .outerjoin(purses, _of_project)
     .where(_open)
@@ -239,6 +267,12 @@ _DELAY = Statement(
         charged_until_ms=run_intervals.c.charged_until_ms + bindparam("by_ms"),
     )
 )
+
+
+def _of_the_project(column: ColumnElement[Any]) -> ScalarSelect[Any]:
+    return select(column).where(projects.c.id == bindparam("project_id")).scalar_subquery()
+
+
 _OPEN = Statement(
     insert(run_intervals).values(
         id=bindparam("id"),
@@ -246,9 +280,8 @@ _OPEN = Statement(
         started_at_ms=bindparam("at_ms"),
         charged_until_ms=bindparam("at_ms"),
         charged_micro_usd=0,
-        monthly_price_micro_usd=select(projects.c.monthly_price_micro_usd)
-        .where(projects.c.id == bindparam("project_id"))
-        .scalar_subquery(),
+        monthly_price_micro_usd=_of_the_project(_price_now),
+        asleep=_of_the_project(_is_asleep),
     )
 )
 _CHARGE = Statement(
@@ -302,6 +335,11 @@ async def open_of(source: Source, project_id: str) -> RunInterval | None:
     return await source.record(RunInterval, _OPEN_OF, project_id=project_id)
 
 
+async def outdated_of(source: Source, project_id: str) -> RunInterval | None:
+    """Returns the project's open interval if its row has another state or price by now."""
+    return await source.record(RunInterval, _OUTDATED_OF, project_id=project_id)
+
+
 async def open_of_wallet(source: Source, wallet: str) -> list[RunInterval]:
     """Returns the open intervals of all projects that may burn a wallet's credits."""
     return await source.records(RunInterval, _OPEN_OF_WALLET, wallet=wallet)
@@ -351,7 +389,10 @@ async def a_month_of_holder(tx: Transaction, holder: str) -> MicroUsd:
 
 
 async def open_interval(tx: Transaction, *, interval_id: str, project_id: str, at_ms: int) -> None:
-    """Starts billing a project. Raises UniqueViolation when it is being billed already."""
+    """Starts billing a project at the price of its state.
+
+    Raises UniqueViolation when it is being billed already.
+    """
     await tx.execute(_OPEN, id=interval_id, project_id=project_id, at_ms=at_ms)
 
 

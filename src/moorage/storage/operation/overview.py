@@ -37,7 +37,7 @@ class ListedWallet(NamedTuple):
 _burning = (
     select(
         projects.c.wallet.label("wallet"),
-        func.sum(projects.c.monthly_price_micro_usd).label("a_month"),
+        func.sum(run_intervals.c.monthly_price_micro_usd).label("a_month"),
     )
     .join_from(run_intervals, projects, projects.c.id == run_intervals.c.project_id)
     .where(run_intervals.c.ended_at_ms.is_(None))
