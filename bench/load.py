@@ -164,8 +164,9 @@ def _has_length(head: bytes) -> bool:
     return b"\r\ncontent-length:" in head.lower()
 
 
-def app_at(address: Address) -> Caller:
+def app_at(address: Address | None) -> Caller:
     """A connection to an app's own address."""
+    assert address is not None
     if address.path is not None:
         return Caller(socket.AF_UNIX, str(address.path))
     host, _, port = address.text.rpartition(":")

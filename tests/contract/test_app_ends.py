@@ -32,8 +32,9 @@ def mortal(source: Path) -> Path:
     return source
 
 
-async def end(address: Address) -> None:
+async def end(address: Address | None) -> None:
     """Ask for `/exit`: the app hangs up."""
+    assert address is not None
     reader, writer = await address.connect()
     writer.write(b"GET /exit HTTP/1.1\r\nHost: app\r\n\r\n")
     assert await reader.read() == b""

@@ -19,6 +19,7 @@ from support.engines.small_apps import (
     SERVER,
     build,
     build_and_start,
+    connected,
     fetch,
     logged,
     plan,
@@ -95,14 +96,14 @@ async def test_end_is_told_by_code_and_lack_of_memory(docker: DockerEngine, sour
     (source / "index.js").write_text(GREEDY)
     await build(docker, source, plan(), deployment_id="second")
     instance = await start(docker, plan(), deployment_id="second", limits=SMALL)
-    reader, writer = await instance.address.connect()
+    reader, writer = await connected(instance)
     writer.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
     await reader.read()
     writer.close()
     async with asyncio.timeout(60):
         assert await docker.next_incident() == Incident("second", IncidentKind.ENDED)
     with pytest.raises(FileNotFoundError):
-        await instance.address.connect()
+        await connected(instance)
     ended = (await docker.inspect("second")).exit
     assert ended is not None
     assert ended.out_of_memory

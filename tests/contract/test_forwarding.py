@@ -26,7 +26,7 @@ require('http').createServer((request, response) => {
 """
 
 
-def dial(address: Address, *prefix: str) -> bool:
+def dial(address: Address | None, *prefix: str) -> bool:
     """Whether a process on this machine gets a connection to an address."""
     host, _, port = str(address).rpartition(":")
     trial = f"exec 3<>/dev/tcp/{host}/{port}"

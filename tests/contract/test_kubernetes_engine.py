@@ -161,7 +161,7 @@ async def test_end_of_an_app_is_told_at_once_and_it_starts_in_a_new_pod(
     )
     await built(kubernetes, source, "node index.js")
     before = await start(kubernetes, plan())
-    host, _, port = before.address.text.rpartition(":")
+    host, _, port = str(before.address).rpartition(":")
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /end HTTP/1.1\r\nHost: app\r\n\r\n")
     told = await asyncio.wait_for(kubernetes.next_incident(), 30)

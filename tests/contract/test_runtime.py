@@ -36,6 +36,7 @@ from support.engines.small_apps import (
     belongings,
     build,
     build_and_start,
+    connected,
     fetch,
     is_open,
     logged,
@@ -414,7 +415,7 @@ async def test_connections_are_counted_while_they_are_open(runtime: Engine, sour
     await until(lambda: _has_connections(runtime, 0))
     held = []
     for _ in range(3):
-        _, visitor = await instance.address.connect()
+        _, visitor = await connected(instance)
         held.append(visitor)
     await until(lambda: _has_connections(runtime, 3))
     for visitor in held:

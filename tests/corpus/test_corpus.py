@@ -188,8 +188,9 @@ def _tree(name: str, source: Path) -> DirectoryTree:
     return DirectoryTree(source, list_files(source).sizes)
 
 
-async def _answer(address: Address, path: str) -> str:
+async def _answer(address: Address | None, path: str) -> str:
     """The status and the page."""
+    assert address is not None
     connector = None if address.path is None else aiohttp.UnixConnector(str(address.path))
     host = address.text if address.path is None else "app"
     async with (

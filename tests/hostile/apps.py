@@ -14,6 +14,7 @@ from arena import PYTHON
 from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits, log_tail
 from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import LogKind
+from support.engines.small_apps import connected
 
 ATTACKS = Path(__file__).parent / "attacks"
 MEBIBYTE = 1 << 20
@@ -123,7 +124,7 @@ async def ask(instance: Instance, path: str = "/", body: object = None) -> Any:
 
 async def ask_text(instance: Instance, path: str = "/", body: object = None) -> str:
     """The app's answer as text. Raises OSError or asyncio.IncompleteReadError."""
-    reader, writer = await instance.address.connect()
+    reader, writer = await connected(instance)
     data = b"" if body is None else json.dumps(body).encode()
     method = "GET" if body is None else "POST"
     head = f"{method} {path} HTTP/1.0\r\nHost: app\r\nContent-Length: {len(data)}\r\n\r\n"

@@ -32,6 +32,7 @@ from moorage.engines.logs.store import CAP_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import LogKind
+from support.engines.small_apps import connected
 from support.gateway.waiting import until, until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
@@ -301,7 +302,7 @@ async def test_unread_sockets_hold_no_more_than_ones_own_memory(
 async def test_many_connections_block_only_the_app_they_lead_to(
     app: Instance, neighbour: Instance
 ) -> None:
-    writers = [(await app.address.connect())[1] for _ in range(600)]
+    writers = [(await connected(app))[1] for _ in range(600)]
     assert await answers(neighbour)
     for writer in writers:
         writer.close()
@@ -314,7 +315,7 @@ async def test_app_that_never_finishes_an_answer_is_stopped(
 ) -> None:
     what = plan(f"exec python3 attacks/stubborn.py {how}")
     lazy = await deployer.deploy("lazy", source, what, SMALL)
-    _, writer = await lazy.address.connect()
+    _, writer = await connected(lazy)
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
     await writer.drain()
     assert await answers(neighbour)

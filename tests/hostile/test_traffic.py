@@ -16,6 +16,7 @@ from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 from conftest import Host, new_sandbox
 from moorage.engines.engine import Instance
 from moorage.engines.host.configuration import ConnectionLimits
+from support.engines.small_apps import connected
 
 pytestmark = [
     pytest.mark.root,
@@ -111,7 +112,7 @@ async def test_app_takes_as_many_connections_as_it_may(deployer: Deployer, sourc
     """Of one visitor who holds them: 256 were once the end for everybody else."""
     server = "require('http').createServer((_, answer) => answer.end('{}')).listen(3000)"
     app = await deployer.deploy("held", source, plan(f'exec node -e "{server}"'))
-    held = [await app.address.connect() for _ in range(290)]
+    held = [await connected(app) for _ in range(290)]
     try:
         assert await asyncio.wait_for(ask(app), PATIENCE_SECONDS) == {}
         with pytest.raises(ConnectionError):
@@ -124,6 +125,6 @@ async def test_app_takes_as_many_connections_as_it_may(deployer: Deployer, sourc
 async def _ask_beside(app: Instance, more: int, held: list[Connection]) -> None:
     """Ask over one connection, after so many more: one too many is refused, or hung up on."""
     while more:
-        held.append(await app.address.connect())
+        held.append(await connected(app))
         more -= 1
     await ask(app)

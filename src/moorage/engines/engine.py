@@ -93,6 +93,14 @@ class InstanceSpec:
     variables: Mapping[str, str] = field(default_factory=dict)  # the deployer's, for the app
     volume: str | None = None  # the id of the volume at /data
     makes_volume: bool = True  # whether the volume is made where there is none; else it is lost
+    command: str = ""  # a line for `sh -c`, run in place of the app; "" for the app itself
+    listens: bool = True  # False: no port is looked for, and it may end by itself
+    log: LogKind = LogKind.RUNTIME  # where what it prints goes
+
+    @property
+    def line(self) -> str:
+        """The line that is run; "" for what an image starts by itself."""
+        return self.command or self.plan.start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +115,11 @@ class NewVolume:
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """A running app, and the address where it answers HTTP."""
+    """A running app, and the address where it answers HTTP; None for one that does not listen."""
 
     deployment_id: str
-    address: Address
-    port: int  # where the app listens inside
+    address: Address | None
+    port: int | None  # where the app listens inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +163,9 @@ class Keep(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AppState:
-    """What one app does at this moment; neither if it was never started, or does not listen."""
+    """What one app does at this moment; neither if it was never started, or does not listen yet."""
 
-    instance: Instance | None = None  # it runs and listens
+    instance: Instance | None = None  # it runs, and listens if it is to
     exit: AppExit | None = None  # it has ended, and all that it wrote is in its log
 
 
@@ -263,7 +271,7 @@ class EngineView(LogSource, Protocol):
         ...
 
     async def running(self) -> Collection[str]:
-        """Returns the deployments whose apps run and listen now."""
+        """Returns the deployments whose apps run now, and listen if they are to."""
         ...
 
     async def written(self, deployment_id: str) -> WrittenFiles | None:
@@ -298,7 +306,7 @@ class Runs(Protocol):
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """Starts the app unless it runs, waits until it listens, and finds its port.
 
-        Raises DeployFailed.
+        What does not listen may have ended when this returns: `inspect` tells. Raises DeployFailed.
         """
         ...
 
@@ -307,13 +315,13 @@ class Runs(Protocol):
         ...
 
     async def running(self) -> dict[str, Instance]:
-        """Returns the apps that run and listen now, by deployment id."""
+        """Returns the apps that run now, and listen if they are to, by deployment id."""
         ...
 
     async def inspect(self, deployment_id: str) -> AppState:
         """Returns what an app does now.
 
-        If it runs but does not listen, waits up to a second for its end.
+        If it runs but does not listen as it is to, waits up to a second for its end.
         """
         ...
 

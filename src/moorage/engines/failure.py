@@ -95,9 +95,9 @@ def out_of_memory(spec: InstanceSpec, *, code: int | None, tail: str) -> DeployF
 
 def started(spec: InstanceSpec) -> str:
     """Returns what was started, for a sentence; of a site nothing of our own configuration."""
-    if static.is_site(spec.plan.start):
+    if static.is_site(spec.line):
         return "the server of the site's files"
-    return f"`{abbreviated(spec.plan.start)}`" if spec.plan.start else "what the image starts"
+    return f"`{abbreviated(spec.line)}`" if spec.line else "what the image starts"
 
 
 def with_code(code: int | None) -> str:

@@ -93,8 +93,9 @@ async def build_and_start(runtime: Engine, source: Path, the_plan: Plan) -> Inst
     return await start(runtime, the_plan)
 
 
-async def is_open(address: Address) -> bool:
+async def is_open(address: Address | None) -> bool:
     """Whether a connection is made to what answers at an app's address."""
+    assert address is not None
     try:
         _, writer = await address.connect()
     except OSError:
@@ -103,8 +104,14 @@ async def is_open(address: Address) -> bool:
     return True
 
 
-def get(address: Address, path: str = "/") -> str:
+async def connected(app: Instance) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    assert app.address is not None
+    return await app.address.connect()
+
+
+def get(address: Address | None, path: str = "/") -> str:
     """The body of what answers at an app's address."""
+    assert address is not None
     connection = HTTPConnection("app" if address.path else address.text)
     try:
         if address.path is not None:
@@ -116,7 +123,7 @@ def get(address: Address, path: str = "/") -> str:
         connection.close()
 
 
-async def fetch(address: Address) -> str:
+async def fetch(address: Address | None) -> str:
     return await asyncio.to_thread(get, address)
 
 

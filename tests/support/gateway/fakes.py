@@ -128,6 +128,7 @@ class FakeRuntime:
         self.kept_volumes: set[str] = set()
         self.data: dict[str, str] = {}  # what was put into volumes
         self.exits: dict[str, AppExit] = {}
+        self.ends: dict[str, AppExit] = {}  # how a command line that is started ends, at once
         self.logs: dict[tuple[str, LogKind], str] = {}
         self.notes: dict[str, list[str]] = {}
         self.port: int | None = None
@@ -196,6 +197,9 @@ class FakeRuntime:
                 self.incidents.put_nowait(lost)
                 raise volume_lost()
             self.kept_volumes.add(spec.volume)
+        if spec.line in self.ends:
+            self.exits[spec.deployment_id] = self.ends[spec.line]
+            return self._instance(spec)
         self.apps[spec.deployment_id] = self._instance(spec)
         return self.apps[spec.deployment_id]
 
@@ -298,8 +302,8 @@ class FakeRuntime:
     def _instance(self, spec: InstanceSpec) -> Instance:
         return Instance(
             deployment_id=spec.deployment_id,
-            address=app_address(spec.deployment_id),
-            port=self.port or spec.plan.port,
+            address=app_address(spec.deployment_id) if spec.listens else None,
+            port=(self.port or spec.plan.port) if spec.listens else None,
         )
 
 

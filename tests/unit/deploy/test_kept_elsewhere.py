@@ -20,6 +20,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import domains, projects
 from moorage.storage.several.leases import Leases
 from support.books.records_fixture import add_deployment, add_project
+from support.gateway.fakes import app_address
 from support.gateway.waiting import until
 
 KEEPING = {"apps", "given up", "domains' routes"}
@@ -101,7 +102,7 @@ async def test_project_that_another_gateway_deletes_is_gone_with_its_app_and_bui
 @pytest.mark.usefixtures("keeping")
 async def test_route_of_a_domain_goes_with_its_row(yard: Yard, project: Project) -> None:
     serving = await yard.active(project)
-    address = yard.runtime.apps[serving.id].address
+    address = app_address(serving.id)
     yard.routes.table["lost.example.org"] = address
     assert await domains.verified(yard.db) == {}
 
@@ -114,7 +115,7 @@ async def test_domain_that_a_sleeping_project_has_proved_leads_to_the_former_no_
     yard: Yard, project: Project
 ) -> None:
     serving = await yard.serving(project)
-    former = yard.runtime.apps[serving.id].address
+    former = app_address(serving.id)
     asleep = await add_project(yard.db, name="asleep")
     async with yard.db.transaction(durable=True) as tx:
         for host, owner in (("kept.example.org", project), ("moved.example.org", asleep)):

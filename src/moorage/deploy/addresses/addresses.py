@@ -112,18 +112,20 @@ class Addresses:
         """Returns the host at which visitors ask for a project."""
         return self._hosts.host(project.unique_name)
 
-    async def route(self, project: Project, target: Address) -> None:
-        """Routes every host of a project to an app; does nothing where that is so."""
+    async def route(self, project: Project, target: Address | None) -> None:
+        """Routes every host of a project to an app, or nowhere; does nothing where that is so."""
         for host in await self._of(project):
-            await self._routes.point(host, target)
+            await self._set(host, target)
 
     async def unroute(self, project: Project) -> None:
         """Removes the routes of a project."""
-        for host in await self._of(project):
-            await self._routes.remove(host)
+        await self.route(project, None)
 
-    def routes_to(self, project: Project, target: Address, *, proved: Iterable[str]) -> bool:
-        """Returns whether a project's host names and its `proved` domains are routed to the app."""
+    def routes_to(self, project: Project, target: Address | None, *, proved: Iterable[str]) -> bool:
+        """Returns whether a project's host names and its `proved` domains are routed to the app.
+
+        Without a target, whether they have no route.
+        """
         name = project.unique_name
         hosts = (self._hosts.host(name), *self._hosts.former_hosts(name), *proved)
         return all(self._routes.target(host) == target for host in hosts)
@@ -138,11 +140,7 @@ class Addresses:
 
     async def take_over(self, host: str, project: Project) -> None:
         """Routes a domain to what the project's host name is routed to, in place of any other."""
-        target = self.target(project)
-        if target is None:
-            await self._routes.remove(host)
-        else:
-            await self._routes.point(host, target)
+        await self._set(host, self.target(project))
 
     async def unroute_host(self, host: str) -> None:
         """Removes the route of a domain that no project has any more."""
@@ -181,6 +179,12 @@ class Addresses:
                 await self._routes.remove(host)
             elif self.target(project) != target:
                 await self.take_over(host, project)
+
+    async def _set(self, host: str, target: Address | None) -> None:
+        if target is None:
+            await self._routes.remove(host)
+        else:
+            await self._routes.point(host, target)
 
     async def _of(self, project: Project) -> list[str]:
         proved = await domains.verified_of(self._db, project.id)

@@ -84,7 +84,7 @@ class FollowedRoutes:
         serving = _Routed(project.id, project.serving_deployment_id or "")
         instance = running.get(serving.deployment_id)
         for host in hosts:
-            if instance is not None:
+            if instance is not None and instance.address is not None:
                 await self._routes.point(host, instance.address)
                 self._routed[host] = serving
             elif not self._is_served_still(host, project, running):
@@ -98,7 +98,9 @@ class FollowedRoutes:
         if routed is None or routed.project_id != project.id:
             return False
         earlier = running.get(routed.deployment_id)
-        return earlier is not None and earlier.address == self._routes.target(host)
+        if earlier is None or earlier.address is None:
+            return False
+        return earlier.address == self._routes.target(host)
 
     async def _remove(self, host: str) -> None:
         await self._routes.remove(host)

@@ -313,6 +313,8 @@ class Workflow:
 
     async def _wait_until_healthy(self, instance: Instance, *, host: str, path: str) -> None:
         deployment_id = instance.deployment_id
+        if instance.address is None:
+            return
 
         async def has_ended() -> bool:
             return (await self._runtime.inspect(deployment_id)).exit is not None

@@ -56,6 +56,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None  # of an app that was stopped
     out_of_memory: bool = False
     written: WrittenFiles | None = None  # by the app, when it was stopped; None: not known
+    listens: bool = True  # whether what was started is to listen
+    log: LogKind = LogKind.RUNTIME  # of what was started
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:

@@ -29,7 +29,6 @@ from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import DeploymentDirectory, Record
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
-from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 from moorage.whole_file import read_file
 
@@ -131,7 +130,7 @@ def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> No
     cgroups.create(directory.app_group, _starting(spec.limits))
     data = directory.show_volume(spec, slot.app_uid)
     with (
-        directory.logs.open_pipes(LogKind.RUNTIME) as pipes,
+        directory.logs.open_pipes(spec.log) as pipes,
         prepared(
             directory,
             slot,
@@ -139,7 +138,7 @@ def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> No
             group=directory.app_group,
             environment=app_environment(spec.plan, spec.variables, has_data=data is not None),
             plan=spec.plan,
-            command=spec.plan.start,
+            command=spec.line,
             status=directory.status_file,
             data=data,
         ) as prepared_launch,
@@ -160,6 +159,12 @@ def _starting(limits: Limits) -> Limits:
         pids=limits.pids,
         disk_bytes=limits.disk_bytes,
     )
+
+
+async def wait_begun(directory: DeploymentDirectory) -> None:
+    """Waits until the command runs, or has ended."""
+    while not (has_ended(directory) or _separate_monitor(directory)):  # noqa: ASYNC110 (no event)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def wait_listening(
@@ -344,6 +349,15 @@ def proxy_pids(directory: DeploymentDirectory, record: Record) -> Iterator[int]:
     for pid in reversed(directory.host.cgroups.pids(directory.proxy_group)):
         if slot is None or _uid_of(pid) not in (None, slot.app_uid):
             yield pid
+
+
+def is_up(directory: DeploymentDirectory, record: Record) -> bool:
+    """Returns whether the app runs, and listens where its address leads if it is to listen."""
+    if not record.listens:
+        return record.stage is Stage.STARTED and not has_ended(directory)
+    if record.listener is None:
+        return False
+    return is_open(directory, record) and listens(directory, record)
 
 
 def is_open(directory: DeploymentDirectory, record: Record) -> bool:

@@ -40,7 +40,6 @@ from moorage.engines.sandbox.host import (
     open_host,
 )
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
-from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 _MIN_SECONDS, _MAX_SECONDS = 3.0, 20.0
@@ -214,9 +213,10 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
 
     async def _exit(self, directory: DeploymentDirectory) -> AppExit | None:
         record = directory.record
-        ended = None if record is None else app.exit_of(directory, record)
-        if ended is not None:
-            await in_thread(directory.logs.drain, LogKind.RUNTIME)
+        if record is None:
+            return None
+        if (ended := app.exit_of(directory, record)) is not None:
+            await in_thread(directory.logs.drain, record.log)
         return ended
 
     @asynccontextmanager
@@ -252,12 +252,15 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
             self._exits.watch(directory.deployment_id, directory.status_file)
+        if not spec.listens:
+            await app.wait_begun(directory)
+            return Instance(deployment_id=directory.deployment_id, address=None, port=None)
         listener = await app.wait_listening(directory, slot, spec, timeout_seconds=timeout_seconds)
         reached_at = port if network.reaches(listener) else None
         record = _started(directory, slot, spec, listener=listener, port=reached_at)
         await in_thread(app.open_address, directory, slot, record)
         await in_thread(directory.write, record)
-        return _instance(directory, record, listener)
+        return _instance(directory, record)
 
     def _port(self, record: Record | None, slot: Slot) -> int:
         """Returns the port that an app keeps as long as it keeps its slot."""
@@ -303,15 +306,10 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
     def _live(self, directory: DeploymentDirectory) -> Instance | None:
         """Returns the app if it runs, and listens where its address leads."""
         record = directory.record
-        if (
-            record is None
-            or record.listener is None
-            or not app.is_open(directory, record)
-            or not app.listens(directory, record)
-        ):
+        if record is None or not app.is_up(directory, record):
             self._recent.forget(directory.deployment_id)
             return None
-        instance = _instance(directory, record, record.listener)
+        instance = _instance(directory, record)
         self._recent.note(instance)
         return instance
 
@@ -327,7 +325,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         if record is None:
             return
         await app.stop(directory, grace_seconds=self._configuration.stop_grace_seconds)
-        await asyncio.to_thread(directory.logs.drain, LogKind.RUNTIME)
+        await asyncio.to_thread(directory.logs.drain, record.log)
         ended = app.exit_of(directory, record)
         if ended is not None:
             record = record.ended(ended, await asyncio.to_thread(directory.written))
@@ -352,8 +350,10 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         if directory.deployment_id in self._settled:
             return
         record = directory.record
-        if record is None or record.listener is None or record.cpu_millis is None:
+        if record is None or record.cpu_millis is None:
             return
+        if record.listens and record.listener is None:
+            return  # it starts
         if app.is_running(directory):
             directory.host.cgroups.set_cpu(directory.app_group, record.cpu_millis)
             self._settled.add(directory.deployment_id)
@@ -378,12 +378,15 @@ def _started(
         cpu_millis=spec.limits.cpu_millis,
         listener=listener,
         port=port,
+        listens=spec.listens,
+        log=spec.log,
     )
 
 
-def _instance(directory: DeploymentDirectory, record: Record, listener: Listener) -> Instance:
+def _instance(directory: DeploymentDirectory, record: Record) -> Instance:
+    listener = record.listener
     return Instance(
         deployment_id=directory.deployment_id,
-        address=directory.address(record),
-        port=listener.port,
+        address=None if listener is None else directory.address(record),
+        port=None if listener is None else listener.port,
     )

@@ -183,7 +183,7 @@ def found(pod_manifest: dict[str, Any], *listed: dict[str, Any]) -> Instance | N
 def test_app_runs_where_its_pod_and_its_endpoint_agree() -> None:
     instance = found(ready(), endpoint("app-one-x", "10.0.0.5"))
     assert instance is not None
-    assert (instance.address.text, instance.port) == ("10.0.0.5:3000", 3000)
+    assert (str(instance.address), instance.port) == ("10.0.0.5:3000", 3000)
     assert instance.deployment_id == "one"
 
 
@@ -214,7 +214,7 @@ def test_app_does_not_run_where_either_says_no(
 def test_address_of_the_sixth_version_is_in_brackets() -> None:
     instance = found(ready(ip="fd00::5"), endpoint("app-one-x", "fd00::5"))
     assert instance is not None
-    assert instance.address.text == "[fd00::5]:3000"
+    assert str(instance.address) == "[fd00::5]:3000"
 
 
 ENDED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
