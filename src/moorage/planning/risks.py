@@ -182,7 +182,9 @@ def _without_docstrings(text: bytes) -> bytes:
 _SERVICES: dict[str, str] = _TABLE["services"]
 _HOSTS = b"|".join(re.escape(name).encode() for name in _TABLE["hosts"]["names"].split())
 _SCHEME = re.compile(rb"(?<![\w+])(%b)(?:\+\w{1,20})?\Z" % "|".join(_SERVICES).encode())
-_HOST = re.compile(rb"://(?:[^\s\"'`@/]{0,100}@)?(?:%b)(?=[:/\"'`?\s]|\Z)" % _HOSTS)
+_HOST = re.compile(  # without a name, it is a socket of this machine's
+    rb"://(?:[^\s\"'`@/]{0,100}@)?(?:(?:%b)(?=[:/\"'`?\s]|\Z)|(?=/\w))" % _HOSTS
+)
 _AT = rb"['\"](?:%b)['\"]" % _HOSTS
 _CALLS = tuple(
     (name, hint, re.compile(pattern, re.MULTILINE))
@@ -212,7 +214,7 @@ _CALLS = tuple(
 _CALL_MARKS = marks(hint for _, hint, _ in _CALLS)
 _FALLBACK = re.compile(
     rb"([A-Z][A-Z0-9_]{2,80})"
-    rb"(?:['\"]?[ ]?\)?\]?[ ]?(?:,|\|\||\?\?|or\b)[ ]?['\"`]?|:-?(?:jdbc:)?)\Z"
+    rb"(?:['\"]?[ ]?\)?\]?[ ]?(?:,|\|\||\?\?|or\b)[ ]?(?:default[ ]?=[ ]?)?['\"`]?|:-?(?:jdbc:)?)\Z"
 )
 _HOST_OF = tuple((word.encode(), name) for word, name in _TABLE["hosts"]["variables"].items())
 _HOST_NAME = rb"([A-Z0-9_]{0,40}(?:%b)[A-Z0-9_]{0,20}HOST[A-Z]{0,20})" % b"|".join(

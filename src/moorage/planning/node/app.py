@@ -408,8 +408,9 @@ _MIGRATES = re.compile(r"\bmigrat|db[ :]push")
 
 
 def _plain(folder: Folder, name: str) -> str:
-    """Returns a file's text with single spaces."""
-    return " ".join(folder.data(name, limit=_BYTES).decode(errors="replace").split())
+    """Returns a file's text with single spaces and double quotes."""
+    text = folder.data(name, limit=_BYTES).decode(errors="replace")
+    return " ".join(text.replace("'", '"').split())
 
 
 _BYTES = 65_536

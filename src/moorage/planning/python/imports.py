@@ -55,8 +55,8 @@ _APPS = re.compile(r"^(?:\w*_APPS|MIDDLEWARE)[ \t]*\+?=[ \t]*[\[(]([^\])]{0,8000
 _APP = re.compile(r"^[ \t]*['\"]([A-Za-z_]\w*)[\w.]*['\"]", re.MULTILINE)
 _LISTENS = re.compile(
     rb"^[ \t]*(?:import|from)[ \t]+(?:%b)\b|\bhttp[ \t]+import[^\n]*\bserver\b|\bhttp\.server\b"
-    rb"|\baiohttp[ \t]+import[^\n]*\bweb\b|\baiohttp\.web\b|\bserve\(|start_server\("
-    rb"|create_server\(|\.listen\(|\.bind\(|run_webhook|start_webhook|HTTPServer|\bPORT\b"
+    rb"|\baiohttp[ \t]+import[^\n]*\bweb\b|\baiohttp\.web\b|\bwebsockets\b[^\n]*\bserve\b"
+    rb"|\.(?:serve|start_server|create_server|listen|bind)\(|run_webhook|start_webhook|HTTPServer|\bPORT\b"
     rb"|streamable|\bsse\b|\btransport[ \t]*=[ \t]*['\"]http|\bhttp_app\("
     % "|".join(LISTENING).encode(),
     re.MULTILINE,

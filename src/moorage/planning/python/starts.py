@@ -83,21 +83,28 @@ def imported(folder: Folder, packages: tuple[str, ...], scripts: tuple[str, ...]
 def importing(folder: Folder, pattern: re.Pattern[bytes], likely: tuple[str, ...]) -> list[str]:
     """Returns the folder's own Python files that contain the pattern, likely names first.
 
-    Without any, those of likely names right below, such as `dashboard/app.py`.
+    Without any, those of likely names below, such as `dashboard/app.py`, the least deep first.
     """
     others = [n for n in folder.files() if n.endswith(".py") and n not in likely]
-    below = (
-        f"{d}/{name}" for d in folder.directories() if not is_aside(f"{d}/x.py") for name in likely
-    )
-    for names in ((*likely, *others[:_OTHERS_LIMIT]), islice(below, _BELOW_LIMIT)):
-        there = (name for name in names if folder.has(name))
-        found = [name for name in there if pattern.search(folder.data(name, limit=READ))]
-        if found:
-            return found
-    return []
+    own = [name for name in (*likely, *others[:_OTHERS_LIMIT]) if folder.has(name)]
+    found = [name for name in own if pattern.search(folder.data(name, limit=READ))]
+    below = () if found else _below_likely(folder, likely)
+    return found or [name for name in below if pattern.search(folder.data(name, limit=READ))]
 
 
-_BELOW_LIMIT = 500  # names that are looked for
+def _below_likely(folder: Folder, likely: tuple[str, ...]) -> list[str]:
+    ranks = {name: rank for rank, name in enumerate(likely)}
+    found = [
+        (name.count("/"), directory, ranks[file], name)
+        for name in islice(folder.names(), _BELOW_LIMIT)
+        if name.endswith(".py")
+        for directory, _, file in (name.rpartition("/"),)
+        if directory and file in ranks and not is_aside(name)
+    ]
+    return [name for *_, name in sorted(found)]
+
+
+_BELOW_LIMIT = 5_000  # files of which the names are compared
 
 
 SCRIPTS = tuple(f"{name}.py" for name in ("main", "app", "server", "start", "bot", "hello", "run"))
@@ -230,7 +237,7 @@ def _notebook(folder: Folder, needed: Requirements) -> Start | None:
     """Returns Voilà for the notebooks of an app that lists it: the only one, or their list."""
     if needed.names.isdisjoint(("voila", "panel")):
         return None
-    names = [name for name in folder.files() if name.endswith(".ipynb")]
+    names = [n for n in folder.names() if n.endswith(".ipynb") and not is_aside(n)]
     scripts = (name for name in folder.names() if name.endswith(".py"))
     if "panel" in needed.names and len(names) == 1 and next(scripts, None) is None:
         row = next(it for it in RUNNERS if it.package == "panel")
@@ -522,7 +529,7 @@ def _served(folder: Folder, app: App, names: Set[str]) -> Start:
     """Returns an app object's server. gunicorn gets threads: one slow client must not block all."""
     text = folder.data(app.file, limit=READ)
     greens = [it for it in ("eventlet", "gevent") if it in names]
-    if app.package == "flask" and b"SocketIO(" in text and _RUNS_SOCKETS.search(text) and greens:
+    if app.package == "flask" and _RUNS_SOCKETS.search(text) and greens:
         because = f"{app.file} runs its sockets by itself, with {greens[0]}"
         return Start(f"python {_argument(app.file)}", ("flask",), because, file=app.file)
     call = f"{app.attribute}()" if app.factory else app.attribute
@@ -539,7 +546,7 @@ def _served(folder: Folder, app: App, names: Set[str]) -> Start:
         if app.root:
             environment = (("PYTHONPATH", in_app(folder.path(app.root))),)
     else:
-        options = option or "--threads 4"
+        options = option or _workers(names, greens)
         options += f" --pythonpath {quote(app.root)}" if app.root else ""
         command = f"gunicorn --bind 0.0.0.0:$PORT {options} {quote(f'{app.module}:{call}')}"
     return Start(
@@ -550,6 +557,13 @@ def _served(folder: Folder, app: App, names: Set[str]) -> Start:
         file=app.file,
         root=app.root,
     )
+
+
+def _workers(names: Set[str], greens: list[str]) -> str:
+    """Returns gunicorn's options; each open socket of Flask's takes a thread."""
+    if "flask-socketio" in names and greens:
+        return f"-k {greens[0]}"
+    return "--threads 4" if names.isdisjoint(("flask-socketio", "flask-sock")) else "--threads 100"
 
 
 def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
