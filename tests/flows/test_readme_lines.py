@@ -1,5 +1,6 @@
 """The README's lines and the document's Python, run as they stand there."""
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import pytest
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from moorage.sdk.app import deploy_async
+from moorage.sdk.errors import AppFailed, PaymentRefused
 from support.clients.wallet import Answer, Wallet, deploy_body, fresh_name
 from support.gateway.gateway_fixture import REPOSITORY, DevGateway
 
@@ -30,46 +33,72 @@ async def wallet(dev_gateway: DevGateway) -> Wallet:
 
 
 @pytest.fixture
-def shown(
+def surroundings(
     dev_gateway: DevGateway, wallet: Wallet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
-    """The names that the document's code defines, in an empty directory."""
+) -> None:
+    """The environment that the document names, in an empty directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MOORAGE_GATEWAY", dev_gateway.url)
     monkeypatch.setenv("MOORAGE_PRIVATE_KEY", wallet.key)
+    monkeypatch.setenv("MOORAGE_STATE_DIR", str(tmp_path / "state"))
     node = dev_gateway.info["chains"]["arbitrum"]["rpc_url"]
     monkeypatch.setenv("MOORAGE_RPC_URL_ARBITRUM", node)
-    names: dict[str, Any] = {"__name__": "python_document"}
-    for snippet in re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL):
-        exec(compile(snippet, "python.md", "exec"), names)
-    return names
 
 
+def snippets() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+def app_in(directory: Path, script: str) -> Path:
+    directory.mkdir(parents=True)
+    (directory / "index.js").write_text(script)
+    return directory
+
+
+@pytest.mark.usefixtures("surroundings")
 async def test_documented_code_deploys_changes_and_reads_an_app(
-    shown: dict[str, Any], dev_gateway: DevGateway, wallet: Wallet, tmp_path: Path
+    dev_gateway: DevGateway, wallet: Wallet, tmp_path: Path
 ) -> None:
     name = fresh_name()
-    (tmp_path / "app").mkdir()
-    (tmp_path / "app" / "index.js").write_text(APP)
+    app_in(tmp_path / "examples" / "hello-node", APP)
+    deploying, *managing = snippets()
 
-    address = await shown["deploy"](tmp_path / "app", name)
+    deployed = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", deploying.replace("hello-python", name), stdout=subprocess.PIPE
+    )
+    printed, _ = await deployed.communicate()
 
-    assert address == f"http://{name}.localhost:{dev_gateway.proxy_port}"
+    address = f"http://{name}.localhost:{dev_gateway.proxy_port}"
+    assert printed.decode().splitlines() == [address]
+    shown: dict[str, Any] = {}
+    for snippet in managing:
+        exec(compile(snippet, "python.md", "exec"), shown)
+    assert await shown["set_variable"](name, "MODE", "fast") == "ready"
     assert await wallet.visit(name) == (200, "fast")
     assert await shown["set_variable"](name, "WORD", "new") == "ready"
     assert "word is new" in await shown["last_lines"](name)
 
 
-async def test_documented_code_says_what_was_not_paid_and_why_an_app_failed(
-    shown: dict[str, Any], dev_gateway: DevGateway, tmp_path: Path
-) -> None:
-    (tmp_path / "app").mkdir()
-    (tmp_path / "app" / "index.js").write_text("console.error('no config'); process.exit(3)")
-    with pytest.raises(SystemExit, match="no config"):
-        await shown["deploy"](tmp_path / "app", fresh_name())
-    shown["WALLET"] = type(shown["WALLET"])(Wallet(dev_gateway).key)
-    with pytest.raises(SystemExit, match="Nothing was paid"):
-        await shown["deploy"](tmp_path / "app", fresh_name())
+@pytest.mark.usefixtures("surroundings")
+async def test_one_call_tells_each_step_once_and_why_an_app_failed(tmp_path: Path) -> None:
+    app = app_in(tmp_path / "app", "console.error('no config'); process.exit(3)")
+    steps: list[str] = []
+    with pytest.raises(AppFailed) as failed:
+        await deploy_async(app, name=fresh_name(), max_usd=1, on_progress=steps.append)
+    assert "no config" in (failed.value.status.log_tail or "")
+    assert steps[0] == "paying 0.50 USDC on arbitrum"
+    assert (steps[-1], len(set(steps))) == ("failed", len(steps))
+
+
+@pytest.mark.usefixtures("surroundings")
+async def test_one_call_pays_no_more_than_it_may(wallet: Wallet, tmp_path: Path) -> None:
+    app = app_in(tmp_path / "app", APP)
+    with pytest.raises(PaymentRefused, match="Nothing was paid"):
+        await deploy_async(app, name=fresh_name(), max_usd=0.49)
+    held = await wallet.call("GET", f"/agent/balance/{wallet.address}")
+    assert {each["token"]: each["balance_raw"] for each in held.body["balances"]}[
+        "usdc"
+    ] == "1000000"
 
 
 pytestmark = pytest.mark.root

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from msgspec import UNSET
 
-from moorage.cli.connection import DEFAULTS, Options, Session, client_command, find_connection
+from moorage.cli.connection import DEFAULTS, Options, Session, WaitTeller, client_command
 from moorage.cli.flags import Switch
 from moorage.cli.main import Exit
 from moorage.cli.progress import Chain, Token, Yes, payer_of, payment_document
@@ -566,14 +566,14 @@ def mcp(*, read_only: Switch = False, options: Options = DEFAULTS) -> int:
     from moorage.mcp.local import Wallet, serve
 
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    connection = find_connection(options)
+    connection = options.connection()
     wallet = Wallet(
         signer=Signer(connection.required_key()),
         chains=connection.chains,
         journal=Journal(connection.state_dir),
         budget=read_budget(os.environ),
     )
-    asyncio.run(serve(connection.signed_client(), wallet, read_only=read_only))
+    asyncio.run(serve(connection.signed_client(WaitTeller()), wallet, read_only=read_only))
     return Exit.OK
 
 

@@ -16,6 +16,7 @@ MoorageError
     ├── AnswerUnreadable        an answer that is not the contract's
     ├── ReceiptInvalid          its signature is no key's of the gateway that it names
     ├── FollowTimedOut          the deployment is still going on
+    ├── AppFailed               the deployment has failed: `status` says why
     ├── DirectoryInvalid        the directory can't be uploaded
     ├── ClientMisconfigured     a gateway, key, chain or node is missing or malformed
     ├── JournalUnwritable       payments can't be recorded, so none is made
@@ -38,6 +39,7 @@ MoorageError
 from typing import Any
 
 from moorage.errors import MoorageError
+from moorage.wire.deployments import DeploymentProgress
 from moorage.wire.problems import PaymentDemand
 
 
@@ -149,6 +151,16 @@ class FollowTimedOut(ClientError):
 
     code = "follow_timed_out"
     retryable = True
+
+
+class AppFailed(ClientError):
+    """The deployment has failed; credits that were paid stay. `status` is what the gateway says."""
+
+    code = "app_failed"
+
+    def __init__(self, status: DeploymentProgress) -> None:
+        self.status = status
+        super().__init__(status.reason or "The deployment failed.")
 
 
 class DirectoryInvalid(ClientError):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from moorage.chains.eip3009 import Eip712Domain
-from moorage.cli.connection import Connection, Options, WaitTeller, find_connection, wait_text
+from moorage.cli.connection import WaitTeller, wait_text
+from moorage.sdk.connection import Connection, Named, find_connection
 from moorage.sdk.errors import (
     AnswerLost,
     ClientError,
@@ -76,7 +77,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def find(place: Path, *, env: dict[str, str] | None = None, **options: Any) -> Connection:
-    return find_connection(Options(**options), environment=env or {}, directory=place)
+    return find_connection(Named(**options), environment=env or {}, directory=place)
 
 
 def test_dev_json_alone_is_enough(place: Path) -> None:

@@ -58,6 +58,7 @@ EXITS: tuple[tuple[MoorageError, int], ...] = (
     (errors.GatewayUnreachable("http://127.0.0.1:8402"), 4),
     (errors.AnswerLost(), 4),
     (errors.FollowTimedOut(), 4),
+    (errors.AppFailed(DeploymentProgress(status="failed", deployment_id="1")), 1),
     (errors.NodeUnreachable(), 4),
     (errors.NodeRefused(), 4),
     (errors.PaymentReverted("no", tx_hash="0x01"), 4),
