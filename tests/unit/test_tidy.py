@@ -25,6 +25,7 @@ CALLED_BY_LIBRARIES = {
     "emit",
     "capture_signals",
     "main_loop",
+    "advance_hour",
     *("connection_made", "connection_lost", "data_received", "send_400_response"),
     *("on_headers_complete", "on_body", "on_response_complete"),
     *("pause_writing", "resume_writing"),

@@ -32,6 +32,17 @@ def _said(description: str) -> msgspec.Meta:
     return msgspec.Meta(description=description)
 
 
+class PlannedSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Work by the clock: either a command beside the app, or a request to it, which wakes it."""
+
+    name: Annotated[str, _said("of letters, digits and hyphens; it names the runs")]
+    cron: Annotated[str, _said("five fields: minute, hour, day of month, month, day of week")]
+    timezone: Annotated[str, _said("such as Europe/Berlin")] = "UTC"
+    command: Annotated[str | None, _said("a line for sh -c, in a copy of the app's files")] = None
+    path: Annotated[str | None, _said("is asked for by GET; 400 and above have failed")] = None
+    timeout_seconds: Annotated[int, _said("at most 3600")] = 600
+
+
 class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """`settings` of a deploy: each is optional, null is as if left out, an unknown one is a 400."""
 
@@ -84,6 +95,9 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
             "lost at the next deploy"
         ),
     ] = None
+    schedules: Annotated[
+        tuple[PlannedSchedule, ...], _said("what this version runs by the clock, at most 20")
+    ] = ()
 
 
 class Stops(StrEnum):
@@ -166,6 +180,8 @@ class Plan(msgspec.Struct, frozen=True):
     instead_of_inputs: str | msgspec.UnsetType = msgspec.UNSET
     # What may keep it from being built, started or answering; unset for nothing.
     risks: tuple[Risk, ...] | msgspec.UnsetType = msgspec.UNSET
+    # What runs by the clock while this version serves; unset for nothing.
+    schedules: tuple[PlannedSchedule, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def digest(self) -> str:

@@ -186,6 +186,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         install_inputs=recipe.install_inputs if recipe.install else (),
         older_python=(recipe.older_python if recipe.install else "") or msgspec.UNSET,
         secrets=secrets or msgspec.UNSET,
+        schedules=settings.schedules or msgspec.UNSET,
     )
     return _with_risks(folder, plan, settings, recipe, toolbox, wish.needed)
 

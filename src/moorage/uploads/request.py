@@ -5,7 +5,7 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -13,8 +13,10 @@ import msgspec
 
 from moorage.errors import BodyTooLarge, InvalidField, UploadInvalid
 from moorage.money import MicroUsd, credits_in
-from moorage.planning.plan import Settings
+from moorage.planning.cron import check_cron, zone
+from moorage.planning.plan import PlannedSchedule, Settings
 from moorage.records.project import MAX_ENTRIES, MAX_VALUE_BYTES, AskedPurse
+from moorage.records.run import MAX_SCHEDULES, MAX_TIMEOUT_SECONDS
 from moorage.unknown_keys import MisplacedHash, Suggestions, did_you_mean, misplaced_hash
 from moorage.uploads.room import Content, SpoolFile, UploadLimits
 from moorage.uploads.unpacking import (
@@ -322,6 +324,7 @@ _SETTINGS_SUGGESTIONS = Suggestions(
     | {key: f"is not a setting; did you mean settings.{key}?" for key in _SETTINGS_FIELDS}
 )
 _NO_VALUE = re.compile("[\0\ud800-\udfff]")
+_SCHEDULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", re.ASCII)
 _HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 _AT_PATH = re.compile(r"(?P<problem>.*) - at `\$(?P<path>.*)`", re.DOTALL)
 
@@ -330,7 +333,7 @@ def _field_error(error: msgspec.ValidationError, of: str = "settings") -> Invali
     match = _AT_PATH.fullmatch(str(error))
     if match is None:
         return InvalidField(of, str(error))
-    path = match["path"].replace("[...]", "")
+    path = re.sub(r"\[(\d+)\]", r".\1", match["path"]).replace("[...]", "")
     return InvalidField(f"{of}{path}", match["problem"])
 
 
@@ -350,6 +353,49 @@ def _check_settings(settings: Settings) -> None:
         check_variables(f"settings.{field}", variables)
     if settings.health_path is not None:
         check_health_path("settings.healthPath", settings.health_path)
+    _check_schedules(settings.schedules)
+
+
+def _check_schedules(schedules: Sequence[PlannedSchedule]) -> None:
+    if len(schedules) > MAX_SCHEDULES:
+        raise InvalidField("settings.schedules", f"must be at most {MAX_SCHEDULES}")
+    names = set()
+    for number, each in enumerate(schedules):
+        field = f"settings.schedules.{number}"
+        if not _SCHEDULE.fullmatch(each.name):
+            raise InvalidField(f"{field}.name", "must be 1 to 40 letters, digits, - and _")
+        if each.name in names:
+            raise InvalidField(f"{field}.name", "is the name of another schedule")
+        names.add(each.name)
+        try:
+            zone(each.timezone)
+        except ValueError as error:
+            raise InvalidField(f"{field}.timezone", str(error)) from None
+        try:
+            check_cron(each.cron, each.timezone)
+        except ValueError as error:
+            raise InvalidField(f"{field}.cron", str(error)) from None
+        if (each.command is None) == (each.path is None):
+            raise InvalidField(f"{field}.command", "must be there, or path, and not both")
+        if each.command is not None:
+            check_command(f"{field}.command", each.command)
+        if each.path is not None:
+            check_health_path(f"{field}.path", each.path)
+        check_timeout(f"{field}.timeout_seconds", each.timeout_seconds)
+
+
+def check_command(field: str, command: str) -> None:
+    """Checks a command that is not empty. Raises InvalidField."""
+    if not command.strip() or len(command.encode("utf-8", "surrogatepass")) > COMMAND_LENGTH:
+        raise InvalidField(field, f"must be 1 to {COMMAND_LENGTH} bytes")
+    if _NO_VALUE.search(command):
+        raise InvalidField(field, "must be text without NUL")
+
+
+def check_timeout(field: str, seconds: int) -> None:
+    """Checks how long a run may take. Raises InvalidField."""
+    if not 1 <= seconds <= MAX_TIMEOUT_SECONDS:
+        raise InvalidField(field, f"must be 1 to {MAX_TIMEOUT_SECONDS}")
 
 
 def _camel(name: str) -> str:

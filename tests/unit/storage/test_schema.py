@@ -25,6 +25,7 @@ from moorage.records.payments import (
     SettlementStatus,
 )
 from moorage.records.project import ProjectStatus
+from moorage.records.run import RUN_TRANSITIONS, RunKind, RunStatus
 from moorage.storage.migrate import REVISIONS, SCRIPTS, is_newest, migrate
 from moorage.storage.schema import metadata
 
@@ -50,6 +51,8 @@ ENUMS: dict[str, type[StrEnum]] = {
     "deployments.origin": Origin,
     "domains.status": DomainStatus,
     "jobs.status": JobStatus,
+    "runs.kind": RunKind,
+    "runs.status": RunStatus,
     "sessions.role": Role,
     "links.role": Role,
 }
@@ -68,8 +71,9 @@ def test_columns_hold_the_values_of_their_enums() -> None:
     assert checked == {column: set(states) for column, states in ENUMS.items()}
 
 
-def test_every_deployment_status_has_its_transitions() -> None:
+def test_every_status_of_deployments_and_runs_has_its_transitions() -> None:
     assert set(TRANSITIONS) == set(DeploymentStatus)
+    assert set(RUN_TRANSITIONS) == set(RunStatus)
 
 
 def test_new_database_has_what_the_schema_declares(migrated: Path) -> None:
