@@ -1,18 +1,17 @@
 """What delegates commit of their owners' credits, and what is left of their limits.
 
 A delegate commits what goes into the purse of a project that it opens, which lives from that alone,
-and what builds that it asked for burn of the owner's credits. What comes back of a purse gives no
-room again: a delegate may delete what others filled.
+and what builds and runs that it asked for burn of the owner's credits. What comes back of a purse
+gives no room again: a delegate may delete what others filled.
 """
 
 from moorage.ledger.running_costs import month_of
 from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
 from moorage.records.access import Scope, StoredDelegation
 from moorage.storage import delegations, recoveries
-from moorage.storage.apps import deployments
 from moorage.storage.database import Source
 from moorage.storage.money import accounts
-from moorage.storage.money.billing import BuildRun
+from moorage.storage.money.billing import Work
 
 
 async def left_of(source: Source, delegation: StoredDelegation, *, now_ms: int) -> MicroUsd:
@@ -30,22 +29,21 @@ async def left_of(source: Source, delegation: StoredDelegation, *, now_ms: int) 
     return MicroUsd(max(0, limit - committed))
 
 
-async def left_for_build(source: Source, run: BuildRun, *, now_ms: int) -> MicroUsd | None:
-    """Returns what a build may still burn of its wallet's credits; None without such a limit.
+async def left_for_work(source: Source, work: Work, *, now_ms: int) -> MicroUsd | None:
+    """Returns what a build or a run may still burn of its wallet's credits; None without a limit.
 
     Nothing once the delegate that asked for it has no delegation any more. Who took the wallet over
     is no delegate.
     """
-    deployment = await deployments.by_id(source, run.deployment_id)
-    if deployment is None or not deployment.acted_by.startswith("0x"):
+    if not work.acted_by.startswith("0x"):
         return None
-    if deployment.acted_by == await recoveries.holder_of(source, run.wallet):
+    if work.acted_by == await recoveries.holder_of(source, work.wallet):
         return None
-    purse = await accounts.purse(source, run.project_id)
+    purse = await accounts.purse(source, work.project_id)
     if purse is not None and not purse.shared:
         return None
     live = await delegations.live_between(
-        source, owner=run.wallet, delegate=deployment.acted_by, now_ms=now_ms
+        source, owner=work.wallet, delegate=work.acted_by, now_ms=now_ms
     )
     lefts = [
         await left_of(source, each, now_ms=now_ms) for each in live if each.covers(Scope.DEPLOY)

@@ -10,7 +10,7 @@ from moorage.storage.database import Source
 from moorage.storage.money import accounts
 from moorage.wire.receipts import Invoice, InvoiceLine
 
-_USES = {"burn": "running", "build": "building beyond the allowance"}
+_USES = {"burn": "running", "build": "building beyond the allowance", "run": "runs"}
 _PAID = ("payment", "release", "reversal")
 _NUMBER_DIGITS = 12
 _LAST_MS = 253_402_300_799_999  # the end of the year 9999: ISO 8601 ends there

@@ -165,19 +165,23 @@ deployments = Table(
     ),
 )
 
-build_runs = Table(
-    "build_runs",
+work = Table(
+    "work",
     metadata,
-    # One attempt to build a deployment: how long it ran, and what of that was paid for.
+    # What is billed by its time beside an app: an attempt to build a deployment, or a run.
     Column("id", Text, primary_key=True),
     Column("wallet", Text, nullable=False),
     Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    # That is built, or whose files a run has.
     Column("deployment_id", Text, ForeignKey("deployments.id"), nullable=False),
-    Column("monthly_price_micro_usd", BigInteger, nullable=False),  # of a month of building
+    Column("kind", Text, nullable=False, server_default="build"),
+    Column("acted_by", Text, nullable=False, server_default=""),  # as a deployment's
+    Column("monthly_price_micro_usd", BigInteger, nullable=False),  # of a month of it
     Column("started_at_ms", BigInteger, nullable=False),
     Column("ran_ms", BigInteger, nullable=False),
     Column("billed_ms", BigInteger, nullable=False),  # the part beyond the wallet's allowance
     Column("charged_micro_usd", BigInteger, nullable=False),
+    one_of("kind", "build", "run"),
     Index(None, "wallet"),
 )
 

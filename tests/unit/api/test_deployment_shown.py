@@ -18,7 +18,7 @@ from moorage.records.project import Project
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money import billing
-from moorage.storage.money.billing import BuildRun
+from moorage.storage.money.billing import Work
 from support.books.records_fixture import ALICE, BOB, add_deployment, add_project
 from support.gateway.believed import Believed, body_of, request_of
 from support.gateway.clock import START_MS, MovableClock
@@ -49,7 +49,7 @@ def ask(db: Database, clock: MovableClock) -> Asking:
 
 
 async def built(db: Database, deployment: Deployment, wallet: str, begun_ms: int) -> None:
-    run = BuildRun(
+    run = Work(
         id=f"{deployment.id}{wallet}{begun_ms}",
         wallet=wallet,
         project_id=deployment.project_id,
@@ -59,7 +59,7 @@ async def built(db: Database, deployment: Deployment, wallet: str, begun_ms: int
         ran_ms=2_500,
     )
     async with db.transaction(durable=False) as tx:
-        await billing.add_build(tx, run)
+        await billing.add_work(tx, run)
 
 
 async def test_deployment_tells_its_plan_and_its_last_build(db: Database, ask: Asking) -> None:

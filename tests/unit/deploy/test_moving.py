@@ -62,7 +62,7 @@ async def test_owner_pays_nothing_for_the_build_of_a_move(
 ) -> None:
     await queued(yard, project, serving)
     await yard.deployed()
-    assert yard.db.sql("SELECT count(*) FROM build_runs").fetchone() == (0,)
+    assert yard.db.sql("SELECT count(*) FROM work").fetchone() == (0,)
 
 
 @pytest.mark.parametrize(("plan", "left_out"), [(PLAN_JSON, set()), (INSTALLING, set(INSTALLED))])

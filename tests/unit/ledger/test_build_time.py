@@ -25,7 +25,7 @@ from moorage.storage import delegations, recoveries
 from moorage.storage.apps import deployments
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
-from moorage.storage.schema import build_runs
+from moorage.storage.schema import work
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import (
     ALICE,
@@ -41,7 +41,7 @@ from support.gateway.waiting import until
 
 A_MONTH = 2_000_000  # micro-USD: of a build of 2 GiB and two cores at the usual prices
 MONTH_MS = Fraction(365 * 24 * 60 * MINUTE_MS, 12)
-CHARGED = Statement(select(build_runs.c.ran_ms, build_runs.c.charged_micro_usd))
+CHARGED = Statement(select(work.c.ran_ms, work.c.charged_micro_usd))
 
 
 def price_of(milliseconds: int) -> int:
@@ -236,7 +236,7 @@ async def test_build_run_that_is_changed_by_hand_is_found(
     await builder.take(60)
     assert await audited(builder.db) == []
     with closing(sqlite3.connect(db_path)) as connection, connection:
-        connection.execute(f"UPDATE build_runs SET {change}")
+        connection.execute(f"UPDATE work SET {change}")
     assert any(finding in each for each in await audited(builder.db))
 
 

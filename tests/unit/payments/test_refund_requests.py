@@ -35,7 +35,7 @@ from moorage.storage.apps import projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, billing, payments, refunds
 from moorage.storage.money.accounts import purse_of
-from moorage.storage.money.billing import BuildRun
+from moorage.storage.money.billing import Work
 from moorage.storage.money.grants import Grant
 from support.books.records_fixture import (
     ALICE,
@@ -434,7 +434,7 @@ async def built(shop: Shop, hours: int) -> None:
     """Have ALICE's builds take so much of their allowance."""
     project = await add_project(shop.db)
     deployment = await add_deployment(shop.db, project)
-    run = BuildRun(
+    run = Work(
         id="r",
         wallet=ALICE,
         project_id=project.id,
@@ -444,8 +444,8 @@ async def built(shop: Shop, hours: int) -> None:
         ran_ms=hours * HOUR_MS,
     )
     async with shop.db.transaction(durable=True) as tx:
-        await billing.add_build(tx, run)
-        await billing.book_build(tx, run)
+        await billing.add_work(tx, run)
+        await billing.book_work(tx, run)
 
 
 async def test_builds_that_the_rest_would_not_have_allowed_stay_paid(shop: Shop) -> None:

@@ -27,6 +27,7 @@ from moorage.records.payments import (
 from moorage.records.project import ProjectStatus
 from moorage.records.run import RUN_TRANSITIONS, RunKind, RunStatus
 from moorage.storage.migrate import REVISIONS, SCRIPTS, is_newest, migrate
+from moorage.storage.money.billing import WorkKind
 from moorage.storage.schema import metadata
 
 
@@ -51,6 +52,7 @@ ENUMS: dict[str, type[StrEnum]] = {
     "deployments.origin": Origin,
     "domains.status": DomainStatus,
     "jobs.status": JobStatus,
+    "work.kind": WorkKind,
     "runs.kind": RunKind,
     "runs.status": RunStatus,
     "sessions.role": Role,

@@ -96,7 +96,7 @@ async def audit_books(
         *worth_findings(books.payments, decimals),
         *burn_findings(books, histories),
         *compensation_findings(books),
-        *build_findings(books),
+        *work_findings(books),
         *refund_findings(books.payments, books.refunds),
         *settlement_findings(books),
         *use_findings(books),
@@ -387,21 +387,21 @@ def ran_out(interval_id: str, history: Sequence[tuple[str, int]]) -> bool:
     return min(balances[burns[-1] + 1 if burns else 0 :]) <= 0
 
 
-def build_findings(books: Books) -> Iterator[Finding]:
-    """Each build burned what it was charged, at most the price of its time beyond the allowance."""
-    for stray in books.built.keys() - {run.id for run in books.builds}:
-        yield Finding(f"posting build:{stray}", "burns for no build")
-    for run in books.builds:
-        row, moved = f"build run {run.id}", books.built.get(run.id, {})
-        due = charge_up_to(run.billed_ms, monthly_price=run.monthly_price_micro_usd)
-        if moved.keys() - {EARNED, wallet_account(run.wallet), purse_of(run.project_id)}:
-            yield Finding(row, f"burned credits that are not those of {run.wallet}")
-        if moved.get(EARNED, 0) != run.charged_micro_usd:
-            yield Finding(
-                row, f"charged {run.charged_micro_usd}, but burned {moved.get(EARNED, 0)}"
-            )
-        if run.charged_micro_usd > due or run.billed_ms > run.ran_ms:
-            yield Finding(row, f"was charged {run.charged_micro_usd} for time that costs {due}")
+def work_findings(books: Books) -> Iterator[Finding]:
+    """Builds and runs burned what they were charged, at most the price of their billed time."""
+    for stray in books.worked.keys() - {f"{each.kind}:{each.id}" for each in books.work}:
+        yield Finding(f"posting {stray}", f"burns for no {stray.partition(':')[0]}")
+    for each in books.work:
+        name = f"{each.kind}:{each.id}"
+        row, moved = f"{each.kind} {each.id}", books.worked.get(name, {})
+        due = charge_up_to(each.billed_ms, monthly_price=each.monthly_price_micro_usd)
+        if moved.keys() - {EARNED, wallet_account(each.wallet), purse_of(each.project_id)}:
+            yield Finding(row, f"burned credits that are not those of {each.wallet}")
+        burned, charged = moved.get(EARNED, 0), each.charged_micro_usd
+        if burned != charged:
+            yield Finding(row, f"charged {charged}, but burned {burned}")
+        if charged > due or each.billed_ms > each.ran_ms:
+            yield Finding(row, f"was charged {charged} for time that costs {due}")
 
 
 def refund_findings(payments: Iterable[Payment], refunds: Iterable[Refund]) -> Iterator[Finding]:

@@ -45,8 +45,6 @@ from moorage.storage.database import (
     substring,
 )
 from moorage.storage.schema import (
-    build_runs,
-    deployments,
     entries,
     postings,
     projects,
@@ -56,6 +54,7 @@ from moorage.storage.schema import (
     settlements,
     transfers,
     wallets,
+    work,
 )
 
 
@@ -235,23 +234,25 @@ async def purse_filled_by(
     )
 
 
-# After this, a posting's id has the 36 characters of a run interval's or a build's id.
-_BURN = "burn:"
-_BUILD = "build:"
+def _named(kind: str) -> Any:
+    """Returns the 36 characters of a posting's id after its kind: of an interval, or of work."""
+    return substring(postings.c.id, len(kind) + 2, 36)
+
+
 _of_run = and_(
     postings.c.kind == "burn",
-    run_intervals.c.id == substring(postings.c.id, len(_BURN) + 1, 36),
+    run_intervals.c.id == _named("burn"),
 )
-_of_build = and_(
-    postings.c.kind == "build",
-    build_runs.c.id == substring(postings.c.id, len(_BUILD) + 1, 36),
+_of_work = or_(
+    and_(postings.c.kind == "build", work.c.id == _named("build")),
+    and_(postings.c.kind == "run", work.c.id == _named("run")),
 )
 _booked = (
     entries.join(postings, postings.c.id == entries.c.posting_id)
     .outerjoin(run_intervals, _of_run)
-    .outerjoin(build_runs, _of_build)
+    .outerjoin(work, _of_work)
 )
-_used_by = func.coalesce(run_intervals.c.project_id, build_runs.c.project_id)
+_used_by = func.coalesce(run_intervals.c.project_id, work.c.project_id)
 _PAGE = Statement(
     select(
         entries.c.place,
@@ -372,8 +373,8 @@ _BURNED_SINCE = Statement(
         run_intervals,
         entries,
         and_(
-            entries.c.posting_id > _BURN + run_intervals.c.id + ":" + _since,
-            entries.c.posting_id < _BURN + run_intervals.c.id + ";",
+            entries.c.posting_id > "burn:" + run_intervals.c.id + ":" + _since,
+            entries.c.posting_id < "burn:" + run_intervals.c.id + ";",
             entries.c.amount_micro_usd < 0,
         ),
     )
@@ -407,7 +408,7 @@ _since_given = (
     .join_from(entries, postings, postings.c.id == entries.c.posting_id)
     .where(
         entries.c.place >= _first_given,
-        postings.c.kind.in_([*_GIVEN, "burn", "build", "compensated"]),
+        postings.c.kind.in_([*_GIVEN, "burn", "build", "run", "compensated"]),
         entries.c.account.in_(
             union_all(
                 select("wallet:" + bindparam("of_wallet", type_=Text)),
@@ -458,7 +459,7 @@ class StatementEntry(NamedTuple):
     kind: str
     created_at_ms: int
     amount: MicroUsd
-    project_id: str | None  # of a burn or a build
+    project_id: str | None  # of a burn, a build or a run
 
 
 async def statement_page(
@@ -480,16 +481,14 @@ _COMMITTED = Statement(
         entries.c.amount_micro_usd < 0,
     )
 )
-_BUILT = Statement(
-    select(func.coalesce(func.sum(build_runs.c.charged_micro_usd), 0))
-    .join_from(build_runs, deployments, deployments.c.id == build_runs.c.deployment_id)
-    .outerjoin(
-        purses, (purses.c.project_id == build_runs.c.project_id) & purses.c.shared.is_(False)
-    )
+_WORKED = Statement(
+    select(func.coalesce(func.sum(work.c.charged_micro_usd), 0))
+    .select_from(work)
+    .outerjoin(purses, (purses.c.project_id == work.c.project_id) & purses.c.shared.is_(False))
     .where(
-        build_runs.c.wallet == bindparam("owner"),
-        build_runs.c.started_at_ms >= bindparam("since_ms"),
-        deployments.c.acted_by == bindparam("delegate"),
+        work.c.wallet == bindparam("owner"),
+        work.c.started_at_ms >= bindparam("since_ms"),
+        work.c.acted_by == bindparam("delegate"),
         purses.c.project_id.is_(None),
     )
 )
@@ -498,11 +497,11 @@ _BUILT = Statement(
 async def committed_by(source: Source, *, owner: str, delegate: str, since_ms: int) -> MicroUsd:
     """Returns what a delegate has moved of its owner's credits to purses since a time.
 
-    With what builds that began since then, and that it asked for, have burned of those credits.
+    With what builds and runs that began since then, and that it asked for, have burned of those.
     """
     given: dict[str, Any] = {"owner": owner, "delegate": delegate, "since_ms": since_ms}
-    moved, built = await source.number(_COMMITTED, **given), await source.number(_BUILT, **given)
-    return MicroUsd(moved + built)
+    moved, worked = await source.number(_COMMITTED, **given), await source.number(_WORKED, **given)
+    return MicroUsd(moved + worked)
 
 
 _PURSE = "project:"

@@ -12,13 +12,12 @@ from moorage.storage import delegations
 from moorage.storage.database import Statement, Transaction, columns_of, substring
 from moorage.storage.money import accounts, grants, marks
 from moorage.storage.money.accounts import Purse
-from moorage.storage.money.billing import BuildRun
+from moorage.storage.money.billing import Work, WorkKind
 from moorage.storage.money.grants import Grant
 from moorage.storage.money.payments import every as every_payment
 from moorage.storage.money.refunds import every as every_refund
 from moorage.storage.money.refunds import not_final
 from moorage.storage.schema import (
-    build_runs,
     entries,
     events,
     meters,
@@ -34,6 +33,7 @@ from moorage.storage.schema import (
     settlements,
     transfers,
     wallets,
+    work,
 )
 
 
@@ -210,17 +210,17 @@ class RefundTransaction(msgspec.Struct, frozen=True):
 class Books(msgspec.Struct, frozen=True):
     """Everything that the audit compares, as of one moment.
 
-    Burns and builds, which are many, are sums; every other posting has its entries.
+    Burns, builds and runs, which are many, are sums; every other posting has its entries.
     """
 
     unbalanced: dict[str, int]  # postings whose entries do not sum to zero, or that have none
     accounts: dict[str, int]  # each account's sum
     balances: dict[str, int]  # each wallet's cached balance
     purses: tuple[Purse, ...]
-    postings: tuple[Posting, ...]  # all but burns and builds
+    postings: tuple[Posting, ...]  # all but burns, builds and runs
     intervals: tuple[BilledInterval, ...]
-    builds: tuple[BuildRun, ...]
-    built: dict[str, dict[str, int]]  # sums of builds by account, by build run
+    work: tuple[Work, ...]
+    worked: dict[str, dict[str, int]]  # sums of builds and runs by account, by kind and id
     burned: dict[str, dict[str, int]]  # sums of burns by account, by run interval
     payments: tuple[Payment, ...]
     refunds: tuple[Refund, ...]
@@ -247,17 +247,24 @@ _BALANCES = Statement(select(wallets.c.address, wallets.c.balance_micro_usd))
 _POSTINGS = Statement(
     select(postings.c.id, entries.c.account, _amount)
     .join(entries, entries.c.posting_id == postings.c.id)
-    .where(postings.c.kind.not_in(["burn", "build"]))
+    .where(postings.c.kind.not_in(["burn", *WorkKind]))
 )
-_BUILT = Statement(  # from "build:" to the character after ":"
-    select(
-        substring(entries.c.posting_id, len("build:") + 1, _UUID_CHARACTERS),
-        entries.c.account,
-        func.sum(_amount),
+
+
+def _worked(kind: WorkKind) -> Statement:
+    """Returns the sums of one kind: from "build:" to the character after ":"."""
+    return Statement(
+        select(
+            substring(entries.c.posting_id, 1, len(kind) + 1 + _UUID_CHARACTERS),
+            entries.c.account,
+            func.sum(_amount),
+        )
+        .where(entries.c.posting_id > f"{kind}:", entries.c.posting_id < f"{kind};")
+        .group_by(text("1"), entries.c.account)
     )
-    .where(entries.c.posting_id > "build:", entries.c.posting_id < "build;")
-    .group_by(text("1"), entries.c.account)
-)
+
+
+_WORKED = tuple(map(_worked, WorkKind))
 _interval = substring(entries.c.posting_id, len("burn:") + 1, _UUID_CHARACTERS)
 _BURNED = Statement(  # one pass, as there are many: from "burn:" to the character after ":"
     select(_interval, entries.c.account, func.sum(_amount))
@@ -295,7 +302,7 @@ _REFUND_TRANSACTIONS = Statement(
 _GIVEN = Statement(
     select(*columns_of(transfers, Given)).where(transfers.c.accepted_at_ms.is_not(None))
 )
-_BUILDS = Statement(select(*columns_of(build_runs, BuildRun)))
+_WORK = Statement(select(*columns_of(work, Work)))
 _SETTLEMENTS = Statement(select(*columns_of(settlements, Settled)))
 _USES = Statement(select(*columns_of(payment_uses, Use)))
 
@@ -309,8 +316,8 @@ async def books(tx: Transaction) -> Books:
         purses=tuple(await accounts.every_purse(tx)),
         postings=await _postings(tx),
         intervals=tuple(await billed_intervals(tx)),
-        builds=tuple(await tx.records(BuildRun, _BUILDS)),
-        built=await _by_name(tx, _BUILT),
+        work=tuple(await tx.records(Work, _WORK)),
+        worked=await _by_name(tx, *_WORKED),
         burned=await _by_name(tx, _BURNED),
         payments=await every_payment(tx),
         refunds=await every_refund(tx),
@@ -334,11 +341,12 @@ async def history(tx: Transaction, account: str) -> list[tuple[str, int]]:
     return [(posting_id, amount) for posting_id, amount in await tx.all(_HISTORY, account=account)]
 
 
-async def _by_name(tx: Transaction, statement: Statement) -> dict[str, dict[str, int]]:
-    """Returns sums by account, by the run or interval in the postings' ids."""
+async def _by_name(tx: Transaction, *statements: Statement) -> dict[str, dict[str, int]]:
+    """Returns sums by account, by the work or interval in the postings' ids."""
     moved: dict[str, dict[str, int]] = {}
-    for name, account, amount in await tx.all(statement):
-        moved.setdefault(name, {})[account] = amount
+    for statement in statements:
+        for name, account, amount in await tx.all(statement):
+            moved.setdefault(name, {})[account] = amount
     return moved
 
 

@@ -1,6 +1,7 @@
-"""Queries over what is billed: run intervals, builds, and the billed time of gateways."""
+"""Queries over what is billed: run intervals, builds, runs, and the billed time of gateways."""
 
 from collections.abc import Collection
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,11 +31,21 @@ from moorage.storage.database import (
     upsert_of,
 )
 from moorage.storage.money.accounts import HolderQuery, purse_in, unadopted
-from moorage.storage.schema import build_runs, meters, projects, purses, run_intervals
+from moorage.storage.schema import meters, projects, purses, run_intervals, work
 
 
-class BuildRun(msgspec.Struct, frozen=True):
-    """One attempt to build a deployment. `billed_ms` of `ran_ms` were beyond the allowance."""
+class WorkKind(StrEnum):
+    """What is billed by its time, and the kind of its postings."""
+
+    BUILD = "build"
+    RUN = "run"
+
+
+class Work(msgspec.Struct, frozen=True):
+    """An attempt to build a deployment, or a run: its id is the run's.
+
+    `billed_ms` of `ran_ms` were beyond the allowance, which builds alone have.
+    """
 
     id: str
     wallet: str
@@ -45,66 +56,67 @@ class BuildRun(msgspec.Struct, frozen=True):
     ran_ms: int = 0
     billed_ms: int = 0
     charged_micro_usd: MicroUsd = NOTHING
+    kind: WorkKind = WorkKind.BUILD
+    acted_by: str = ""
 
 
-_ADD = insert_of(build_runs, BuildRun)
+_ADD = insert_of(work, Work)
 _BOOK = Statement(
-    update(build_runs)
-    .where(build_runs.c.id == bindparam("run_id"))
+    update(work)
+    .where(work.c.id == bindparam("work_id"))
     .values(
         ran_ms=bindparam("ran"), billed_ms=bindparam("billed"), charged_micro_usd=bindparam("taken")
     )
 )
-_ONE = Statement(
-    select(*columns_of(build_runs, BuildRun)).where(build_runs.c.id == bindparam("run_id"))
-)
+_ONE = Statement(select(*columns_of(work, Work)).where(work.c.id == bindparam("work_id")))
 _LAST_OF = Statement(
-    select(*columns_of(build_runs, BuildRun))
+    select(*columns_of(work, Work))
     .where(
-        build_runs.c.wallet == bindparam("wallet"),
-        build_runs.c.deployment_id == bindparam("deployment_id"),
+        work.c.wallet == bindparam("wallet"),
+        work.c.deployment_id == bindparam("deployment_id"),
+        work.c.kind == WorkKind.BUILD.value,
     )
-    .order_by(build_runs.c.started_at_ms.desc())
+    .order_by(work.c.started_at_ms.desc())
     .limit(1)
 )
-_free = func.coalesce(func.sum(build_runs.c.ran_ms - build_runs.c.billed_ms), 0)
+_free = func.coalesce(func.sum(work.c.ran_ms - work.c.billed_ms), 0)
 _FREE = HolderQuery(
     Statement(
         select(_free)
-        .outerjoin(purses, unadopted(build_runs.c.project_id))
-        .where(build_runs.c.wallet == bindparam("wallet"), purses.c.project_id.is_(None))
+        .outerjoin(purses, unadopted(work.c.project_id))
+        .where(work.c.wallet == bindparam("wallet"), purses.c.project_id.is_(None))
     ),
     Statement(
         select(_free)
-        .join(purses, unadopted(build_runs.c.project_id))
+        .join(purses, unadopted(work.c.project_id))
         .where(
             purses.c.project_id == bindparam("purse"),
-            build_runs.c.wallet == purses.c.wallet,  # which has an index
+            work.c.wallet == purses.c.wallet,  # which has an index
         )
     ),
 )
 
 
-async def add_build(tx: Transaction, run: BuildRun) -> None:
-    """Records that a build begins."""
-    await tx.execute(_ADD, **msgspec.structs.asdict(run))
+async def add_work(tx: Transaction, begun: Work) -> None:
+    """Records that work begins."""
+    await tx.execute(_ADD, **msgspec.structs.asdict(begun))
 
 
-async def book_build(tx: Transaction, run: BuildRun) -> None:
-    """Updates how long a run has taken and what was charged; does nothing without its row."""
+async def book_work(tx: Transaction, done: Work) -> None:
+    """Updates how long work has taken and what was charged; does nothing without its row."""
     await tx.execute(
-        _BOOK, run_id=run.id, ran=run.ran_ms, billed=run.billed_ms, taken=run.charged_micro_usd
+        _BOOK, work_id=done.id, ran=done.ran_ms, billed=done.billed_ms, taken=done.charged_micro_usd
     )
 
 
-async def build(source: Source, run_id: str) -> BuildRun | None:
-    """Returns a build run, if it is stored."""
-    return await source.record(BuildRun, _ONE, run_id=run_id)
+async def work_of(source: Source, work_id: str) -> Work | None:
+    """Returns what is stored of work, if it is."""
+    return await source.record(Work, _ONE, work_id=work_id)
 
 
-async def last_build_of(source: Source, deployment_id: str, *, wallet: str) -> BuildRun | None:
-    """Returns the last build run of a deployment of this wallet, if it was ever built."""
-    return await source.record(BuildRun, _LAST_OF, deployment_id=deployment_id, wallet=wallet)
+async def last_build_of(source: Source, deployment_id: str, *, wallet: str) -> Work | None:
+    """Returns the last build of a deployment of this wallet, if it was ever built."""
+    return await source.record(Work, _LAST_OF, deployment_id=deployment_id, wallet=wallet)
 
 
 async def free_ms(source: Source, holder: str) -> int:
@@ -312,15 +324,15 @@ _RAN = Statement(
         run_intervals.c.started_at_ms < bindparam("end_ms"),
     )
 )
-_BUILT = Statement(
-    select(func.coalesce(func.sum(build_runs.c.charged_micro_usd), 0)).where(
-        build_runs.c.project_id == bindparam("project_id"),
-        build_runs.c.wallet
+_WORKED = Statement(
+    select(func.coalesce(func.sum(work.c.charged_micro_usd), 0)).where(
+        work.c.project_id == bindparam("project_id"),
+        work.c.wallet
         == select(projects.c.wallet)
         .where(projects.c.id == bindparam("project_id"))
         .scalar_subquery(),  # which has an index
-        build_runs.c.started_at_ms >= bindparam("start_ms"),
-        build_runs.c.started_at_ms < bindparam("end_ms"),
+        work.c.started_at_ms >= bindparam("start_ms"),
+        work.c.started_at_ms < bindparam("end_ms"),
     )
 )
 
@@ -357,7 +369,7 @@ async def open_of_holder(source: Source, holder: str) -> list[RunInterval]:
 async def burned_around(
     source: Source, project_id: str, *, start_ms: int, end_ms: int
 ) -> tuple[list[Ran], int]:
-    """Returns what ran of a project between two times, and what builds begun then have burned.
+    """Returns what ran of a project between two times, and what builds and runs begun then burned.
 
     An interval that also ran before or after is among these whole.
     """
@@ -366,7 +378,7 @@ async def burned_around(
         "start_ms": start_ms,
         "end_ms": end_ms,
     }
-    return await source.records(Ran, _RAN, **within), await source.number(_BUILT, **within)
+    return await source.records(Ran, _RAN, **within), await source.number(_WORKED, **within)
 
 
 async def of_holder(source: Source, holder: str) -> Commitments:
