@@ -6,7 +6,7 @@ from typing import NamedTuple
 from moorage.errors import InvalidField, RuntimeUnsupported
 from moorage.planning.frameworks import Framework, framework_named
 from moorage.planning.kinds import RUNTIMES
-from moorage.planning.plan import Settings, Stack, quoted
+from moorage.planning.plan import Kind, Settings, Stack, quoted
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Range, Version
@@ -167,6 +167,18 @@ class Asked(NamedTuple):
     run_from: str = ""  # the file that `run` is from, "" for settings.runCommand
     build_dir_from: str = ""  # the file that `build_dir` is from, "" for settings.buildDir
     said: tuple[str, ...] = ()  # of other hosts' files: what they decided, in sentences
+    release: str | None = None
+    kind: Kind | None = None
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether nobody is to visit the app."""
+        return self.kind is Kind.WORKER
+
+    @property
+    def seeks_server(self) -> bool:
+        """Whether planning looks for a program that answers visitors."""
+        return self.run is None and not self.is_worker
 
     @property
     def commands(self) -> bool:
@@ -191,6 +203,8 @@ def asked(settings: Settings) -> Asked:
         framework=_framework(settings.framework),
         directory=directory("settings.directoryPath", settings.directory_path) or "",
         build_dir=directory("settings.buildDir", settings.build_dir),
+        release=_command("settings.releaseCommand", settings.release_command),
+        kind=settings.kind,
     )
 
 

@@ -27,6 +27,13 @@ class Stack(StrEnum):
     DOCKERFILE = "dockerfile"  # an image of the upload's own Dockerfile, which is in `directory`
 
 
+class Kind(StrEnum):
+    """What an app is for."""
+
+    WEB = "web"  # it answers HTTP at an address
+    WORKER = "worker"  # it listens on no port, has no address, and never sleeps
+
+
 def _said(description: str) -> msgspec.Meta:
     """Describes a setting in OpenAPI."""
     return msgspec.Meta(description=description)
@@ -61,6 +68,12 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     ] = None
     run_command: Annotated[
         str | None, _said("the line that starts the app; found by files without it")
+    ] = None
+    release_command: Annotated[
+        str | None, _said("run once a deployment, after its build, before it serves: migrations")
+    ] = None
+    kind: Annotated[
+        Kind | None, _said("worker: no port, no address; null: web, or as the Procfile says")
     ] = None
     install_command: Annotated[
         str | None, _said('the line that installs dependencies; "" installs nothing')
@@ -182,6 +195,15 @@ class Plan(msgspec.Struct, frozen=True):
     risks: tuple[Risk, ...] | msgspec.UnsetType = msgspec.UNSET
     # What runs by the clock while this version serves; unset for nothing.
     schedules: tuple[PlannedSchedule, ...] | msgspec.UnsetType = msgspec.UNSET
+    # Run once for each upload, after its build and before it serves; unset for nothing.
+    release: str | msgspec.UnsetType = msgspec.UNSET
+    # Unset: web.
+    kind: Kind | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def listens(self) -> bool:
+        """Whether the app answers HTTP."""
+        return self.kind is not Kind.WORKER
 
     @property
     def digest(self) -> str:
@@ -246,7 +268,10 @@ def _both(first: str | None, second: str | None) -> str | None:
 
 def no_port(what: str) -> str:
     """Returns the refusal of an app that nobody can visit; `what` says what it is."""
-    step = "let it do so beside its work, or deploy the web app that it belongs to"
+    step = (
+        "let it do so beside its work, deploy the web app that it belongs to, or send "
+        'settings.kind "worker" if nobody is to visit it'
+    )
     if "an MCP server" in what:
         step = 'let it run with the transport "streamable-http", on host 0.0.0.0 and port PORT'
     return (

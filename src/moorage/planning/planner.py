@@ -8,11 +8,11 @@ settings.directoryPath or a command is given.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from moorage.errors import InvalidRequest, PlanNotFound, UploadInvalid
+from moorage.errors import InvalidField, InvalidRequest, PlanNotFound, UploadInvalid
 from moorage.planning import hosts, kinds, pages, risks, roots, static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.dockerfile import image
@@ -22,7 +22,17 @@ from moorage.planning.interpreters import interpreters, refuse_unmade
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
 from moorage.planning.node.builds import of_visitors_machine, unset_variables
-from moorage.planning.plan import Plan, Recipe, Risk, RiskCode, Settings, Stack, beside, quoted
+from moorage.planning.plan import (
+    Kind,
+    Plan,
+    Recipe,
+    Risk,
+    RiskCode,
+    Settings,
+    Stack,
+    beside,
+    quoted,
+)
 from moorage.planning.python import app as python
 from moorage.planning.reading.folder import Folder, SourceTree
 from moorage.planning.reading.formats import in_place
@@ -118,6 +128,7 @@ _SHARED = {
 
 _PROCFILE_LINE = re.compile(r"^([A-Za-z][\w-]{0,60}):[ \t]*(\S.*)$", re.MULTILINE)
 _PROCFILE_LIMIT = 65_536  # bytes
+_WORKERS = ("worker", "bot", "clock")  # a Procfile's lines for one process without a port
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,80}")
 _NO_SECRET = "none-in-builds"  # noqa: S105 (for programs of Python that end without one)
 _ONE_PROGRAM = "a project here is the one program that answers visitors"
@@ -137,7 +148,12 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     folder, because = roots.app_folder(Folder(tree), wanted, has_dockerfile=settings.has_dockerfile)
     port, wish = settings.port, hosts.Wishes()
     if settings.has_dockerfile and toolbox.dockerfiles is not Dockerfiles.STEPS:
-        return image.planned(folder, settings, wanted, tuple(because), toolbox.dockerfiles)
+        plan = image.planned(folder, settings, wanted, tuple(because), toolbox.dockerfiles)
+        return msgspec.structs.replace(
+            plan,
+            release=wanted.release or msgspec.UNSET,
+            kind=Kind.WORKER if wanted.is_worker else msgspec.UNSET,
+        )
     if settings.has_dockerfile:
         recipe, port = dockerfile.planned(folder, settings, wanted, toolbox)
     else:
@@ -154,6 +170,8 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
             and wanted.install is None
         ):
             refuse_unmade(wanted.run, folder, toolbox)
+    if wanted.is_worker and static.is_site(recipe.start or ""):
+        raise InvalidField("settings.kind", "these files are a site's: they run nothing by itself")
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
@@ -187,6 +205,8 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         older_python=(recipe.older_python if recipe.install else "") or msgspec.UNSET,
         secrets=secrets or msgspec.UNSET,
         schedules=settings.schedules or msgspec.UNSET,
+        release=_in_folder(wanted.release, wanted.release, where) or msgspec.UNSET,
+        kind=Kind.WORKER if wanted.is_worker else msgspec.UNSET,
     )
     return _with_risks(folder, plan, settings, recipe, toolbox, wish.needed)
 
@@ -264,34 +284,43 @@ def _shared_tools(recipe: Recipe, toolbox: Toolbox) -> list[Tool]:
 
 
 def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
-    """Returns the commands with the Procfile's web line, after its release line, as the start.
+    """Returns the commands with the Procfile's web line as the start, and its release line.
 
+    Its worker line is the start if there is no web line, or a worker is asked for.
     Raises UploadInvalid for a Procfile that is not text or too long.
     """
     if not folder.has("Procfile"):
         return wanted
     text = folder.text("Procfile", limit=_PROCFILE_LIMIT).replace("\r", "")
     lines = {name: line.strip() for name, line in reversed(_PROCFILE_LINE.findall(text))}
-    others = ", ".join(sorted(lines.keys() - {"web", "release"})[:_NAMES])
+    process = _process_of(lines, wanted)
+    others = ", ".join(sorted(lines.keys() - {process, "web", "release"})[:_NAMES])
     said = (f"the Procfile's {others}: not started, as {_ONE_PROGRAM}",) if others else ()
-    web, release = lines.get("web"), lines.get("release")
-    if wanted.run is not None or web is None:
+    line, release = lines.get(process), lines.get("release", "")
+    if wanted.run is not None or line is None:
         return wanted._replace(said=(*wanted.said, *said))
-    if "\0" in f"{web}{release}" or len(web) > COMMAND_LIMIT or len(release or "") > COMMAND_LIMIT:
+    if "\0" in f"{line}{release}" or max(len(line), len(release)) > COMMAND_LIMIT:
         raise UploadInvalid(
-            f"must have a web line of at most {COMMAND_LIMIT:,} characters, without NUL",
+            f"must have lines of at most {COMMAND_LIMIT:,} characters, without NUL",
             path=folder.path("Procfile"),
         )
-    run = hosts.by_shell(folder, web)
-    if release:
-        run = f"{hosts.by_shell(folder, release)} && {in_place(run)}"
-        said = (f"the Procfile's release line runs before each start: {quoted(release)}", *said)
+    if release and wanted.release is None:
+        wanted = wanted._replace(release=hosts.by_shell(folder, release))
+        said = (f"the Procfile's release line runs once a deployment: {quoted(release)}", *said)
     return wanted._replace(
-        run=run,
-        run_because=f"the Procfile's web line: {quoted(web)}",
+        run=hosts.by_shell(folder, line),
+        run_because=f"the Procfile's {process} line: {quoted(line)}",
         run_from=folder.path("Procfile"),
         said=(*wanted.said, *said),
+        kind=wanted.kind if process == "web" else Kind.WORKER,
     )
+
+
+def _process_of(lines: Mapping[str, str], wanted: Asked) -> str:
+    """Returns the name of the process that a project runs; "" for none."""
+    if "web" in lines and not wanted.is_worker:
+        return "web"
+    return "" if wanted.kind is Kind.WEB else next((it for it in _WORKERS if it in lines), "")
 
 
 def _app(
@@ -302,7 +331,7 @@ def _app(
     Raises PlanNotFound, with what is there, for none and for several.
     """
     is_given = wanted.commands or wanted.stack or wanted.framework or wanted.build_dir
-    other = "" if is_given else kinds.no_web_app(folder, toolbox.otherwise)
+    other = "" if is_given or wanted.is_worker else kinds.no_web_app(folder, toolbox.otherwise)
     if other:
         raise PlanNotFound(other)
     recipe = _choose(folder, wanted, toolbox)

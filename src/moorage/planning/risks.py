@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from moorage.planning import clients, hosts, variables
-from moorage.planning.plan import Plan, Risk, RiskCode, Stops
+from moorage.planning.plan import Plan, Risk, RiskCode, Stops, quoted
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import marks
 from moorage.planning.toolbox import Toolbox
@@ -99,7 +99,7 @@ def of_sources(
     return [
         *absent,
         *_commands(sources, toolbox),
-        *_left_out(folder),
+        *(_left_out(folder) if plan.listens else ()),
         *_secrets_file(folder, sources),
         *_files(folder, sources),
         *_libraries(folder, toolbox),
@@ -555,31 +555,33 @@ def _secrets_file(folder: Folder, sources: Iterable[Source]) -> Iterator[Risk]:
             return
 
 
-_PROCESS = re.compile(r"^([A-Za-z0-9_-]{1,40}):[ \t]*\S", re.MULTILINE)
+_PROCESS = re.compile(r"^([A-Za-z0-9_-]{1,40}):[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def _left_out(folder: Folder) -> Iterator[Risk]:
     """Yields processes of a Procfile, or of a compose file, that nobody starts."""
     file, process = hosts.process_beside(folder)
     if process:
-        yield _process(file, f"{file}'s {process}", "the server")
+        yield _process(file, f"{file}'s {process}")
     file, process = hosts.other_process(folder)
     if process:
-        yield _process(file, f"{file}'s {process}", "the server")
+        yield _process(file, f"{file}'s {process}")
     if not folder.has("Procfile"):
         return
     text = folder.data("Procfile", limit=_FILE_LIMIT).decode(errors="replace")
-    others = [name for name in _PROCESS.findall(text) if name not in ("web", "release")]
+    others = [it for it in _PROCESS.findall(text) if it[0] not in ("web", "release")]
     if others:
-        yield _process(folder.path("Procfile"), f"The Procfile's {others[0]}", "web")
+        name, line = others[0]
+        yield _process(folder.path("Procfile"), f"The Procfile's {name}", quoted(line.strip()))
 
 
-def _process(path: str, process: str, server: str) -> Risk:
+def _process(path: str, process: str, line: str = "") -> Risk:
+    command = f"settings.runCommand {line!r}" if line else "its command in settings.runCommand"
     return Risk(
         RiskCode.PROCESS_LEFT_OUT,
         Stops.REQUESTS,
-        f"{process} is not started, as a project runs one process: let {server} start it beside "
-        "its work, or deploy it by itself.",
+        f"{process} is not started, as a project runs one process: deploy the same files again as "
+        f'another project with settings.kind "worker" and {command}.',
         path=path,
     )
 

@@ -340,7 +340,7 @@ def _field_error(error: msgspec.ValidationError, of: str = "settings") -> Invali
 def _check_settings(settings: Settings) -> None:
     if not 1 <= settings.port <= 65_535:
         raise InvalidField("settings.port", "must be 1–65535")
-    for name in ("install_command", "build_command", "run_command"):
+    for name in ("install_command", "build_command", "run_command", "release_command"):
         command = getattr(settings, name)
         if command is not None and (len(command) > COMMAND_LENGTH or "\0" in command):
             raise InvalidField(

@@ -1,9 +1,10 @@
 import json
 
 import pytest
+from msgspec import UNSET
 
-from moorage.errors import PlanNotFound, RuntimeUnsupported, UploadInvalid
-from moorage.planning.plan import Plan, Settings, Stack
+from moorage.errors import InvalidField, PlanNotFound, RuntimeUnsupported, UploadInvalid
+from moorage.planning.plan import Kind, Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
 from support.engines.memory_tree import MemoryTree
@@ -93,8 +94,44 @@ def test_procfile_that_cannot_be_followed_is_named(data: bytes) -> None:
     assert refused.value.path == "Procfile"
 
 
-def test_procfile_without_web_line_decides_nothing() -> None:
-    assert plan({**HELLO, "Procfile": "worker: node w.js\n"}).start == "exec node index.js"
+def test_procfile_with_a_worker_alone_is_a_workers() -> None:
+    files = {**HELLO, "Procfile": "worker: node w.js\nrelease: node up.js\n"}
+    made = plan(files)
+    assert (made.kind, made.start, made.release) == (Kind.WORKER, "exec node w.js", "node up.js")
+    web = plan(files, Settings(kind=Kind.WEB))
+    assert (web.kind, web.start) == (UNSET, "exec node index.js")
+
+
+def test_other_processes_of_a_procfile_decide_nothing() -> None:
+    made = plan({**HELLO, "Procfile": "dev: node w.js\n"})
+    assert (made.kind, made.start, made.release) == (UNSET, "exec node index.js", UNSET)
+
+
+def test_worker_that_is_asked_for_is_the_procfiles() -> None:
+    files = {**HELLO, "Procfile": "web: node index.js\nworker: node w.js\n"}
+    made = plan(files, Settings(kind=Kind.WORKER))
+    assert (made.kind, made.start, made.risks) == (Kind.WORKER, "exec node w.js", UNSET)
+    assert "the Procfile's worker line: node w.js" in made.because
+
+
+def test_release_command_of_the_settings_wins_over_the_procfiles() -> None:
+    files = {**HELLO, "Procfile": "web: node index.js\nrelease: node up.js\n"}
+    assert plan(files).release == "node up.js"
+    assert plan(files, Settings(release_command="node mine.js")).release == "node mine.js"
+    assert plan(files, Settings(release_command="")).release is UNSET
+    assert plan(HELLO, Settings(release_command="node mine.js")).release == "node mine.js"
+
+
+def test_program_without_a_port_is_planned_as_a_worker() -> None:
+    files = {"bot.py": "import discord\n", "requirements.txt": "discord.py\n"}
+    made = plan(files, Settings(kind=Kind.WORKER))
+    assert made.start.endswith("python bot.py")
+
+
+def test_site_is_no_worker() -> None:
+    with pytest.raises(InvalidField) as refused:
+        plan({"index.html": "<p>"}, Settings(kind=Kind.WORKER))
+    assert refused.value.field == "settings.kind"
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,6 @@ TELEGRAM = (
         ({"main.py": "import schedule\nschedule.run_pending()\n"}, "scheduled job"),
         ({"app.py": "from slack_bolt.adapter.socket_mode import X\n"}, "Slack bot"),
         ({"game.py": "import pygame\npygame.init()\n"}, "desktop program"),
-        ({"Procfile": "worker: python bot.py\n", "bot.py": DISCORD}, "Discord bot"),
         ({"Procfile": "web: python bot.py\n", "bot.py": DISCORD}, "Discord bot"),
         (
             {"Procfile": "web: celery -A tasks worker\n", "tasks.py": "", "requirements.txt": ""},

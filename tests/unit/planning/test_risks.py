@@ -228,7 +228,7 @@ def test_service_of_the_internet_is_no_risk(text: str) -> None:
          "pdo_sqlite"),
         (python("", "flask\ntensorflow==2.10.0"), EVERYTHING, "no_wheel", "tensorflow"),
         (python("") | {"Procfile": "web: gunicorn app:app\nworker: python work.py\n"}, EVERYTHING,
-         "process_left_out", "worker"),
+         "process_left_out", "settings.kind \"worker\" and settings.runCommand 'python work.py'"),
         ({"server.py": "from mcp.server.fastmcp import FastMCP\ndef make():\n"
           "    m = FastMCP('a')\n    m.run(transport='streamable-http')\n",
           "requirements.txt": "mcp"}, EVERYTHING, "host_refused", "0.0.0.0"),

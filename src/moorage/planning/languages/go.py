@@ -61,7 +61,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             missing=f"{module} is a library's, as there is no package main: add a main.go that "
             "listens on PORT",
         )
-    refusal = portless(folder, "go", "go.mod") if module == "go.mod" and asked.run is None else ""
+    is_open = module == "go.mod" and asked.seeks_server
+    refusal = portless(folder, "go", "go.mod") if is_open else ""
     if refusal:
         raise PlanNotFound(refusal)
     found, toolchain = _go(folder, asked, toolbox, file=module or "main.go")

@@ -53,7 +53,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     file = folder.first("pom.xml", "build.gradle", "build.gradle.kts")
     if file is None:
         return _plain(folder, asked, toolbox)
-    refusal = portless(folder, "java", file) if asked.run is None else ""
+    refusal = portless(folder, "java", file) if asked.seeks_server else ""
     if refusal:
         raise PlanNotFound(refusal)
     java = _java(_wanted(folder, file, asked), toolbox)
@@ -142,7 +142,7 @@ def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     program = _program(folder)
     if program is None:
         return _ready(folder, asked, toolbox)
-    refusal = portless(folder, "java", "") if asked.run is None else ""
+    refusal = portless(folder, "java", "") if asked.seeks_server else ""
     if refusal and not folder.has_directory("lib"):
         raise PlanNotFound(refusal)
     java = _java(_asked_version(asked), toolbox)

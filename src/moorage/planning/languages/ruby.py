@@ -83,7 +83,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     if (
         has_gems
         and site is None
-        and asked.run is None
+        and asked.seeks_server
         and file not in (_RAILS, "config.ru", _JEKYLL)
     ):
         _refuse_portless(folder, listed)

@@ -73,7 +73,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         )
         return Recipe(Stack.RUST, None, None, None, (), missing=missing)
     name = names[0] if names else ""
-    is_free = asked.run is None and not any(binaries.values())
+    is_free = asked.seeks_server and not any(binaries.values())
     refusal = portless(folder, "rust", "Cargo.toml") if is_free else ""
     if refusal:
         raise PlanNotFound(refusal)

@@ -314,7 +314,8 @@ def _recipe(
     package = _package(where, manager, asked, because, tools, builds=bool(build))
     if asked.run is None:
         start = find_start(package)
-        _refuse_portless(where.folder, where.manifest, start)
+        if asked.seeks_server:
+            _refuse_portless(where.folder, where.manifest, start)
         if start.command is not None:
             command = listening(where.folder, start.command, because)
             start = start._replace(command=_migrated(where, command, because))

@@ -219,6 +219,8 @@ def _refusal(folder: Folder, asked: Asked, start: Start | None, imports: Imports
             "Dockerfile, and deploy it to a gateway with Docker"
         )
     portless = ""
+    if asked.is_worker:
+        return ""
     if start is None or not (start.needs or start.is_listening) or asked.run is not None:
         portless = imports.portless(is_given=asked.run is not None or asked.stack is not None)
     worker = _WORKER.match(asked.run or "")
