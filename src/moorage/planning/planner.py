@@ -153,6 +153,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
             plan,
             release=wanted.release or msgspec.UNSET,
             kind=Kind.WORKER if wanted.is_worker else msgspec.UNSET,
+            schedules=settings.schedules or msgspec.UNSET,
         )
     if settings.has_dockerfile:
         recipe, port = dockerfile.planned(folder, settings, wanted, toolbox)
