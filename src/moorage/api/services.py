@@ -1,7 +1,7 @@
 """Makes the records that handlers need, from the services."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -83,29 +83,21 @@ class Services:
     nonces: NonceStore
 
 
+@dataclass(eq=False)
 class ApiServices:
     """What every request passes through, and what handlers need; each is made on first use."""
 
-    def __init__(
-        self,
-        core: Core,
-        settings: Settings,
-        *,
-        services: Services,
-        payee: Payee,
-        prices: PriceList,
-        size: Size,
-        proxies: TrustedProxies,
-        instance_token: Callable[[], Awaitable[str]] | None,
-    ) -> None:
-        self._core = core
-        self._settings = settings
-        self._services = services
-        self._payee = payee
-        self._prices = prices
-        self._size = size
-        self.proxies = proxies
-        self._instance_token = instance_token
+    core: Core
+    settings: Settings
+    _: KW_ONLY
+    services: Services
+    payee: Payee
+    prices: PriceList
+    size: Size
+    proxies: TrustedProxies
+    instance_token: Callable[[], Awaitable[str]] | None
+
+    def __post_init__(self) -> None:
         self._limited: list[tuple[RateLimiter, int]] = []  # and its share of requests_per_minute
 
     @cached_property
@@ -115,13 +107,13 @@ class ApiServices:
             rooms=(*self._rooms_of_apps, *self._rooms_of_money),
             facts=self._facts,
             documents=self._documents,
-            challenges=self._services.payments.challenges,
-            outcomes=self._services.payments.outcomes,
+            challenges=self.services.payments.challenges,
+            outcomes=self.services.payments.outcomes,
             arrivals=Arrivals(self.proxies),
             exports=exports_app(
-                self._core.db,
-                self._services.deploy.export_files,
-                self._core.clock,
+                self.core.db,
+                self.services.deploy.export_files,
+                self.core.clock,
                 count=partial(limit_address, self._front),
             ),
         )
@@ -129,29 +121,29 @@ class ApiServices:
     @cached_property
     def standing(self) -> PublicStatusBoard:
         return PublicStatusBoard(
-            partial(wallet_rules.current_notices, self._core.db),
-            chains=[chain.name for chain in self._services.payments.seller.chains],
-            clock=self._core.clock,
+            partial(wallet_rules.current_notices, self.core.db),
+            chains=[chain.name for chain in self.services.payments.seller.chains],
+            clock=self.core.clock,
         )
 
     @cached_property
     def _front(self) -> Front:
         return Front(
-            db=self._core.db,
-            clock=self._core.clock,
-            chains=self._payee.chains,
-            public_url=self._payee.gateway_url,
+            db=self.core.db,
+            clock=self.core.clock,
+            chains=self.payee.chains,
+            public_url=self.payee.gateway_url,
             authenticator=self._authenticator,
-            manage_tokens=ManageTokens(db=self._core.db, clock=self._core.clock),
+            manage_tokens=ManageTokens(db=self.core.db, clock=self.core.clock),
             recoveries=self.recoveries,
             delegates=Delegates(
-                db=self._core.db, clock=self._core.clock, host=host_of(self._payee.gateway_url)
+                db=self.core.db, clock=self.core.clock, host=host_of(self.payee.gateway_url)
             ),
-            paid_wallets=self._services.ledger.paid_wallets,
-            credit_warnings=self._services.ledger.credit_warnings,
+            paid_wallets=self.services.ledger.paid_wallets,
+            credit_warnings=self.services.ledger.credit_warnings,
             trusted_proxies=self.proxies,
             limiters=self._limiters,
-            holdings=self._services.payments.holdings,
+            holdings=self.services.payments.holdings,
         )
 
     @cached_property
@@ -170,13 +162,13 @@ class ApiServices:
 
     @cached_property
     def _facts(self) -> Facts:
-        settings = self._settings
+        settings = self.settings
         return Facts(
-            url=self._payee.gateway_url,
-            seller=self._services.payments.seller,
+            url=self.payee.gateway_url,
+            seller=self.services.payments.seller,
             settles=bool(settings.relayer_key_file),
-            prices=self._prices,
-            size=self._size,
+            prices=self.prices,
+            size=self.size,
             volume_mib=settings.app_volume_mib,
             build_minutes_per_usd=settings.build_minutes_per_usd,
             requests_per_minute=settings.requests_per_minute,
@@ -185,7 +177,7 @@ class ApiServices:
 
     @property
     def _rooms_of_apps(self) -> tuple[Front, ...]:
-        front, services, deploy = _fields(self._front), self._services, self._services.deploy
+        front, services, deploy = _fields(self._front), self.services, self.services.deploy
         return (
             self._deploys,
             DeploymentRoom(
@@ -199,7 +191,7 @@ class ApiServices:
                 **front,
                 metering=services.ledger.metering,
                 hosts=services.hosts,
-                minimum_charge=self._prices.minimum_charge,
+                minimum_charge=self.prices.minimum_charge,
                 written=deploy.written,
             ),
             LogRoom(**front, runtime=services.engine, followers=self.followers),
@@ -223,15 +215,15 @@ class ApiServices:
                 metering=services.ledger.metering,
                 idempotency=self.idempotency,
             ),
-            LinkRoom(**front, links=Links(db=self._core.db, clock=self._core.clock)),
+            LinkRoom(**front, links=Links(db=self.core.db, clock=self.core.clock)),
             PowerRoom(**front, idempotency=self.idempotency),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
-            ExportRoom(**front, core=self._core, files=deploy.export_files),
+            ExportRoom(**front, core=self.core, files=deploy.export_files),
         )
 
     @property
     def _rooms_of_money(self) -> tuple[Front, ...]:
-        front, services, ledger = _fields(self._front), self._services, self._services.ledger
+        front, services, ledger = _fields(self._front), self.services, self.services.ledger
         return (
             CreditRoom(**front, metering=ledger.metering, build_time=ledger.build_time),
             TopUpRoom(
@@ -241,9 +233,9 @@ class ApiServices:
                 top_up=services.payments.top_up,
                 quotas=services.deploy.quotas,
                 outcomes=services.payments.outcomes,
-                minimum_charge=self._prices.minimum_charge,
+                minimum_charge=self.prices.minimum_charge,
             ),
-            ReceiptRoom(**front, signer=services.payments.receipts, issuer=self._settings.issuer),
+            ReceiptRoom(**front, signer=services.payments.receipts, issuer=self.settings.issuer),
             RefundRoom(
                 **front,
                 requests=services.payments.refund_requests,
@@ -253,25 +245,25 @@ class ApiServices:
             WebhookRoom(**front, webhooks=services.events.webhooks),
             PublicRoom(
                 **front,
-                seller=self._services.payments.seller,
-                clients=self._payee.clients,
+                seller=self.services.payments.seller,
+                clients=self.payee.clients,
                 balance_limit=ConcurrencyLimit(),
-                instance_token=self._instance_token,
+                instance_token=self.instance_token,
             ),
         )
 
     @property
     def _deploys(self) -> DeployRoom:
-        services, payments = self._services, self._services.payments
+        services, payments = self.services, self.services.payments
         admission = services.deploy.admission(
             quotes=payments.quotes,
             paywall=payments.paywall,
-            prices=self._prices,
-            size=self._size,
+            prices=self.prices,
+            size=self.size,
         )
         return DeployRoom(
             **_fields(self._front),
-            pay_to=self._payee.pay_to,
+            pay_to=self.payee.pay_to,
             admission=admission,
             paywall=payments.paywall,
             outcomes=payments.outcomes,
@@ -280,14 +272,14 @@ class ApiServices:
             hosts=services.hosts,
             inventory=services.inventory,
             written=services.deploy.written,
-            refuse_secrets=self._settings.refuse_secrets,
+            refuse_secrets=self.settings.refuse_secrets,
             uploads=self._uploads,
         )
 
     @cached_property
     def _uploads(self) -> Uploads:
-        spool_dir, parsers = self._core.spool, self._services.parsers
-        reserve_bytes = self._settings.disk_reserve_mib * _MIB
+        spool_dir, parsers = self.core.spool, self.services.parsers
+        reserve_bytes = self.settings.disk_reserve_mib * _MIB
         return Uploads(
             limits=UploadLimits(),
             spool_dir=spool_dir,
@@ -295,7 +287,7 @@ class ApiServices:
             stored=self._stored_uploads(spool_dir, reserve_bytes=reserve_bytes),
             parsers=parsers,
             plans=Plans(parsers),
-            exports=self._services.deploy.export_files,
+            exports=self.services.deploy.export_files,
         )
 
     def _stored_uploads(self, spool_dir: Path, *, reserve_bytes: int) -> SharedUploads:
@@ -308,20 +300,20 @@ class ApiServices:
             spool_dir,
             room=room,
             max_bytes=UploadLimits().body_bytes,
-            clock=self._core.clock,
-            others=spool_dir.parent if self._core.name else None,
+            clock=self.core.clock,
+            others=spool_dir.parent if self.core.name else None,
         )
-        content, clock = self._core.content, self._core.clock
+        content, clock = self.core.content, self.core.clock
         return SharedUploads(own, content, limits=STORED_LIMITS, clock=clock)
 
     @cached_property
     def idempotency(self) -> Idempotency:
-        return Idempotency(db=self._core.db, clock=self._core.clock)
+        return Idempotency(db=self.core.db, clock=self.core.clock)
 
     @cached_property
     def recoveries(self) -> Recoveries:
-        billed_ms = self._services.ledger.metering.time.now_ms
-        return Recoveries(db=self._core.db, clock=self._core.clock, billed_ms=billed_ms)
+        billed_ms = self.services.ledger.metering.time.now_ms
+        return Recoveries(db=self.core.db, clock=self.core.clock, billed_ms=billed_ms)
 
     @cached_property
     def followers(self) -> Followers:
@@ -330,14 +322,14 @@ class ApiServices:
     @cached_property
     def _authenticator(self) -> Authenticator:
         contracts = ContractWallets(
-            self._payee.clients,
-            default_chain=named_chain(None, self._payee.chains, field="X-Wallet-Chain").name,
+            self.payee.clients,
+            default_chain=named_chain(None, self.payee.chains, field="X-Wallet-Chain").name,
             limiter=self._limiter("contracts", times=_LOOKUPS_FACTOR),
         )
         return Authenticator(
-            self._services.nonces,
+            self.services.nonces,
             contracts=contracts,
-            bound_only=self._settings.require_bound_signatures,
+            bound_only=self.settings.require_bound_signatures,
         )
 
     @cached_property
@@ -357,7 +349,7 @@ class ApiServices:
         return self._limiter("mcp", times=_WALLETS_OF_AN_ADDRESS)
 
     def _limiter(self, name: str, *, times: int = 1) -> RateLimiter:
-        limiter = self._core.limiter(name, limit=times * self._settings.requests_per_minute)
+        limiter = self.core.limiter(name, limit=times * self.settings.requests_per_minute)
         self._limited.append((limiter, times))
         return limiter
 
@@ -375,7 +367,7 @@ class ApiServices:
                 scope=Scope.NODE,
             ),
             Loop("stored uploads", every_seconds=60, tick=self._purge_uploads, scope=Scope.NODE),
-            *(() if self._core.content is None else (shared,)),
+            *(() if self.core.content is None else (shared,)),
         )
 
     async def _purge_uploads(self) -> None:

@@ -5,6 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -57,31 +58,24 @@ class Binding(NamedTuple):
     hmac_key: str
 
 
+@dataclass(frozen=True)
 class AcmeAuthority:
     """An authority elsewhere."""
 
     is_limited = True
 
-    def __init__(
-        self,
-        directory: str,
-        *,
-        accounts: Accounts,
-        root_file: str = "",
-        binding: Binding | None = None,
-    ) -> None:
-        """`root_file` is what a private authority is trusted by; "" is the system's."""
-        self.directory = directory
-        self._accounts = accounts
-        self._root_file = root_file
-        self._binding = binding
+    directory: str
+    _: KW_ONLY
+    accounts: Accounts
+    root_file: str = ""  # what a private authority is trusted by; "" is the system's
+    binding: Binding | None = None
 
     async def certify(self, name: str, key: str, proofs: Proofs) -> str:
         """As `Authority.certify`. An order that is left half done ends by itself at the authority.
 
         At the next try it is resumed there, if the authority does that.
         """
-        known = await self._accounts.of(self.directory)
+        known = await self.accounts.of(self.directory)
         with self._session(known.key if known else new_key()) as session:
             made = await session.step(session.connect)
             if known is None:
@@ -93,19 +87,19 @@ class AcmeAuthority:
                 return await self._order(session, made, name, key, proofs)
             except OrderFailed:
                 if session.account_is_unknown:
-                    await self._accounts.forget(self.directory)
+                    await self.accounts.forget(self.directory)
                 raise
 
     @contextmanager
     def _session(self, account_key: str) -> Iterator["_Session"]:
-        session = _Session(self.directory, account_key, root_file=self._root_file)
+        session = _Session(self.directory, account_key, root_file=self.root_file)
         try:
             yield session
         finally:
             session.network.session.close()
 
     async def _register(self, session: "_Session") -> Account:
-        binding, bound = self._binding, None
+        binding, bound = self.binding, None
         if binding is not None:
             bound = messages.ExternalAccountBinding.from_data(
                 account_public_key=session.jwk.public_key(),
@@ -124,7 +118,7 @@ class AcmeAuthority:
                 return str(known.location)
 
         url = await session.step(register)
-        kept = await self._accounts.store(self.directory, Account(session.key_text, url))
+        kept = await self.accounts.store(self.directory, Account(session.key_text, url))
         session.use(kept.key)
         return kept
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
@@ -163,6 +164,7 @@ class _Pause(NamedTuple):
     seconds: float
 
 
+@dataclass(eq=False, kw_only=True)
 class Orders:
     """The orders of one gateway. A claim in the rows keeps others off the same name.
 
@@ -170,25 +172,16 @@ class Orders:
     certificates would seem to have expired at once.
     """
 
-    def __init__(
-        self,
-        *,
-        db: Database,
-        vault: Vault,
-        authorities: Sequence[Authority],
-        proofs: Proofs,
-        clock: Clock,
-        on_issued: Callable[[], Awaitable[None]],
-    ) -> None:
-        """Of two `authorities` the second is asked when the first is away, or has had enough."""
-        self._db = db
-        self._vault = vault
-        self._authorities = authorities
-        self._proofs = proofs
-        self._clock = clock
-        self._wall = SteadyWall(clock)
-        self._on_issued = on_issued
-        self._is_limited = any(each.is_limited for each in authorities)
+    db: Database
+    vault: Vault
+    authorities: Sequence[Authority]  # the second is asked when the first is away, or has enough
+    proofs: Proofs
+    clock: Clock
+    on_issued: Callable[[], Awaitable[None]]
+
+    def __post_init__(self) -> None:
+        self._wall = SteadyWall(self.clock)
+        self._is_limited = any(each.is_limited for each in self.authorities)
         self._pauses: dict[str, _Pause] = {}  # by the authority's directory
         self._under_way: set[asyncio.Task[None]] = set()
         self._beginning = asyncio.Lock()
@@ -243,12 +236,12 @@ class Orders:
 
     async def _due(self, now_ms: int) -> list[Due]:
         room = _AT_ONCE - len(self._under_way)
-        if all(each.directory in self._pauses for each in self._authorities):
+        if all(each.directory in self._pauses for each in self.authorities):
             room = 1 - len(self._under_way)  # one order shows whether one is back
-        if room <= 0 or not any(map(self._is_open, self._authorities)):
+        if room <= 0 or not any(map(self._is_open, self.authorities)):
             return []
         return await certificates.due(
-            self._db,
+            self.db,
             now_ms=now_ms,
             wanted_ms=now_ms - UNWANTED_MS,
             urgent_ms=now_ms + _WEEK_MS,
@@ -259,7 +252,7 @@ class Orders:
 
     async def _claim(self, due: Due, now_ms: int) -> bool:
         """Takes a name for one order; returns False if another has it, or no more are allowed."""
-        async with self._db.transaction(durable=False) as tx:
+        async with self.db.transaction(durable=False) as tx:
             since_ms = now_ms - _WINDOW_MS
             begun = await certificates.ordered_since(tx, since_ms=since_ms, now_ms=now_ms)
             if self._is_limited and begun >= MAX_ORDERS:
@@ -289,11 +282,11 @@ class Orders:
     async def _tried(self, due: Due) -> OrderFailed | None:
         """Orders at one authority after the other; returns why no one gave a certificate."""
         failure = OrderFailed(Fault.AUTHORITY, "The certificate authority is away.")
-        for authority in filter(self._is_open, self._authorities):
+        for authority in filter(self._is_open, self.authorities):
             key = new_key()
             try:
                 async with asyncio.timeout(ORDER_SECONDS):
-                    chain = await authority.certify(due.name, key, self._proofs)
+                    chain = await authority.certify(due.name, key, self.proofs)
                 certificate = self._checked(due.name, chain, key)
             except TimeoutError:
                 failure = OrderFailed(Fault.AUTHORITY, "The authority has not answered in time.")
@@ -324,22 +317,22 @@ class Orders:
         return certificate
 
     async def _store(self, due: Due, certificate: Certificate, authority: str) -> None:
-        row = issued(certificate, due.name, vault=self._vault, authority=authority)
-        async with self._db.transaction(durable=True) as tx:
+        row = issued(certificate, due.name, vault=self.vault, authority=authority)
+        async with self.db.transaction(durable=True) as tx:
             is_stored = await certificates.issue(tx, due.name, row, fence=due.fence)
         log.info("certificate came", name=due.name, stored=is_stored)
         try:
-            await self._on_issued()
+            await self.on_issued()
         except MoorageError as error:  # it is tried again by itself
             log.warning("certificate not installed yet", name=due.name, error=error.message)
 
     def _is_open(self, authority: Authority) -> bool:
         pause = self._pauses.get(authority.directory)
-        return pause is None or pause.until_seconds <= self._clock.monotonic_seconds()
+        return pause is None or pause.until_seconds <= self.clock.monotonic_seconds()
 
     def _note(self, authority: Authority, failure: OrderFailed) -> None:
         """Leaves an authority alone for a while that is away, or that has had enough."""
-        directory, now = authority.directory, self._clock.monotonic_seconds()
+        directory, now = authority.directory, self.clock.monotonic_seconds()
         if failure.fault is Fault.NAME:
             self._pauses.pop(directory, None)
         elif failure.fault is Fault.LIMIT:
@@ -365,7 +358,7 @@ class Orders:
             pause_ms = min(max(asked_ms, _NAMES_PAUSE_MS), _WEEK_MS)
         else:
             pause_ms = _AWAY_MS
-        async with self._db.transaction(durable=False) as tx:
+        async with self.db.transaction(durable=False) as tx:
             await certificates.fail(
                 tx,
                 due.name,
@@ -381,7 +374,7 @@ class Orders:
     async def _give_back(self, due: Due) -> None:
         """Ends the claim of an order that this gateway can't finish."""
         try:
-            async with self._db.transaction(durable=False) as tx:
+            async with self.db.transaction(durable=False) as tx:
                 await certificates.give_back(tx, due.name, fence=due.fence)
         except MoorageError as error:  # it ends by itself
             log.warning("an order's claim stays", name=due.name, error=error.message)

@@ -1,6 +1,7 @@
 """The services of the room, and its loops."""
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,60 +35,51 @@ week for all names under a domain."""
 _OWN_SECONDS = 3600.0
 
 
+@dataclass(frozen=True)
 class CertificateServices:
     """What gets certificates and gives them to the proxy; each is made on its first use."""
 
-    def __init__(
-        self,
-        core: Core,
-        settings: Settings,
-        *,
-        own_host: str | None,
-        proxy: ProxyCertificates | None,
-    ) -> None:
-        """`own_host` is the gateway's at the proxy, `proxy` that of this gateway, if it has one."""
-        self._core = core
-        self._settings = settings
-        self._own_host = own_host
-        self._proxy = proxy
+    core: Core
+    settings: Settings
+    _: KW_ONLY
+    own_host: str | None  # the gateway's at the proxy
+    proxy: ProxyCertificates | None  # that of this gateway, if it has one
 
     @cached_property
     def certificates(self) -> Certificates:
-        settings = self._settings
+        settings = self.settings
         by_hook = bool(settings.acme_dns_hook) and not settings.wildcard_certificate
         has_wildcard = by_hook or bool(settings.wildcard_certificate)
         own_names = [f"*.{settings.base_domain}"] if by_hook else []
         return Certificates(
-            db=self._core.db,
-            own_names=[*own_names, *([self._own_host] if self._own_host else [])],
+            db=self.core.db,
+            own_names=[*own_names, *([self.own_host] if self.own_host else [])],
             wildcards=[settings.base_domain] if has_wildcard else [],
             files=self.files,
             per_wallet=_FIRST_CERTIFICATES_A_WEEK,
-            clock=self._core.clock,
+            clock=self.core.clock,
             kick=self.orders.kick,
         )
 
     @cached_property
     def orders(self) -> Orders:
         return Orders(
-            db=self._core.db,
-            vault=self._core.vault,
+            db=self.core.db,
+            vault=self.core.vault,
             authorities=self._authorities,
             proofs=self.proofs,
-            clock=self._core.clock,
+            clock=self.core.clock,
             on_issued=self.follow,
         )
 
     @cached_property
     def proofs(self) -> PlacedProofs:
-        return PlacedProofs(
-            self._core.db, hook=self._settings.acme_dns_hook, clock=self._core.clock
-        )
+        return PlacedProofs(self.core.db, hook=self.settings.acme_dns_hook, clock=self.core.clock)
 
     @cached_property
     def files(self) -> WildcardFiles | None:
         """The operator's own certificate, if one is set. Raises ConfigurationInvalid."""
-        named = self._settings.wildcard_certificate
+        named = self.settings.wildcard_certificate
         if not named:
             return None
         if len(named) != 2:
@@ -95,18 +87,18 @@ class CertificateServices:
                 "wildcard_certificate: name two files, the certificate and its key."
             )
         certificate, key = map(Path, named)
-        name = f"*.{self._settings.base_domain}"
+        name = f"*.{self.settings.base_domain}"
         return WildcardFiles(name, certificate=certificate, key=key)
 
     @cached_property
     def availability(self) -> Availability | None:
         """None where new apps need no authority elsewhere."""
-        if not self._settings.asks_elsewhere:
+        if not self.settings.asks_elsewhere:
             return None
         return Availability(
-            tuple(self._settings.authorities),
-            root_file=self._settings.acme_root_file,
-            clock=self._core.clock,
+            tuple(self.settings.authorities),
+            root_file=self.settings.acme_root_file,
+            clock=self.core.clock,
         )
 
     async def ask(self) -> None:
@@ -117,21 +109,21 @@ class CertificateServices:
     @cached_property
     def internal(self) -> "InternalAuthority | None":
         """The gateway's own authority, where it is set."""
-        if not self._settings.internal_authority:
+        if not self.settings.internal_authority:
             return None
         from moorage.certificates.internal import InternalAuthority
 
-        return InternalAuthority(self._accounts, clock=self._core.clock)
+        return InternalAuthority(self._accounts, clock=self.core.clock)
 
     @cached_property
     def _accounts(self) -> Accounts:
-        return Accounts(self._core.db, self._core.vault)
+        return Accounts(self.core.db, self.core.vault)
 
     @cached_property
     def _authorities(self) -> Sequence[Authority]:
         if self.internal is not None:
             return (self.internal,)
-        return tuple(self._acme(*each) for each in self._settings.authorities.items())
+        return tuple(self._acme(*each) for each in self.settings.authorities.items())
 
     def _acme(self, directory: str, account: tuple[str, str] | None) -> "AcmeAuthority":
         from moorage.certificates.acme import AcmeAuthority, Binding
@@ -139,20 +131,20 @@ class CertificateServices:
         return AcmeAuthority(
             directory,
             accounts=self._accounts,
-            root_file=self._settings.acme_root_file,
+            root_file=self.settings.acme_root_file,
             binding=Binding(*account) if account else None,
         )
 
     @cached_property
     def _installation(self) -> Installation | None:
-        if self._proxy is None:
+        if self.proxy is None:
             return None
         return Installation(
-            db=self._core.db,
-            vault=self._core.vault,
-            proxy=self._proxy,
+            db=self.core.db,
+            vault=self.core.vault,
+            proxy=self.proxy,
             files=self.files,
-            clock=self._core.clock,
+            clock=self.core.clock,
         )
 
     async def follow(self) -> None:

@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -177,19 +178,15 @@ class SystemResolver:
         return await loop.run_in_executor(self._threads, _addresses, host)
 
 
+@dataclass(eq=False, kw_only=True)
 class Sender:
     """Posts messages. Follows no redirects, reads no bodies, keeps no connections or cookies."""
 
-    def __init__(
-        self,
-        *,
-        destinations: Destinations,
-        resolve: Resolve,
-        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
-    ) -> None:
-        self._destinations = destinations
-        self._resolve = resolve
-        self._timeout_seconds = timeout_seconds
+    destinations: Destinations
+    resolve: Resolve
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+
+    def __post_init__(self) -> None:
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def close(self) -> None:
@@ -201,14 +198,14 @@ class Sender:
         """Sends a message; returns the status of the answer. Raises NotDelivered."""
         try:
             async with (
-                asyncio.timeout(self._timeout_seconds),
+                asyncio.timeout(self.timeout_seconds),
                 self._session(url.partition(":")[0].lower()).post(
                     url, data=body, headers=headers, allow_redirects=False
                 ) as response,
             ):
                 return response.status
         except TimeoutError as late:
-            raise NotDelivered(f"no answer within {self._timeout_seconds:g} s") from late
+            raise NotDelivered(f"no answer within {self.timeout_seconds:g} s") from late
         except _AddressRefused as refused:
             raise NotDelivered("the host's address is not a public one") from refused
         except aiohttp.ClientConnectorDNSError as unknown:
@@ -225,7 +222,7 @@ class Sender:
 
     def _open(self, scheme: str) -> aiohttp.ClientSession:
         def permits(address: str) -> bool:
-            return self._destinations.permits(address, scheme=scheme)
+            return self.destinations.permits(address, scheme=scheme)
 
         def checked_socket(info: aiohttp.AddrInfoType) -> socket.socket:
             """Checks again: every address comes here, resolved or written in the URL."""
@@ -236,7 +233,7 @@ class Sender:
 
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                resolver=_CheckedResolver(self._resolve, permits),
+                resolver=_CheckedResolver(self.resolve, permits),
                 socket_factory=checked_socket,
                 use_dns_cache=False,  # each attempt resolves and checks again
                 force_close=True,

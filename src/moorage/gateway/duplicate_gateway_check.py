@@ -22,6 +22,7 @@ import struct
 import tempfile
 from collections.abc import Awaitable, Collection, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
@@ -358,28 +359,19 @@ class Ask(Protocol):
         ...
 
 
+@dataclass(eq=False)
 class DuplicateGatewayCheck:
     """What one gateway shows at its public address, and who it finds there."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        clock: Clock,
-        beside_another: bool = False,
-        ask: Ask = ask,
-        again_seconds: float = 2 * STALE_SECONDS,
-    ) -> None:
-        """With `beside_another` it starts though another gateway takes the same payments.
+    settings: Settings
+    _: KW_ONLY
+    clock: Clock
+    beside_another: bool = False  # it starts though another gateway takes the same payments
+    ask: Ask = ask
+    again_seconds: float = 2 * STALE_SECONDS  # where another answers
 
-        Where another answers it is asked again after `again_seconds`.
-        """
-        self._url = settings.public_url
-        self._settings = settings
-        self._clock = clock
-        self._beside_another = beside_another
-        self._ask = ask
-        self._again_seconds = again_seconds
+    def __post_init__(self) -> None:
+        self._url = self.settings.public_url
         self._run = secrets.token_hex(16)
         self._own: OwnInstanceToken | None = None
         self._answered: Answered | None = None
@@ -392,7 +384,7 @@ class DuplicateGatewayCheck:
         of one. Raises AlreadyRunning where another gateway answers that takes the same payments.
         """
         is_start = self._own is None
-        own = OwnInstanceToken(db, run=self._run, addresses=addresses, clock=self._clock)
+        own = OwnInstanceToken(db, run=self._run, addresses=addresses, clock=self.clock)
         await own.enter()
         self._own = own
         if is_start:
@@ -429,7 +421,7 @@ class DuplicateGatewayCheck:
 
     async def _urls(self, source: Source) -> list[str]:
         """Returns the public addresses of now and of the start before, where an old one may be."""
-        before = (await in_force(source, self._settings)).get("public_url", '""')
+        before = (await in_force(source, self.settings)).get("public_url", '""')
         urls = (self._url, msgspec.json.decode(before, type=str))
         return [url for url in dict.fromkeys(urls) if is_public(url)]
 
@@ -440,7 +432,7 @@ class DuplicateGatewayCheck:
             log.warning(
                 "not known whether another gateway takes the same payments", url=url, error=problem
             )
-        elif answered is Answered.COPY and not self._beside_another:
+        elif answered is Answered.COPY and not self.beside_another:
             raise AlreadyRunning(f"{_SAID[answered].format(url=url)} {_WAY_OUT}")
         elif answered in _AMISS:
             log.warning(
@@ -458,14 +450,14 @@ class DuplicateGatewayCheck:
         answered, problem = await self._judged(own, url, elsewhere=elsewhere)
         if answered not in _AMISS:
             return answered, problem
-        await asyncio.sleep(self._again_seconds)
+        await asyncio.sleep(self.again_seconds)
         return await self._judged(own, url, elsewhere=elsewhere)
 
     async def _judged(
         self, own: OwnInstanceToken, url: str, *, elsewhere: bool
     ) -> tuple[Answered, str]:
-        roots = self._settings.roots
-        asked = await self._ask(url, roots, elsewhere=elsewhere)
+        roots = self.settings.roots
+        asked = await self.ask(url, roots, elsewhere=elsewhere)
         return judge(asked.gateways, await own.read()), asked.problem
 
     def _amiss(self, answered: Answered) -> str:

@@ -11,6 +11,7 @@ import re
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from hashlib import sha256
 from http import HTTPStatus
 from itertools import chain, repeat
@@ -502,6 +503,7 @@ _RETRY_SECONDS = 5
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+@dataclass(eq=False)
 class McpEndpoint:
     """An ASGI app for POST. It keeps nothing from one request to the next.
 
@@ -509,24 +511,16 @@ class McpEndpoint:
     requests to `api`, too.
     """
 
-    def __init__(
-        self,
-        api: ASGIApp,
-        *,
-        public_url: str,
-        address_of: Callable[[Request], str],
-        arrivals: Arrivals,
-        limiter: RateLimiter,
-        parsers: ParserPool,
-        clock: Clock,
-    ) -> None:
-        self._api = api
-        self._public_url = public_url
-        self._address_of = address_of
-        self._arrivals = arrivals
-        self._limiter = limiter
-        self._parsers = parsers
-        self._clock = clock
+    api: ASGIApp
+    _: KW_ONLY
+    public_url: str
+    address_of: Callable[[Request], str]
+    arrivals: Arrivals
+    limiter: RateLimiter
+    parsers: ParserPool
+    clock: Clock
+
+    def __post_init__(self) -> None:
         self._under_way: Counter[str] = Counter()
         self._is_wanted = asyncio.Event()
         self._is_ready = asyncio.Event()
@@ -542,7 +536,7 @@ class McpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        arrival = self._arrivals.begin(scope, receive)
+        arrival = self.arrivals.begin(scope, receive)
         refusal: Response | None = None
         try:
             await self._serve(scope, arrival.receive, send)
@@ -561,8 +555,8 @@ class McpEndpoint:
             await problem_response(BAD_ORIGIN, said)(scope, receive, send)
             return
         scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
-        address = self._address_of(Request(scope))
-        await self._limiter.check(address)
+        address = self.address_of(Request(scope))
+        await self.limiter.check(address)
         body = await read_whole(Request(scope, receive), max_bytes=MAX_BODY_BYTES)
         self._enter(address)
         try:
@@ -581,7 +575,7 @@ class McpEndpoint:
         """
         if len(body) <= IN_LOOP_BYTES:
             return _checked(body)
-        document = await decode_whole(body, scope, self._parsers)
+        document = await decode_whole(body, scope, self.parsers)
         match document:
             case {"params": {"arguments": dict() as arguments} as params}:
                 scope[_ARGUMENTS] = arguments
@@ -593,7 +587,7 @@ class McpEndpoint:
 
     def _is_own_origin(self, origin: str | None) -> bool:
         """Whether a page may call: none sends no Origin, and those of this machine may."""
-        if origin is None or origin == self._public_url:
+        if origin is None or origin == self.public_url:
             return True
         try:
             return urlsplit(origin).hostname in _LOOPBACK
@@ -616,7 +610,7 @@ class McpEndpoint:
 
         from moorage.mcp.server import make_server
 
-        calls = RemoteCalls(self._api, public_url=self._public_url, clock=self._clock)
+        calls = RemoteCalls(self.api, public_url=self.public_url, clock=self.clock)
         return StreamableHTTPSessionManager(
             make_server(
                 remote_tools(),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import msgspec
@@ -38,36 +39,31 @@ class Listing(msgspec.Struct, frozen=True):
     versions: dict[str, tuple[str, ...]] = {}  # by package
 
 
+@dataclass(eq=False)
 class Inventory:
     """Makes the `toolbox` for planners. Without a network, it uses npm's last answers."""
 
-    def __init__(
-        self,
-        store: ToolchainStore,
-        *,
-        npm: Npm | None,
-        listing_file: Path,
-        clock: Clock,
-        offered: Callable[[Toolbox], Toolbox] = lambda found: found,
-    ) -> None:
-        self._store = store
-        self._npm = npm
-        self._listing_file = listing_file
-        self._clock = clock
-        self._offered = offered  # what the engine has for apps, of what there is
+    store: ToolchainStore
+    _: KW_ONLY
+    npm: Npm | None
+    listing_file: Path
+    clock: Clock
+    offered: Callable[[Toolbox], Toolbox] = lambda found: found
+
+    def __post_init__(self) -> None:
         self._host: dict[str, tuple[str, ...]] = {}
         self._programs: tuple[str, ...] = ()
         self._listing = Listing()
-        self._heard = asyncio.Event()  # npm was asked at least once, even if it failed
+        self._heard = asyncio.Event()  # self.npm was asked at least once, even if it failed
         self.toolbox = Toolbox()
 
     async def open(self) -> None:
         """Reads the machine's versions and npm's last answers; does not ask npm."""
         self._host, extensions = await asyncio.gather(host_versions(), php_extensions())
         self._programs = (*await asyncio.to_thread(present, PROGRAMS), *extensions)
-        self._listing = await asyncio.to_thread(_read, self._listing_file)
+        self._listing = await asyncio.to_thread(_read, self.listing_file)
         await self._assemble()
-        if self._npm is None or self._listing.asked_at_ms:
+        if self.npm is None or self._listing.asked_at_ms:
             self._heard.set()
 
     async def known(self) -> Toolbox:
@@ -80,7 +76,7 @@ class Inventory:
 
     async def refresh(self) -> None:
         """Asks npm for the versions of every package; keeps the old ones where it fails."""
-        npm = self._npm
+        npm = self.npm
         if npm is None:
             return
         names = sorted({package.name for package in packages()})
@@ -90,19 +86,19 @@ class Inventory:
         if len(heard) < len(names):
             logger.warning("npm lists no versions of some toolchains: those known before are used")
         self._listing = Listing(
-            asked_at_ms=self._clock.now_ms() if heard else self._listing.asked_at_ms,
+            asked_at_ms=self.clock.now_ms() if heard else self._listing.asked_at_ms,
             versions={**self._listing.versions, **heard},
         )
         if heard:
             data = msgspec.json.encode(self._listing)
-            await asyncio.to_thread(replace_file, self._listing_file, data)
+            await asyncio.to_thread(replace_file, self.listing_file, data)
         await self._assemble()
         self._heard.set()
 
     @property
     def is_fresh(self) -> bool:
         """Returns whether npm has answered in the last day."""
-        age_ms = self._clock.now_ms() - self._listing.asked_at_ms
+        age_ms = self.clock.now_ms() - self._listing.asked_at_ms
         return 0 <= age_ms < FRESH_SECONDS * 1000
 
     async def run(self) -> None:
@@ -113,8 +109,8 @@ class Inventory:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _assemble(self) -> None:
-        store = await asyncio.to_thread(self._store.installed)
-        if self._npm is not None:
+        store = await asyncio.to_thread(self.store.installed)
+        if self.npm is not None:
             for package in packages():
                 listed = _listed(package, self._listing)
                 store[package.program] = (*store.get(package.program, ()), *listed)
@@ -123,7 +119,7 @@ class Inventory:
             programs=self._programs,
             store={program: tuple(dict.fromkeys(found)) for program, found in store.items()},
         )
-        self.toolbox = self._offered(found)
+        self.toolbox = self.offered(found)
 
 
 def _listed(package: Package, listing: Listing) -> tuple[str, ...]:

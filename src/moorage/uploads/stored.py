@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
@@ -201,6 +202,7 @@ def _take_room(allowance: Allowance, size: int, *, make_room: Callable[[], bool]
             raise NoCapacity(_SEND_INLINE) from None
 
 
+@dataclass(eq=False)
 class StoredUploads:
     """The stored uploads of all wallets, in `directory`.
 
@@ -208,21 +210,14 @@ class StoredUploads:
     wallet's own oldest gives way to its newest; nobody's gives way to another wallet's.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        room: SpoolRoom,
-        max_bytes: int,
-        clock: Clock,
-        others: Path | None = None,
-    ) -> None:
-        """`others` has the directories of other gateways, whose uploads are found as well."""
-        self._directory = directory
-        self._others = others
-        self._room = room
-        self._max_bytes = max_bytes
-        self._clock = clock
+    directory: Path
+    _: KW_ONLY
+    room: SpoolRoom
+    max_bytes: int
+    clock: Clock
+    others: Path | None = None
+
+    def __post_init__(self) -> None:
         self._kept: dict[tuple[str, str], _Kept] = {}  # by wallet and digest, oldest first
 
     async def put(
@@ -242,14 +237,14 @@ class StoredUploads:
         """
         self.purge()
         incoming = _Incoming(
-            SpoolFile(self._directory),
-            self._room.allowance(uploader, arriving),
+            SpoolFile(self.directory),
+            self.room.allowance(uploader, arriving),
             make_room=lambda: self._drop_oldest(wallet),
         )
         try:
             incoming.take(b"")  # an empty one takes room as well
             await read_body(
-                stream, incoming.take, content_length=content_length, max_bytes=self._max_bytes
+                stream, incoming.take, content_length=content_length, max_bytes=self.max_bytes
             )
             found = incoming.digest.hexdigest()
             if found != sha256:
@@ -259,7 +254,7 @@ class StoredUploads:
             raise
         self._drop((wallet, sha256))
         path = self.path(wallet, sha256)
-        kept = incoming.kept(path, until_ms=self._clock.now_ms() + KEPT_MS)
+        kept = incoming.kept(path, until_ms=self.clock.now_ms() + KEPT_MS)
         self._kept[wallet, sha256] = kept
         return kept.stored
 
@@ -277,11 +272,11 @@ class StoredUploads:
         Raises UploadNotFound when it has another digest, TooManyUploads and NoCapacity when there
         is no room, and what `get` raises. Nothing is left on disk then.
         """
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        allowance = self._room.allowance(uploader, arriving)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        allowance = self.room.allowance(uploader, arriving)
         try:
             _take_room(allowance, stored.size, make_room=lambda: self._drop_oldest(wallet))
-            with TemporaryDirectory(prefix=PREFIX, dir=self._directory) as draft:
+            with TemporaryDirectory(prefix=PREFIX, dir=self.directory) as draft:
                 file = Path(draft) / "upload"
                 await get(file)
                 if await in_thread(_digest_of, file) != stored.sha256:
@@ -296,14 +291,14 @@ class StoredUploads:
 
     def path(self, wallet: str, sha256: str) -> Path:
         """Returns where an upload of a wallet lies, if it is here."""
-        return self._directory / _name_of(wallet, sha256)
+        return self.directory / _name_of(wallet, sha256)
 
     def open(self, wallet: str, sha256: str) -> BinaryIO:
         """Opens an upload of this wallet to read it. Raises UploadNotFound."""
         self.purge()
         kept = self._kept.get((wallet, sha256))
         name = _name_of(wallet, sha256)
-        paths = [kept.path] if kept else self._others.glob(f"*/{name}") if self._others else ()
+        paths = [kept.path] if kept else self.others.glob(f"*/{name}") if self.others else ()
         for path in paths:
             with suppress(FileNotFoundError):  # another gateway removed it
                 return path.open("rb")  # once open, it is read whole, even if it is removed
@@ -311,7 +306,7 @@ class StoredUploads:
 
     def purge(self) -> None:
         """Removes what has expired."""
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         for key, kept in list(self._kept.items()):
             if kept.stored.expires_at_ms <= now_ms:
                 self._drop(key)

@@ -5,6 +5,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 
@@ -224,17 +225,17 @@ class QuoteRequest(msgspec.Struct, frozen=True):
     """The client address that the quote counts for; None for a wallet that has paid before."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Quotes:
     """Creates and finds quotes."""
 
-    def __init__(self, *, db: Database, strangers: RateLimiter, clock: Clock) -> None:
-        """`strangers` limits, by client address, the quotes of wallets that never paid.
+    db: Database
+    strangers: RateLimiter
+    """The quotes of wallets that never paid, by client address.
 
-        Its window must be a quote's lifetime, so that it also limits how many are held at a time.
-        """
-        self._db = db
-        self._strangers = strangers
-        self._clock = clock
+    Its window must be a quote's lifetime, so that it also limits how many are held at a time.
+    """
+    clock: Clock
 
     async def of_name(
         self, source: Source, *, wallet: str, unique_name: str
@@ -245,7 +246,7 @@ class Quotes:
         under this name now: another wallet owns or holds it, or the wallet's own project of that
         name is being deleted.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         owner = await names.owner(source, unique_name, now_ms=now_ms)
         if owner is None:
             return None, []
@@ -263,7 +264,7 @@ class Quotes:
 
         A hold without a quote is that of the payer's own open payment, which is being settled.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         owner = await names.owner(source, unique_name, now_ms=now_ms)
         if owner is None:
             return
@@ -285,7 +286,7 @@ class Quotes:
         held for it; otherwise RateLimited is raised. It is also raised when too many quotes are
         held for wallets that never paid at this client address.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         same = [q for q in living if q.months == asked.months and q.price_micro_usd <= asked.price]
         again = await _given_again(tx, same, asked, now_ms=now_ms)
         if again is not None:
@@ -305,14 +306,14 @@ class Quotes:
 
     async def _count(self, stranger_at: str) -> None:
         try:
-            await self._strangers.check(stranger_at)
+            await self.strangers.check(stranger_at)
         except RateLimited as full:
             raise RateLimited(full.retry_after_seconds, _TOO_MANY_HELD) from full
 
     async def purge(self) -> int:
         """Deletes expired quotes and held names; returns the number of quotes."""
-        async with self._db.transaction(durable=False) as tx:
-            now_ms = self._clock.now_ms()
+        async with self.db.transaction(durable=False) as tx:
+            now_ms = self.clock.now_ms()
             await names.forget(tx, until_ms=now_ms)
             return await quotes.purge(tx, before_ms=now_ms)
 

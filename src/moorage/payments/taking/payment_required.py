@@ -7,6 +7,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -438,18 +439,15 @@ def _ways_to_pay(demand: Demand, seller: Seller, best: PaymentOption) -> list[st
 _SIGNED, _SENT = (CredentialType.AUTHORIZATION,), (CredentialType.HASH,)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Challenges:
     """Makes and checks this gateway's challenges; only the gateway knows `secret`."""
 
-    def __init__(
-        self, *, secret: bytes, realm: str, seller: Seller, clock: Clock, signs_in: bool = True
-    ) -> None:
-        """`signs_in` tells whether Sign-in-with-X is taken here."""
-        self._secret = secret
-        self._signs_in = signs_in
-        self._realm = realm
-        self._seller = seller
-        self._clock = clock
+    secret: bytes
+    realm: str
+    seller: Seller
+    clock: Clock
+    signs_in: bool = True  # whether Sign-in-with-X is taken here
 
     def answer(
         self,
@@ -496,10 +494,10 @@ class Challenges:
             *((option, _SENT) for option in sent),
         ):
             challenge = mpp.make_challenge(
-                self._secret,
-                realm=self._realm,
+                self.secret,
+                realm=self.realm,
                 option=option,
-                pay_to=self._seller.pay_to,
+                pay_to=self.seller.pay_to,
                 expires_at_ms=demand.expires_at_ms,
                 body_digest=demand.body_digest,
                 wallet=demand.wallet,
@@ -517,7 +515,7 @@ class Challenges:
                         resource_url, demand.purpose, introduced=demand.wallet is None
                     ),
                     options=settled,
-                    pay_to=self._seller.pay_to,
+                    pay_to=self.seller.pay_to,
                     window_seconds=window_seconds,
                     error=demand.message,
                     extensions=self._extensions(demand, resource_url),
@@ -526,7 +524,7 @@ class Challenges:
 
     def body(self, demand: Demand, *, resource_url: str) -> dict[str, Any]:
         """Returns the body, with what clients of x402's first version read: they read no header."""
-        body = demand_body(demand, self._seller)
+        body = demand_body(demand, self.seller)
         window_seconds = self._window_seconds(demand)
         if window_seconds > 0:
             settled, _ = self._options(demand)
@@ -534,14 +532,14 @@ class Challenges:
                 settled,
                 resource_url=resource_url,
                 purpose=demand.purpose,
-                pay_to=self._seller.pay_to,
+                pay_to=self.seller.pay_to,
                 window_seconds=window_seconds,
             )
         return body
 
     def _window_seconds(self, demand: Demand) -> int:
         """Returns how long clients may make an authorization valid; 0 or less: not at all."""
-        left_seconds = (demand.expires_at_ms - self._clock.now_ms()) // 1000
+        left_seconds = (demand.expires_at_ms - self.clock.now_ms()) // 1000
         return min(left_seconds, x402.MAX_WINDOW_SECONDS)
 
     def _extensions(self, demand: Demand, resource_url: str) -> dict[str, object]:
@@ -550,22 +548,22 @@ class Challenges:
         To others that would do harm: their clients send it beside the headers that they signed.
         """
         offered = extensions(resource_url, introduced=demand.wallet is None)
-        if demand.wallet is not None or not self._signs_in:
+        if demand.wallet is not None or not self.signs_in:
             return offered
         return offered | sign_in(
             resource_url,
-            [chain.chain_id for chain in self._seller.chains],
+            [chain.chain_id for chain in self.seller.chains],
             nonce=secrets.token_hex(16),
-            issued_at=iso_utc(self._clock.now_ms()),
+            issued_at=iso_utc(self.clock.now_ms()),
         )
 
     def check(self, credential: mpp.Credential, *, wallet: str, body_digest: str) -> None:
         """Raises ChallengeInvalid, ChallengeExpired, PayerMismatch or AuthorizationRefused."""
         mpp.check_credential(
             credential,
-            secret=self._secret,
-            realm=self._realm,
-            now_ms=self._clock.now_ms(),
+            secret=self.secret,
+            realm=self.realm,
+            now_ms=self.clock.now_ms(),
             body_digest=body_digest,
             wallet=wallet,
         )
@@ -574,8 +572,8 @@ class Challenges:
         """Returns the options to pay by authorization, then those to pay by hash."""
         settled: list[PaymentOption] = []
         sent: list[PaymentOption] = []
-        for option in self._seller.options(demand):
-            is_settled = self._seller.settles(option.chain, option.token)
+        for option in self.seller.options(demand):
+            is_settled = self.seller.settles(option.chain, option.token)
             (settled if is_settled else sent).append(option)
         return settled, sent
 

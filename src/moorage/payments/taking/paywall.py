@@ -8,6 +8,7 @@ a database transaction of its own, before it is compared with the price.
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from moorage.chains.chain import Chain, Token
@@ -180,30 +181,21 @@ class OpenUse(NamedTuple):
     """None once its money was sent back, or has left the chain."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Paywall:
     """Turns evidence of payments into credits."""
 
-    def __init__(
-        self,
-        *,
-        db: Database,
-        chains: Mapping[str, Chain],
-        verifier: Verifier,
-        settlements: Settlements,
-        challenges: Challenges,
-        screen: Screen,
-        lookups: Lookups,
-        clock: Clock,
-    ) -> None:
-        self._db = db
-        self._chains = chains
-        self._verifier = verifier
-        self._search = TransactionSearch(verifier, chains)
-        self._settlements = settlements
-        self._challenges = challenges
-        self._screen = screen
-        self._lookups = lookups
-        self._clock = clock
+    db: Database
+    chains: Mapping[str, Chain]
+    verifier: Verifier
+    settlements: Settlements
+    challenges: Challenges
+    screen: Screen
+    lookups: Lookups
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        self._search = TransactionSearch(self.verifier, self.chains)
 
     async def take(
         self,
@@ -264,7 +256,7 @@ class Paywall:
         if not isinstance(evidence, AuthorizationEvidence):
             return None
         one = evidence.authorization
-        purse = await self._settlements.purse_of(one)
+        purse = await self.settlements.purse_of(one)
         return None if purse is None else Filling(one.payer, one.token_address, one.value, purse)
 
     async def fill(self, tx: Transaction, receipt: PaymentReceipt) -> bool:
@@ -277,7 +269,7 @@ class Paywall:
             return False
         for payment in await self._credited(tx, receipt):
             if payment.amount == receipt.authorized:
-                now_ms = self._clock.now_ms()
+                now_ms = self.clock.now_ms()
                 holder = await ledger.holder_of(tx, payment)
                 is_old = now_ms - payment.claimed_at_ms > ledger.MAX_ENTRY_MS
                 if holder == payment.payer and is_old:
@@ -295,7 +287,7 @@ class Paywall:
             if project_id is None or await projects.by_id(tx, project_id) is not None:
                 continue
             if await accounts.balance(tx, accounts.purse_of(project_id)) >= 0:
-                await ledger.empty_purse(tx, project_id, now_ms=self._clock.now_ms())
+                await ledger.empty_purse(tx, project_id, now_ms=self.clock.now_ms())
 
     async def give(
         self, tx: Transaction, receipt: PaymentReceipt, taker: str, *, is_new: bool
@@ -304,7 +296,7 @@ class Paywall:
 
         For requests that the payer has signed. What is not `is_new` was used, and stays.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         found = await self._credited(tx, receipt)
         return bool(found) and all(
             [
@@ -319,7 +311,7 @@ class Paywall:
 
         For requests that the wallet has signed. Returns whether the purse has it.
         """
-        now_ms = self._clock.now_ms()
+        now_ms = self.clock.now_ms()
         return any(
             [
                 await ledger.fill_purse(tx, payment, project_id, now_ms=now_ms)
@@ -338,8 +330,8 @@ class Paywall:
     def settles(self) -> bool:
         """Whether any payment by authorization can be settled right now."""
         return any(
-            self._settlements.offered(chain, token)
-            for chain in self._chains.values()
+            self.settlements.offered(chain, token)
+            for chain in self.chains.values()
             for token in chain.tokens
         )
 
@@ -351,17 +343,17 @@ class Paywall:
 
     async def knows(self, offered: AuthorizationEvidence) -> bool:
         """Whether this authorization was ever accepted: then it may be spent, whatever fails."""
-        return await self._settlements.known(offered.authorization)
+        return await self.settlements.known(offered.authorization)
 
     def check(self, offered: AuthorizationEvidence) -> None:
         """Raises AuthorizationRefused for one that pays somebody else, or is not valid now."""
-        self._settlements.check(
+        self.settlements.check(
             offered.authorization, chain=offered.means.chain, token=offered.means.token
         )
 
     async def settled_by(self, offered: AuthorizationEvidence) -> str | None:
         """Returns the hash of the transaction that has settled this authorization, if one has."""
-        return await self._settlements.settled_by(offered.authorization)
+        return await self.settlements.settled_by(offered.authorization)
 
     async def used_openly(
         self, offered: AuthorizationEvidence, *, body_digest: str
@@ -371,16 +363,16 @@ class Paywall:
         What its wallet has used it for since, by its signature, is the wallet's to know.
         """
         authorization, chain = offered.authorization, offered.means.chain
-        tx_hash = await self._settlements.settled_by(authorization, open_body=body_digest)
+        tx_hash = await self.settlements.settled_by(authorization, open_body=body_digest)
         if tx_hash is None:
             return None
-        uses = await payments.uses_of(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+        uses = await payments.uses_of(self.db, chain_id=chain.chain_id, tx_hash=tx_hash)
         project_id, deployment_id = uses.get(authorization.payer, (None, None))
         if project_id is None or deployment_id is None:
             return None
-        if project_id != await self._settlements.purse_of(authorization):
+        if project_id != await self.settlements.purse_of(authorization):
             return None
-        known = await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+        known = await payments.of_transaction(self.db, chain_id=chain.chain_id, tx_hash=tx_hash)
         credited = _credited_to(authorization.payer, known)
         receipt = self._receipt(offered, credited, project_id) if credited else None
         return OpenUse(project_id, deployment_id, receipt)
@@ -390,7 +382,7 @@ class Paywall:
 
         Until it is known, the wallet must not be asked to pay again.
         """
-        if await self._settlements.unresolved(wallet, source=source):
+        if await self.settlements.unresolved(wallet, source=source):
             raise PaymentPending(_BEING_SETTLED)
 
     async def refuse_used(
@@ -403,13 +395,13 @@ class Paywall:
         operations), each uses its own share once. A transaction used for a top-up pays for no
         deployment, but may be sent again for a top-up.
         """
-        uses = await payments.uses_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        uses = await payments.uses_of(self.db, chain_id=chain_id, tx_hash=tx_hash)
         if not uses:
             return
         if wallet in uses:
             project_id, deployment_id = uses[wallet]
             if project_id is not None:
-                paid_for = await projects.by_id(self._db, project_id)
+                paid_for = await projects.by_id(self.db, project_id)
                 name = None if paid_for is None else paid_for.unique_name
                 is_other = unique_name not in (None, name)
                 raise PaymentAlreadyUsed(
@@ -420,7 +412,7 @@ class Paywall:
                 )
             if unique_name is not None:
                 raise PaymentAlreadyUsed(_TOPPED_UP)
-        known = await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        known = await payments.of_transaction(self.db, chain_id=chain_id, tx_hash=tx_hash)
         if all(item.payer != wallet for item in known):
             raise PaymentAlreadyUsed
 
@@ -442,15 +434,15 @@ class Paywall:
         `wallet` is noted on its quotes for `unique_name`. Returns all payments of this transaction
         in the books. `stranger_at` is as for `Lookups.of`.
         """
-        look = self._search.find if anywhere else self._verifier.transfers
-        with self._lookups.of(stranger_at, tx_hash) as lookup:
+        look = self._search.find if anywhere else self.verifier.transfers
+        with self.lookups.of(stranger_at, tx_hash) as lookup:
             transfers = await look(chain=chain, token=token, tx_hash=tx_hash, lookup=lookup)
         chain = self._chain(transfers[0].chain_id, chain)
-        known = await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
-        if ledger.moves(known, transfers) and not await self._verifier.is_agreed(transfers):
+        known = await payments.of_transaction(self.db, chain_id=chain.chain_id, tx_hash=tx_hash)
+        if ledger.moves(known, transfers) and not await self.verifier.is_agreed(transfers):
             raise PaymentPending(_MOVED)
-        held = await held_back(transfers, self._screen, booked=known)
-        now_ms = self._clock.now_ms()
+        held = await held_back(transfers, self.screen, booked=known)
+        now_ms = self.clock.now_ms()
         # In another block a transaction may have paid for others: what it brought them is reversed.
         payers = {each.payer for each in transfers} | {each.payer for each in known}
         payers |= {each.given_to for each in known if each.given_to is not None}
@@ -470,20 +462,20 @@ class Paywall:
 
         own_first = sorted(transfers, key=lambda one: (one.payer != wallet, -one.worth))
         first, *rest = ledger.in_parts(own_first)
-        async with self._db.transaction(durable=True, of={tx_hash, wallet, *payers}) as tx:
+        async with self.db.transaction(durable=True, of={tx_hash, wallet, *payers}) as tx:
             await book(tx, first)
-            await self._settlements.conclude(
+            await self.settlements.conclude(
                 tx, chain=chain, tx_hash=tx_hash, block_number=transfers[0].block_number
             )
             # Read within the transaction, as nothing may fail after the commit.
             credited = await payments.of_transaction(tx, chain_id=chain.chain_id, tx_hash=tx_hash)
         with contextlib.suppress(DatabaseUnavailable):  # else the watcher credits what is left
             for part in rest:
-                async with self._db.transaction(durable=True, of={tx_hash, wallet, *payers}) as tx:
+                async with self.db.transaction(durable=True, of={tx_hash, wallet, *payers}) as tx:
                     await book(tx, part)
             if rest:
                 return await payments.of_transaction(
-                    self._db, chain_id=chain.chain_id, tx_hash=tx_hash
+                    self.db, chain_id=chain.chain_id, tx_hash=tx_hash
                 )
         return credited
 
@@ -504,11 +496,11 @@ class Paywall:
             raise PayerMismatch(_NOT_YOURS)
         if not await self.knows(evidence):
             if evidence.credential is not None:
-                self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
+                self.challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
             if evidence.stranger_at is not None:  # the simulation asks a node
-                await self._lookups.count(evidence.stranger_at)
+                await self.lookups.count(evidence.stranger_at)
         try:
-            return await self._settlements.settle(
+            return await self.settlements.settle(
                 chain=evidence.means.chain,
                 token=evidence.means.token,
                 authorization=evidence.authorization,
@@ -573,7 +565,7 @@ class Paywall:
             tx_hash=credited[0].tx_hash,
             payer=credited[0].payer,
             credited=MicroUsd(sum(item.credited_micro_usd for item in credited)),
-            at_ms=self._clock.now_ms(),
+            at_ms=self.clock.now_ms(),
             way=evidence.way,
             challenge_id=evidence.credential.challenge.id if evidence.credential else None,
             reference=evidence.credential.request.reference if evidence.credential else "",
@@ -619,9 +611,9 @@ class Paywall:
         If that fails, the follow-up does it later.
         """
         with contextlib.suppress(DatabaseUnavailable):
-            if await self._settlements.unresolved(found.payer):
-                async with self._db.transaction(durable=False) as tx:
-                    await self._settlements.conclude(
+            if await self.settlements.unresolved(found.payer):
+                async with self.db.transaction(durable=False) as tx:
+                    await self.settlements.conclude(
                         tx, chain=chain, tx_hash=found.tx_hash, block_number=found.block_number
                     )
 
@@ -630,11 +622,11 @@ class Paywall:
 
         An authorization is for one chain alone.
         """
-        chains = self._chains.values() if isinstance(evidence, TransactionEvidence) else ()
-        return await booked(self._db, named=evidence.means.chain, chains=chains, tx_hash=tx_hash)
+        chains = self.chains.values() if isinstance(evidence, TransactionEvidence) else ()
+        return await booked(self.db, named=evidence.means.chain, chains=chains, tx_hash=tx_hash)
 
     def _chain(self, chain_id: int, named: Chain) -> Chain:
-        chains = (named, *self._chains.values())
+        chains = (named, *self.chains.values())
         return next(chain for chain in chains if chain.chain_id == chain_id)
 
 
