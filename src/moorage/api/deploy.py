@@ -108,7 +108,12 @@ async def deploy(room: DeployRoom, request: Request, payer: Payer) -> Response:
         if payer.is_dry_run:
             return await _quoted(room, attempt)
         if payer.caller.is_open:
-            return await _deployed_openly(room, request, payer, attempt, upload)
+            if attempt.evidence is None:
+                raise await room.admission.demand_openly(attempt)
+            answer, admitted = await _deployed(room, request, attempt, upload)
+            opens = admitted is not None and payer.is_fresh and not admitted.again
+            token = await _token(room, admitted.project_id) if admitted and opens else UNSET
+            return _opened(room, attempt, answer, token=token)
         require_bound_purse(request, attempt)
         await payer.check_body(attempt.request_digest)
         answer, _ = await _deployed(room, request, attempt, upload)
@@ -401,18 +406,6 @@ _WITHOUT = (
     " This answer has no manage_token: the wallet makes one with "
     "POST /agent/projects/{projectId}/tokens."
 )
-
-
-async def _deployed_openly(
-    room: DeployRoom, request: Request, payer: Payer, attempt: DeployAttempt, upload: Upload
-) -> Response:
-    """Deploys, and answers with a token the first time: what it is for was not there before."""
-    if attempt.evidence is None:
-        raise await room.admission.demand_openly(attempt)
-    answer, admitted = await _deployed(room, request, attempt, upload)
-    opens = admitted is not None and payer.is_fresh and not admitted.again
-    token = await _token(room, admitted.project_id) if admitted and opens else UNSET
-    return _opened(room, attempt, answer, token=token)
 
 
 async def _token(room: DeployRoom, project_id: str) -> str | UnsetType:

@@ -51,7 +51,9 @@ def exports_app(
     async def answer(request: Request) -> Response:
         await count(request)
         found = await exports.by_token(db, request.path_params["token"])
-        if found is None or not _is_there(found, clock.now_ms()):
+        if found is None or not (
+            found.state is ExportState.READY and found.until_ms > clock.now_ms()
+        ):
             return problem_response(NOT_FOUND, _GONE)
         try:
             path = await files.path(found)
@@ -89,9 +91,12 @@ async def make_export(room: ExportRoom, request: Request, project: Project) -> R
     asked = parse_small(body, ExportBody) if body else ExportBody()
     key = asked.public_key or None
     if key is not None:
-        require_key(key)
+        try:
+            seal(b"", key)
+        except ValueError as error:
+            raise InvalidField("publicKey", f"is no public key of X25519: {error}") from error
     made = await ask_export(room.core, project, public_key=key and key.lower())
-    return json_response(_item(room, made), status=_status(made))
+    return json_response(_item(room, made), status=202 if made.state is ExportState.MAKING else 200)
 
 
 async def fetch_export(room: ExportRoom, request: Request, project: Project) -> Response:
@@ -112,14 +117,6 @@ async def fetch_export(room: ExportRoom, request: Request, project: Project) -> 
         raise ExportNotFound from None
 
 
-def require_key(key: str) -> None:
-    """Raises InvalidField for what is no public key of X25519."""
-    try:
-        seal(b"", key)
-    except ValueError as error:
-        raise InvalidField("publicKey", f"is no public key of X25519: {error}") from error
-
-
 def _item(room: ExportRoom, export: Export) -> ExportItem:
     is_ready = export.state is ExportState.READY
     return ExportItem(
@@ -133,14 +130,6 @@ def _item(room: ExportRoom, export: Export) -> ExportItem:
         reason=export.reason,
         message=_MESSAGES[export.state],
     )
-
-
-def _status(export: Export) -> int:
-    return 202 if export.state is ExportState.MAKING else 200
-
-
-def _is_there(export: Export, now_ms: int) -> bool:
-    return export.state is ExportState.READY and export.until_ms > now_ms
 
 
 def _file(path: Path, export: Export) -> Response:

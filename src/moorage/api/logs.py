@@ -283,7 +283,12 @@ def _log_query(request: Request) -> _LogQuery:
     kind = log_kind(request)
     last_seen = request.headers.get("last-event-id")
     if last_seen:
-        cursor = _cursor("Last-Event-ID", last_seen)
+        is_number = (
+            last_seen.isascii() and last_seen.isdigit() and len(last_seen) <= len(str(_LAST_CURSOR))
+        )
+        if not is_number or int(last_seen) > _LAST_CURSOR:
+            raise InvalidField("Last-Event-ID", "must be the id of an event of this stream")
+        cursor = int(last_seen)
         return _LogQuery(kind=kind, after=cursor, since_ms=0, tail=None)
     return _LogQuery(
         kind=kind,
@@ -317,13 +322,6 @@ def _choice(request: Request, name: str, kind: type[Choice], default: Choice) ->
     if text not in list(kind):
         raise InvalidField(name, f"must be {' or '.join(kind)}")
     return kind(text)
-
-
-def _cursor(name: str, text: str) -> Cursor:
-    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(_LAST_CURSOR))
-    if not is_number or int(text) > _LAST_CURSOR:
-        raise InvalidField(name, "must be the id of an event of this stream")
-    return int(text)
 
 
 def _deployment_reader(room: LogRoom, deployment_id: str, query: _LogQuery) -> LogReader:
@@ -492,7 +490,10 @@ class MergedLog:
             if lines >= limit or chars > _MAX_CHARS:
                 break
             if not page.lines:
-                await self._note_quiet(each)
+                if each.id in self._over:
+                    self._complete.add(each.id)
+                elif await is_complete(self._engine, each.id, each.status, self.kind):
+                    self._over.add(each.id)
         return Part(place, _merged(pages), place.behind(_ends(pages))).first(limit)
 
     async def _deployments(self) -> list[Summary]:
@@ -510,13 +511,6 @@ class MergedLog:
         keys = {_key(each.id) for each in self._listed}
         cursors = {key: cursor for key, cursor in place.cursors.items() if key in keys}
         return Place(place.since_ms, cursors)
-
-    async def _note_quiet(self, quiet: Summary) -> None:
-        """Notes that nothing came; what came to its end before that is not read again."""
-        if quiet.id in self._over:
-            self._complete.add(quiet.id)
-        elif await is_complete(self._engine, quiet.id, quiet.status, self.kind):
-            self._over.add(quiet.id)
 
     async def _read(
         self,

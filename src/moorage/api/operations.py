@@ -245,13 +245,9 @@ class _Endpoint:
             return None
         except Exception:
             log.exception("request failed")
-            return await self._failed(request)
-
-    async def _failed(self, request: Request) -> Response:
-        """Answers an unexpected error; for a request that carried a payment never with a 5xx."""
-        if carries_proof(request):
-            return await self._refused(PaymentPending(_FAULT_WITH_PROOF), request)
-        return problem_response(INTERNAL, "The gateway failed at this request. Try it again.")
+            if carries_proof(request):
+                return await self._refused(PaymentPending(_FAULT_WITH_PROOF), request)
+            return problem_response(INTERNAL, "The gateway failed at this request. Try it again.")
 
     async def _refused(self, error: MoorageError, request: Request) -> Response:
         if carries_proof(request) or shows_payment(error):

@@ -143,7 +143,12 @@ def open_archive(source: BinaryIO) -> OpenArchive:
     size = _header(source, 0, MANIFEST)
     if size > _MAX_MANIFEST_BYTES:
         raise ArchiveRefused("the manifest is too large")
-    manifest = _manifest(source.read(size))
+    try:
+        manifest = msgspec.json.decode(source.read(size), type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise ArchiveRefused(f"the manifest can't be read: {error}") from error
+    if manifest.format != FORMAT:
+        raise ArchiveRefused(f"the archive's format is {manifest.format}; {FORMAT} is known here")
     at, offsets = _BLOCK + size + -size % _BLOCK, dict[str, int]()
     for part in manifest.parts:
         if part.name not in _PARTS or part.name in offsets or part.size_bytes < 0:
@@ -231,13 +236,3 @@ def _header(source: BinaryIO, at: int, name: str) -> int:
     if header.name != name or not header.isreg() or header.size < 0:
         raise ArchiveRefused(f"the archive has no {name} where it should be")
     return header.size
-
-
-def _manifest(document: bytes) -> Manifest:
-    try:
-        manifest = msgspec.json.decode(document, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise ArchiveRefused(f"the manifest can't be read: {error}") from error
-    if manifest.format != FORMAT:
-        raise ArchiveRefused(f"the archive's format is {manifest.format}; {FORMAT} is known here")
-    return manifest

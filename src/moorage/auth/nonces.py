@@ -199,7 +199,8 @@ class NonceFile:
         try:
             self._forget(self._clock.now_ms())
             self.check_timestamp(timestamp_ms)
-            self._check_capacity()
+            if self._count >= self._capacity:
+                raise RateLimited(WINDOW_MS // 1000)
             inserted = self._db.execute(_INSERT, (digest, timestamp_ms)).rowcount
         except sqlite3.Error as error:
             raise AuthUnavailable from error
@@ -234,10 +235,6 @@ class NonceFile:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         self._lock_fd = -1
-
-    def _check_capacity(self) -> None:
-        if self._count >= self._capacity:
-            raise RateLimited(WINDOW_MS // 1000)
 
     def _forget(self, now_ms: int) -> None:
         """Deletes some nonces out of the window and their bodies, after raising the floor above.

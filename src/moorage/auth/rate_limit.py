@@ -93,7 +93,12 @@ class _Crowds:
 
     def is_single(self, address: int) -> bool:
         """Returns whether the /64 of an IPv6 address is counted singly."""
-        self._turn_in_time()
+        now_seconds = self._clock.monotonic_seconds()
+        age_seconds = now_seconds - self._turn_seconds
+        if age_seconds >= _SINGLE_SECONDS or len(self._young) >= _NETWORKS:
+            self._old = {} if age_seconds >= 2 * _SINGLE_SECONDS else self._young
+            self._young = {}
+            self._turn_seconds = now_seconds
         seen = self._young.setdefault(address >> 80, set())
         subnet = address >> 64
         if subnet not in seen:
@@ -102,14 +107,6 @@ class _Crowds:
                 return False
             seen.add(subnet)
         return True
-
-    def _turn_in_time(self) -> None:
-        now_seconds = self._clock.monotonic_seconds()
-        age_seconds = now_seconds - self._turn_seconds
-        if age_seconds >= _SINGLE_SECONDS or len(self._young) >= _NETWORKS:
-            self._old = {} if age_seconds >= 2 * _SINGLE_SECONDS else self._young
-            self._young = {}
-            self._turn_seconds = now_seconds
 
 
 @lru_cache(maxsize=4096)
@@ -201,7 +198,10 @@ class MemoryRateLimiter:
         """Counts one request of `key`, like `RateLimiter.check`."""
         now_us = self._now_us()
         if now_us - self._turn_us >= self._window_us or len(self._young) >= self._generation_size:
-            self._turn(now_us)
+            idle = now_us - self._turn_us >= 2 * self._window_us
+            self._old = {} if idle else self._young
+            self._young = {}
+            self._turn_us = now_us
         times = self._young.get(key)
         if times is None:
             times = self._young[key] = self._old.pop(key) if key in self._old else array("q")
@@ -211,12 +211,6 @@ class MemoryRateLimiter:
                 raise RateLimited(-(-wait_us // 1_000_000))
             times.pop(0)
         times.append(now_us)
-
-    def _turn(self, now_us: int) -> None:
-        idle = now_us - self._turn_us >= 2 * self._window_us
-        self._old = {} if idle else self._young
-        self._young = {}
-        self._turn_us = now_us
 
     def _now_us(self) -> int:
         # Whole microseconds: with sums of floats a client could pass slightly too early.

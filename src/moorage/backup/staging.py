@@ -42,21 +42,21 @@ class Staging:
     async def take(self) -> None:
         """Copies everything. Raises BackupFailed, DatabaseUnavailable."""
         try:
-            await self._take()
+            for name in KEYS:
+                if (self.data_dir / name).is_file():
+                    copy_image(self.data_dir / name, self.directory / name, clock=self.clock)
+            for _ in range(_ROUNDS):
+                wanted, volumes = await self._copy_database()
+                self.lost = {app for app in wanted if not self._copy_app(app)}
+                if not self.lost:
+                    break
+            for app in self.copied - set(wanted):
+                shutil.rmtree(self.directory / _APPS / app)
+                self.copied.discard(app)
+            for volume_id in volumes:
+                self.exports.volume(volume_id, self.directory / _VOLUMES / volume_id)
         except OSError as error:
             raise BackupFailed(f"A copy failed: {error.strerror or error}.") from error
-
-    async def _take(self) -> None:
-        self._copy_keys()
-        for _ in range(_ROUNDS):
-            wanted, volumes = await self._copy_database()
-            self.lost = {app for app in wanted if not self._copy_app(app)}
-            if not self.lost:
-                break
-        for app in self.copied - set(wanted):
-            self._forget(app)
-        for volume_id in volumes:
-            self.exports.volume(volume_id, self.directory / _VOLUMES / volume_id)
 
     async def _copy_database(self) -> tuple[Sequence[str], Sequence[str]]:
         """Copies the database; returns the ids of its apps and of its volumes."""
@@ -72,11 +72,6 @@ class Staging:
         finally:
             db.close()
 
-    def _copy_keys(self) -> None:
-        for name in KEYS:
-            if (self.data_dir / name).is_file():
-                copy_image(self.data_dir / name, self.directory / name, clock=self.clock)
-
     def _copy_app(self, deployment_id: str) -> bool:
         """Copies a deployment's disk and logs, unless done already; returns False if it is gone."""
         if deployment_id in self.copied:
@@ -85,10 +80,6 @@ class Staging:
         if copied:
             self.copied.add(deployment_id)
         return copied
-
-    def _forget(self, deployment_id: str) -> None:
-        shutil.rmtree(self.directory / _APPS / deployment_id)
-        self.copied.discard(deployment_id)
 
     def files(self) -> list[Path]:
         """Returns the paths of all copies, relative to `directory`, sorted."""

@@ -58,7 +58,7 @@ class Binding(NamedTuple):
     hmac_key: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AcmeAuthority:
     """An authority elsewhere."""
 
@@ -84,7 +84,14 @@ class AcmeAuthority:
                 uri=known.account, body=messages.Registration()
             )
             try:
-                return await self._order(session, made, name, key, proofs)
+                csr = crypto_util.make_csr(key.encode(), [name])
+                order = await session.step(made.new_order, csr)
+                for authorization in order.authorizations:
+                    if authorization.body.status != messages.STATUS_VALID:
+                        await self._prove(session, made, authorization, proofs)
+                return await session.step(
+                    _finished, made, order, seconds=_ISSUING_SECONDS + STEP_SECONDS
+                )
             except OrderFailed:
                 if session.account_is_unknown:
                     await self.accounts.forget(self.directory)
@@ -121,16 +128,6 @@ class AcmeAuthority:
         kept = await self.accounts.store(self.directory, Account(session.key_text, url))
         session.use(kept.key)
         return kept
-
-    async def _order(
-        self, session: "_Session", acme: client.ClientV2, name: str, key: str, proofs: Proofs
-    ) -> str:
-        csr = crypto_util.make_csr(key.encode(), [name])
-        order = await session.step(acme.new_order, csr)
-        for authorization in order.authorizations:
-            if authorization.body.status != messages.STATUS_VALID:
-                await self._prove(session, acme, authorization, proofs)
-        return await session.step(_finished, acme, order, seconds=_ISSUING_SECONDS + STEP_SECONDS)
 
     async def _prove(
         self,

@@ -37,9 +37,7 @@ class Certificates:
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     def __post_init__(self) -> None:
-        self._wall = SteadyWall(
-            self.clock
-        )  # what has not expired has not when the self.clock is set
+        self._wall = SteadyWall(self.clock)  # what has not expired has not when the clock is set
 
     async def want(self, host: str, wallet: str) -> bool:
         """Has a host, lower case and without port, get a certificate and keep one.

@@ -81,7 +81,11 @@ class DirectoryStore:
         def put() -> None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _copy(source, path)
-            _sync(path.parent)
+            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
         await self._in_store(put)
 
@@ -145,14 +149,6 @@ def _copy(source: Path, target: Path) -> None:
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 _KEYS = {"access_key_id": "aws_access_key_id", "secret_access_key": "aws_secret_access_key"}

@@ -146,7 +146,10 @@ def open_data_directory(data_dir: Path, purpose: Purpose, url: str = "") -> None
     if url:
         _refuse_two(data_dir, url, purpose)
     else:
-        _refuse_moved(data_dir)
+        if (data_dir / MOVED).exists() and not (data_dir / DATABASE).exists():
+            raise ConfigurationInvalid(
+                "the books of this gateway were moved to a PostgreSQL server: set database_url."
+            )
         set_purpose(data_dir / DATABASE, purpose)
     for name in _DIRECTORIES:
         (data_dir / name).mkdir(mode=0o700, exist_ok=True)
@@ -183,14 +186,6 @@ def open_to_others(data_dir: Path) -> str:
 def closing_command(data_dir: Path) -> str:
     """Returns the command that closes the directory to other users."""
     return f"chmod 700 {data_dir}"
-
-
-def _refuse_moved(data_dir: Path) -> None:
-    """Raises ConfigurationInvalid where a server has the books, and the settings don't name it."""
-    if (data_dir / MOVED).exists() and not (data_dir / DATABASE).exists():
-        raise ConfigurationInvalid(
-            "the books of this gateway were moved to a PostgreSQL server: set database_url."
-        )
 
 
 def _refuse_two(data_dir: Path, url: str, purpose: Purpose) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.clock import Clock
-from moorage.content.store import ContentStore, open_content
+from moorage.content.store import open_content
 from moorage.deploy.limits import STOP_SECONDS, app_limits, build_limits
 from moorage.engines.engine import Engine
 from moorage.engines.host.cgroup import Division
@@ -121,7 +121,9 @@ def make_engine(
             clock=clock,
             stop_grace_seconds=STOP_SECONDS,
             folder=kind.folder,
-            content=None if kind.machine_bound else _content(settings),
+            content=None
+            if kind.machine_bound
+            else open_content(settings.content_url, settings.content_credentials_file),
             volume_mounts=run_dir / "volumes",
         )
         options = replace(_options(settings, kind), keeps=keeps)
@@ -130,10 +132,6 @@ def make_engine(
         return made[0]
     on_this_machine = all(kind.machine_bound for kind in kinds(settings))
     return EnginePair(own=made[0], leaving=made[1], shares_volumes=on_this_machine)
-
-
-def _content(settings: Settings) -> ContentStore | None:
-    return open_content(settings.content_url, settings.content_credentials_file)
 
 
 def is_machine_bound(settings: Settings) -> bool:
@@ -185,7 +183,10 @@ def own_instance_id(instance_id: str, kind: EngineKind) -> str:
 
 
 def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
-    lower, upper = _halves(settings.app_subnet)
+    try:
+        lower, upper = map(str, ip_network(settings.app_subnet).subnets())
+    except ValueError as error:
+        raise ConfigurationInvalid(f"app_subnet: {error}") from error
     return EngineOptions(
         subnet=lower if kind.folder == DEPLOYMENTS else upper,
         wallet_cache_bytes=_WALLET_CACHE_BYTES,
@@ -199,15 +200,6 @@ def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
         ),
         cluster=_cluster(settings),
     )
-
-
-def _halves(subnet: str) -> tuple[str, str]:
-    """Returns the halves of a network, for engines that a gateway may have at the same time."""
-    try:
-        lower, upper = map(str, ip_network(subnet).subnets())
-    except ValueError as error:
-        raise ConfigurationInvalid(f"app_subnet: {error}") from error
-    return lower, upper
 
 
 def _cluster(settings: Settings) -> ClusterOptions:

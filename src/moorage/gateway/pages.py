@@ -96,7 +96,12 @@ async def _absence(project: Project, rooms: Rooms) -> Absence:
         case ProjectStatus.ACTIVE if project.asleep_since_ms is not None:
             return Absence(HostState.ASLEEP)
         case ProjectStatus.ACTIVE if serving is not None and project.down_since_ms is not None:
-            return await _stopped(serving, rooms)
+            now_ms = rooms.core.clock.now_ms()
+            is_loop, wait_seconds = await next_try(rooms.core.db, serving, now_ms=now_ms)
+            return Absence(
+                HostState.CRASH_LOOPING if is_loop else HostState.STOPPED,
+                retry_after_seconds=ceil(wait_seconds) or None,
+            )
         case ProjectStatus.ACTIVE:
             return Absence(HostState.UNHEALTHY)
     return Absence(HostState.DEPLOYING)
@@ -111,13 +116,3 @@ async def _why_suspended(project: Project, rooms: Rooms) -> HostState:
         return HostState.NO_SPACE
     is_at_limit = await rooms.ledger.metering.is_at_limit(rooms.core.db, project)
     return HostState.AT_LIMIT if is_at_limit else HostState.SUSPENDED
-
-
-async def _stopped(serving: str, rooms: Rooms) -> Absence:
-    """Describes an app that should run; visitors retry when it is started again."""
-    now_ms = rooms.core.clock.now_ms()
-    is_loop, wait_seconds = await next_try(rooms.core.db, serving, now_ms=now_ms)
-    return Absence(
-        HostState.CRASH_LOOPING if is_loop else HostState.STOPPED,
-        retry_after_seconds=ceil(wait_seconds) or None,
-    )

@@ -287,25 +287,22 @@ class LocalCalls:
     async def call(self, call: ToolCall) -> Outcome:
         """Carries one out; a refusal of gateway or chain is an outcome too."""
         try:
-            return await self._call(call)
+            match call.arguments:
+                case DeployDirectory() as asked:
+                    return await self._purchases.deploy(asked)
+                case QuoteDirectory() as asked:
+                    return await self._purchases.quote(asked)
+                case TopUp() as asked:
+                    return await self._purchases.top_up(asked)
+                case WaitForDeployment() as asked:
+                    return await self._wait(asked)
+                case DeleteProject() as asked:
+                    return await self._delete(asked)
+                case SingleRequest() as asked:
+                    return answered(await self._ask(asked.request(), asked.key))
+            raise TypeError(f"{call.tool} has no such arguments")
         except ClientError as error:
             return failure(error)
-
-    async def _call(self, call: ToolCall) -> Outcome:
-        match call.arguments:
-            case DeployDirectory() as asked:
-                return await self._purchases.deploy(asked)
-            case QuoteDirectory() as asked:
-                return await self._purchases.quote(asked)
-            case TopUp() as asked:
-                return await self._purchases.top_up(asked)
-            case WaitForDeployment() as asked:
-                return await self._wait(asked)
-            case DeleteProject() as asked:
-                return await self._delete(asked)
-            case SingleRequest() as asked:
-                return answered(await self._ask(asked.request(), asked.key))
-        raise TypeError(f"{call.tool} has no such arguments")
 
     async def _wait(self, asked: WaitForDeployment) -> Outcome:
         with suppress(FollowTimedOut):

@@ -81,7 +81,14 @@ def make_server(
             names = ", ".join(each.name for each in shown)
             raise MCPError(INVALID_PARAMS, f"Unknown tool {params.name[:64]!r}. There are: {names}")
         given = beside(context.request) or params.arguments or {}
-        return _result(await _outcome(tool, call, context, params, given))
+        outcome = await _outcome(tool, call, context, params, given)
+        body = dict(outcome.body)
+        return types.CallToolResult(
+            content=[types.TextContent(type="text", text=json_of(body).decode())],
+            structured_content=body,
+            is_error=outcome.is_error,
+            _meta=None if outcome.meta is None else dict(outcome.meta),
+        )
 
     public = CacheHint(ttl_ms=_LISTS_ARE_FRESH_MS, scope="public")
     return Server(
@@ -136,13 +143,3 @@ def _split(
 
 def _meta(params: types.CallToolRequestParams) -> dict[str, Any]:
     return dict(params.meta or {})
-
-
-def _result(outcome: Outcome) -> types.CallToolResult:
-    body = dict(outcome.body)
-    return types.CallToolResult(
-        content=[types.TextContent(type="text", text=json_of(body).decode())],
-        structured_content=body,
-        is_error=outcome.is_error,
-        _meta=None if outcome.meta is None else dict(outcome.meta),
-    )

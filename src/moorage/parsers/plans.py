@@ -133,38 +133,28 @@ class Plans:
         An uploader's requests for one plan wait for the first of them. Raises as `make_plan` does,
         PlanTooCostly and PlannersBusy.
         """
-        key = self._key(tree_digest, settings, toolbox)
+        if toolbox is not self._toolbox:
+            self._toolbox = toolbox
+            self._toolbox_digest = _digest(toolbox)
+        key = hashlib.sha256(
+            tree_digest.encode() + _digest(settings) + self._toolbox_digest
+        ).digest()
         async with self._turns.setdefault((key, uploader.key), asyncio.Lock()):
             kept = self._kept.get(key)
             if kept is not None:
                 self._kept.move_to_end(key)
                 return _PLANS.decode(kept)
-            return await self._make(key, upload, settings, toolbox, uploader)
-
-    async def _make(
-        self, key: bytes, upload: Upload, settings: Settings, toolbox: Toolbox, uploader: Uploader
-    ) -> PlanMade:
-        job, descriptors = _job(upload, settings, toolbox)
-        made = (await self._pool.do(job, descriptors, uploader)).outcome
-        if not isinstance(made, PlanMade):
-            raise ParserFault(repr(made))
-        self._keep(key, msgspec.msgpack.encode(made))
-        return made
-
-    def _key(self, tree_digest: str, settings: Settings, toolbox: Toolbox) -> bytes:
-        if toolbox is not self._toolbox:
-            self._toolbox = toolbox
-            self._toolbox_digest = _digest(toolbox)
-        return hashlib.sha256(
-            tree_digest.encode() + _digest(settings) + self._toolbox_digest
-        ).digest()
-
-    def _keep(self, key: bytes, plan: bytes) -> None:
-        self._kept_bytes += len(plan) - len(self._kept.pop(key, b""))
-        self._kept[key] = plan
-        while len(self._kept) > self._max_kept or self._kept_bytes > self._max_kept_bytes:
-            _, dropped = self._kept.popitem(last=False)
-            self._kept_bytes -= len(dropped)
+            job, descriptors = _job(upload, settings, toolbox)
+            made = (await self._pool.do(job, descriptors, uploader)).outcome
+            if not isinstance(made, PlanMade):
+                raise ParserFault(repr(made))
+            plan = msgspec.msgpack.encode(made)
+            self._kept_bytes += len(plan) - len(self._kept.pop(key, b""))
+            self._kept[key] = plan
+            while len(self._kept) > self._max_kept or self._kept_bytes > self._max_kept_bytes:
+                _, dropped = self._kept.popitem(last=False)
+                self._kept_bytes -= len(dropped)
+            return made
 
 
 _PLANS = msgspec.msgpack.Decoder(PlanMade)

@@ -164,7 +164,12 @@ class _Worker:
                 case Unpack():
                     return self._unpacked(job, descriptors)
                 case CheckVolume():
-                    return _checked(job, descriptors)
+                    with os.fdopen(descriptors[0], "rb", closefd=False) as file:
+                        try:
+                            check_volume(file, offset=job.offset, max_bytes=job.max_bytes)
+                        except OSError as error:
+                            return DiskFailed(error.errno or 0)
+                    return ArchiveUnpacked([])
                 case ReadJson():
                     return _read(job)
             return self._planned(job, descriptors)
@@ -220,15 +225,6 @@ class _Worker:
         if any(len(each.encode()) > MAX_COMMAND_BYTES for each in commands if each):
             return RanOut(f"{MAX_COMMAND_BYTES // 1024} KiB in one command of its plan")
         return PlanMade(plan, told([*found, *left_out(tree, plan)]))
-
-
-def _checked(job: CheckVolume, descriptors: Sequence[int]) -> Outcome:
-    with os.fdopen(descriptors[0], "rb", closefd=False) as file:
-        try:
-            check_volume(file, offset=job.offset, max_bytes=job.max_bytes)
-        except OSError as error:
-            return DiskFailed(error.errno or 0)
-    return ArchiveUnpacked([])
 
 
 def _read(job: ReadJson) -> Outcome:

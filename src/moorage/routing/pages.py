@@ -21,7 +21,6 @@ from string import Template
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount
@@ -312,19 +311,19 @@ class _Pages:
             await WebSocketClose()(scope, receive, send)
             return
         request = Request(scope, receive)
-        response = await self._answer(request)
+        host = host_of_header(request.headers.get("host", "")).lower()
+        page = await self._page(host)
+        response = render(
+            page,
+            host=host,
+            gateway_url=self._gateway_url,
+            browser="text/html" in request.headers.get("accept", ""),
+        )
         try:
             await self._bodies.drop(request)
         except ClientDisconnect:
             return
         await response(scope, receive, send)
-
-    async def _answer(self, request: Request) -> Response:
-        host = host_of_header(request.headers.get("host", "")).lower()
-        page = await self._page(host)
-        return render(
-            page, host=host, gateway_url=self._gateway_url, browser=_is_browser(request.headers)
-        )
 
     async def _page(self, host: str) -> Page:
         if host == self._base_domain:
@@ -339,11 +338,6 @@ class _Pages:
         if absence.retry_after_seconds is None:
             return page
         return replace(page, retry_after_seconds=absence.retry_after_seconds)
-
-
-def _is_browser(headers: Headers) -> bool:
-    """Returns whether the client asks for HTML by name; curl and most libraries send `*/*`."""
-    return "text/html" in headers.get("accept", "")
 
 
 def _json(page: Page, *, gateway_url: str) -> bytes:

@@ -95,7 +95,19 @@ class QuestionServer:
         try:
             if len(self._tasks) <= MAX_QUESTIONS:
                 async with asyncio.timeout(_ASKED_SECONDS):
-                    question = await _read(reader)
+                    signature, _, family, length = _HEAD.unpack(
+                        await reader.readexactly(_HEAD.size)
+                    )
+                    content = await reader.readexactly(length)
+                    if signature != _SIGNATURE:
+                        raise ValueError("no PROXY protocol")
+                    fields, at = {}, _ADDRESS_BYTES.get(family >> 4, 0)
+                    while at < length:
+                        kind, size = _FIELD.unpack_from(content, at)
+                        at += _FIELD.size
+                        fields[kind] = content[at : at + size].decode("ascii")
+                        at += size
+                    question = Question(fields.get(_HOST, ""), fields.get(_VISITOR, ""))
                 await self._waking.answer(question, gone=partial(_ended, reader))
         except MoorageError as error:  # such as a database that is away: the page says so
             log.warning("an app is not woken", error=error.message)
@@ -128,7 +140,10 @@ class Waking:
         owner = await self._owner(host)
         place = None if owner is None else _Place(host, owner, self._visitor(question.visitor))
         if place is not None and not self._is_room_for(place):
-            self._wake_unheld(host)
+            if host not in self._unheld:
+                task = asyncio.ensure_future(self._wake(host))
+                self._unheld[host] = task
+                task.add_done_callback(partial(self._is_up, host))
             place = None
         if place is None:
             return False
@@ -177,13 +192,6 @@ class Waking:
         if place.visitor is not None:
             _less(self._of_visitor, place.visitor)
 
-    def _wake_unheld(self, host: str) -> None:
-        """Wakes the app for requests that are not held; one task per host at a time."""
-        if host not in self._unheld:
-            task = asyncio.ensure_future(self._wake(host))
-            self._unheld[host] = task
-            task.add_done_callback(partial(self._is_up, host))
-
     def _is_up(self, host: str, task: asyncio.Task[bool]) -> None:
         del self._unheld[host]
         if not task.cancelled() and (failure := task.exception()) is not None:
@@ -208,21 +216,6 @@ async def _unless(
     finally:
         for task in (woken, *ends):
             task.cancel()
-
-
-async def _read(reader: asyncio.StreamReader) -> Question:
-    """Reads the fields that stand before the handshake. Raises ValueError if they do not."""
-    signature, _, family, length = _HEAD.unpack(await reader.readexactly(_HEAD.size))
-    content = await reader.readexactly(length)
-    if signature != _SIGNATURE:
-        raise ValueError("no PROXY protocol")
-    fields, at = {}, _ADDRESS_BYTES.get(family >> 4, 0)
-    while at < length:
-        kind, size = _FIELD.unpack_from(content, at)
-        at += _FIELD.size
-        fields[kind] = content[at : at + size].decode("ascii")
-        at += size
-    return Question(fields.get(_HOST, ""), fields.get(_VISITOR, ""))
 
 
 async def _ended(reader: asyncio.StreamReader) -> None:

@@ -128,7 +128,10 @@ def is_ignored(path: str, rules: Iterable[Rule], *, is_directory: bool) -> bool:
 
 
 def _read_rule(line: str, base: str) -> Rule | None:
-    pattern = _trimmed(line)
+    text = line.rstrip("\r\n")
+    pattern = text.rstrip(" ")
+    backslashes = len(pattern) - len(pattern.rstrip("\\"))
+    pattern = pattern + " " if backslashes % 2 and pattern != text else pattern
     if not pattern or pattern.startswith("#"):
         return None
     keeps = pattern.startswith("!")
@@ -140,18 +143,14 @@ def _read_rule(line: str, base: str) -> Rule | None:
     if not pattern:
         return None
     try:
-        regex = re.compile(("" if anchored else "(?:.*/)?") + _translate(pattern), re.DOTALL)
+        regex = re.compile(
+            ("" if anchored else "(?:.*/)?")
+            + "".join(_translate_token(token) for token in _TOKENS.finditer(pattern)),
+            re.DOTALL,
+        )
     except KeyError:  # an unknown character class
         return None
     return Rule(base=base, regex=regex, directories_only=directories_only, keeps=keeps)
-
-
-def _trimmed(line: str) -> str:
-    """Removes the line's end and trailing spaces; a space after a backslash stays."""
-    text = line.rstrip("\r\n")
-    pattern = text.rstrip(" ")
-    backslashes = len(pattern) - len(pattern.rstrip("\\"))
-    return pattern + " " if backslashes % 2 and pattern != text else pattern
 
 
 _TOKENS = re.compile(
@@ -183,10 +182,6 @@ _CLASSES = {
     "upper": "A-Z",
     "xdigit": "0-9A-Fa-f",
 }
-
-
-def _translate(pattern: str) -> str:
-    return "".join(_translate_token(token) for token in _TOKENS.finditer(pattern))
 
 
 def _translate_token(token: re.Match[str]) -> str:

@@ -312,7 +312,7 @@ class SqliteDatabase(Database):
                 self._writer.execute("BEGIN IMMEDIATE")
             except sqlite3.Error as error:
                 late = asyncio.get_running_loop().time() >= deadline
-                if late or not _is_busy(error):
+                if late or not (_primary_code(error) == sqlite3.SQLITE_BUSY):
                     raise _ours(error) from error
             else:
                 return
@@ -349,10 +349,6 @@ class SqliteDatabase(Database):
         self._thread.shutdown()
         for connection in (self._reader, self._writer, self._checkpointer, *self._spare):
             connection.close()
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
 def _primary_code(error: sqlite3.Error) -> int:

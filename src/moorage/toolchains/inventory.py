@@ -15,7 +15,6 @@ from moorage.planning.toolbox import Toolbox
 from moorage.toolchains.store import (
     Npm,
     NpmFailed,
-    Package,
     ToolchainStore,
     host_versions,
     packages,
@@ -112,7 +111,7 @@ class Inventory:
         store = await asyncio.to_thread(self.store.installed)
         if self.npm is not None:
             for package in packages():
-                listed = _listed(package, self._listing)
+                listed = package.releases(self._listing.versions.get(package.name, ()))
                 store[package.program] = (*store.get(package.program, ()), *listed)
         found = Toolbox(
             host=self._host,
@@ -120,10 +119,6 @@ class Inventory:
             store={program: tuple(dict.fromkeys(found)) for program, found in store.items()},
         )
         self.toolbox = self.offered(found)
-
-
-def _listed(package: Package, listing: Listing) -> tuple[str, ...]:
-    return package.releases(listing.versions.get(package.name, ()))
 
 
 async def _versions(npm: Npm, package: str, slots: asyncio.Semaphore) -> tuple[str, ...]:

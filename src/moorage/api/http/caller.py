@@ -359,7 +359,9 @@ async def _verified(front: Front, request: Request) -> Verified:
     if by_delegate or _is_bound(request):
         require_version_2(request)
     if token is not None:
-        return await _verify_token(front, request, token)
+        project = request.scope[_MANAGED] = await front.manage_tokens.project_of(token)
+        require_covered(request, project)
+        return Verified(Wallet(project.wallet), None)
     return await _verify_signature(front, request)
 
 
@@ -455,12 +457,6 @@ async def _project_name(front: Front, request: Request, wallet: str) -> str | No
     with suppress(ProjectNotFound, WrongWallet):
         return (await named_project(front.db, named, wallet=wallet)).unique_name
     return None
-
-
-async def _verify_token(front: Front, request: Request, token: str) -> Verified:
-    project = request.scope[_MANAGED] = await front.manage_tokens.project_of(token)
-    require_covered(request, project)
-    return Verified(Wallet(project.wallet), None)
 
 
 async def count(front: Front, request: Request, wallet: str) -> Caller:

@@ -159,22 +159,18 @@ async def decode_whole(body: bytes, scope: Scope, parsers: ParserPool) -> dict[s
     Raises InvalidField; PlannersBusy and PlanTooCostly.
     """
     if len(body) <= IN_LOOP_BYTES:
-        return _object(body)
+        try:
+            document = DOCUMENTS.decode(body)
+        except _UNREADABLE as error:
+            raise InvalidField("body", "must be JSON") from error
+        if not isinstance(document, dict):
+            raise InvalidField("body", "must be a JSON object")
+        return document
     arrival: Arrival = scope[ARRIVAL]
     found = (await parsers.do(ReadJson(body), (), arrival.identify())).outcome
     if not isinstance(found, JsonRead):
         raise ParserFault(repr(found))
     return msgspec.msgpack.decode(found.document, type=dict[str, Any])
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        document = DOCUMENTS.decode(body)
-    except _UNREADABLE as error:
-        raise InvalidField("body", "must be JSON") from error
-    if not isinstance(document, dict):
-        raise InvalidField("body", "must be a JSON object")
-    return document
 
 
 def parse_small(body: bytes, kind: type[_Body]) -> _Body:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from moorage.chains.chain import Chain
-from moorage.chains.heads import Heads, read_block, read_heads
+from moorage.chains.heads import read_block, read_heads
 from moorage.chains.receipt import FoundLog, Receipt, TransferLog, parse_receipt
 from moorage.chains.rpc import AnswerTooLarge, Pace, RpcClient, RpcError
 from moorage.chains.transfer_search import find_transfers, require_head
@@ -22,7 +22,6 @@ from moorage.payments.taking.verification import (
 )
 from moorage.records.payments import (
     UNFINISHED,
-    Cursor,
     Finality,
     Payment,
     PaymentStatus,
@@ -89,21 +88,16 @@ async def _audit_cursors(client: RpcClient, result: ChainAudit, books: Books) ->
         if cursor.chain_id != client.chain.chain_id:
             continue
         row = f"watch cursor {client.chain.name}:{cursor.search}"
-        _require_reached(client, cursor, heads)
+        if heads.latest < cursor.block_number <= heads.latest + client.chain.finality_blocks:
+            raise ChainUnavailable(
+                f"The node of {client.chain.name} lags behind block {cursor.block_number}."
+            )
         if cursor.block_number > heads.latest:
             result.findings.append(Finding(row, f"block {cursor.block_number} has not come yet"))
         elif cursor.block_number <= heads.finalized:
             block = await read_block(client, cursor.block_number)
             if block.hash != cursor.block_hash:
                 result.pending.append(Finding(row, f"block {block.number} is {block.hash} by now"))
-
-
-def _require_reached(client: RpcClient, cursor: Cursor, heads: Heads) -> None:
-    """Raises ChainUnavailable if the node may only lag behind the cursor."""
-    if heads.latest < cursor.block_number <= heads.latest + client.chain.finality_blocks:
-        raise ChainUnavailable(
-            f"The node of {client.chain.name} lags behind block {cursor.block_number}."
-        )
 
 
 async def _audit_receipts(

@@ -51,7 +51,8 @@ def gateway_holds(port: int, data_dir: Path, *, proc: Path = Path("/proc")) -> b
     """
     inodes = set(_listening(port, proc))
     return bool(inodes) and any(
-        not inodes.isdisjoint(_sockets(links)) and _has_open(links, data_dir)
+        not inodes.isdisjoint(match[1] for match in map(_SOCKET.fullmatch, links) if match)
+        and any(link.startswith(f"{data_dir}/") for link in links)
         for links in map(_links, proc.glob("[0-9]*"))
     )
 
@@ -83,14 +84,6 @@ def _link(path: str) -> str:
         return os.readlink(path)  # noqa: PTH115 (as above)
     except OSError:  # it has just been closed
         return ""
-
-
-def _sockets(links: list[str]) -> Iterator[str]:
-    return (match[1] for match in map(_SOCKET.fullmatch, links) if match)
-
-
-def _has_open(links: list[str], data_dir: Path) -> bool:
-    return any(link.startswith(f"{data_dir}/") for link in links)
 
 
 _ENGINE, _CLUSTER, _BUILDER = "docker", "kubernetes", "builder"
@@ -300,7 +293,14 @@ async def check_machine(settings: Settings) -> list[Finding]:
 
 def judge(machine: Machine) -> list[Finding]:
     """Returns all findings, in the order in which to mend them."""
-    found = [_system(machine)]
+    found = [
+        Finding(
+            "linux",
+            machine.system == "Linux",
+            f"this is {machine.system}",
+            "use Debian 13, Ubuntu 25.04 or later, in a virtual machine if need be",
+        )
+    ]
     if not found[0].ok:
         return found  # the rest needs Linux
     found += [check(machine) for check in _CHECKS]
@@ -318,7 +318,9 @@ def inspect_machine(settings: Settings) -> Machine:
         system=platform.system(),
         python=sys.version_info[:2],
         root=os.geteuid() == 0,
-        missing_bundled=tuple(name for name in BUNDLED_PROGRAMS if not _is_bundled(name)),
+        missing_bundled=tuple(
+            name for name in BUNDLED_PROGRAMS if not (find_program(name) is not None)
+        ),
         proxy=_proxy_version(),
         missing_app_programs=_missing_app_programs(settings),
         isolation=engine_choice.missing(settings) if linux else (),
@@ -336,15 +338,6 @@ def inspect_machine(settings: Settings) -> Machine:
 
 
 # Judging
-
-
-def _system(machine: Machine) -> Finding:
-    return Finding(
-        "linux",
-        machine.system == "Linux",
-        f"this is {machine.system}",
-        "use Debian 13, Ubuntu 25.04 or later, in a virtual machine if need be",
-    )
 
 
 def _python(machine: Machine) -> Finding:
@@ -502,10 +495,6 @@ _CHECKS: tuple[Callable[[Machine], Finding], ...] = (
 
 
 # Looking
-
-
-def _is_bundled(name: str) -> bool:
-    return find_program(name) is not None
 
 
 def _proxy_version() -> tuple[int, ...] | None:

@@ -239,7 +239,17 @@ async def _check(chain: Chain, number: int, *, timeout_seconds: float) -> Findin
     alone = msgspec.structs.replace(chain, rpc_urls=(chain.rpc_urls[number],))
     client = RpcClient(alone, timeout_seconds=timeout_seconds)
     try:
-        facts = await _read_node(client)
+        tags = ("latest", "safe", "finalized")
+        calls: list[Any] = [("web3_clientVersion", []), *map(block_call, tags)]
+        version, latest, *deep = await client.batch(calls)
+        newest = parse_block(latest)
+        if newest is None:
+            raise ValueError("it has no block")
+        facts = NodeFacts(
+            version=version if isinstance(version, str) else "it does not tell its program",
+            latest=newest,
+            knows_safe=all(parse_tagged_block(each) is not None for each in deep),
+        )
     except (ChainUnavailable, RpcError, ValueError) as error:
         remedy = f"set chains.{chain.name}.rpc_urls and chain_id right"
         return Finding(name, ok=False, detail=str(error), remedy=remedy, blocks=False)
@@ -248,18 +258,3 @@ async def _check(chain: Chain, number: int, *, timeout_seconds: float) -> Findin
     problem, remedy, blocks = judge_node(facts, now_seconds=SystemClock().now_ms() / 1000)
     good = f"{facts.version}, chain {chain.chain_id}, block {facts.latest.number}"
     return Finding(name, not problem, problem or good, remedy, blocks=blocks)
-
-
-async def _read_node(client: RpcClient) -> NodeFacts:
-    """Asks a node. Raises ChainUnavailable, RpcError and ValueError."""
-    tags = ("latest", "safe", "finalized")
-    calls: list[Any] = [("web3_clientVersion", []), *map(block_call, tags)]
-    version, latest, *deep = await client.batch(calls)
-    newest = parse_block(latest)
-    if newest is None:
-        raise ValueError("it has no block")
-    return NodeFacts(
-        version=version if isinstance(version, str) else "it does not tell its program",
-        latest=newest,
-        knows_safe=all(parse_tagged_block(each) is not None for each in deep),
-    )

@@ -115,7 +115,9 @@ class OperatorSite:
                 hosts, count = self.hosts, self.count
                 return await signed_out(request, hosts=hosts, sign_in=SIGN_IN, count=count)
             if session is None:
-                return _to_sign_in(request)
+                if is_part(request):
+                    return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
+                return RedirectResponse(SIGN_IN, 303)
             form: Form = {}
             if request.method == "POST":
                 form = await own_form(request, hosts=self.hosts)
@@ -138,13 +140,6 @@ async def _answered(handler: Handler, view: View) -> Response:
     except Exception:
         log.exception("page failed")
         return _error(500, _ACT_FAILED if is_act else _LOOK_FAILED, view.form)
-
-
-def _to_sign_in(request: Request) -> Response:
-    """Leads to the sign-in; a part of a page that is asked for by script has the page led there."""
-    if is_part(request):
-        return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
-    return RedirectResponse(SIGN_IN, 303)
 
 
 def _error(status: int, message: str, form: Form) -> Response:

@@ -34,20 +34,16 @@ def with_error_pages(answer: Answer, *, home: str) -> Answer:
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except MoorageError as error:
-            return _refusal(error, home)
+            status = problem_of(error).status
+            response = page("error.html", status=status, message=error.message, home=home)
+            if isinstance(error, RateLimited):
+                response.headers["Retry-After"] = str(error.retry_after_seconds)
+            return response
         except Exception:
             log.exception("page failed")
             return page("error.html", status=500, message=FAILED, home=home)
 
     return always
-
-
-def _refusal(error: MoorageError, home: str) -> Response:
-    status = problem_of(error).status
-    response = page("error.html", status=status, message=error.message, home=home)
-    if isinstance(error, RateLimited):
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
-    return response
 
 
 TOKEN = "csrf"  # noqa: S105  (a field's name)

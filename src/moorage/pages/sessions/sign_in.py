@@ -329,19 +329,16 @@ class Confirmations:
         error = ""
         if form.get("signature"):
             try:
-                return await self._check(request, session, form, statement)
+                url = self.guard.url_of(request)
+                signed = await self.signing.check(request, form, statement, url=url)
+                if signed.wallet != session.wallet:
+                    raise SignatureInvalid(f"Another wallet has signed this: {signed.wallet}.")
+                sessions = self.guard.sessions
+                if not await sessions.note_signature(session.id, issued_ms=signed.issued_ms):
+                    raise NonceReused("This signature was used before. Sign again.")
             except MoorageError as refused:
                 error = refused.message
         raise Unconfirmed(statement, sentence=sentence, error=error)
-
-    async def _check(self, request: Request, session: Session, form: Form, statement: str) -> None:
-        url = self.guard.url_of(request)
-        signed = await self.signing.check(request, form, statement, url=url)
-        if signed.wallet != session.wallet:
-            raise SignatureInvalid(f"Another wallet has signed this: {signed.wallet}.")
-        sessions = self.guard.sessions
-        if not await sessions.note_signature(session.id, issued_ms=signed.issued_ms):
-            raise NonceReused("This signature was used before. Sign again.")
 
 
 _NOT_TYPED = frozenset(

@@ -230,26 +230,21 @@ def _to_sign_in(request: Request) -> Response:
     return RedirectResponse(_SIGN_IN, 303)
 
 
-def _to_sign(view: View, unconfirmed: Unconfirmed) -> Response:
-    """Returns a page with the statement to sign; it sends the form again, with the signature."""
-    fields = {k: v for k, v in view.form.items() if k not in SIGNATURE_FIELDS}
-    path = view.request.url.path
-    return view.page(
-        "sessions/confirm.html",
-        statement=unconfirmed.statement,
-        sentence=unconfirmed.sentence,
-        error=unconfirmed.error,
-        fields=fields,
-        action=path,
-        back=path.rpartition("/")[0],
-    )
-
-
 async def _answered(handler: Handler, view: View) -> Response:
     try:
         return await handler(view)
     except Unconfirmed as unconfirmed:
-        return _to_sign(view, unconfirmed)
+        fields = {k: v for k, v in view.form.items() if k not in SIGNATURE_FIELDS}
+        path = view.request.url.path
+        return view.page(
+            "sessions/confirm.html",
+            statement=unconfirmed.statement,
+            sentence=unconfirmed.sentence,
+            error=unconfirmed.error,
+            fields=fields,
+            action=path,
+            back=path.rpartition("/")[0],
+        )
     except ApiRefused as refused:
         return _refused(view, refused.status, refused.problem.error)
     except MoorageError as error:

@@ -22,7 +22,6 @@ from moorage.pages.wallet.view import View
 from moorage.payments.taking.payment_required import Seller
 from moorage.records.payments import PaymentStatus
 from moorage.wire import calls
-from moorage.wire.credits import PaymentItem
 from moorage.wire.problems import PaymentDemand, PaymentState
 
 VALID_SECONDS = 600
@@ -251,7 +250,11 @@ async def _arrivals(view: View, since_ms: int) -> dict[str, Any]:
     account = await view.api.call(calls.CREDITS, limit=1)
     return {
         "arrived": arrived,
-        "credited": _sum(arrived),
+        "credited": MicroUsd(
+            sum(
+                each.credited_micro_usd for each in arrived if each.status is PaymentStatus.CREDITED
+            )
+        ),
         "account": account,
         "since": since_ms,
     }
@@ -310,25 +313,20 @@ async def _take(view: View, headers: dict[str, str], *, transaction: str = "") -
     try:
         taken = await view.api.call(calls.TOP_UP, body=body, headers=headers)
     except ApiRefused as refused:
-        return _told(view, refused, transaction=transaction)
+        payment = refused.problem.payment
+        is_known = refused.status < 500 and refused.status != _TOO_MANY_REQUESTS
+        if payment is UNSET and is_known:  # the request itself was at fault: nothing was looked at
+            return view.page("error.html", status=refused.status, message=refused.problem.error)
+        state = PaymentState.PENDING if payment is UNSET else payment.state
+        if state is PaymentState.CREDITED and payment is not UNSET and payment.tx:
+            return view.redirect(f"/wallet/payments/{payment.tx}", "credited")
+        found = {
+            "state": state,
+            "transaction": transaction,
+            "means": view.form.get("means", ""),
+        }
+        return view.redirect(f"/wallet/top-up/outcome?{urlencode(found)}")
     return view.redirect(f"/wallet/payments/{taken.tx_hash}", "credited")
-
-
-def _told(view: View, refused: ApiRefused, *, transaction: str) -> Response:
-    """Returns the page for a payment that did not count, or not yet: unknown is never unpaid."""
-    payment = refused.problem.payment
-    is_known = refused.status < 500 and refused.status != _TOO_MANY_REQUESTS
-    if payment is UNSET and is_known:  # the request itself was at fault: nothing was looked at
-        return view.page("error.html", status=refused.status, message=refused.problem.error)
-    state = PaymentState.PENDING if payment is UNSET else payment.state
-    if state is PaymentState.CREDITED and payment is not UNSET and payment.tx:
-        return view.redirect(f"/wallet/payments/{payment.tx}", "credited")
-    found = {
-        "state": state,
-        "transaction": transaction,
-        "means": view.form.get("means", ""),
-    }
-    return view.redirect(f"/wallet/top-up/outcome?{urlencode(found)}")
 
 
 async def _demand(view: View, amount: str, means: Means) -> PaymentDemand:
@@ -358,12 +356,6 @@ def _body(amount: str) -> dict[str, Any]:
     except InvalidOperation:
         return {"amount_usd": cleaned}
     return {"amount_usd": msgspec.Raw(f"{number:f}".encode()) if number.is_finite() else cleaned}
-
-
-def _sum(arrived: list[PaymentItem]) -> MicroUsd:
-    return MicroUsd(
-        sum(each.credited_micro_usd for each in arrived if each.status is PaymentStatus.CREDITED)
-    )
 
 
 def _json(value: Any) -> str:

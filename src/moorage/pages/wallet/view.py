@@ -81,25 +81,6 @@ class Runway:
     deleted_ms: int | None  # when what is suspended then is deleted
 
 
-def runway_of(account: Credits, *, now_ms: int, retention_days: int) -> Runway:
-    """Returns the runway of a wallet."""
-    balance = MicroUsd(account.balance_micro_usd)
-    an_hour = MicroUsd(account.burn_per_hour_micro_usd)
-    if account.runs_out_at is None:
-        state = RunwayState.RUNS if an_hour else RunwayState.NOTHING_RUNS
-        return Runway(state, balance, an_hour, None, None, None)
-    ends_ms = ms(account.runs_out_at)
-    left_ms = max(0, ends_ms - now_ms)
-    return Runway(
-        RunwayState.SOON if left_ms < _SOON_MS else RunwayState.RUNS,
-        balance,
-        an_hour,
-        ends_ms,
-        left_ms / 1000,
-        ends_ms + retention_days * DAY_MS,
-    )
-
-
 _NAVIGATION = (
     ("Overview", "/wallet"),
     ("Top up", "/wallet/top-up"),
@@ -184,7 +165,21 @@ class View:
     def runway(self, account: Credits) -> Runway:
         """Returns until when the wallet's apps run."""
         retention_days = self.facts.retention_days
-        return runway_of(account, now_ms=self.clock.now_ms(), retention_days=retention_days)
+        balance = MicroUsd(account.balance_micro_usd)
+        an_hour = MicroUsd(account.burn_per_hour_micro_usd)
+        if account.runs_out_at is None:
+            state = RunwayState.RUNS if an_hour else RunwayState.NOTHING_RUNS
+            return Runway(state, balance, an_hour, None, None, None)
+        ends_ms = ms(account.runs_out_at)
+        left_ms = max(0, ends_ms - self.clock.now_ms())
+        return Runway(
+            RunwayState.SOON if left_ms < _SOON_MS else RunwayState.RUNS,
+            balance,
+            an_hour,
+            ends_ms,
+            left_ms / 1000,
+            ends_ms + retention_days * DAY_MS,
+        )
 
     @property
     def _navigation(self) -> tuple[tuple[str, str], ...]:

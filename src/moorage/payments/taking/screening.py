@@ -113,7 +113,12 @@ class Screening:
             except BaseException:
                 await _end(process)
                 raise
-        return _command_verdict(exit_code, output)
+        if exit_code == _ALLOWED:
+            return None
+        reason = _readable(output.decode(errors="replace"))
+        if exit_code == _REFUSED and reason:
+            return reason
+        raise _NoVerdict(f"the command exited with {exit_code}, having given no reason")
 
     async def _post(self, document: bytes) -> str | None:
         headers = {"Content-Type": "application/json"}
@@ -128,7 +133,13 @@ class Screening:
                 status = response.status
         except (aiohttp.ClientError, OSError) as error:
             raise _NoVerdict("the URL cannot be reached") from error
-        return _url_verdict(status, body)
+        if status != 200:
+            raise _NoVerdict(f"the URL answered HTTP {status}")
+        try:
+            answer = msgspec.json.decode(body, type=_UrlAnswer)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _NoVerdict("the URL answered garbage") from error
+        return None if answer.allow else _readable(answer.reason) or _NO_REASON
 
 
 async def allow(_: Transfer) -> None:
@@ -171,25 +182,6 @@ def screening_document(transfer: Transfer) -> dict[str, Any]:
     """Returns what the check receives; `amount` is in the token's atomic units, as decimal text."""
     document = msgspec.structs.asdict(transfer)
     return {**document, "amount": str(transfer.amount)}
-
-
-def _command_verdict(exit_code: int, output: bytes) -> str | None:
-    if exit_code == _ALLOWED:
-        return None
-    reason = _readable(output.decode(errors="replace"))
-    if exit_code == _REFUSED and reason:
-        return reason
-    raise _NoVerdict(f"the command exited with {exit_code}, having given no reason")
-
-
-def _url_verdict(status: int, body: bytes) -> str | None:
-    if status != 200:
-        raise _NoVerdict(f"the URL answered HTTP {status}")
-    try:
-        answer = msgspec.json.decode(body, type=_UrlAnswer)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise _NoVerdict("the URL answered garbage") from error
-    return None if answer.allow else _readable(answer.reason) or _NO_REASON
 
 
 def _readable(reason: str) -> str:

@@ -303,33 +303,27 @@ class Lookups:
         if stranger_at is None:
             yield Lookup()
             return
-        waits = not self._is_missed(stranger_at, tx_hash) and self._has_room(stranger_at)
+        waits = not self._is_missed(stranger_at, tx_hash) and (
+            self._waiting[stranger_at] < WAIT_AT_ONCE_PER_ADDRESS
+            and self._waiting.total() < WAIT_AT_ONCE
+        )
         self._waiting[stranger_at] += waits
         try:
             yield Lookup(waits=waits, looks=self._looks, key=stranger_at)
         except PaymentPending:
-            self._note_missed(stranger_at, tx_hash)
+            self._missed[stranger_at, tx_hash] = self._clock.monotonic_seconds()
+            self._missed.move_to_end((stranger_at, tx_hash))
+            while len(self._missed) > MISSED_KEPT:
+                self._missed.popitem(last=False)
             raise
         finally:
             self._waiting[stranger_at] -= waits
             if not self._waiting[stranger_at]:
                 del self._waiting[stranger_at]
 
-    def _has_room(self, stranger_at: str) -> bool:
-        return (
-            self._waiting[stranger_at] < WAIT_AT_ONCE_PER_ADDRESS
-            and self._waiting.total() < WAIT_AT_ONCE
-        )
-
     def _is_missed(self, stranger_at: str, tx_hash: str) -> bool:
         missed = self._missed.get((stranger_at, tx_hash))
         return missed is not None and self._clock.monotonic_seconds() - missed < MISSED_SECONDS
-
-    def _note_missed(self, stranger_at: str, tx_hash: str) -> None:
-        self._missed[stranger_at, tx_hash] = self._clock.monotonic_seconds()
-        self._missed.move_to_end((stranger_at, tx_hash))
-        while len(self._missed) > MISSED_KEPT:
-            self._missed.popitem(last=False)
 
 
 DEFAULT_AGREE_ABOVE: Final = MicroUsd(100_000_000)
