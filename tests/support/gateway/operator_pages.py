@@ -15,14 +15,14 @@ from moorage.operate.books import OpenBooks
 from moorage.pages.operator.audits import Audits, BooksCommand, Reports
 from moorage.pages.operator.health import Health, HealthReader, OperatorContext
 from moorage.pages.operator.site import OperatorSite
-from moorage.pages.sessions.session import OperatorSession
+from moorage.pages.sessions.session import Session
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from support.books.records_fixture import PAY_TO
 from support.gateway.clock import MovableClock
 
 HOST = "127.0.0.1:8403"
-ANN = OperatorSession(id="1", name="ann", csrf="token of ann", expires_ms=2**50)
+ANN = Session(id="1", who="ann", csrf="token of ann", expires_ms=2**50)
 
 WELL = Health(
     at_ms=1,
@@ -65,7 +65,7 @@ class OperatorPages:
 
     db: Database
     clock: MovableClock
-    session: OperatorSession | None = ANN
+    session: Session | None = ANN
     health: Health = WELL
     settings: Settings = field(default_factory=Settings)
     written: Settings | None = None  # in the file by now, if something else
@@ -94,14 +94,14 @@ class OperatorPages:
             reports=Reports(BooksCommand(self.report_program, ())),
         )
         self.site = OperatorSite(
-            context=context, find_operator=self._find, hosts=frozenset({HOST}), count=counts_nobody
+            context=context, find_session=self._find, hosts=frozenset({HOST}), count=counts_nobody
         )
         self._app = self.site.app
 
     async def _health(self) -> Health:
         return self.health
 
-    async def _find(self, _request: Request) -> OperatorSession | None:
+    async def _find(self, _request: Request) -> Session | None:
         return self.session
 
     async def get(self, path: str, **headers: str) -> Answer:

@@ -11,7 +11,7 @@ from moorage.errors import BodyStalled, DatabaseUnavailable, RateLimited
 from moorage.pages.operator.health import OperatorContext
 from moorage.pages.operator.site import OperatorSite
 from moorage.pages.sessions.form import FAILED, Count
-from moorage.pages.sessions.session import AuthGuard, OperatorSession, Session
+from moorage.pages.sessions.session import AuthGuard, Session
 from moorage.pages.sessions.sign_in import Confirmations, Signing, operator_login, wallet_login
 from moorage.pages.wallet.site import WalletSite
 from support.gateway.clock import MovableClock
@@ -49,17 +49,10 @@ class Guardless:
     def url_of(self, _request: Request) -> str:
         return self.url
 
-    async def wallet_session(self, _request: Request) -> Session | None:
-        self._look()
-        return None
-
-    async def operator_session(self, _request: Request) -> OperatorSession | None:
-        self._look()
-        return None
-
-    def _look(self) -> None:
+    async def session(self, _request: Request) -> Session | None:
         if self.reason is not None:
             raise self.reason
+        return None
 
 
 class FailingSigning:
@@ -83,7 +76,7 @@ def sites(reason: Exception | None, count: Count) -> ASGIApp:
     )
     operators = OperatorSite(
         context=cast("OperatorContext", None),
-        find_operator=guard.operator_session,
+        find_session=guard.session,
         hosts=guard.hosts,
         count=count,
         login_routes=operator_login(

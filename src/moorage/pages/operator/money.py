@@ -24,7 +24,7 @@ from moorage.operate.refunds import (
 )
 from moorage.pages.operator.customers import WORDS, life_of, state_of
 from moorage.pages.operator.view import PER_PAGE, View, wallet_address
-from moorage.pages.rendering.templates import SECURITY_HEADERS
+from moorage.pages.rendering.templates import file_headers
 from moorage.payments.relay.refunds import left_of
 from moorage.records.payments import Payment, Refund, RefundStatus
 from moorage.storage import events
@@ -168,12 +168,7 @@ async def table(view: View) -> Response:
 
 async def download(view: View) -> Response:
     """`GET /operator/reports.csv`: the whole report."""
-    headers = {
-        **SECURITY_HEADERS,
-        "Content-Disposition": f'attachment; filename="{_what(view)}.csv"',
-        "Cache-Control": "no-store",
-    }
-    content = await _report(view)
+    content, headers = await _report(view), file_headers(f"{_what(view)}.csv")
     return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
 
 

@@ -21,7 +21,7 @@ from moorage.pages.operator.health import HealthReader, OperatorContext, read_he
 from moorage.pages.operator.view import View
 from moorage.pages.rendering.templates import PREFIX, page, serve_asset
 from moorage.pages.sessions.form import Count, Form, own_form, require_token, with_error_pages
-from moorage.pages.sessions.session import AuthGuard, FindOperator
+from moorage.pages.sessions.session import AuthGuard, FindSession
 from moorage.pages.sessions.sign_in import is_part, signed_out, typed
 from moorage.settings import Settings
 
@@ -89,7 +89,7 @@ class OperatorSite:
     """What an operator's pages need."""
 
     context: OperatorContext
-    find_operator: FindOperator
+    find_session: FindSession
     hosts: frozenset[str]  # that the pages are served at, as `Origin` names them
     count: Count  # of forms that come without a session
     login_routes: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
@@ -110,7 +110,7 @@ class OperatorSite:
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:
-            session = await self.find_operator(request)
+            session = await self.find_session(request)
             if session is None and request.method == "POST" and not is_part(request):
                 hosts, count = self.hosts, self.count
                 return await signed_out(request, hosts=hosts, sign_in=SIGN_IN, count=count)
@@ -173,7 +173,7 @@ class OpenedPages:
         """
         site = OperatorSite(
             context=self.context,
-            find_operator=guard.operator_session,
+            find_session=guard.session,
             hosts=guard.hosts,
             count=count,
             login_routes=login_routes,

@@ -15,7 +15,7 @@ from moorage.operate.books import OpenBooks
 from moorage.pages.operator.health import OperatorContext
 from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.form import Form
-from moorage.pages.sessions.session import OperatorSession
+from moorage.pages.sessions.session import Session
 
 PER_PAGE = 50
 _MAX_PAGE = 10_000
@@ -50,14 +50,14 @@ class View:
     """A request for one page, by an operator with a session."""
 
     request: Request
-    session: OperatorSession
+    session: Session
     context: OperatorContext
     form: Form = field(default_factory=dict)  # of a page of ours; empty for a GET
 
     @cached_property
     def books(self) -> OpenBooks:
         """The books, for acts of this operator."""
-        return replace(self.context.books, operator=self.session.name)
+        return replace(self.context.books, operator=self.session.who)
 
     @property
     def query(self) -> dict[str, str]:

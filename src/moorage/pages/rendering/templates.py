@@ -29,6 +29,15 @@ SECURITY_HEADERS = {
 }
 
 
+def file_headers(name: str) -> dict[str, str]:
+    """Returns the headers of an answer that a browser saves under a name, and nobody stores."""
+    return {
+        **SECURITY_HEADERS,
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cache-Control": "no-store",
+    }
+
+
 PREFIX = "/assets"
 
 

@@ -21,22 +21,6 @@ from moorage.signing import host_of
 from moorage.storage import page_access
 from moorage.storage.database import Database, Transaction
 
-
-@dataclass(frozen=True, kw_only=True)
-class OperatorSession:
-    """An operator who signed in, or opened a link that this machine's commands made."""
-
-    id: str  # not its secret
-    name: str  # a wallet, or who made the link: acts are recorded under it
-    csrf: str  # every form that changes something repeats it
-    expires_ms: int
-    may_change: bool = True
-
-
-FindOperator = Callable[[Request], Awaitable[OperatorSession | None]]
-"""Returns the session of a request to an operator's page, if it has one."""
-
-
 LIFETIME_MS = 12 * 3_600_000
 """How long a session lasts."""
 
@@ -209,23 +193,28 @@ class Session:
     """Somebody who signed in, or opened a link."""
 
     id: str  # not its secret
-    wallet: str  # 0x and 40 hex digits in lower case
-    project_id: str | None  # a link may be for one project alone
-    may_change: bool  # False for read-only links
+    who: str  # a wallet: 0x and 40 hex digits in lower case; of an operator also who made the link
+    project_id: str | None = None  # a link may be for one project alone
+    may_change: bool = True  # False for read-only links
     csrf: str  # every form that changes something repeats it
     expires_ms: int
-    signed_ms: int | None  # when the last text was issued that the wallet signed; None for a link
+    signed_ms: int | None = None  # when the last text was issued that the wallet signed
 
     @property
     def person(self) -> Person:
         """Who asks, as the API in this process knows them."""
-        return Person(self.wallet, project_id=self.project_id, may_change=self.may_change)
+        return Person(self.who, project_id=self.project_id, may_change=self.may_change)
+
+
+FindSession = Callable[[Request], Awaitable[Session | None]]
+"""Returns the session of a request to a page, if it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuthGuard:
     """Finds the sessions of one site: its cookie, and the hosts that its pages are served at."""
 
+    role: Role
     sessions: Sessions
     cookie: Cookie
     url: str  # where its pages are served
@@ -237,9 +226,21 @@ class AuthGuard:
         scheme = self.url.partition("://")[0]
         return f"{scheme}://{host}" if host in self.hosts else self.url
 
-    async def stored_session(self, request: Request, role: Role) -> StoredSession | None:
-        """Returns the row of a request's session."""
-        return await self.sessions.find(self.cookie.read(request), role=role)
+    async def session(self, request: Request) -> Session | None:
+        """Returns the session of a request to one of its pages."""
+        secret = self.cookie.read(request)
+        found = await self.sessions.find(secret, role=self.role)
+        if found is None:
+            return None
+        return Session(
+            id=found.digest,
+            who=found.who,
+            project_id=found.project_id,
+            may_change=found.may_change,
+            csrf=csrf_of(secret),
+            expires_ms=found.expires_ms,
+            signed_ms=found.signed_ms,
+        )
 
     async def enter(self, request: Request, response: Response, secret: str) -> Response:
         """Has `response` give the browser a new session, and ends the one that it had."""
@@ -258,40 +259,14 @@ class AuthGuard:
         if secret:
             await self.sessions.end(secret)
 
-    async def wallet_session(self, request: Request) -> Session | None:
-        """Returns the session of a request to a wallet's page."""
-        found = await self.stored_session(request, Role.WALLET)
-        if found is None:
-            return None
-        return Session(
-            id=found.digest,
-            wallet=found.who,
-            project_id=found.project_id,
-            may_change=found.may_change,
-            csrf=csrf_of(self.cookie.read(request)),
-            expires_ms=found.expires_ms,
-            signed_ms=found.signed_ms,
-        )
-
-    async def operator_session(self, request: Request) -> OperatorSession | None:
-        """Returns the session of a request to an operator's page."""
-        found = await self.stored_session(request, Role.OPERATOR)
-        if found is None:
-            return None
-        return OperatorSession(
-            id=found.digest,
-            name=found.who,
-            csrf=csrf_of(self.cookie.read(request)),
-            expires_ms=found.expires_ms,
-        )
-
 
 def wallet_guard(sessions: Sessions, *, public_url: str) -> AuthGuard:
     """Returns the guard of wallets' pages, which are served where the API is."""
     secure = public_url.startswith("https:")
     hosts = frozenset({host_of(public_url)})
+    cookie = Cookie("moorage", secure)
     return AuthGuard(
-        sessions=sessions, cookie=Cookie("moorage", secure), url=public_url, hosts=hosts
+        role=Role.WALLET, sessions=sessions, cookie=cookie, url=public_url, hosts=hosts
     )
 
 
@@ -304,6 +279,5 @@ def operator_guard(sessions: Sessions, *, url: str) -> AuthGuard:
     port = host.rpartition(":")[2]
     local = (f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
     hosts = frozenset((host,) if secure else (host, *local))
-    return AuthGuard(
-        sessions=sessions, cookie=Cookie("moorage-operator", secure), url=url, hosts=hosts
-    )
+    cookie = Cookie("moorage-operator", secure)
+    return AuthGuard(role=Role.OPERATOR, sessions=sessions, cookie=cookie, url=url, hosts=hosts)

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -39,8 +39,7 @@ from moorage.pages.sessions.form import (
     require_own_page,
     with_error_pages,
 )
-from moorage.pages.sessions.session import AuthGuard, OperatorSession, Session
-from moorage.records.access import Role
+from moorage.pages.sessions.session import AuthGuard, Session
 from moorage.signing import host_of
 
 MAX_AGE_MS = 5 * 60_000
@@ -138,8 +137,6 @@ def _text(form: Form, statement: str, *, url: str, nonce: str, issued_ms: int) -
 
 log = structlog.get_logger()
 
-FindSession = Callable[[Request], Awaitable[Session | OperatorSession | None]]
-
 _MAX_BYTES = 32 * 1024
 """Of a form that signs in: a contract wallet's signature takes the most."""
 
@@ -148,7 +145,6 @@ _MAX_BYTES = 32 * 1024
 class LoginSite:
     """Where the login pages of a site are, and who may sign in."""
 
-    role: Role
     home: str  # the site's first page
     base: str  # what their paths begin with
     statement: str  # what is signed to sign in
@@ -161,7 +157,6 @@ class LoginPages:
 
     guard: AuthGuard
     site: LoginSite
-    find: FindSession
     count: Count
     signing: Signing
     facts: Facts
@@ -181,7 +176,7 @@ class LoginPages:
         )
 
     async def _show_sign_in(self, request: Request) -> Response:
-        if await self.find(request) is not None:
+        if await self.guard.session(request) is not None:
             return RedirectResponse(self.site.home, 303)
         return self._page("sessions/sign_in.html", error="")
 
@@ -213,7 +208,7 @@ class LoginPages:
             if site.wallets is not None and signed.wallet not in site.wallets:
                 raise SignatureInvalid("This wallet is not one of the operators'.")
             opened = await self.guard.sessions.sign_in(
-                signed.wallet, role=site.role, nonce=signed.nonce, issued_ms=signed.issued_ms
+                signed.wallet, role=self.guard.role, nonce=signed.nonce, issued_ms=signed.issued_ms
             )
         except MoorageError as error:
             status = problem_of(error).status
@@ -223,13 +218,13 @@ class LoginPages:
     async def _show_link(self, request: Request) -> Response:
         """A look uses up nothing: programs that preview links look as well."""
         sessions = self.guard.sessions
-        link = await sessions.look_at_link(request.path_params["secret"], role=self.site.role)
+        link = await sessions.look_at_link(request.path_params["secret"], role=self.guard.role)
         return self._gone() if link is None else self._page("sessions/link.html", link=link)
 
     async def _open_link(self, request: Request) -> Response:
         require_own_page(request, self.guard.hosts)
         secret, site = request.path_params["secret"], self.site
-        opened = await self.guard.sessions.open_link(secret, role=site.role)
+        opened = await self.guard.sessions.open_link(secret, role=self.guard.role)
         if opened is None:
             return self._gone()
         project = opened.session.project_id
@@ -237,7 +232,7 @@ class LoginPages:
         return await self.guard.enter(request, RedirectResponse(home, 303), opened.secret)
 
     async def _sign_out(self, request: Request) -> Response:
-        session = await self.find(request)
+        session = await self.guard.session(request)
         if session is not None:
             form = await intended_form(request, csrf=session.csrf, hosts=self.guard.hosts)
             if form.get("all") and session.may_change:
@@ -257,8 +252,9 @@ class LoginPages:
         return self._page("sessions/link_gone.html", status=404)
 
     def _page(self, template: str, *, status: int = 200, **context: Any) -> Response:
-        site = self.site
-        return page(template, status=status, facts=self.facts, site=site, home=site.home, **context)
+        site, role = self.site, self.guard.role
+        shown = {"facts": self.facts, "site": site, "home": site.home, "role": role, **context}
+        return page(template, status=status, **shown)
 
 
 def wallet_login(
@@ -266,16 +262,12 @@ def wallet_login(
 ) -> tuple[Route, ...]:
     """Returns how to sign in to wallets' pages: any wallet may, as it may call the API."""
     site = LoginSite(
-        role=Role.WALLET,
         home="/wallet",
         base="",
         statement="Sign in to look after your apps. This costs nothing and moves no money.",
         wallets=None,
     )
-    login_routes = LoginPages(
-        guard=guard, site=site, find=guard.wallet_session, count=count, signing=signing, facts=facts
-    )
-    return login_routes.routes
+    return LoginPages(guard=guard, site=site, count=count, signing=signing, facts=facts).routes
 
 
 def operator_login(
@@ -283,21 +275,12 @@ def operator_login(
 ) -> tuple[Route, ...]:
     """Returns how to sign in to operators' pages: `wallets` may, others need a link."""
     site = LoginSite(
-        role=Role.OPERATOR,
         home="/operator",
         base="/operator",
         statement="Sign in as an operator of this gateway. This costs nothing.",
         wallets=wallets,
     )
-    login_routes = LoginPages(
-        guard=guard,
-        site=site,
-        find=guard.operator_session,
-        count=count,
-        signing=signing,
-        facts=facts,
-    )
-    return login_routes.routes
+    return LoginPages(guard=guard, site=site, count=count, signing=signing, facts=facts).routes
 
 
 SIGNATURE_FIELDS = ("address", "chain", "nonce", "issued_at", "signature", "statement")
@@ -331,7 +314,7 @@ class Confirmations:
             try:
                 url = self.guard.url_of(request)
                 signed = await self.signing.check(request, form, statement, url=url)
-                if signed.wallet != session.wallet:
+                if signed.wallet != session.who:
                     raise SignatureInvalid(f"Another wallet has signed this: {signed.wallet}.")
                 sessions = self.guard.sessions
                 if not await sessions.note_signature(session.id, issued_ms=signed.issued_ms):

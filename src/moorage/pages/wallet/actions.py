@@ -143,18 +143,13 @@ def _step(title: str, state: str, at_ms: int | None = None, text: str = "") -> d
     return {"title": title, "state": state, "at_ms": at_ms, "text": text}
 
 
-async def show_domains(view: View) -> Response:
-    """`GET …/domains`."""
-    return await _shown(view)
-
-
 async def add_domain(view: View) -> Response:
     """`POST …/domains`: claim one."""
     domain = view.form.get("domain", "").strip()
     try:
         await view.api.call(calls.ADD_DOMAIN, view.project_id, body={"domain": domain})
     except ApiRefused as refused:
-        return await _shown(view, error=refused.problem.error, typed=domain)
+        return await show_domains(view, error=refused.problem.error, typed=domain)
     return _back(view, "domain-added")
 
 
@@ -172,7 +167,8 @@ async def remove_domain(view: View) -> Response:
     return _back(view, "domain-removed")
 
 
-async def _shown(view: View, *, error: str = "", typed: str = "") -> Response:
+async def show_domains(view: View, *, error: str = "", typed: str = "") -> Response:
+    """`GET …/domains`; also after one could not be added."""
     project = await project_of(view)
     found = await view.api.call(calls.DOMAINS, project.id)
     return view.page(
@@ -187,11 +183,6 @@ async def _shown(view: View, *, error: str = "", typed: str = "") -> Response:
 
 def _back(view: View, told: str) -> Response:
     return view.redirect(f"/wallet/projects/{view.project_id}/domains", told)
-
-
-async def show_settings(view: View) -> Response:
-    """`GET …/settings`."""
-    return await _settings_shown(view)
 
 
 async def change_settings(view: View) -> Response:
@@ -209,7 +200,7 @@ async def change_settings(view: View) -> Response:
     try:
         changed = await view.api.call(calls.CHANGE, view.project_id, body=body)
     except ApiRefused as refused:
-        return await _settings_shown(view, error=refused.problem.error)
+        return await show_settings(view, error=refused.problem.error)
     restarts = changed.deployment_id is not UNSET
     told = "saved-restarting" if restarts else "saved"
     return view.redirect(f"/wallet/projects/{view.project_id}/settings", told)
@@ -220,13 +211,12 @@ async def export(view: View) -> Response:
     try:
         made = await view.api.call(calls.EXPORT, view.project_id, body={})
     except ApiRefused as refused:
-        return await _settings_shown(view, error=refused.problem.error)
-    return await _settings_shown(view, made=made)
+        return await show_settings(view, error=refused.problem.error)
+    return await show_settings(view, made=made)
 
 
-async def _settings_shown(
-    view: View, *, error: str = "", made: ExportItem | None = None
-) -> Response:
+async def show_settings(view: View, *, error: str = "", made: ExportItem | None = None) -> Response:
+    """`GET …/settings`; also after a change was refused, and with an export that was made."""
     project = await project_of(view)
     return view.page(
         "wallet/project/settings.html",
@@ -300,11 +290,6 @@ def _value(value: str, number: int) -> str:
 _KINDS = {"run": "runEnvs", "build": "buildVars"}
 
 
-async def show_variables(view: View) -> Response:
-    """`GET …/variables`."""
-    return await _variables_shown(view)
-
-
 async def set_variables(view: View) -> Response:
     """`POST …/variables`: set what was pasted, for the app or for its builds."""
     field = _KINDS.get(view.form.get("kind", ""), "runEnvs")
@@ -315,7 +300,7 @@ async def set_variables(view: View) -> Response:
             given[name] = view.form.get("value", "")
         changed = await _change(view, {field: given})
     except (MoorageError, ApiRefused) as refused:
-        return await _variables_shown(view, error=_sentence(refused), status=400)
+        return await show_variables(view, error=_sentence(refused))
     return view.redirect(f"/wallet/projects/{view.project_id}/variables", _told(changed))
 
 
@@ -330,8 +315,9 @@ async def _change(view: View, change: dict[str, Any]) -> ProjectChanged:
     return await view.api.call(calls.CHANGE, view.project_id, body=change)
 
 
-async def _variables_shown(view: View, *, error: str = "", status: int = 200) -> Response:
-    project = await project_of(view)
+async def show_variables(view: View, *, error: str = "") -> Response:
+    """`GET …/variables`; also after some could not be set."""
+    project, status = await project_of(view), 400 if error else 200
     return view.page("wallet/project/variables.html", status=status, project=project, error=error)
 
 
@@ -397,7 +383,7 @@ async def set_purse(view: View) -> Response:
     """`POST …/settings/purse`: move credits to or from the project's purse, and set its terms."""
     typed = {name: view.form.get(name, "").strip() for name in _PURSE_WORDS}
     if not all(_DOLLARS.fullmatch(text or "0") for text in typed.values()):
-        return await _settings_shown(view, error="Amounts are dollars, such as 2.50.")
+        return await show_settings(view, error="Amounts are dollars, such as 2.50.")
     shared = view.form.get("shared") == "true"
     words = [_PURSE_WORDS[name].format(text) for name, text in typed.items() if text]
     words += [] if typed["limit_usd_month"] else ["no limit of a month"]
@@ -412,7 +398,7 @@ async def set_purse(view: View) -> Response:
     try:
         await api.call(calls.SET_PURSE, view.project_id, body=body)
     except ApiRefused as refused:
-        return await _settings_shown(view, error=refused.problem.error)
+        return await show_settings(view, error=refused.problem.error)
     return view.redirect(f"/wallet/projects/{view.project_id}/settings", "saved")
 
 

@@ -12,7 +12,7 @@ from moorage.address import checksum_address
 from moorage.clock import iso_utc
 from moorage.money import MicroUsd, usd_text
 from moorage.pages.rendering.formatting import ms
-from moorage.pages.rendering.templates import SECURITY_HEADERS
+from moorage.pages.rendering.templates import file_headers
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.view import View
 from moorage.wire import calls
@@ -61,29 +61,25 @@ async def show_payments(view: View) -> Response:
     )
 
 
-async def show_refunds(view: View) -> Response:
-    """`GET /wallet/refunds`: what could go back now, and what was asked for."""
-    return await _refunds_shown(view)
-
-
 async def ask_refund(view: View) -> Response:
     """`POST /wallet/refunds`: have what the page showed sent back."""
     usd, quote = view.form.get("refundable_usd", ""), view.form.get("quote", "")
     if not _DOLLARS.fullmatch(usd):
-        return await _refunds_shown(view, error="Ask for what this page says now.")
+        return await show_refunds(view, error="Ask for what this page says now.")
     api = await view.confirmed(
-        f"Have ${usd} of unused credits sent back to {checksum_address(view.session.wallet)}.",
+        f"Have ${usd} of unused credits sent back to {checksum_address(view.session.who)}.",
         sentence=f"Please run `moorage refund`: ${usd} of unused credits is to be sent back.",
     )
     body = {"quote": quote, "expect": {"refundable_usd": usd}}
     try:
         await api.call(calls.REFUND, body=body)
     except ApiRefused as refused:
-        return await _refunds_shown(view, error=refused.problem.error)
+        return await show_refunds(view, error=refused.problem.error)
     return view.redirect("/wallet/refunds", "refund-asked")
 
 
-async def _refunds_shown(view: View, *, error: str = "") -> Response:
+async def show_refunds(view: View, *, error: str = "") -> Response:
+    """`GET /wallet/refunds`: what could go back now, what was asked for, and why more was not."""
     found = await view.api.call(calls.REFUNDS, limit=ENTRIES_A_PAGE)
     quote = None
     if view.session.may_change:
@@ -174,16 +170,8 @@ def _dollars(amount: int) -> str:
 
 def _json(document: object, *, name: str) -> Response:
     return Response(
-        msgspec.json.encode(document), media_type="application/json", headers=_file_headers(name)
+        msgspec.json.encode(document), media_type="application/json", headers=file_headers(name)
     )
-
-
-def _file_headers(name: str) -> dict[str, str]:
-    return {
-        **SECURITY_HEADERS,
-        "Content-Disposition": f'attachment; filename="{name}"',
-        "Cache-Control": "no-store",
-    }
 
 
 async def download_ledger(view: View) -> Response:
@@ -259,7 +247,7 @@ async def _csv(lines: AsyncIterator[str], *, name: str) -> Response:
         async for line in lines:
             yield line
 
-    headers = _file_headers(name)
+    headers = file_headers(name)
     return StreamingResponse(all_lines(), media_type="text/csv; charset=utf-8", headers=headers)
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from moorage.pages.rendering.templates import SECURITY_HEADERS
+from moorage.pages.rendering.templates import file_headers
 from moorage.pages.wallet.api import Api, ApiRefused
 from moorage.pages.wallet.view import DAY_MS, HOUR_MS, View, project_of
 from moorage.records.deployment import LogKind, LogStream
@@ -134,16 +134,10 @@ async def download_logs(view: View) -> Response:
     project = await project_of(view)
     source = _source(view)
     first = await view.api.read(Lines, source.request(after="0"))
-    name = f"{project.name}-{source.kind}.log"
-    headers = {
-        **SECURITY_HEADERS,
-        "Content-Disposition": f'attachment; filename="{name}"',
-        "Cache-Control": "no-store",
-    }
     return StreamingResponse(
         _written(view.api, source, first),
         media_type="text/plain; charset=utf-8",
-        headers=headers,
+        headers=file_headers(f"{project.name}-{source.kind}.log"),
     )
 
 

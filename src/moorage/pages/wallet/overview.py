@@ -23,11 +23,6 @@ _MAX_CHOICES = 50
 """Of how many projects one can be picked; of more it is named."""
 
 
-async def show_links(view: View) -> Response:
-    """`GET /wallet/links`."""
-    return await _links_shown(view)
-
-
 async def make_link(view: View) -> Response:
     """`POST /wallet/links`: a link to look at everything, or at one project."""
     days, project, label = (
@@ -43,13 +38,13 @@ async def make_link(view: View) -> Response:
     except ApiRefused as refused:
         if refused.status >= 500:
             raise
-        return await _links_shown(view, error=refused.problem.error)
+        return await show_links(view, error=refused.problem.error)
 
 
 async def make_link_once(view: View) -> Response:
     """`POST /wallet/links/once`: a link that opens once, and may change things as this session."""
     api = await view.confirmed(
-        f"Make a link that opens the pages of the wallet {view.session.wallet} once, within 10 "
+        f"Make a link that opens the pages of the wallet {view.session.who} once, within 10 "
         "minutes, and lets its reader change things.",
         sentence="Please run `moorage dashboard` and give me the address that it prints.",
     )
@@ -67,7 +62,8 @@ async def _made(view: View, api: Api, body: dict[str, Any]) -> Response:
     return view.page("wallet/link_made.html", made=made, once=body.get("once", False))
 
 
-async def _links_shown(view: View, *, error: str = "") -> Response:
+async def show_links(view: View, *, error: str = "") -> Response:
+    """`GET /wallet/links`; also after one could not be made."""
     found = await view.api.call(calls.LINKS)
     newest = await view.api.call(calls.PROJECTS, limit=_MAX_CHOICES)
     return view.page(
@@ -117,18 +113,13 @@ async def end_delegates(view: View) -> Response:
     return view.redirect("/wallet/delegates", "delegates-ended")
 
 
-async def show_events(view: View) -> Response:
-    """`GET /wallet/events`: newest first, and the webhook."""
-    return await _shown(view)
-
-
 async def set_webhook(view: View) -> Response:
     """`POST /wallet/webhook`: have events sent to a URL; the next page shows its secret, once."""
     url = view.form.get("url", "").strip()
     try:
         made = await view.api.call(calls.SET_WEBHOOK, body={"url": url})
     except ApiRefused as refused:
-        return await _shown(view, error=refused.problem.error, typed=url)
+        return await show_events(view, error=refused.problem.error, typed=url)
     response = view.redirect("/wallet/webhook")
     _secret(view).set(response, made.secret, seconds=_SECRET_SECONDS)
     return response
@@ -167,7 +158,8 @@ def _secret(view: View) -> Cookie:
     return Cookie("webhook-secret", secure=view.facts.url.startswith("https:"))
 
 
-async def _shown(view: View, *, error: str = "", typed: str = "") -> Response:
+async def show_events(view: View, *, error: str = "", typed: str = "") -> Response:
+    """`GET /wallet/events`: newest first, and the webhook; also after that could not be set."""
     text = view.query.get("before", "")
     before = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else _LAST
     found = await view.api.call(calls.EVENTS, before=before, limit=EVENTS_A_PAGE)

@@ -180,7 +180,7 @@ class WalletSite:
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:
-            session = await self.guard.wallet_session(request)
+            session = await self.guard.session(request)
             if session is None and request.method == "POST" and not is_part(request):
                 hosts, count = self.guard.hosts, self.count
                 return await signed_out(request, hosts=hosts, sign_in=_SIGN_IN, count=count)

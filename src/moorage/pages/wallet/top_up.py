@@ -206,7 +206,7 @@ async def show_ways(view: View) -> Response:
     transfer, typed, now_ms = transfer_of(demand), None, view.clock.now_ms()
     arrivals = await _arrivals(view, min(_since_ms(view, default=now_ms), now_ms))
     if view.facts.seller.settles(means.chain, means.token):
-        typed = new_authorization(view.session.wallet, transfer, means, now_ms=now_ms)
+        typed = new_authorization(view.session.who, transfer, means, now_ms=now_ms)
     return view.page(
         "wallet/money/ways.html",
         amount=amount,

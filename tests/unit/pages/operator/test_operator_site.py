@@ -105,7 +105,7 @@ async def test_the_first_page_names_what_is_wrong(db: Database, clock: MovableCl
 async def test_acts_bear_the_name_of_whoever_is_signed_in(
     pages: OperatorPages, db: Database
 ) -> None:
-    pages.session = replace(ANN, name="0x" + "ab" * 20)
+    pages.session = replace(ANN, who="0x" + "ab" * 20)
     await pages.post(f"{HOME}/notices/maintenance", words="new disks", confirmed="true")
     assert [(act.who, act.act) for act in await audit_log.since(db, 0)] == [
         ("0x" + "ab" * 20, "begin maintenance")

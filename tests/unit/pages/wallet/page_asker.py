@@ -41,21 +41,16 @@ NOW = iso_utc(START_MS)
 
 PERSON_OF_WALLET = Session(
     id="s",
-    wallet=WALLET,
-    project_id=None,
-    may_change=True,
+    who=WALLET,
     csrf="token-of-the-session",
     expires_ms=START_MS + 1,
-    signed_ms=None,
 )
 READER = Session(
     id="r",
-    wallet=WALLET,
-    project_id=None,
+    who=WALLET,
     may_change=False,
     csrf="token-of-the-session",
     expires_ms=START_MS + 1,
-    signed_ms=None,
 )
 
 

@@ -25,10 +25,10 @@ class OneSession:
     hosts = frozenset({HOST})
 
     def __init__(self, session: Session | None) -> None:
-        self.session = session
+        self._session = session
 
-    async def wallet_session(self, _request: object) -> Session | None:
-        return self.session
+    async def session(self, _request: object) -> Session | None:
+        return self._session
 
 
 async def sent(session: Session | None, origin: str, **fields: str) -> tuple[int, str]:
