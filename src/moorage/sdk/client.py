@@ -25,7 +25,7 @@ from moorage.sdk.payment import HEADER as AUTHORIZATION
 from moorage.sdk.transport import Answer, Transport, read_answer, read_events
 from moorage.signing import Delegation, host_of
 from moorage.wire import calls
-from moorage.wire.calls import Call
+from moorage.wire.calls import ApiRequest, Call
 from moorage.wire.credits import Credits, PurseBody, PurseChanged, ToppedUp, TopUpBody
 from moorage.wire.delegates import DelegateEnded, DelegateItem, DelegateList, DelegatesEnded
 from moorage.wire.deploy import Deployed, DeployPurse, DigestUpload, ExportUpload, UploadStored
@@ -272,13 +272,13 @@ class Client(Transport):
         Raises errors that are not retryable, and any error of the first request.
         """
         query = {"tail": tail, "since": since, "after": after, "follow": "true"}
-        path = calls.LOGS.request(project_id, deployment_id, kind=kind, **query).path
+        request = calls.LOGS.request(project_id, deployment_id, kind=kind, **query)
         seen, is_first = "", True
         while True:
             headers = {"Last-Event-ID": seen} if seen else {}
             failure: ClientError = AnswerLost("the log broke off")
             try:
-                async with aclosing(read_events(self._stream(path, headers))) as events:
+                async with aclosing(read_events(self._stream(request, headers))) as events:
                     async for event in events:
                         seen = event.id
                         if event.kind == "end":
@@ -402,8 +402,8 @@ class Client(Transport):
 
     async def fetch_export(self, export: ExportItem) -> AsyncIterator[bytes]:
         """Yields the bytes of an export that is ready."""
-        path = calls.FETCH_EXPORT.request(export.project_id, export.id).path
-        async for chunk in self._stream(path, {}):
+        request = calls.FETCH_EXPORT.request(export.project_id, export.id)
+        async for chunk in self._stream(request, {}):
             yield chunk
 
     async def store_export(self, content: bytes) -> ExportUpload:
@@ -524,9 +524,7 @@ class Client(Transport):
 
     async def health(self) -> Health:
         """Returns `ok` when the gateway answers. Public."""
-        return await self._patiently(
-            lambda: self._send("GET", "/health", Health, signed=False), even_if_lost=True
-        )
+        return await self.call(calls.HEALTH)
 
     async def follow(
         self,
@@ -569,8 +567,8 @@ class Client(Transport):
         return StoredUploads(self._store)
 
     async def _store(self, digest: str, content: bytes) -> UploadStored:
-        path = calls.STORE_UPLOAD.request(digest).path
-        return await self._send("PUT", path, UploadStored, body=content, read_seconds=_PAID_SECONDS)
+        request = msgspec.structs.replace(calls.STORE_UPLOAD.request(digest), body=content)
+        return await self._send(request, UploadStored, {}, read_seconds=_PAID_SECONDS)
 
     async def _deploy(self, request: DeployRequest, headers: Mapping[str, str]) -> Deployed:
         named = await self._uploads.named(request)
@@ -585,15 +583,8 @@ class Client(Transport):
     async def _buy(
         self, call: Call[Answer], body: bytes, headers: Mapping[str, str], *, bound: bool = False
     ) -> Answer:
-        return await self._send(
-            call.method,
-            call.path,
-            call.answer,
-            body=body,
-            bound=bound,
-            headers=headers,
-            read_seconds=_PAID_SECONDS,
-        )
+        request = ApiRequest(call.method, call.path, body, bound)
+        return await self._send(request, call.answer, headers, read_seconds=_PAID_SECONDS)
 
 
 def verify_receipt(signed: SignedReceipt, keys: ReceiptKeys) -> None:

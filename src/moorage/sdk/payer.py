@@ -8,6 +8,7 @@ hash are sent again, and no other is signed.
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import KW_ONLY, dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from itertools import chain as chain_of
@@ -285,6 +286,7 @@ def _ignore_step(_step: PayStep, _payment: Payment, _why: str) -> None:
     return
 
 
+@dataclass(frozen=True)
 class Payer:
     """Deploys and tops up for one wallet at one gateway, and pays if credits don't suffice.
 
@@ -293,30 +295,17 @@ class Payer:
     above `ceiling` or beyond `budget` is refused; else `approve` decides, by default against it.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        signer: Signer,
-        *,
-        chains: Mapping[str, Chain],
-        journal: Journal,
-        approve: Approve = refuse_to_pay,
-        ceiling: MicroUsd | None = None,
-        budget: Budget | None = None,
-        on_step: OnStep = _ignore_step,
-        clock: Clock | None = None,
-        pause: Pause = asyncio.sleep,
-    ) -> None:
-        self._client = client
-        self._signer = signer
-        self._chains = chains
-        self._journal = journal
-        self._approve = approve
-        self._ceiling = ceiling
-        self._budget = budget or Budget()
-        self._on_step = on_step
-        self._clock = clock or SystemClock()
-        self._pause = pause
+    client: Client
+    signer: Signer
+    _: KW_ONLY
+    chains: Mapping[str, Chain]
+    journal: Journal
+    approve: Approve = refuse_to_pay
+    ceiling: MicroUsd | None = None
+    budget: Budget = field(default_factory=Budget)
+    on_step: OnStep = _ignore_step
+    clock: Clock = field(default_factory=SystemClock)
+    pause: Pause = asyncio.sleep
 
     async def deploy(
         self,
@@ -362,18 +351,18 @@ class Payer:
         self, purchase: Purchase[Answer], chain: str, token: str
     ) -> tuple[Answer, Payment | None]:
         key = PaymentKey(
-            gateway=self._client.gateway_url,
-            wallet=self._signer.address.lower(),
+            gateway=self.client.gateway_url,
+            wallet=self.signer.address.lower(),
             name=purchase.journal_name,
         )
         for _ in range(_ROUNDS):
-            known = self._journal.payments(key)
+            known = self.journal.payments(key)
             open_payment = _open_payment(known)
             if open_payment is not None:
-                self._on_step(PayStep.RESUMED, open_payment, "")
+                self.on_step(PayStep.RESUMED, open_payment, "")
                 return await self._claim(purchase, open_payment)
             try:
-                answer = await purchase.ask(self._client, chain=chain, token=token)
+                answer = await purchase.ask(self.client, chain=chain, token=token)
             except PaymentRequired as required:
                 paid = await self._pay(required, purchase, key, len(known), chain, token)
             else:
@@ -393,8 +382,8 @@ class Payer:
     ) -> Payment | None:
         """Has the offer approved and pays it; None when another run paid for `key` meanwhile."""
         chain, token = self._means(chain_name, token_name)
-        if self._client.on_behalf_of is not None:
-            raise _of_owner(required, self._client.on_behalf_of)
+        if self.client.on_behalf_of is not None:
+            raise _of_owner(required, self.client.on_behalf_of)
         if required.quote is None:
             raise required
         offer = read_offer(
@@ -403,34 +392,34 @@ class Payer:
             months=purchase.months,
             chain=chain,
             token=token,
-            wallet=self._signer.address,
+            wallet=self.signer.address,
         )
         async with AsyncExitStack() as opened:
             node = await opened.enter_async_context(Node(chain)) if chain.rpc_urls else None
             offer = await self._with_means(node, offer, required)
             self._weigh(offer, purchase.limit)
-            async with self._journal.locked():
+            async with self.journal.locked():
                 if self._paid_meanwhile(offer, key, known):
                     return None
                 payment = await self._sign(node, offer, required, key)
-                self._journal.append(payment)
-                self._on_step(PayStep.SIGNED, payment, "")
+                self.journal.append(payment)
+                self.on_step(PayStep.SIGNED, payment, "")
                 if node is not None and payment.raw_transaction:
                     await send(node, payment)
         return payment
 
     def _paid_meanwhile(self, offer: Offer, key: PaymentKey, known: int) -> bool:
         """Whether another run paid for `key`. Raises BudgetExceeded."""
-        if len(self._journal.payments(key)) != known:
+        if len(self.journal.payments(key)) != known:
             return True
-        made = self._journal.signed_since(self._clock.now_ms() - DAY_MS)
-        self._budget.check(offer.price, made=made)
+        made = self.journal.signed_since(self.clock.now_ms() - DAY_MS)
+        self.budget.check(offer.price, made=made)
         return False
 
     def _means(self, chain_name: str, token_name: str) -> tuple[Chain, Token]:
-        chain = self._chains.get(chain_name)
+        chain = self.chains.get(chain_name)
         if chain is None:
-            known = ", ".join(sorted(self._chains)) or "none"
+            known = ", ".join(sorted(self.chains)) or "none"
             raise ClientMisconfigured(f"chain {chain_name!r} is not configured here; {known} are")
         token = chain.token(token_name)
         if token is None:
@@ -450,10 +439,10 @@ class Payer:
         """
         if node is None:
             accepted_domain(required.x402, offer, refusal=node_needed(offer))
-            balances = await self._client.balance(self._signer.address, chain=offer.chain.name)
+            balances = await self.client.balance(self.signer.address, chain=offer.chain.name)
             return with_balance(offer, said_balance(balances, offer.token), gasless=True)
         await node.check_chain()
-        held = await node.holdings(self._signer.address, offer.token)
+        held = await node.holdings(self.signer.address, offer.token)
         try:
             check_gas_balance(offer, needed=1, wei=held.wei)
         except GasShort as short:
@@ -463,30 +452,30 @@ class Payer:
         return with_balance(offer, held.tokens)
 
     def _weigh(self, offer: Offer, limit: MicroUsd | None) -> None:
-        limits = [each for each in (self._ceiling, limit) if each is not None]
+        limits = [each for each in (self.ceiling, limit) if each is not None]
         if limits and offer.price > min(limits):
             allowed = money_text(min(limits), decimals=6)
             raise PaymentRefused(
                 f"{offer.name} costs {offer.price_text}, more than the ${allowed} allowed. "
                 "Nothing was paid."
             )
-        if not self._approve(offer):
+        if not self.approve(offer):
             raise PaymentRefused(f"{offer.price_text} was not approved. Nothing was paid.")
 
     async def _sign(
         self, node: Node | None, offer: Offer, required: PaymentRequired, key: PaymentKey
     ) -> Payment:
         """Signs one payment: a transfer, or an authorization where its gas can't be paid."""
-        now_ms, wallet = self._clock.now_ms(), self._signer.address
+        now_ms, wallet = self.clock.now_ms(), self.signer.address
         refusal: ClientError = node_needed(offer)
         if node is not None and not offer.gasless:
             terms = await node.sending_terms(wallet, transfer_call(offer, wallet=wallet))
             try:
-                return sign_transfer(offer, terms, self._signer, key, now_ms=now_ms)
+                return sign_transfer(offer, terms, self.signer, key, now_ms=now_ms)
             except GasShort as short:
                 refusal = short
         domain = accepted_domain(required.x402, offer, refusal=refusal)
-        return authorize(offer, domain, self._signer, key, now_ms=now_ms)
+        return authorize(offer, domain, self.signer, key, now_ms=now_ms)
 
     async def _claim(self, purchase: Purchase[Answer], payment: Payment) -> tuple[Answer, Payment]:
         """Waits until the payment is mined, then presents its hash until the gateway decides."""
@@ -497,23 +486,23 @@ class Payer:
             token=payment.token,
             authorization=payment.authorization,
         )
-        deadline = self._clock.monotonic_seconds() + _PROOF_PATIENCE_SECONDS
+        deadline = self.clock.monotonic_seconds() + _PROOF_PATIENCE_SECONDS
         unnamed = 0
         for pause_seconds in chain_of(_PROOF_PAUSES_SECONDS, repeat(_PROOF_STEADY_SECONDS)):
             try:
-                answer = await purchase.present(self._client, proof)
+                answer = await purchase.present(self.client, proof)
             except HashAlreadyUsed as used:
                 answer = await self._recover(purchase, payment, used)
                 return answer, self._record(purchase.taken(payment, answer))
             except ClientError as error:
                 unnamed += isinstance(error, PaymentRequired) and error.code != "payment_pending"
                 await self._give_up(payment, error, unnamed=unnamed)
-                left_seconds = deadline - self._clock.monotonic_seconds()
+                left_seconds = deadline - self.clock.monotonic_seconds()
                 if left_seconds <= 0:
                     raise uncertain(payment, error) from error
-                self._on_step(PayStep.WAITING, payment, error.message)
+                self.on_step(PayStep.WAITING, payment, error.message)
                 asked = min(error.retry_after_seconds or 0, left_seconds)
-                await self._pause(max(pause_seconds, asked))
+                await self.pause(max(pause_seconds, asked))
             else:
                 return answer, self._record(purchase.taken(payment, answer))
         raise AssertionError("the loop above only returns or raises")
@@ -539,7 +528,7 @@ class Payer:
 
     async def _give_up_unspent(self, payment: Payment, error: PaymentRequired) -> NoReturn:
         """Raises; closes the payment if no chain can carry it out any more, and none has."""
-        expired = is_expired(payment, now_ms=self._clock.now_ms())
+        expired = is_expired(payment, now_ms=self.clock.now_ms())
         if expired:
             if not await self._is_unused(payment):
                 raise uncertain(payment, error) from error
@@ -551,7 +540,7 @@ class Payer:
 
         Where no node is known the gateway's word counts, and the budget bounds what it can cost.
         """
-        chain = self._chains.get(payment.chain)
+        chain = self.chains.get(payment.chain)
         token = chain.token(payment.token) if chain else None
         if chain is None or token is None or not chain.rpc_urls:
             return True
@@ -565,7 +554,7 @@ class Payer:
         self, purchase: Purchase[Answer], payment: Payment, used: HashAlreadyUsed
     ) -> Answer:
         try:
-            return await purchase.recover(self._client, payment, used)
+            return await purchase.recover(self.client, payment, used)
         except ClientError as error:
             raise uncertain(payment, error) from error
 
@@ -574,7 +563,7 @@ class Payer:
 
     def _record(self, payment: Payment) -> Payment:
         try:
-            self._journal.append(payment)
+            self.journal.append(payment)
         except JournalUnwritable as error:
             raise uncertain(payment, error) from error
         return payment
@@ -584,13 +573,13 @@ class Payer:
 
         Raises PaymentReverted, PaymentReplaced, or PaymentUncertain when the node refuses it.
         """
-        chain = self._chains.get(payment.chain)
+        chain = self.chains.get(payment.chain)
         if payment.authorization or chain is None or not chain.rpc_urls:
             return
         async with Node(chain) as node:
-            sighting = await see_mined(node, payment, pause=self._pause)
+            sighting = await see_mined(node, payment, pause=self.pause)
         if sighting is Sighting.MINED:
-            self._on_step(PayStep.MINED, payment, "")
+            self.on_step(PayStep.MINED, payment, "")
         elif sighting is Sighting.REVERTED:
             self._close(payment, PaymentState.REVERTED)
             raise PaymentReverted(

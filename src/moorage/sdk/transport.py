@@ -191,6 +191,7 @@ _LINE_BYTES = 1024 * 1024
 _RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # outlasts the 5 s a gateway needs after a start
 _RETRY_AFTER_CEILING_SECONDS = 60
 _Given = TypeVar("_Given")
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 _UNBOUND = "signature_unbound"  # the gateway accepts only signatures of version 2
 
@@ -250,16 +251,19 @@ class Transport:
         request = call.request(*ids, body=body, **query)
         headers = key_header(request)
         return await self._patiently(
-            lambda: self._send(
-                request.method,
-                request.path,
-                call.answer,
-                signed=call.signed,
-                bound=call.bound,
-                body=request.body,
-                headers=headers,
-            ),
+            lambda: self._send(request, call.answer, headers),
             even_if_lost=call.repeatable or call.bound,
+        )
+
+    async def ask(self, request: ApiRequest, *, key: str | None = None) -> dict[str, Any]:
+        """Sends a request and returns the JSON object that is answered, as it is.
+
+        It is repeated as any other; `key` names what moves money or power, over several calls.
+        """
+        headers = key_header(request, key)
+        return await self._patiently(
+            lambda: self._read(request, headers, _OBJECT.decode),
+            even_if_lost=request.method == "GET" or request.bound,
         )
 
     async def _patiently(
@@ -282,148 +286,83 @@ class Transport:
 
     async def _send(
         self,
-        method: str,
-        path: str,
+        request: ApiRequest,
         shape: type[Answer],
+        headers: Mapping[str, str],
         *,
-        signed: bool = True,
-        bound: bool = False,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
         read_seconds: float = _READ_SECONDS,
     ) -> Answer:
         """Makes one attempt, with a signature of its own."""
-        content = await self._content(
-            method,
-            path,
-            signed=signed,
-            bound=bound,
-            body=body,
-            headers=headers,
-            read_seconds=read_seconds,
+        return await self._read(
+            request, headers, lambda content: read_answer(content, shape), read_seconds
         )
-        try:
-            return read_answer(content, shape)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._unreadable(method, path, error) from error
 
-    async def ask(self, request: ApiRequest, *, key: str | None = None) -> dict[str, Any]:
-        """Sends a signed request and returns the JSON object that is answered, as it is.
-
-        It is repeated as any other; `key` names what moves money or power, over several calls.
-        """
-        method, path = request.method, request.path
-        headers = key_header(request, key)
-
-        async def attempt() -> dict[str, Any]:
-            content = await self._content(
-                method, path, bound=request.bound, body=request.body, headers=headers
-            )
-            try:
-                return msgspec.json.decode(content, type=dict[str, Any])
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._unreadable(method, path, error) from error
-
-        return await self._patiently(attempt, even_if_lost=method == "GET" or request.bound)
-
-    async def _content(
+    async def _read(
         self,
-        method: str,
-        path: str,
-        *,
-        signed: bool = True,
-        bound: bool = False,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
+        request: ApiRequest,
+        headers: Mapping[str, str],
+        decode: Callable[[bytes], _Given],
         read_seconds: float = _READ_SECONDS,
-    ) -> bytes:
-        """Makes one attempt; returns the body of a success. Raises the error of a refusal."""
-        all_headers = dict(headers or {})
-        if signed:
-            all_headers |= self._signed_headers(method, path, body, bound=bound)
-        if body is not None:
-            all_headers["Content-Type"] = "application/json"
-        status, answer_headers, content = await self._exchange(
-            method, path, body=body, headers=all_headers, read_seconds=read_seconds
-        )
-        if 200 <= status < 300:
-            return content
-        refusal = read_refusal(status=status, content=content, headers=answer_headers)
-        if refusal.code != _UNBOUND or bound or self._bound:
+    ) -> _Given:
+        async with self._answer(request, headers, read_seconds) as response:
+            content = await _read_at_most(response, _ANSWER_BYTES)
+        if not 200 <= response.status < 300:
+            self._raise_unless_unbound(response, content, request)
+            return await self._read(request, headers, decode, read_seconds)
+        try:
+            return decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise AnswerUnreadable(
+                f"{self.gateway_url} answered {request.method} {request.path} with something else "
+                f"than the contract's JSON ({error}). Is it a Moorage gateway?"
+            ) from error
+
+    def _raise_unless_unbound(
+        self, response: aiohttp.ClientResponse, content: bytes, request: ApiRequest
+    ) -> None:
+        """Raises the error of a refusal, unless its request is to be signed by version 2."""
+        refusal = read_refusal(status=response.status, content=content, headers=response.headers)
+        if refusal.code != _UNBOUND or request.bound or self._bound:
             raise refusal
         self._bound = True
-        return await self._content(
-            method, path, body=body, headers=headers, read_seconds=read_seconds
-        )
 
-    def _unreadable(self, method: str, path: str, error: Exception) -> AnswerUnreadable:
-        return AnswerUnreadable(
-            f"{self.gateway_url} answered {method} {path} with something else than the "
-            f"contract's JSON ({error}). Is it a Moorage gateway?"
-        )
-
-    def _signed_headers(
-        self, method: str, path: str, body: bytes | None, *, bound: bool = False
-    ) -> dict[str, str]:
+    def _signed(self, request: ApiRequest, headers: Mapping[str, str]) -> dict[str, str]:
+        """Returns the headers of one attempt, with its signature."""
+        content_type = {} if request.body is None else {"Content-Type": "application/json"}
+        sent = {**headers, **content_type}
+        if not request.signed:
+            return sent
         if self.signer is None:
             raise ClientMisconfigured("this call must be signed, and there is no private key")
-        if not (bound or self._bound):
-            return self.signer.headers()
-        digest = NO_BODY if body is None else sha256(body).digest()
+        if not (request.bound or self._bound):
+            return sent | self.signer.headers()
         target = Target(
             host=host_of(self.gateway_url),
-            method=method,
-            path=path,
-            body_digest=digest,
+            method=request.method,
+            path=request.path,
+            body_digest=NO_BODY if request.body is None else sha256(request.body).digest(),
             on_behalf_of=self.on_behalf_of or "",
         )
         owner = {} if self.on_behalf_of is None else {"X-On-Behalf-Of": self.on_behalf_of}
-        return owner | self.signer.headers(target)
+        return sent | owner | self.signer.headers(target)
 
-    async def _exchange(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        read_seconds: float,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        async with self._answer(
-            method, path, body=body, headers=headers, read_seconds=read_seconds
-        ) as response:
-            content = await _read_at_most(response, _ANSWER_BYTES)
-            return response.status, response.headers, content
-
-    async def _stream(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """Yields the bytes of the answer to a signed GET as they come, until it ends."""
-        signed = {**headers, **self._signed_headers("GET", path, None)}
-        async with self._answer(
-            "GET", path, body=None, headers=signed, read_seconds=_STREAM_SECONDS
-        ) as response:
+    async def _stream(
+        self, request: ApiRequest, headers: Mapping[str, str]
+    ) -> AsyncIterator[bytes]:
+        """Yields the bytes of the answer to a GET as they come, until it ends."""
+        async with self._answer(request, headers, _STREAM_SECONDS) as response:
             if response.status == HTTPStatus.OK:
                 async for chunk in response.content.iter_any():
                     yield chunk
                 return
             content = await _read_at_most(response, _ANSWER_BYTES)
-            refusal = read_refusal(
-                status=response.status, content=content, headers=response.headers
-            )
-        if refusal.code != _UNBOUND or self._bound:
-            raise refusal
-        self._bound = True
-        async for chunk in self._stream(path, headers):
+        self._raise_unless_unbound(response, content, request)
+        async for chunk in self._stream(request, headers):
             yield chunk
 
     @asynccontextmanager
     async def _answer(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        read_seconds: float,
+        self, request: ApiRequest, headers: Mapping[str, str], read_seconds: float
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yields the answer to read; raises errors of the connection as this package's."""
         if self._session is None:
@@ -433,10 +372,10 @@ class Transport:
         )
         try:
             async with self._session.request(
-                method,
-                URL(self.gateway_url + path, encoded=True),
-                data=None if body is None else io.BytesIO(body),
-                headers=headers,
+                request.method,
+                URL(self.gateway_url + request.path, encoded=True),
+                data=None if request.body is None else io.BytesIO(request.body),
+                headers=self._signed(request, headers),
                 timeout=timeout,
                 allow_redirects=False,  # a signature is meant for this gateway alone
             ) as response:
@@ -445,7 +384,7 @@ class Transport:
             raise GatewayUnreachable(self.gateway_url) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise AnswerLost(
-                f"{self.gateway_url} gave no answer to {method} {path} "
+                f"{self.gateway_url} gave no answer to {request.method} {request.path} "
                 f"({type(error).__name__}): whether it was carried out is unknown"
             ) from error
 

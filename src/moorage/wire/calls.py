@@ -98,6 +98,7 @@ class ApiRequest(msgspec.Struct, frozen=True):
     path: str
     body: bytes | None = None
     bound: bool = False  # as its Call
+    signed: bool = True
 
 
 class Call(msgspec.Struct, Generic[_Answer], frozen=True):
@@ -174,6 +175,7 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
             f"{path}?{urlencode(given)}" if given else path,
             None if body is None else _NUMBERS.encode(body),
             self.bound,
+            self.signed,
         )
 
 
