@@ -5,7 +5,7 @@ so that no client can add to their number.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -32,6 +32,15 @@ registry = CollectorRegistry()
 
 ProcessCollector(registry=registry)
 
+
+def _counter(name: str, about: str, labels: Sequence[str] = ()) -> Counter:
+    return Counter(name, about, labels, registry=registry)
+
+
+def _gauge(name: str, about: str, labels: Sequence[str] = ()) -> Gauge:
+    return Gauge(name, about, labels, registry=registry)
+
+
 _requests = Histogram(
     "moorage_http_request_seconds",
     "Time to answer requests, by route template, method and status class.",
@@ -39,28 +48,24 @@ _requests = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
     registry=registry,
 )
-_auth_failures = Counter(
+AUTH_FAILURES = _counter(
     "moorage_auth_failures_total",
     "Requests refused at authentication, by the answer's code.",
     ("code",),
-    registry=registry,
 )
-_payments = Counter(
+PAYMENTS = _counter(
     "moorage_payments_total",
     "Payments presented, by chain, token and outcome.",
     ("chain", "token", "outcome"),
-    registry=registry,
 )
-_unbooked = Gauge(
+_unbooked = _gauge(
     "moorage_unbooked_intervals",
     "Hours of running, and new prices, that could not be booked at the last try.",
-    registry=registry,
 )
-_deployments = Counter(
+_deployments = _counter(
     "moorage_deployments_total",
     "Deployments that ended, by outcome and cause of failure.",
     ("outcome", "cause"),
-    registry=registry,
 )
 _deploy_seconds = Histogram(
     "moorage_deploy_seconds",
@@ -69,124 +74,104 @@ _deploy_seconds = Histogram(
     buckets=(0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640),
     registry=registry,
 )
-_parser_ends = Counter(
+_parser_ends = _counter(
     "moorage_parser_ends_total",
     "Processes that read uploads and were ended by one: of time, late, or by a crash.",
     ("reason",),
-    registry=registry,
 )
-_rpc_errors = Counter(
+_rpc_errors = _counter(
     "moorage_rpc_errors_total",
     "Calls to chain nodes that failed, by chain and node.",
     ("chain", "node"),
-    registry=registry,
 )
-_node_up = Gauge(
+_node_up = _gauge(
     "moorage_node_up",
     "Whether a node answered when it was last asked, by chain and node, numbered from 1.",
     ("chain", "node"),
-    registry=registry,
 )
-_found = Counter(
+PAYMENTS_FOUND = _counter(
     "moorage_payments_found_total",
     "Transactions that paid and that no request had presented, by chain.",
     ("chain",),
-    registry=registry,
 )
-_unread = Counter(
+PAYMENTS_UNREAD = _counter(
     "moorage_payments_unread_total",
     "Transactions that were found and whose receipt is too large to be read, by chain.",
     ("chain",),
-    registry=registry,
 )
-_uncreditable = Counter(
+PAYMENTS_UNCREDITABLE = _counter(
     "moorage_payments_uncreditable_total",
     "Looks at transfers that were found and are too large to be credited, by chain.",
     ("chain",),
-    registry=registry,
 )
-_unsearched = Gauge(
+UNSEARCHED_BLOCKS = _gauge(
     "moorage_unsearched_blocks",
     "Blocks that are deep enough and not yet searched for payments, by chain.",
     ("chain",),
-    registry=registry,
 )
-_moved = Counter(
+PAYMENTS_MOVED = _counter(
     "moorage_payments_moved_total",
     "Payments that a reorganisation moved to another block, by chain.",
     ("chain",),
-    registry=registry,
 )
-_reversed = Counter(
+PAYMENTS_REVERSED = _counter(
     "moorage_payments_reversed_total",
     "Payments that a reorganisation removed from the chain, by chain.",
     ("chain",),
-    registry=registry,
 )
-_disputed = Gauge(
+PAYMENTS_DISPUTED = _gauge(
     "moorage_payments_disputed",
     "Transactions that paid and on which the chain's nodes disagree, by chain.",
     ("chain",),
-    registry=registry,
 )
-_webhook_attempts = Counter(
+WEBHOOK_ATTEMPTS = _counter(
     "moorage_webhook_attempts_total",
     "Attempts to deliver an event: delivered, failed and tried again, or given up.",
     ("outcome",),
-    registry=registry,
 )
-_webhook_wait = Gauge(
+WEBHOOK_WAIT = _gauge(
     "moorage_webhook_oldest_seconds",
     "How long the oldest event that waits for its delivery has waited.",
-    registry=registry,
 )
-_settlements = Counter(
+SETTLEMENTS = _counter(
     "moorage_settlements_total",
     "Authorizations presented that were settled, failed, or were refused unspent, by chain.",
     ("chain", "outcome"),
-    registry=registry,
 )
-_unresolved_settlements = Gauge(
+UNRESOLVED_SETTLEMENTS = _gauge(
     "moorage_unresolved_settlements",
     "Authorizations whose outcome is not known yet, by chain.",
     ("chain",),
-    registry=registry,
 )
-_relayer_balance = Gauge(
+RELAYER_BALANCE = _gauge(
     "moorage_relayer_balance_wei",
     "Gas money that the relayer had when last looked at, in wei, by chain.",
     ("chain",),
-    registry=registry,
 )
-_relayer_reverted = Gauge(
+RELAYER_REVERTED = _gauge(
     "moorage_relayer_reverted_wei",
     "Gas money that the relayer lost today, at most, to transactions that did nothing, by chain.",
     ("chain",),
-    registry=registry,
 )
-_treasury_gas = Gauge(
+TREASURY_GAS = _gauge(
     "moorage_treasury_gas_wei",
     "Gas money that refunds are sent with, when last looked at, in wei, by chain.",
     ("chain",),
-    registry=registry,
 )
-_treasury_tokens = Gauge(
+TREASURY_TOKENS = _gauge(
     "moorage_treasury_tokens",
     "Tokens that refunds are sent from, when last looked at, by chain and token.",
     ("chain", "token"),
-    registry=registry,
 )
-_refunds_queued = Gauge(
+REFUNDS_QUEUED = _gauge(
     "moorage_refunds_queued",
     "Refunds that wait to be sent by the gateway, or to be decided by its operator.",
     ("by",),
-    registry=registry,
 )
-_fee_bumps = Counter(
+FEE_BUMPS = _counter(
     "moorage_relayer_fee_bumps_total",
     "Transactions of the relayer that were stuck and offered more, by chain.",
     ("chain",),
-    registry=registry,
 )
 _wakes = Histogram(
     "moorage_wake_seconds",
@@ -195,46 +180,34 @@ _wakes = Histogram(
     buckets=(0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4),
     registry=registry,
 )
-_app_requests = Counter(
+_app_requests = _counter(
     "moorage_app_requests_total",
     "Requests that apps answered, by status class.",
     ("status",),
-    registry=registry,
 )
-_app_bytes = Counter(
+_app_bytes = _counter(
     "moorage_app_bytes_total",
     "Bytes of bodies and WebSockets that went to apps (in) and came from them (out).",
     ("direction",),
-    registry=registry,
 )
-_app_cpu = Counter(
-    "moorage_app_cpu_seconds_total", "Processor time that apps used.", registry=registry
-)
-_app_memory = Gauge(
-    "moorage_app_memory_bytes", "Memory that running apps use now, in all.", registry=registry
-)
-_disk_free = Gauge(
-    "moorage_disk_free_bytes", "What is free of the disk that apps are on.", registry=registry
-)
-_disk_promised = Gauge(
+_app_cpu = _counter("moorage_app_cpu_seconds_total", "Processor time that apps used.")
+_app_memory = _gauge("moorage_app_memory_bytes", "Memory that running apps use now, in all.")
+_disk_free = _gauge("moorage_disk_free_bytes", "What is free of the disk that apps are on.")
+_disk_promised = _gauge(
     "moorage_disk_promised_bytes",
     "What apps' disks and volumes may still take.",
-    registry=registry,
 )
-_ended_for_space = Counter(
+_ended_for_space = _counter(
     "moorage_ended_for_space_total",
     "Apps and builds that were ended as the disk was nearly full.",
-    registry=registry,
 )
-_lost_volumes = Counter(
+_lost_volumes = _counter(
     "moorage_lost_volumes_total",
     "Volumes of projects that were found gone.",
-    registry=registry,
 )
-_leader_failures = Counter(
+LEADER_FAILURES = _counter(
     "moorage_leader_failures_total",
     "How often this gateway had the turn to keep the apps and could not.",
-    registry=registry,
 )
 
 
@@ -247,16 +220,6 @@ def record_request(
     _request_histogram(route, known, status_class).observe(seconds)
 
 
-def record_auth_failure(code: str) -> None:
-    """Counts a 401, by its `code`."""
-    _auth_failures.labels(code).inc()
-
-
-def record_payment(*, chain: str, token: str, outcome: str) -> None:
-    """Counts a presented payment: `credited`, or what `refusal_label` says of its refusal."""
-    _payments.labels(chain, token, outcome).inc()
-
-
 def refusal_label(error: Exception) -> str:
     """Returns what an error is called in a label: its class in snake case."""
     return _CAPITAL.sub("_", type(error).__name__).lower()
@@ -266,24 +229,24 @@ def declare_chain(chain: str, tokens: Iterable[str], *, nodes: int) -> None:
     """Makes the series of a configured chain, so that their first growth is seen."""
     for token in tokens:
         for outcome in _PAYMENT_OUTCOMES:
-            _payments.labels(chain, token, outcome)
+            PAYMENTS.labels(chain, token, outcome)
     for number in range(1, nodes + 1):
         _rpc_errors.labels(chain, str(number))
         _node_up.labels(chain, str(number)).set(1)
     for outcome in ("settled", "failed", "refused"):
-        _settlements.labels(chain, outcome)
+        SETTLEMENTS.labels(chain, outcome)
     for metric in (
-        _found,
-        _unread,
-        _uncreditable,
-        _moved,
-        _reversed,
-        _fee_bumps,
-        _unsearched,
-        _disputed,
+        PAYMENTS_FOUND,
+        PAYMENTS_UNREAD,
+        PAYMENTS_UNCREDITABLE,
+        PAYMENTS_MOVED,
+        PAYMENTS_REVERSED,
+        FEE_BUMPS,
+        UNSEARCHED_BLOCKS,
+        PAYMENTS_DISPUTED,
     ):
         metric.labels(chain)
-    _unresolved_settlements.labels(chain)
+    UNRESOLVED_SETTLEMENTS.labels(chain)
 
 
 def _declare() -> None:
@@ -292,11 +255,11 @@ def _declare() -> None:
     for cause in FailureCause:
         _deployments.labels("failed", cause)
     for code in _AUTH_CODES:
-        _auth_failures.labels(code)
+        AUTH_FAILURES.labels(code)
     for reason in ("time", "late", "crash"):
         _parser_ends.labels(reason)
     for attempt in ("delivered", "failed", "given_up"):
-        _webhook_attempts.labels(attempt)
+        WEBHOOK_ATTEMPTS.labels(attempt)
     for outcome in ("awake", "failed"):
         _wakes.labels(outcome)
     for direction in ("in", "out"):
@@ -345,92 +308,6 @@ def record_node(chain: str, number: int, answered: bool) -> None:  # noqa: FBT00
         _rpc_errors.labels(chain, str(number)).inc()
 
 
-def record_found(chain: str, transactions: int) -> None:
-    """Counts transactions that the watcher credited."""
-    _found.labels(chain).inc(transactions)
-
-
-def record_unread(chain: str) -> None:
-    """Counts a found transaction whose receipt can't be read."""
-    _unread.labels(chain).inc()
-
-
-def record_uncreditable(chain: str) -> None:
-    """Counts a check of a found transaction whose transfer is too large to be credited."""
-    _uncreditable.labels(chain).inc()
-
-
-def record_unsearched(chain: str, blocks: int) -> None:
-    """Sets how many blocks are still to be searched."""
-    _unsearched.labels(chain).set(blocks)
-
-
-def record_moved(chain: str) -> None:
-    """Counts a payment that a reorganisation moved to another block."""
-    _moved.labels(chain).inc()
-
-
-def record_reversed(chain: str, payments: int) -> None:
-    """Counts payments that a reorganisation removed from the chain."""
-    _reversed.labels(chain).inc(payments)
-
-
-def record_disputed(chain: str, transactions: int) -> None:
-    """Sets on how many transactions the nodes disagree."""
-    _disputed.labels(chain).set(transactions)
-
-
-def record_webhook_attempt(outcome: str) -> None:
-    """Counts an attempt to deliver an event: `delivered`, `failed` or `given_up`."""
-    _webhook_attempts.labels(outcome).inc()
-
-
-def watch_webhook_wait(seconds: Callable[[], float]) -> None:
-    """Has each scrape call `seconds` for the age of the oldest delivery that waits."""
-    _webhook_wait.set_function(seconds)
-
-
-def record_settlement(chain: str, outcome: str) -> None:
-    """Counts an authorization that was `settled`, `failed`, or was `refused` unspent."""
-    _settlements.labels(chain, outcome).inc()
-
-
-def record_unresolved(chain: str, count: int) -> None:
-    """Sets how many settlements have no known outcome."""
-    _unresolved_settlements.labels(chain).set(count)
-
-
-def record_relayer_balance(chain: str, wei: int) -> None:
-    """Sets the relayer's balance for gas."""
-    _relayer_balance.labels(chain).set(wei)
-
-
-def record_relayer_reverted(chain: str, wei: int) -> None:
-    """Sets what the relayer lost since midnight UTC to transactions that did nothing."""
-    _relayer_reverted.labels(chain).set(wei)
-
-
-def record_treasury_gas(chain: str, wei: int) -> None:
-    """Sets the treasury's balance for gas."""
-    _treasury_gas.labels(chain).set(wei)
-
-
-def record_treasury_tokens(chain: str, token: str, units: float) -> None:
-    """Sets what the treasury has of a token, in whole tokens."""
-    _treasury_tokens.labels(chain, token).set(units)
-
-
-def record_refunds_queued(*, by_gateway: int, by_operator: int) -> None:
-    """Sets how many refunds wait, by who lets them be sent."""
-    _refunds_queued.labels("gateway").set(by_gateway)
-    _refunds_queued.labels("operator").set(by_operator)
-
-
-def record_fee_bump(chain: str) -> None:
-    """Counts a stuck transaction that was sent again with higher fees."""
-    _fee_bumps.labels(chain).inc()
-
-
 def record_wake(*, well: bool, seconds: float) -> None:
     """Records how long it took to wake an app, or to fail at it."""
     _wakes.labels("awake" if well else "failed").observe(seconds)
@@ -452,11 +329,6 @@ def record_cpu(seconds: float) -> None:
 def watch_app_memory(memory_bytes: Callable[[], int]) -> None:
     """Has each scrape call `memory_bytes` for what running apps use."""
     _app_memory.set_function(memory_bytes)
-
-
-def record_leader_failure() -> None:
-    """Counts that this gateway could not keep the apps when it was its turn."""
-    _leader_failures.inc()
 
 
 def exposition() -> tuple[bytes, str]:

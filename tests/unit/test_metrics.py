@@ -62,8 +62,8 @@ def test_events_are_counted_by_their_codes() -> None:
     payments = Added("moorage_payments_total", **payment)
     rpc_errors = Added("moorage_rpc_errors_total", chain="base", node="2")
 
-    metrics.record_auth_failure("nonce_reused")
-    metrics.record_payment(**payment)
+    metrics.AUTH_FAILURES.labels("nonce_reused").inc()
+    metrics.PAYMENTS.labels(*payment.values()).inc()
     metrics.record_node("base", 2, answered=False)
     assert sample("moorage_node_up", chain="base", node="2") == 0
     metrics.record_node("base", 2, answered=True)

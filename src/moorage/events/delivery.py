@@ -26,7 +26,7 @@ from moorage.clock import Clock
 from moorage.errors import InvalidField
 from moorage.events.signature import signed_headers
 from moorage.loop import until_tick
-from moorage.metrics import record_webhook_attempt
+from moorage.metrics import WEBHOOK_ATTEMPTS
 from moorage.money import json_of
 from moorage.records.event import Delivery, DeliveryStatus, Webhook
 from moorage.storage import events
@@ -456,7 +456,7 @@ class DeliveryWorker:
             if again_ms is None:
                 await self._finish(tx, wallet, delivery, DeliveryStatus.FAILED, error)
             else:
-                record_webhook_attempt("failed")
+                WEBHOOK_ATTEMPTS.labels("failed").inc()
                 await events.record_attempt(tx, delivery, DeliveryStatus.PENDING, error=error)
                 await events.schedule(tx, wallet, at_ms=again_ms)
 
@@ -469,7 +469,7 @@ class DeliveryWorker:
         error: str | None,
     ) -> None:
         """Records the end of a delivery; the next one is due at once."""
-        record_webhook_attempt("delivered" if error is None else "given_up")
+        WEBHOOK_ATTEMPTS.labels("delivered" if error is None else "given_up").inc()
         await events.record_attempt(tx, delivery, status, error=error)
         following = await events.first_pending(tx, wallet)
         at_ms = None if following is None else self._clock.now_ms()

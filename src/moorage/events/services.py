@@ -14,7 +14,7 @@ from moorage.events.delivery import (
 )
 from moorage.events.webhooks import UNPAID_KEPT_MS, Webhooks
 from moorage.loop import Loop, Run, Scope
-from moorage.metrics import watch_webhook_wait
+from moorage.metrics import WEBHOOK_WAIT
 from moorage.settings import Settings
 
 _ATTEMPTS_AT_ONCE = 64  # webhooks that are sent an event; each waits for its receiver's answer
@@ -65,7 +65,7 @@ class EventServices:
             holder=self._core.leases.holder,
             clock=self._core.clock,
         )
-        watch_webhook_wait(worker.oldest_pending_seconds)
+        WEBHOOK_WAIT.set_function(worker.oldest_pending_seconds)
         return worker
 
     @property

@@ -28,7 +28,7 @@ from moorage.errors import (
 from moorage.file_lock import FileLock
 from moorage.gateway.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
 from moorage.gateway.engine_choice import is_machine_bound
-from moorage.metrics import record_leader_failure
+from moorage.metrics import LEADER_FAILURES
 from moorage.payments.relay.relayer import key_in
 from moorage.settings import Settings
 from moorage.storage.database import Database
@@ -265,7 +265,7 @@ class Leadership:
                 log.error(
                     "this gateway cannot run the apps", error=str(failure), again=pause_seconds
                 )
-                record_leader_failure()
+                LEADER_FAILURES.inc()
                 await self._lease.give_back()
 
     async def _why_not(self) -> str:

@@ -18,7 +18,7 @@ from moorage.core import Core
 from moorage.errors import ChainUnavailable
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Run, Scope
-from moorage.metrics import record_refunds_queued
+from moorage.metrics import REFUNDS_QUEUED
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Holdings, Quotes
 from moorage.payments.receipts import ReceiptSigner
@@ -343,7 +343,8 @@ class PaymentServices:
         """Counts the refunds that wait, and reads what they are sent from."""
         waiting = [each.decided_by for each in await refunds.queued(self._db)]
         undecided = waiting.count("")
-        record_refunds_queued(by_gateway=len(waiting) - undecided, by_operator=undecided)
+        REFUNDS_QUEUED.labels("gateway").set(len(waiting) - undecided)
+        REFUNDS_QUEUED.labels("operator").set(undecided)
         for each in self.treasury.values():
             with suppress(ChainUnavailable):
                 await each.check_balances()

@@ -59,7 +59,7 @@ from moorage.errors import (
     WrongWallet,
 )
 from moorage.ledger.services import CreditWarnings, PaidWallets
-from moorage.metrics import record_auth_failure
+from moorage.metrics import AUTH_FAILURES
 from moorage.payments.price.quotes import Holdings
 from moorage.payments.protocols.evidence import (
     AuthorizationEvidence,
@@ -342,7 +342,7 @@ async def verify(front: Front, request: Request) -> Verified:
     try:
         verified = await _verified(front, request)
     except (AuthError, DelegateScope, TokenScope, WalletRecovered) as error:
-        record_auth_failure(problem_of(error).code)
+        AUTH_FAILURES.labels(problem_of(error).code).inc()
         await limit_address(front, request)
         raise
     request.scope[WALLET] = verified.wallet
@@ -500,7 +500,7 @@ async def use_nonce(verified: Verified) -> None:
     try:
         await verified.use_nonce()
     except AuthError as error:
-        record_auth_failure(problem_of(error).code)
+        AUTH_FAILURES.labels(problem_of(error).code).inc()
         raise
 
 

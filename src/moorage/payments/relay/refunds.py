@@ -40,7 +40,7 @@ from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.failpoints import failpoint
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
-from moorage.metrics import record_treasury_tokens
+from moorage.metrics import TREASURY_TOKENS
 from moorage.money import (
     AtomicUnits,
     MicroUsd,
@@ -478,7 +478,7 @@ class Refunds:
         await self._relayer.check_balance()
         for token, held in await token_balances(self._client, self._chain, self.sender):
             units = held / 10**token.decimals
-            record_treasury_tokens(self._chain.name, token.name, units)
+            TREASURY_TOKENS.labels(self._chain.name, token.name).set(units)
 
     async def send(self, queued: Refund) -> Refund:
         """Sends a queued refund, which was debited when it was queued.

@@ -6,7 +6,7 @@ from the chain, not from a node's answer to sending. A nonce belongs to one subj
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 import structlog
+from prometheus_client import Gauge
 
+from moorage import metrics
 from moorage.chains.chain import Chain
 from moorage.chains.eip3009 import (
     Eip712Domain,
@@ -27,12 +29,6 @@ from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
 from moorage.chains.signing import ChainTransaction, Fees, GasPrice, SigningKey, parse_gas_price
 from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
-from moorage.metrics import (
-    record_fee_bump,
-    record_relayer_balance,
-    record_relayer_reverted,
-    record_treasury_gas,
-)
 from moorage.records.payments import RelayStatus, RelayTransaction
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import relays
@@ -117,7 +113,7 @@ class GasLosses:
             since_ms=now_ms - now_ms % _DAY_MS,
         )
         self._lost_wei = sum(map(_max_cost_wei, reverted))
-        record_relayer_reverted(self._chain.name, self._lost_wei)
+        metrics.RELAYER_REVERTED.labels(self._chain.name).set(self._lost_wei)
         return self._lost_wei
 
     async def refusal(
@@ -256,10 +252,10 @@ class Relayer:
         key: SigningKey,
         limits: Limits,
         clock: Clock,
-        record_balance: Callable[[str, int], None] = record_relayer_balance,
+        balances: Gauge = metrics.RELAYER_BALANCE,
     ) -> None:
         self._db = db
-        self._record_balance = record_balance
+        self._balances = balances
         self._client = client
         self._chain_id = client.chain.chain_id
         self._key = key
@@ -478,7 +474,7 @@ class Relayer:
 
     def _saw_balance(self, wei: int) -> None:
         self._balance_wei = wei
-        self._record_balance(self._client.chain.name, wei)
+        self._balances.labels(self._client.chain.name).set(wei)
 
     async def _note_mined(self, relayed: RelayTransaction, receipt: Receipt) -> None:
         async with self._db.transaction(durable=False) as tx:
@@ -516,7 +512,7 @@ class Relayer:
         if fees is None:
             log.warning("transaction stuck", chain=self._client.chain.name, tx_hash=newest.tx_hash)
             return newest
-        record_fee_bump(self._client.chain.name)
+        metrics.FEE_BUMPS.labels(self._client.chain.name).inc()
         async with self._db.transaction(durable=True) as tx:
             return await self._sign(tx, with_fees(newest, fees), newest.subject_id)
 
@@ -601,7 +597,7 @@ def treasury_relayer(db: Database, client: RpcClient, key: SigningKey, *, clock:
         key=key,
         limits=limits,
         clock=clock,
-        record_balance=record_treasury_gas,
+        balances=metrics.TREASURY_GAS,
     )
 
 

@@ -41,7 +41,7 @@ from moorage.errors import (
 )
 from moorage.failpoints import failpoint
 from moorage.ledger.ledger import max_units, transfers_in
-from moorage.metrics import record_settlement, record_unresolved
+from moorage.metrics import SETTLEMENTS, UNRESOLVED_SETTLEMENTS
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relay.relayer import Relayer
 from moorage.records.payments import RelayStatus, RelayTransaction, Settlement, SettlementStatus
@@ -189,7 +189,7 @@ class Settlements:
                         chain, token, authorization, unique_name, open_body=open_body, purse=purse
                     )
                 except AuthorizationRefused:
-                    record_settlement(chain.name, "refused")
+                    SETTLEMENTS.labels(chain.name, "refused").inc()
                     raise
                 except UniqueViolation:  # another process was first
                     known = await self._known(authorization)
@@ -217,7 +217,7 @@ class Settlements:
         if await settlements.settled(
             tx, relayed.subject_id, tx_hash=tx_hash, now_ms=self._clock.now_ms()
         ):
-            record_settlement(chain.name, "settled")
+            SETTLEMENTS.labels(chain.name, "settled").inc()
 
     async def _known(self, authorization: TransferAuthorization) -> Settlement | None:
         return await settlements.one(
@@ -545,9 +545,8 @@ class SettlementFollowUp:
                     raise problem
         for at in range(0, len(waiting), _MAX_AT_ONCE):
             await self._judge(chain, waiting[at : at + _MAX_AT_ONCE])
-        record_unresolved(
-            chain.name, await settlements.count_unresolved(self._db, chain_id=chain.chain_id)
-        )
+        unresolved = await settlements.count_unresolved(self._db, chain_id=chain.chain_id)
+        UNRESOLVED_SETTLEMENTS.labels(chain.name).set(unresolved)
 
     async def _reopen_dropped(self, chain: Chain) -> None:
         """Reopens settlements credited from a block that is no longer part of the chain."""
@@ -586,7 +585,7 @@ class SettlementFollowUp:
             if await settlements.settled(
                 tx, settlement.id, tx_hash=tx_hash, now_ms=self._clock.now_ms()
             ):
-                record_settlement(chain.name, "settled")
+                SETTLEMENTS.labels(chain.name, "settled").inc()
         return True
 
     async def _judge(
@@ -709,7 +708,7 @@ class SettlementFollowUp:
                 now_ms=self._clock.now_ms(),
                 spent_by=spent_by,
             ):
-                record_settlement(chain.name, "failed")
+                SETTLEMENTS.labels(chain.name, "failed").inc()
         self._searched.pop(settlement.id, None)
 
     async def _send_anew(self, chain: Chain, settlement: Settlement) -> None:

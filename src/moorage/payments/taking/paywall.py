@@ -30,7 +30,7 @@ from moorage.errors import (
 )
 from moorage.ledger import ledger
 from moorage.ledger.ledger import Filling, Transfer
-from moorage.metrics import record_payment, refusal_label
+from moorage.metrics import PAYMENTS, refusal_label
 from moorage.money import MicroUsd
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.relay.settlements import Settlements
@@ -219,7 +219,7 @@ class Paywall:
         DatabaseUnavailable; and with nothing spent ChallengeInvalid, ChallengeExpired,
         AuthorizationRefused, RateLimited.
         """
-        means = evidence.means
+        chain, token = evidence.means.chain.name, evidence.means.token.name
         try:
             tx_hash = await self._transaction(
                 evidence,
@@ -235,20 +235,14 @@ class Paywall:
         except CommitUnknown as unknown:
             pending = PaymentPending(_NOT_KNOWN)
             pending.payment = PaymentOutcome(
-                tx_hash=None,
-                chain=means.chain.name,
-                token=means.token.name,
-                state=PaymentState.PENDING,
+                tx_hash=None, chain=chain, token=token, state=PaymentState.PENDING
             )
-            record_payment(
-                chain=means.chain.name, token=means.token.name, outcome="payment_pending"
-            )
+            PAYMENTS.labels(chain, token, "payment_pending").inc()
             raise pending from unknown
         except MoorageError as error:
-            outcome = refusal_label(error)
-            record_payment(chain=means.chain.name, token=means.token.name, outcome=outcome)
+            PAYMENTS.labels(chain, token, refusal_label(error)).inc()
             raise
-        record_payment(chain=means.chain.name, token=means.token.name, outcome="credited")
+        PAYMENTS.labels(chain, token, "credited").inc()
         return receipt
 
     async def _filling(self, evidence: Evidence) -> Filling | None:

@@ -47,7 +47,7 @@ from moorage.errors import (
     RateLimited,
 )
 from moorage.ledger.ledger import Transfer, transfers_in, uncreditable_in, worth_of
-from moorage.metrics import record_uncreditable
+from moorage.metrics import PAYMENTS_UNCREDITABLE
 from moorage.money import MicroUsd
 from moorage.records.payments import Payment, Place, Refund
 
@@ -479,7 +479,7 @@ class Verifier:
                     raise _Contradiction("a transfer of more than there is")
             except ValueError as problem:
                 raise _Contradiction(str(problem)) from problem
-            record_uncreditable(chain.name)
+            PAYMENTS_UNCREDITABLE.labels(chain.name).inc()
             log.error("payment too large to credit", chain=chain.name, tx_hash=receipt.tx_hash)
             raise PaymentHeld(_TOO_LARGE)
 

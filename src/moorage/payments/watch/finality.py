@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import structlog
 
+from moorage import metrics
 from moorage.chains.chain import Token
 from moorage.chains.heads import Heads, read_heads
 from moorage.chains.receipt import balance_of_calldata, decode_uint256
@@ -22,7 +23,6 @@ from moorage.errors import ChainUnavailable, PaymentPending
 from moorage.ledger import ledger
 from moorage.ledger.ledger import Transfer, transfers_in
 from moorage.ledger.metering import Metering
-from moorage.metrics import record_disputed, record_moved, record_reversed
 from moorage.payments.taking.screening import Screen, allow, held_back
 from moorage.payments.taking.verification import Sighting, Stance, is_among, keyed, sightings
 from moorage.records.payments import Finality, Payment, PaymentStatus, Place, Search
@@ -246,7 +246,7 @@ class FinalityCheck:
             self._pace.answered(len(some))
             due = due[len(some) :]
             await self._conclude(some, [v for v in views if not isinstance(v, ChainUnavailable)])
-        record_disputed(self._chain.name, len(self._disputed))
+        metrics.PAYMENTS_DISPUTED.labels(self._chain.name).set(len(self._disputed))
 
     async def require_agreement(self) -> None:
         """Raises ChainUnavailable while nodes deny what others show, or hold finality up."""
@@ -414,7 +414,7 @@ class FinalityCheck:
             await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
             for holder in holders:
                 await self._metering.suspend_unpaid(tx, holder)
-        record_moved(self._chain.name)
+        metrics.PAYMENTS_MOVED.labels(self._chain.name).inc()
         log.warning("payment moved", payment=paid[0].posting_id, was_in=place.block_hash)
 
     async def _reverse(self, place: Place, paid: Sequence[Payment]) -> None:
@@ -432,7 +432,7 @@ class FinalityCheck:
                     await ledger.reverse_payment(tx, payment, now_ms=self._clock.now_ms())
                 for holder in holders:
                     await self._metering.suspend_unpaid(tx, holder)
-            record_reversed(self._chain.name, len(part))
+            metrics.PAYMENTS_REVERSED.labels(self._chain.name).inc(len(part))
             log.warning(
                 "payment reversed",
                 payment=part[0].posting_id,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from moorage import metrics
 from moorage.chains.chain import Chain
 from moorage.chains.heads import Heads, block_call, parse_block, read_block, read_heads
 from moorage.chains.receipt import (
@@ -26,7 +27,6 @@ from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, PaymentPending
 from moorage.ledger import ledger
 from moorage.ledger.ledger import Transfer, transfers_in, uncreditable_in, worth_of
-from moorage.metrics import record_found, record_uncreditable, record_unread, record_unsearched
 from moorage.money import MicroUsd
 from moorage.payments.taking.screening import COMMANDS_AT_ONCE, Screen, allow, held_back
 from moorage.payments.taking.verification import DEFAULT_AGREE_ABOVE, Head, Witness, witness
@@ -380,7 +380,8 @@ class Watcher:
         except Reorganised:
             await self._step_back(cursor, heads)
         finally:
-            record_unsearched(self._chain.name, max(0, last - cursor.block_number))
+            unsearched = max(0, last - cursor.block_number)
+            metrics.UNSEARCHED_BLOCKS.labels(self._chain.name).set(unsearched)
         return found
 
     async def _look_at_safe(self, heads: Heads, *, begin: int) -> int:
@@ -495,7 +496,7 @@ class Watcher:
                 except PaymentPending:
                     return
                 await self._book([_Arrival(transfers=transfers, held=held)])
-                record_found(self._chain.name, 1)
+                metrics.PAYMENTS_FOUND.labels(self._chain.name).inc()
         self._disputed.discard(tx_hash)
         one.aside.done(tx_hash)
 
@@ -583,7 +584,7 @@ class Watcher:
             if at is not None:
                 at.reached = None
         if found:
-            record_found(self._chain.name, found)
+            metrics.PAYMENTS_FOUND.labels(self._chain.name).inc(found)
             log.info("payments found", chain=self._chain.name, transactions=found)
         return found
 
@@ -676,7 +677,7 @@ class Watcher:
         views = await self._client.each([("eth_getTransactionReceipt", [receipt.tx_hash])])
         if any(self._receipt(receipt.tx_hash, answer) != receipt for (answer,) in views):
             raise self._client.contradiction("its nodes tell of different transfers")
-        record_uncreditable(self._chain.name)
+        metrics.PAYMENTS_UNCREDITABLE.labels(self._chain.name).inc()
         log.error("payment too large to credit", chain=self._chain.name, tx_hash=receipt.tx_hash)
 
     async def _is_credited(self, logs: Sequence[FoundLog]) -> bool:
@@ -701,7 +702,7 @@ class Watcher:
             except AnswerTooLarge:
                 self._receipts.refused(len(asked))
                 if len(asked) == 1:
-                    record_unread(self._chain.name)
+                    metrics.PAYMENTS_UNREAD.labels(self._chain.name).inc()
                     log.error("payment unreadable", chain=self._chain.name, tx_hash=asked[0])
                     at += 1
                 continue
