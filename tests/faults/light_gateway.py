@@ -30,7 +30,7 @@ from moorage.gateway.platform import (
     url_of,
 )
 from moorage.gateway.platform_beside import RoutesOfLeader
-from moorage.gateway.running import run_gateway, stop_on_signals
+from moorage.gateway.running import GatewayRun, stop_on_signals
 from moorage.planning.toolbox import Toolbox
 from moorage.routing.access_log import AccessLog
 from moorage.routing.haproxy import ACCESS_LOGS
@@ -165,18 +165,18 @@ async def serve(environment: Mapping[str, str], prompt: Path) -> None:
     settings = load_settings(file=None, environ=environment)
     prompter = Prompter(prompt)
     with armed(lambda step: prompter.tell(step=step)):
-        await run_gateway(
-            settings,
+        gateway = GatewayRun(
+            settings=settings,
             chains={name: chain.chain(name) for name, chain in settings.chains.items()},
             pay_to=settings.pay_to,
             on_ready=lambda addresses: prompter.tell(up=addresses.gateway),
-            stop=stop_on_signals(),
             stop_apps=False,
             purpose=Purpose.DEV,
             open_platform=open_platform,
             open_beside=open_beside,
             speed=20,
         )
+        await gateway.until(stop_on_signals())
 
 
 def run(environment: Mapping[str, str], prompt: Path, log: Path) -> None:

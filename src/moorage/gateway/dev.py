@@ -15,7 +15,7 @@ from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.failpoints import armed, crash_at
 from moorage.gateway.data_directory import DEV_CHAINS, DEV_FILE, open_data_directory
 from moorage.gateway.operator_port import OpenOperatorPages
-from moorage.gateway.running import GatewayAddresses, run_gateway, stop_on_signals
+from moorage.gateway.running import GatewayAddresses, GatewayRun, stop_on_signals
 from moorage.settings import Settings
 from moorage.storage.opening import Purpose
 from moorage.threads import in_thread
@@ -57,16 +57,16 @@ async def run_dev(
             on_ready(addresses, chains, dev_file)
 
         stack.callback(dev_file.unlink, missing_ok=True)
-        await run_gateway(
-            settings,
+        run = GatewayRun(
+            settings=settings,
             chains=chains,
             pay_to=wallets.pay_to.address,
             on_ready=write_dev_file,
-            stop=stop,
             stop_apps=True,
             purpose=Purpose.DEV,
             open_pages=open_pages,
         )
+        await run.until(stop)
 
 
 def reset(data_dir: Path) -> None:

@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -172,11 +172,10 @@ def forbid_core_dumps() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (1, hard))
 
 
-def raise_descriptor_limit() -> int:
-    """Raises the limit of open files to its maximum; returns it."""
+def raise_descriptor_limit() -> None:
+    """Raises the limit of open files to its maximum."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -198,98 +197,54 @@ class GatewayAddresses:
     isolation: str
 
 
-async def run_gateway(
-    settings: Settings,
-    *,
-    chains: dict[str, Chain],
-    pay_to: str,
-    on_ready: Callable[[GatewayAddresses], None],
-    stop: asyncio.Event,
-    stop_apps: bool,
-    purpose: Purpose,
-    open_platform: OpenPlatform = open_platform,
-    open_beside: OpenPlatform = open_beside,
-    speed: float = 1.0,
-    audit: Sequence[str] = (),
-    reload: Reload | None = None,
-    open_pages: OpenOperatorPages | None = None,
-    duplicates: DuplicateGatewayCheck | None = None,
-) -> None:
-    """Runs a gateway until `stop` is set. `settings.data_dir` must be absolute.
-
-    `open_platform` opens what apps run on, `open_beside` what a gateway knows of it while another
-    one keeps the apps; `speed` divides the pauses of periodic work; `audit` is the command that
-    audits the books each day, empty for none; `reload` reads the settings again; `open_pages`
-    opens the operator's pages; `duplicates` keeps it apart from gateways that take its payments.
-    With `stop_apps` nothing is left running; without it, apps and proxy run on until the next
-    start. Raises what a part raises when it can't be opened.
-    """
-    forbid_core_dumps()
-    clock, data_dir = SystemClock(), Path(settings.data_dir)
-    run = _Run(
-        settings=settings,
-        chains=chains,
-        pay_to=pay_to,
-        on_ready=on_ready,
-        stop_apps=stop_apps,
-        purpose=purpose,
-        bounds=_bounds(raise_descriptor_limit()),
-        clock=clock,
-        speed=speed,
-        audit=audit,
-        reload=reload,
-        open_pages=open_pages,
-        duplicates=duplicates,
-    )
-    async with AsyncExitStack() as stack:
-        await in_thread(open_data_directory, data_dir, purpose, settings.database_url)
-        if not settings.gateway_name:
-            nonces = open_nonces(stack, settings, clock)
-            listener = _listen(stack, settings)
-            await in_thread(migrate, settings.database)
-            serve = partial(run.serve, listener, open_platform, nonces=nonces)
-            if settings.database_url:
-                await lead_alone(await open_lease(stack, settings, clock), serve, stop=stop)
-            else:
-                await serve(stop)
-            return
-        leadership = await open_leadership(stack, settings, clock)
-        beside = open_following if has_several_proxies(settings) else open_beside
-        listener = _listen(stack, settings)
-        run = replace(run, leadership=leadership)
-        await leadership.run(
-            beside=partial(run.serve, listener, beside),
-            lead=partial(run.serve, listener, open_platform, keeps=lambda: leadership.holds),
-            stop=stop,
-        )
-
-
-def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
-    """Returns the API's listening socket, which `stack` closes."""
-    shared = bool(settings.gateway_name)
-    listener = listen(settings.host, settings.port, "listen", shared=shared)
-    stack.callback(listener.close)
-    return listener
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Run:
-    """What a gateway is run with, whether it keeps the apps or another does."""
+class GatewayRun:
+    """One run of a gateway. `settings.data_dir` must be absolute."""
 
     settings: Settings
     chains: dict[str, Chain]
     pay_to: str
     on_ready: Callable[[GatewayAddresses], None]
-    stop_apps: bool
+    stop_apps: bool  # at its end; else apps and proxy run on until the next start
     purpose: Purpose
-    bounds: Bounds
-    clock: Clock
-    speed: float
-    audit: Sequence[str]
-    reload: Reload | None
-    open_pages: OpenOperatorPages | None
-    duplicates: DuplicateGatewayCheck | None  # None where its chains are its own
+    open_platform: OpenPlatform = open_platform  # what apps run on
+    open_beside: OpenPlatform = open_beside  # what is known of it while another keeps the apps
+    speed: float = 1.0  # divides the pauses of periodic work
+    audit: Sequence[str] = ()  # the command that audits the books each day; empty for none
+    reload: Reload | None = None  # reads the settings again
+    open_pages: OpenOperatorPages | None = None
+    duplicates: DuplicateGatewayCheck | None = None  # None where its chains are its own
     leadership: Leadership | None = None  # of several gateways
+    clock: Clock = field(default_factory=SystemClock)
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Runs until `stop` is set. Raises what a part raises when it can't be opened."""
+        forbid_core_dumps()
+        raise_descriptor_limit()
+        settings, clock = self.settings, self.clock
+        async with AsyncExitStack() as stack:
+            directory = Path(settings.data_dir)
+            await in_thread(open_data_directory, directory, self.purpose, settings.database_url)
+            if not settings.gateway_name:
+                nonces = open_nonces(stack, settings, clock)
+                listener = _listen(stack, settings)
+                await in_thread(migrate, settings.database)
+                serve = partial(self.serve, listener, self.open_platform, nonces=nonces)
+                if settings.database_url:
+                    await lead_alone(await open_lease(stack, settings, clock), serve, stop=stop)
+                else:
+                    await serve(stop)
+                return
+            leadership = await open_leadership(stack, settings, clock)
+            beside = open_following if has_several_proxies(settings) else self.open_beside
+            listener, led = _listen(stack, settings), replace(self, leadership=leadership)
+            await leadership.run(
+                beside=partial(led.serve, listener, beside),
+                lead=partial(
+                    led.serve, listener, self.open_platform, keeps=lambda: leadership.holds
+                ),
+                stop=stop,
+            )
 
     async def serve(
         self,
@@ -341,7 +296,7 @@ class _Run:
             operator = listen(settings.operator_host, settings.operator_port, "operator_listen")
             mcp = _mcp_endpoint(rooms)
             pages = await self._open_pages(rooms, settings)
-            servers = _servers(rooms, settings, operator, self.bounds, mcp, pages)
+            servers = _servers(rooms, settings, operator, mcp, pages)
             upkeep = loops_of_upkeep(rooms, audit=self.audit)
             page_runs = () if pages is None else pages.runs
             works = (*rooms.runs, mcp.run, *page_runs, *(server.run for server in servers))
@@ -371,6 +326,14 @@ class _Run:
             return None
         reload = self.reload
         return await self.open_pages(rooms, lambda: settings if reload is None else reload.settings)
+
+
+def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
+    """Returns the API's listening socket, which `stack` closes."""
+    shared = bool(settings.gateway_name)
+    listener = listen(settings.host, settings.port, "listen", shared=shared)
+    stack.callback(listener.close)
+    return listener
 
 
 def _addresses(settings: Settings, platform: Platform, operator: socket.socket) -> GatewayAddresses:
@@ -459,11 +422,11 @@ def _servers(
     rooms: Rooms,
     settings: Settings,
     operator: socket.socket,
-    bounds: Bounds,
     mcp: McpEndpoint,
     operator_pages: OperatorPages | None,
 ) -> list[HttpServer | QuestionServer]:
     proxies, proxy_dir = rooms.api.proxies, rooms.platform.proxy_dir
+    bounds = _bounds(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     pages = _public_pages(rooms, settings, operator_pages)
     http = rooms.api.http
     shared = FairShare(
@@ -531,12 +494,11 @@ async def run_serve(
     """
     reload = Reload(settings, load)
     reload.on_hangup()
-    await run_gateway(
-        settings,
+    run = GatewayRun(
+        settings=settings,
         chains=serving_chains(settings),
         pay_to=receiving_address(settings),
         on_ready=on_ready,
-        stop=stop_on_signals(),
         stop_apps=False,
         purpose=Purpose.SERVE,
         audit=audit,
@@ -546,3 +508,4 @@ async def run_serve(
             settings, clock=SystemClock(), beside_another=beside_another
         ),
     )
+    await run.until(stop_on_signals())

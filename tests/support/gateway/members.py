@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.failpoints import armed, crash_at
-from moorage.gateway.running import GatewayAddresses, run_gateway, stop_on_signals
+from moorage.gateway.running import GatewayAddresses, GatewayRun, stop_on_signals
 from moorage.operate.audit.report import run_audit
 from moorage.operate.audit.rows import Finding
 from moorage.settings import Settings, load_settings
@@ -196,15 +196,15 @@ async def serve(settings: Settings, told: Path, *, stop_apps: bool) -> None:
         replace_file(told, msgspec.json.encode(vars(addresses)))
 
     with armed(crash_at(os.environ.get("MOORAGE_CRASH_AT", ""))):
-        await run_gateway(
-            settings,
+        gateway = GatewayRun(
+            settings=settings,
             chains={name: chain.chain(name) for name, chain in settings.chains.items()},
             pay_to=settings.pay_to,
             on_ready=tell,
-            stop=stop_on_signals(),
             stop_apps=stop_apps,
             purpose=Purpose.DEV,
         )
+        await gateway.until(stop_on_signals())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from moorage.pages.sessions.form import FAILED, Count
 from moorage.pages.sessions.session import AuthGuard, Session
 from moorage.pages.sessions.sign_in import Confirmations, Signing, operator_login, wallet_login
 from moorage.pages.wallet.site import WalletSite
+from moorage.records.access import Role
 from support.gateway.clock import MovableClock
 from support.gateway.discovery_facts import FACTS
 from support.gateway.operator_pages import HOST, counts_nobody
@@ -39,6 +40,7 @@ class Sessions:
 class Guardless:
     """A guard that nobody passes; `reason`: why it can't even look, if it can't."""
 
+    role = Role.WALLET
     hosts = frozenset({HOST})
     url = f"http://{HOST}"
 
