@@ -33,11 +33,13 @@ registry = CollectorRegistry()
 ProcessCollector(registry=registry)
 
 
-def _counter(name: str, about: str, labels: Sequence[str] = ()) -> Counter:
+def counter(name: str, about: str, labels: Sequence[str] = ()) -> Counter:
+    """Returns a new counter of the registry."""
     return Counter(name, about, labels, registry=registry)
 
 
-def _gauge(name: str, about: str, labels: Sequence[str] = ()) -> Gauge:
+def gauge(name: str, about: str, labels: Sequence[str] = ()) -> Gauge:
+    """Returns a new gauge of the registry."""
     return Gauge(name, about, labels, registry=registry)
 
 
@@ -48,21 +50,21 @@ _requests = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
     registry=registry,
 )
-AUTH_FAILURES = _counter(
+AUTH_FAILURES = counter(
     "moorage_auth_failures_total",
     "Requests refused at authentication, by the answer's code.",
     ("code",),
 )
-PAYMENTS = _counter(
+PAYMENTS = counter(
     "moorage_payments_total",
     "Payments presented, by chain, token and outcome.",
     ("chain", "token", "outcome"),
 )
-_unbooked = _gauge(
+_unbooked = gauge(
     "moorage_unbooked_intervals",
     "Hours of running, and new prices, that could not be booked at the last try.",
 )
-_deployments = _counter(
+_deployments = counter(
     "moorage_deployments_total",
     "Deployments that ended, by outcome and cause of failure.",
     ("outcome", "cause"),
@@ -74,101 +76,101 @@ _deploy_seconds = Histogram(
     buckets=(0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640),
     registry=registry,
 )
-_parser_ends = _counter(
+_parser_ends = counter(
     "moorage_parser_ends_total",
     "Processes that read uploads and were ended by one: of time, late, or by a crash.",
     ("reason",),
 )
-_rpc_errors = _counter(
+_rpc_errors = counter(
     "moorage_rpc_errors_total",
     "Calls to chain nodes that failed, by chain and node.",
     ("chain", "node"),
 )
-_node_up = _gauge(
+_node_up = gauge(
     "moorage_node_up",
     "Whether a node answered when it was last asked, by chain and node, numbered from 1.",
     ("chain", "node"),
 )
-PAYMENTS_FOUND = _counter(
+PAYMENTS_FOUND = counter(
     "moorage_payments_found_total",
     "Transactions that paid and that no request had presented, by chain.",
     ("chain",),
 )
-PAYMENTS_UNREAD = _counter(
+PAYMENTS_UNREAD = counter(
     "moorage_payments_unread_total",
     "Transactions that were found and whose receipt is too large to be read, by chain.",
     ("chain",),
 )
-PAYMENTS_UNCREDITABLE = _counter(
+PAYMENTS_UNCREDITABLE = counter(
     "moorage_payments_uncreditable_total",
     "Looks at transfers that were found and are too large to be credited, by chain.",
     ("chain",),
 )
-UNSEARCHED_BLOCKS = _gauge(
+UNSEARCHED_BLOCKS = gauge(
     "moorage_unsearched_blocks",
     "Blocks that are deep enough and not yet searched for payments, by chain.",
     ("chain",),
 )
-PAYMENTS_MOVED = _counter(
+PAYMENTS_MOVED = counter(
     "moorage_payments_moved_total",
     "Payments that a reorganisation moved to another block, by chain.",
     ("chain",),
 )
-PAYMENTS_REVERSED = _counter(
+PAYMENTS_REVERSED = counter(
     "moorage_payments_reversed_total",
     "Payments that a reorganisation removed from the chain, by chain.",
     ("chain",),
 )
-PAYMENTS_DISPUTED = _gauge(
+PAYMENTS_DISPUTED = gauge(
     "moorage_payments_disputed",
     "Transactions that paid and on which the chain's nodes disagree, by chain.",
     ("chain",),
 )
-WEBHOOK_ATTEMPTS = _counter(
+WEBHOOK_ATTEMPTS = counter(
     "moorage_webhook_attempts_total",
     "Attempts to deliver an event: delivered, failed and tried again, or given up.",
     ("outcome",),
 )
-WEBHOOK_WAIT = _gauge(
+WEBHOOK_WAIT = gauge(
     "moorage_webhook_oldest_seconds",
     "How long the oldest event that waits for its delivery has waited.",
 )
-SETTLEMENTS = _counter(
+SETTLEMENTS = counter(
     "moorage_settlements_total",
     "Authorizations presented that were settled, failed, or were refused unspent, by chain.",
     ("chain", "outcome"),
 )
-UNRESOLVED_SETTLEMENTS = _gauge(
+UNRESOLVED_SETTLEMENTS = gauge(
     "moorage_unresolved_settlements",
     "Authorizations whose outcome is not known yet, by chain.",
     ("chain",),
 )
-RELAYER_BALANCE = _gauge(
+RELAYER_BALANCE = gauge(
     "moorage_relayer_balance_wei",
     "Gas money that the relayer had when last looked at, in wei, by chain.",
     ("chain",),
 )
-RELAYER_REVERTED = _gauge(
+RELAYER_REVERTED = gauge(
     "moorage_relayer_reverted_wei",
     "Gas money that the relayer lost today, at most, to transactions that did nothing, by chain.",
     ("chain",),
 )
-TREASURY_GAS = _gauge(
+TREASURY_GAS = gauge(
     "moorage_treasury_gas_wei",
     "Gas money that refunds are sent with, when last looked at, in wei, by chain.",
     ("chain",),
 )
-TREASURY_TOKENS = _gauge(
+TREASURY_TOKENS = gauge(
     "moorage_treasury_tokens",
     "Tokens that refunds are sent from, when last looked at, by chain and token.",
     ("chain", "token"),
 )
-REFUNDS_QUEUED = _gauge(
+REFUNDS_QUEUED = gauge(
     "moorage_refunds_queued",
     "Refunds that wait to be sent by the gateway, or to be decided by its operator.",
     ("by",),
 )
-FEE_BUMPS = _counter(
+FEE_BUMPS = counter(
     "moorage_relayer_fee_bumps_total",
     "Transactions of the relayer that were stuck and offered more, by chain.",
     ("chain",),
@@ -180,32 +182,32 @@ _wakes = Histogram(
     buckets=(0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4),
     registry=registry,
 )
-_app_requests = _counter(
+_app_requests = counter(
     "moorage_app_requests_total",
     "Requests that apps answered, by status class.",
     ("status",),
 )
-_app_bytes = _counter(
+_app_bytes = counter(
     "moorage_app_bytes_total",
     "Bytes of bodies and WebSockets that went to apps (in) and came from them (out).",
     ("direction",),
 )
-_app_cpu = _counter("moorage_app_cpu_seconds_total", "Processor time that apps used.")
-_app_memory = _gauge("moorage_app_memory_bytes", "Memory that running apps use now, in all.")
-_disk_free = _gauge("moorage_disk_free_bytes", "What is free of the disk that apps are on.")
-_disk_promised = _gauge(
+_app_cpu = counter("moorage_app_cpu_seconds_total", "Processor time that apps used.")
+_app_memory = gauge("moorage_app_memory_bytes", "Memory that running apps use now, in all.")
+_disk_free = gauge("moorage_disk_free_bytes", "What is free of the disk that apps are on.")
+_disk_promised = gauge(
     "moorage_disk_promised_bytes",
     "What apps' disks and volumes may still take.",
 )
-_ended_for_space = _counter(
+_ended_for_space = counter(
     "moorage_ended_for_space_total",
     "Apps and builds that were ended as the disk was nearly full.",
 )
-_lost_volumes = _counter(
+_lost_volumes = counter(
     "moorage_lost_volumes_total",
     "Volumes of projects that were found gone.",
 )
-LEADER_FAILURES = _counter(
+LEADER_FAILURES = counter(
     "moorage_leader_failures_total",
     "How often this gateway had the turn to keep the apps and could not.",
 )
@@ -317,8 +319,8 @@ def record_app_requests(totals: Mapping[str, int]) -> None:
     """Counts apps' requests by class (`status_2xx`), and their `bytes_in` and `bytes_out`."""
     for name, count in totals.items():
         kind, _, value = name.partition("_")
-        counter = _app_bytes if kind == "bytes" else _app_requests
-        counter.labels(value).inc(count)
+        known = _app_bytes if kind == "bytes" else _app_requests
+        known.labels(value).inc(count)
 
 
 def record_cpu(seconds: float) -> None:

@@ -197,3 +197,35 @@ def _command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+_NICE = ("nice", "-n", "10")  # what serves comes first
+
+
+class Output(msgspec.Struct, frozen=True):
+    """What a program printed, and how it ended."""
+
+    out: bytes
+    errors: str
+    code: int  # negative: the signal that ended it
+
+
+async def output_of(command: Sequence[str]) -> Output:
+    """Returns what a program printed, after it gave way to others. Raises OSError.
+
+    Ends it when cancelled.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *_NICE,
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, errors = await process.communicate()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+    return Output(out, errors.decode(errors="replace"), await process.wait())

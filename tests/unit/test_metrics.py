@@ -85,8 +85,8 @@ def test_deployment_is_counted_by_outcome_and_cause() -> None:
 
 def test_gauges_are_asked_at_each_scrape() -> None:
     running: list[str] = []
-    vital_signs.watch_running_apps(lambda: len(running))
-    vital_signs.watch_nonces(lambda: 7)
+    vital_signs.RUNNING_APPS.set_function(lambda: len(running))
+    vital_signs.NONCES.set_function(lambda: 7)
     assert sample("moorage_running_apps") == 0
     running.append("app")
     assert sample("moorage_running_apps") == 1

@@ -29,6 +29,7 @@ from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices
+from moorage.gateway import vital_signs
 from moorage.gateway.data_directory import NONCES, SPOOL, gateway_id, open_vault, seal_with_newest
 from moorage.gateway.duplicate_gateway_check import DuplicateGatewayCheck
 from moorage.gateway.engine_choice import has_several_proxies
@@ -42,12 +43,6 @@ from moorage.gateway.leadership import (
 )
 from moorage.gateway.platform import Platform, instance_id, trusted_proxies
 from moorage.gateway.platform_beside import REPORT_SECONDS, MachineView, report
-from moorage.gateway.vital_signs import (
-    watch_nonces,
-    watch_running_apps,
-    watch_searches,
-    watch_sleeping_apps,
-)
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.loop import Loop, Run, Scope
 from moorage.metrics import declare_chain, record_node
@@ -165,7 +160,7 @@ def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Nonc
     """
     nonces = NonceFile(Path(settings.data_dir) / "nonces", clock=clock)
     stack.push_async_callback(nonces.close)
-    watch_nonces(lambda: len(nonces))
+    vital_signs.NONCES.set_function(lambda: len(nonces))
     return nonces
 
 
@@ -318,9 +313,9 @@ def _watch(
 ) -> None:
     """Has each scrape of the metrics ask these."""
     if platform.runner is not None:
-        watch_running_apps(lambda: deploy.reconciler.running)
-        watch_sleeping_apps(lambda: deploy.reconciler.asleep)
-    watch_searches(core, payments.watchers)
+        vital_signs.RUNNING_APPS.set_function(lambda: deploy.reconciler.running)
+        vital_signs.SLEEPING_APPS.set_function(lambda: deploy.reconciler.asleep)
+    vital_signs.watch_searches(core, payments.watchers)
 
 
 async def _open_certificates(

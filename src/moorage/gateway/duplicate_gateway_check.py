@@ -32,14 +32,13 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 import structlog
-from prometheus_client import Gauge
 
 from moorage.address import parse_address
 from moorage.api.public import INSTANCE_HEADER
 from moorage.clock import Clock
 from moorage.errors import AlreadyRunning, DatabaseUnavailable
 from moorage.gateway.configuration import in_force
-from moorage.metrics import registry
+from moorage.metrics import gauge
 from moorage.payments.relay.relayer import key_in
 from moorage.routing.probe import FixedResolver
 from moorage.settings import Settings
@@ -337,12 +336,11 @@ def _open_lock_file() -> int:
 
 log = structlog.get_logger()
 
-_address_answers = Gauge(
+_address_answers = gauge(
     "moorage_address_answers",
     "1 for who last answered at the public address: this gateway, a sibling on its database, a "
     "copy (books of its own, payments to the same address), another gateway, or nobody.",
     ("by",),
-    registry=registry,
 )
 
 for _who in Answered:

@@ -1,6 +1,5 @@
 """What a gateway does for its operator: checks, daily audits, a log of events."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from moorage.gateway.vital_signs import (
     note_upkeep,
 )
 from moorage.loop import Loop, Scope
+from moorage.process import output_of
 from moorage.records.event import Event, EventKind
 from moorage.storage import events
 from moorage.storage.operation import audit_log
@@ -136,19 +136,9 @@ class DailyAudit:
         last = (await audit_log.last_upkeep(self.core.db)).get(Upkeep.AUDIT)
         if last is not None and 0 <= self.core.clock.now_ms() - last.at_ms < _AUDIT_MS:
             return
-        process = await asyncio.create_subprocess_exec(
-            *("nice", "-n", "10", *self.command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            output, _ = await process.communicate()
-        except asyncio.CancelledError:
-            process.terminate()
-            raise
-        lines = output.decode(errors="replace").splitlines()
-        if process.returncode == 0:
+        told = await output_of(self.command)
+        lines = [*told.out.decode(errors="replace").splitlines(), *told.errors.splitlines()]
+        if told.code == 0:
             log.info("audited", verdict=lines[-1] if lines else "")
         else:
-            log.error("audit", exit_code=process.returncode, found=lines[-20:])
+            log.error("audit", exit_code=told.code, found=lines[-20:])

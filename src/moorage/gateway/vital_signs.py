@@ -2,10 +2,8 @@
 
 import asyncio
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
-
-from prometheus_client import Gauge
 
 from moorage import __version__
 from moorage.certificates.installation import WildcardFiles
@@ -13,7 +11,7 @@ from moorage.certificates.orders import UNWANTED_MS
 from moorage.chains.rpc import RpcClient
 from moorage.core import Core
 from moorage.errors import ChainUnavailable
-from moorage.metrics import registry
+from moorage.metrics import gauge, registry
 from moorage.payments.watch.watcher import Watcher
 from moorage.storage.apps import certificates, jobs, projects
 from moorage.storage.migrate import NEWEST_REVISION
@@ -22,64 +20,53 @@ from moorage.storage.operation.audit_log import Upkeep
 
 EVERY_SECONDS = 30.0
 
-_build_info = Gauge(
+_build_info = gauge(
     "moorage_build_info",
     "1: the version that runs, its database's schema, and Python's version.",
     ("version", "schema", "python"),
-    registry=registry,
 )
-_part_ready = Gauge(
+_part_ready = gauge(
     "moorage_part_ready",
     "Whether a part of /ready was well when last checked, by part.",
     ("part",),
-    registry=registry,
 )
-_sleeping_apps = Gauge("moorage_sleeping_apps", "Apps that are asleep now.", registry=registry)
-_running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=registry)
-_nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=registry)
-_jobs = Gauge("moorage_jobs_waiting", "Deployments that wait for their turn.", registry=registry)
-_oldest_job = Gauge(
+SLEEPING_APPS = gauge("moorage_sleeping_apps", "Apps that are asleep now.")
+RUNNING_APPS = gauge("moorage_running_apps", "Apps that run now.")
+NONCES = gauge("moorage_nonces", "Nonces remembered now.")
+_jobs = gauge("moorage_jobs_waiting", "Deployments that wait for their turn.")
+_oldest_job = gauge(
     "moorage_job_oldest_seconds",
     "How long the deployment that waits the longest has waited.",
-    registry=registry,
 )
-_search_idle = Gauge(
+_search_idle = gauge(
     "moorage_search_idle_seconds",
     "How long ago the search for payments last came on, by chain; 0 where another gateway does it.",
     ("chain",),
-    registry=registry,
 )
-_certificates = Gauge(
-    "moorage_certificates", "Certificates that the gateway has ordered.", registry=registry
-)
-_certificate_end = Gauge(
+_certificates = gauge("moorage_certificates", "Certificates that the gateway has ordered.")
+_certificate_end = gauge(
     "moorage_certificate_end_timestamp_seconds",
     "When the first of the certificates ends that are in use, the operator's own included; 0 "
     "without any.",
-    registry=registry,
 )
-_uncertified_apps = Gauge(
+_uncertified_apps = gauge(
     "moorage_uncertified_apps",
     "Apps that are served over plain HTTP, for nothing, as no certificate could be had.",
-    registry=registry,
 )
-_upkeep_time = Gauge(
+_upkeep_time = gauge(
     "moorage_upkeep_timestamp_seconds",
     "When the books were last audited, and the gateway saved; 0: never.",
     ("kind",),
-    registry=registry,
 )
-_audit_findings = Gauge(
+_audit_findings = gauge(
     "moorage_audit_findings",
     "What the last audit found: rows that are wrong or pending, chains that are unknown.",
     ("kind",),
-    registry=registry,
 )
-_eviction_overdue = Gauge(
+_eviction_overdue = gauge(
     "moorage_eviction_overdue_seconds",
     "How long the deletion that an operator has ordered, and that is due the longest, has been "
     "due; 0 without any.",
-    registry=registry,
 )
 _build_info.labels(__version__, NEWEST_REVISION, platform.python_version()).set(1)
 
@@ -97,21 +84,6 @@ class Samples:
     def __call__(self, name: str, **labels: str) -> float:
         """Returns a series' value; 0 for one of which nothing was recorded."""
         return self._values.get((name, frozenset(labels.items())), 0.0)
-
-
-def watch_sleeping_apps(count: Callable[[], int]) -> None:
-    """Has each scrape call `count` for the number of sleeping apps."""
-    _sleeping_apps.set_function(count)
-
-
-def watch_running_apps(count: Callable[[], int]) -> None:
-    """Has each scrape call `count` for the number of running apps."""
-    _running_apps.set_function(count)
-
-
-def watch_nonces(count: Callable[[], int]) -> None:
-    """Has each scrape call `count` for the number of remembered nonces."""
-    _nonces.set_function(count)
 
 
 def watch_searches(core: Core, watchers: Iterable[Watcher]) -> None:

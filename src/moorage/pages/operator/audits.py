@@ -10,8 +10,8 @@ import msgspec
 from moorage.clock import Clock
 from moorage.errors import InvalidField
 from moorage.operate.audit.report import Report
+from moorage.process import output_of
 
-_NICE = ("nice", "-n", "10")  # what serves comes first
 _MAX_ASKED = 4  # reports, the one that is made included
 
 
@@ -24,32 +24,6 @@ class BooksCommand(NamedTuple):
     def of(self, *words: str) -> tuple[str, ...]:
         """Returns the argv of one of its commands."""
         return (self.program, "operator", *words, *self.where)
-
-
-class Output(NamedTuple):
-    """What a program printed, and how it ended."""
-
-    out: bytes
-    errors: str
-    code: int  # negative: the signal that ended it
-
-
-async def output_of(command: Sequence[str]) -> Output:
-    """Returns what a program printed; ends it when cancelled. Raises OSError."""
-    process = await asyncio.create_subprocess_exec(
-        *_NICE,
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, errors = await process.communicate()
-    except asyncio.CancelledError:
-        process.terminate()
-        await process.wait()
-        raise
-    return Output(out, errors.decode(errors="replace"), await process.wait())
 
 
 @dataclass
