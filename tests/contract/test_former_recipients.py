@@ -12,9 +12,9 @@ from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, RefundRefused
 from moorage.gateway.configuration import take_configuration
 from moorage.operate.audit.report import Report, run_audit
-from moorage.operate.books import run_acts
+from moorage.operate.books import acts, with_books
 from moorage.operate.refunds import RefundOrder, run_refund
-from moorage.operate.retiring import run_retire_recipient
+from moorage.operate.retiring import retire_recipient
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.services import note_recipient
 from moorage.payments.taking.verification import Verifier
@@ -188,21 +188,21 @@ async def test_former_address_is_retired_once_it_is_empty_and_all_is_final(
     known = await former(after)
 
     with pytest.raises(ConfigurationInvalid, match="set another first"):
-        await run_retire_recipient(settings, after.pay_to.lower(), reason="no")
+        await with_books(settings, retire_recipient, after.pay_to.lower(), reason="no")
     with pytest.raises(ConfigurationInvalid, match=r"0\.500000 usdc on arbitrum"):
-        await run_retire_recipient(settings, before.pay_to.lower(), reason="not yet")
+        await with_books(settings, retire_recipient, before.pay_to.lower(), reason="not yet")
 
     empty = Account.create().address.lower()
     await note_recipient(after.db, empty, clock=SystemClock())
     with pytest.raises(ConfigurationInvalid, match="not safe yet"):
-        await run_retire_recipient(settings, empty, reason="not yet")
+        await with_books(settings, retire_recipient, empty, reason="not yet")
     await after.mine(2)
     for _ in range(3):
         await after.finality_check(former=known).check()
-    await run_retire_recipient(settings, empty, reason="moved")
+    await with_books(settings, retire_recipient, empty, reason="moved")
 
     assert await former(after) == {before.pay_to.lower()}
-    (act,) = await run_acts(settings, since_ms=0)
+    (act,) = await with_books(settings, acts, since_ms=0)
     assert (act.act, act.subject, act.reason) == ("recipient retire", empty, "moved")
     assert (await audited(after, db_path)).findings == []
 

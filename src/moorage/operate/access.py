@@ -8,7 +8,7 @@ from moorage.auth.tokens import ONCE_MS, LinkOrder, add_link
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.data_directory import read_dev_file
-from moorage.operate.books import OpenBooks, note_act, open_books
+from moorage.operate.books import OpenBooks, note_act
 from moorage.records.access import Role
 from moorage.settings import Settings
 from moorage.storage import page_access
@@ -28,18 +28,11 @@ class AccessEnded(msgspec.Struct, frozen=True):
     links: int
 
 
-async def run_operator_link(settings: Settings) -> OperatorLink:
+async def operator_link(books: OpenBooks, *, address: str) -> OperatorLink:
     """Makes a link under the name of the user who runs the command, and records that.
 
-    Raises ConfigurationInvalid.
+    `address` is where the operator's port answers.
     """
-    address = _address(settings)
-    async with open_books(settings) as books:
-        return await operator_link(books, address=address)
-
-
-async def operator_link(books: OpenBooks, *, address: str) -> OperatorLink:
-    """As `run_operator_link`, in open books; `address` is where the operator's port answers."""
     order = LinkOrder(
         role=Role.OPERATOR, who=books.operator, may_change=True, once=True, lifetime_ms=ONCE_MS
     )
@@ -49,9 +42,9 @@ async def operator_link(books: OpenBooks, *, address: str) -> OperatorLink:
     return OperatorLink(f"{address}/operator/links/{made.secret}", made.link.expires_ms)
 
 
-async def run_operator_end(settings: Settings, *, reason: str) -> AccessEnded:
+async def end_access(books: OpenBooks, *, reason: str) -> AccessEnded:
     """Ends every operator's session, and takes back the links, in a gateway that may be running."""
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with books.db.transaction(durable=True) as tx:
         now_ms = SystemClock().now_ms()
         ended = AccessEnded(
             sessions=await page_access.end_sessions_of_role(tx, Role.OPERATOR, now_ms=now_ms),
@@ -61,7 +54,7 @@ async def run_operator_end(settings: Settings, *, reason: str) -> AccessEnded:
         return ended
 
 
-def _address(settings: Settings) -> str:
+def operator_address(settings: Settings) -> str:
     """Returns where the operator's pages answer on this machine; in dev the port may be any.
 
     Raises ConfigurationInvalid for a port that nobody knows.

@@ -2,11 +2,11 @@
 
 import os
 import pwd
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
@@ -29,6 +29,8 @@ from moorage.storage.operation.configuration import ConfigurationChange
 from moorage.threads import in_thread
 
 _DEV_WALLETS = "wallets.json"
+_Given = ParamSpec("_Given")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,17 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
         for client in clients.values():
             stack.push_async_callback(client.close)
         yield await books_of(db, chains, clients, pay_to=pay_to, operator=operator_name())
+
+
+async def with_books(
+    settings: Settings,
+    act: Callable[Concatenate[OpenBooks, _Given], Awaitable[_Answer]],
+    *given: _Given.args,
+    **named: _Given.kwargs,
+) -> _Answer:
+    """Returns what `act` returns, which is given the open books first. Raises as `open_books`."""
+    async with open_books(settings) as books:
+        return await act(books, *given, **named)
 
 
 async def books_of(
@@ -148,10 +161,9 @@ async def note_act(tx: Transaction, who: str, act: str, subject: str, *, reason:
     await audit_log.add(tx, Act(at_ms=now_ms, who=who, act=act, subject=subject, reason=reason))
 
 
-async def run_acts(settings: Settings, *, since_ms: int) -> list[Act]:
+async def acts(books: OpenBooks, *, since_ms: int) -> list[Act]:
     """Returns what was done from a time on, the oldest first."""
-    async with open_books(settings) as books:
-        return await audit_log.since(books.db, since_ms)
+    return await audit_log.since(books.db, since_ms)
 
 
 class EffectiveSetting(msgspec.Struct, frozen=True):
@@ -171,16 +183,14 @@ def effective_settings(settings: Settings, *, file: Path | None) -> list[Effecti
     ]
 
 
-async def run_diff(settings: Settings) -> list[ConfigurationChange]:
+async def next_changes(books: OpenBooks, settings: Settings) -> list[ConfigurationChange]:
     """Returns what the next start with these settings would change."""
-    async with open_books(settings) as books:
-        before = await in_force(books.db, settings)
+    before = await in_force(books.db, settings)
     return list(compare(before, recorded(settings), now_ms=SystemClock().now_ms()))
 
 
-async def run_history(settings: Settings) -> list[ConfigurationChange]:
+async def history(books: OpenBooks) -> list[ConfigurationChange]:
     """Returns what starts changed, the oldest first, without what the first one found."""
-    async with open_books(settings) as books:
-        found = await configuration.history(books.db)
+    found = await configuration.history(books.db)
     first_ms = min((each.at_ms for each in found), default=0)
     return [each for each in found if each.at_ms != first_ms]

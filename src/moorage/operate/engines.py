@@ -18,7 +18,7 @@ from moorage.engines.sandbox.kind import KIND as SANDBOX
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.engine_choice import kinds
-from moorage.operate.books import open_books
+from moorage.operate.books import OpenBooks, open_books
 from moorage.planning.plan import Plan, Stack
 from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings
@@ -111,10 +111,9 @@ def _credentials(settings: Settings) -> Credentials:
     return read_credentials(Path(named) if named else None)
 
 
-async def run_list(settings: Settings) -> list[Placed]:
+async def placed(books: OpenBooks) -> list[Placed]:
     """Returns the projects that serve, and the engine that each is on."""
-    async with open_books(settings) as books:
-        return await deployments.placed(books.db)
+    return await deployments.placed(books.db)
 
 
 async def run_move(settings: Settings, name: str, to: str) -> list[tuple[str, str]]:

@@ -6,8 +6,7 @@ from moorage.chains.balances import token_balances
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, InvalidField, MoorageError
 from moorage.money import decimal_text
-from moorage.operate.books import OpenBooks, note_act, open_books
-from moorage.settings import Settings
+from moorage.operate.books import OpenBooks, note_act
 from moorage.storage.money import settlements
 from moorage.storage.operation import configuration
 from moorage.storage.operation.configuration import BASE_DOMAINS, RECIPIENTS, Former
@@ -31,51 +30,47 @@ class RecipientSeen(msgspec.Struct, frozen=True):
     holds: list[Holding]  # without tokens of which it has nothing
 
 
-async def run_recipients(settings: Settings) -> list[RecipientSeen]:
+async def recipients(books: OpenBooks) -> list[RecipientSeen]:
     """Returns every address that was ever `pay_to`. Raises ChainUnavailable."""
-    async with open_books(settings) as books:
-        return [
-            RecipientSeen(
-                address=each.value,
-                since_ms=each.since_ms,
-                retired_at_ms=each.retired_at_ms,
-                is_pay_to=each.value == books.pay_to,
-                holds=await _holdings(books, each.value),
-            )
-            for each in await RECIPIENTS.every(books.db)
-        ]
+    return [
+        RecipientSeen(
+            address=each.value,
+            since_ms=each.since_ms,
+            retired_at_ms=each.retired_at_ms,
+            is_pay_to=each.value == books.pay_to,
+            holds=await _holdings(books, each.value),
+        )
+        for each in await RECIPIENTS.every(books.db)
+    ]
 
 
-async def run_retire_recipient(settings: Settings, address: str, *, reason: str) -> None:
+async def retire_recipient(books: OpenBooks, address: str, *, reason: str) -> None:
     """Has payments to a former `pay_to` credited no more.
 
     Raises ConfigurationInvalid while it is `pay_to`, holds a token, or money is on its way on any
     chain; InvalidField for an address that is not known; ChainUnavailable.
     """
-    async with open_books(settings) as books:
-        if address == books.pay_to:
+    if address == books.pay_to:
+        raise ConfigurationInvalid(f"{address} is pay_to: set another first, and start with it.")
+    if not books.chains or len(books.clients) < len(books.chains):
+        raise ConfigurationInvalid("A chain does not run, so nobody knows what it holds there.")
+    await _require_empty(books, address)
+    async with books.db.transaction(durable=True) as tx:
+        open_ = await settlements.unsettled_by_token(tx)
+        if open_:
             raise ConfigurationInvalid(
-                f"{address} is pay_to: set another first, and start with it."
+                f"Not all is final yet ({open_[0].what}): try again within the hour."
             )
-        if not books.chains or len(books.clients) < len(books.chains):
-            raise ConfigurationInvalid("A chain does not run, so nobody knows what it holds there.")
-        await _require_empty(books, address)
+        if not await RECIPIENTS.retire(tx, address, at_ms=SystemClock().now_ms()):
+            raise InvalidField(address, "was never pay_to here, or is retired already")
+        await note_act(tx, books.operator, "recipient retire", address, reason=reason)
+    try:
+        await _require_empty(books, address)  # what came meanwhile is still watched
+    except MoorageError:
         async with books.db.transaction(durable=True) as tx:
-            open_ = await settlements.unsettled_by_token(tx)
-            if open_:
-                raise ConfigurationInvalid(
-                    f"Not all is final yet ({open_[0].what}): try again within the hour."
-                )
-            if not await RECIPIENTS.retire(tx, address, at_ms=SystemClock().now_ms()):
-                raise InvalidField(address, "was never pay_to here, or is retired already")
-            await note_act(tx, books.operator, "recipient retire", address, reason=reason)
-        try:
-            await _require_empty(books, address)  # what came meanwhile is still watched
-        except MoorageError:
-            async with books.db.transaction(durable=True) as tx:
-                await RECIPIENTS.add(tx, address, since_ms=SystemClock().now_ms())
-                await note_act(tx, books.operator, "recipient retire taken back", address)
-            raise
+            await RECIPIENTS.add(tx, address, since_ms=SystemClock().now_ms())
+            await note_act(tx, books.operator, "recipient retire taken back", address)
+        raise
 
 
 async def _require_empty(books: OpenBooks, address: str) -> None:
@@ -86,19 +81,18 @@ async def _require_empty(books: OpenBooks, address: str) -> None:
         raise ConfigurationInvalid(f"{address} is not empty: it has {listed}. Move that first.")
 
 
-async def run_base_domains(settings: Settings) -> list[Former]:
+async def base_domains(books: OpenBooks) -> list[Former]:
     """Returns every domain that was ever `base_domain`."""
-    async with open_books(settings) as books:
-        return await BASE_DOMAINS.every(books.db)
+    return await BASE_DOMAINS.every(books.db)
 
 
-async def run_retire_base_domain(settings: Settings, domain: str, *, reason: str) -> None:
+async def retire_base_domain(books: OpenBooks, domain: str, *, reason: str) -> None:
     """Has apps served below a former `base_domain` no more, from the next start on.
 
     Raises ConfigurationInvalid while the gateway was started with it, InvalidField for one that
     is not known.
     """
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with books.db.transaction(durable=True) as tx:
         started_with = await configuration.in_force(tx)
         if started_with.get("base_domain") == f'"{domain}"':
             raise ConfigurationInvalid(

@@ -1,6 +1,5 @@
 """The operator's commands over customers: wallets, credits, suspension, eviction, prices, rules."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -43,10 +42,10 @@ def suspend(
         Instead all projects of this wallet, and whatever it would deploy. Its credits stay, and can
         be refunded.
     """
-    from moorage.operate.customers.evictions import run_suspend
+    from moorage.operate.customers import evictions
 
-    settings, subject = options.settings(), _subject(name, wallet)
-    found = asyncio.run(run_suspend(settings, subject, reason_option(reason)))
+    subject = _subject(name, wallet)
+    found = options.in_books(evictions.suspend, subject, reason_option(reason))
     _tell(options.screen(), "suspended", found)
     return Exit.OK
 
@@ -61,18 +60,18 @@ def resume(name: str = "", /, *, wallet: str = "", options: OperatorOptions = DE
     wallet
         Instead everything of this wallet, single projects as well.
     """
-    from moorage.operate.customers.evictions import run_unsuspend
+    from moorage.operate.customers.evictions import unsuspend
 
-    settings, subject = options.settings(), _subject(name, wallet)
-    _tell(options.screen(), "resumed", asyncio.run(run_unsuspend(settings, subject)))
+    found = options.in_books(unsuspend, _subject(name, wallet))
+    _tell(options.screen(), "resumed", found)
     return Exit.OK
 
 
 def suspended(*, options: OperatorOptions = DEFAULTS) -> int:
     """List the projects and wallets that you have suspended, and why."""
-    from moorage.operate.customers.evictions import run_suspended
+    from moorage.operate.customers import evictions
 
-    found = asyncio.run(run_suspended(options.settings()))
+    found = options.in_books(evictions.suspended)
     screen = options.screen()
     screen.document({"suspended": [each._asdict() for each in found]})
     rows = [(each.unique_name or "(all)", each.wallet, each.reason) for each in found]
@@ -129,9 +128,8 @@ def evict(
         Keep it after all.
     """
     from moorage.errors import InvalidField
-    from moorage.operate.customers.evictions import run_evict, run_evicted, run_keep
+    from moorage.operate.customers import evictions
 
-    settings = options.settings()
     if not 0 <= days <= 3650:
         raise InvalidField("--days", "must be from 0 to 3650")
     kept = ""
@@ -139,13 +137,13 @@ def evict(
         if not name:
             raise InvalidField("NAME", "name the project")
         if cancel:
-            kept = asyncio.run(run_keep(settings, name))
+            kept = options.in_books(evictions.keep, name)
         else:
             told = reason_option(reason)
-            asyncio.run(run_evict(settings, name, reason=told, days=days, with_export=export))
+            options.in_books(evictions.evict, name, reason=told, days=days, with_export=export)
     elif name:
         raise InvalidField("--reason", "say why, for its owner")
-    found = asyncio.run(run_evicted(settings))
+    found = options.in_books(evictions.evicted)
     screen = options.screen()
     screen.document({"evictions": found})
     if kept:
@@ -201,12 +199,11 @@ def maintenance(
     words
         What those who would deploy are told.
     """
-    from moorage.operate.customers.overview import run_maintenance, run_notices
+    from moorage.operate.customers import overview
 
-    settings = options.settings()
     if what != "show":
-        asyncio.run(run_maintenance(settings, begin=what == "on", words=words.strip()))
-    text = asyncio.run(run_notices(settings)).get("maintenance")
+        options.in_books(overview.maintenance, begin=what == "on", words=words.strip())
+    text = options.in_books(overview.notices).get("maintenance")
     screen = options.screen()
     screen.document({"maintenance": text is not None, "text": text or ""})
     if text is None:
@@ -232,13 +229,12 @@ def announce(
     end
         Show it no longer.
     """
-    from moorage.operate.customers.overview import run_announce, run_notices
+    from moorage.operate.customers import overview
 
-    settings = options.settings()
     told = 0
     if words.strip() or end:
-        told = asyncio.run(run_announce(settings, "" if end else words.strip()))
-    text = asyncio.run(run_notices(settings)).get("announcement", "")
+        told = options.in_books(overview.announce, "" if end else words.strip())
+    text = options.in_books(overview.notices).get("announcement", "")
     screen = options.screen()
     screen.document({"announcement": text, "told": told})
     screen.result(text or "Nothing is announced.")
@@ -270,9 +266,8 @@ def allow(
         How many projects it may have, in place of `projects_per_wallet`; -1: as that says.
     """
     from moorage.errors import InvalidField
-    from moorage.operate.customers.overview import run_allow, run_allowed
+    from moorage.operate.customers import overview
 
-    settings = options.settings()
     changes = listed is not None or projects is not None
     if bool(wallet) != changes:
         raise InvalidField(
@@ -280,8 +275,8 @@ def allow(
         )
     if changes:
         address = wallet_option("WALLET", wallet)
-        asyncio.run(run_allow(settings, address, listed=listed, max_projects=projects))
-    found = asyncio.run(run_allowed(settings))
+        options.in_books(overview.allow, address, listed=listed, max_projects=projects)
+    found = options.in_books(overview.allowed)
     screen = options.screen()
     screen.document({"wallets": found})
     screen.table(
@@ -324,21 +319,21 @@ def prices(
     reason
         Why: told to the owners of an order, and kept for `moorage operator acts`.
     """
-    from moorage.operate.customers.prices import run_cancel, run_order, run_preview, run_prices
+    from moorage.operate.customers import prices as orders
 
     settings, screen = options.settings(), options.screen()
     if what == "cancel":
-        kept = asyncio.run(run_cancel(settings, reason=reason_option(reason)))
+        kept = options.in_books(orders.cancel, reason=reason_option(reason))
         screen.document({"cancelled": kept})
         screen.result(f"Taken back: {counted(kept, 'project')} will not change in price.")
         return Exit.OK
     if what == "show":
-        found = asyncio.run(run_prices(settings))
+        found = options.in_books(orders.prices)
     elif what == "preview":
-        found = asyncio.run(run_preview(settings, from_ms=_date(date)))
+        found = options.in_books(orders.preview, settings, from_ms=_date(date))
     else:
         why = reason_option(reason)
-        found = asyncio.run(run_order(settings, from_ms=_date(date), reason=why))
+        found = options.in_books(orders.order, settings, from_ms=_date(date), reason=why)
     screen.document({"prices": found})
     _show(screen, found, none="There is no project." if what == "show" else "No price changes.")
     if what == "order" and found:
@@ -380,10 +375,11 @@ def link(*, options: OperatorOptions = DEFAULTS) -> int:
     It opens them once, within 10 minutes, in a browser that reaches the operator's port; what is
     done there is recorded under your name. From elsewhere: `ssh -L 8403:127.0.0.1:8403 HOST`.
     """
-    from moorage.operate.access import run_operator_link
+    from moorage.operate.access import operator_address, operator_link
 
     screen = options.screen()
-    made = asyncio.run(run_operator_link(options.settings()))
+    address = operator_address(options.settings())
+    made = options.in_books(operator_link, address=address)
     until = datetime.fromtimestamp(made.expires_ms // 1000, UTC).isoformat()
     screen.document({"url": made.url, "expires_at": until.replace("+00:00", "Z")})
     screen.result(made.url)
@@ -393,10 +389,10 @@ def link(*, options: OperatorOptions = DEFAULTS) -> int:
 
 def end(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> int:
     """Sign every operator out of the pages, and take back the links that nobody opened."""
-    from moorage.operate.access import run_operator_end
+    from moorage.operate.access import end_access
 
-    settings, screen = options.settings(), options.screen()
-    ended = asyncio.run(run_operator_end(settings, reason=reason_option(reason)))
+    screen = options.screen()
+    ended = options.in_books(end_access, reason=reason_option(reason))
     screen.document(ended)
     screen.result(f"Ended {ended.sessions} sessions, and took back {ended.links} links.")
     return Exit.OK
@@ -409,9 +405,9 @@ def wallets(*, options: OperatorOptions = DEFAULTS) -> int:
     """List every wallet: its credits, what it burns, when they run out, what it paid."""
     from moorage.clock import iso_utc
     from moorage.money import usd_text
-    from moorage.operate.customers.overview import run_wallets
+    from moorage.operate.customers import overview
 
-    found = asyncio.run(run_wallets(options.settings()))
+    found = options.in_books(overview.wallets)
     screen = options.screen()
     screen.document({"wallets": found})
     screen.table(
@@ -448,9 +444,9 @@ def wallets(*, options: OperatorOptions = DEFAULTS) -> int:
 def every_project(*, hours: int, options: OperatorOptions) -> int:
     """Prints the projects of all wallets; as `moorage projects --all` does."""
     from moorage.money import usd_text
-    from moorage.operate.customers.overview import run_projects
+    from moorage.operate.customers import overview
 
-    found = asyncio.run(run_projects(options.settings(), hours=hours))
+    found = options.in_books(overview.projects, hours=hours)
     screen = options.screen()
     screen.document({"projects": [{**each.project._asdict(), "runs": each.runs} for each in found]})
     screen.table(
@@ -498,20 +494,19 @@ def credit(
         The id of credits that were given by mistake: takes them back, if the wallet has as many.
     """
     from moorage.errors import InvalidField
-    from moorage.operate.customers.overview import all_grants, run_grant, run_undo_grant
+    from moorage.operate.customers import overview
 
-    settings = options.settings()
     screen = options.screen()
     if undo:
-        given = [asyncio.run(run_undo_grant(settings, undo))]
+        given = [options.in_books(overview.undo_grant, undo)]
     elif wallet:
         address, amount = wallet_option("WALLET", wallet), _amount(usd)
-        granted = run_grant(settings, wallet=address, amount=amount, reason=reason_option(reason))
-        given = [asyncio.run(granted)]
+        why = reason_option(reason)
+        given = [options.in_books(overview.grant, wallet=address, amount=amount, reason=why)]
     elif usd or reason:
         raise InvalidField("WALLET", "name the wallet that gets the credits")
     else:
-        given = list(asyncio.run(all_grants(settings)))
+        given = list(options.in_books(overview.all_grants))
     screen.document({"grants": given})
     for each in given:
         screen.result(_grant_text(each))

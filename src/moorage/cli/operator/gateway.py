@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Concatenate, Literal, ParamSpec, TypeVar
 
 import msgspec
 from cyclopts import Parameter
@@ -21,7 +22,11 @@ Since = Annotated[
 ]
 Until = Annotated[str | None, Parameter(help="Before this time.")]
 
+_Given = ParamSpec("_Given")
+_Answer = TypeVar("_Answer")
+
 if TYPE_CHECKING:
+    from moorage.operate.books import OpenBooks
     from moorage.operate.engines import Base
     from moorage.operate.stopping import Left
     from moorage.settings import Settings
@@ -48,6 +53,17 @@ class GatewayMeant:
         from moorage.settings import load_settings
 
         return load_settings(file=self.config, data_dir=self.data_dir)
+
+    def in_books(
+        self,
+        act: "Callable[Concatenate[OpenBooks, _Given], Awaitable[_Answer]]",
+        *given: _Given.args,
+        **named: _Given.kwargs,
+    ) -> _Answer:
+        """What `act` returns, given its open books. Raises InvalidField, ConfigurationInvalid."""
+        from moorage.operate.books import with_books
+
+        return asyncio.run(with_books(self.settings(), act, *given, **named))
 
 
 @Parameter(name="*")
@@ -338,11 +354,11 @@ def engine(
     every
         Move all projects that are not there yet.
     """
-    from moorage.operate.engines import run_list, run_move
+    from moorage.operate.engines import placed, run_move
 
     settings, screen = options.settings(), options.screen()
     if what == "list":
-        _engines_show(screen, asyncio.run(run_list(settings)))
+        _engines_show(screen, options.in_books(placed))
         return Exit.OK
     _require_one(name, every=every, to=to)
     found = asyncio.run(run_move(settings, name, to))
@@ -442,7 +458,7 @@ def config(
         `show` prints each setting and where it comes from, `diff` what is different from the last
         start, `history` what starts have changed.
     """
-    from moorage.operate.books import effective_settings, run_diff, run_history
+    from moorage.operate.books import effective_settings, history, next_changes
 
     settings, screen = options.settings(), options.screen()
     if what == "show":
@@ -451,7 +467,10 @@ def config(
         rows = [(each.setting, _text(each.value), each.origin) for each in listed]
         screen.table(("SETTING", "VALUE", "FROM"), rows, none="")
         return Exit.OK
-    changes = asyncio.run((run_diff if what == "diff" else run_history)(settings))
+    if what == "diff":
+        changes = options.in_books(next_changes, settings)
+    else:
+        changes = options.in_books(history)
     screen.document({"changes": changes})
     for change in changes:
         screen.result(_change_text(change, dated=what == "history"))
@@ -463,10 +482,10 @@ def config(
 def acts(*, since: Since = None, options: OperatorOptions = DEFAULTS) -> int:
     """List what operators did by commands, who it was, and why."""
     from moorage.clock import iso_utc
-    from moorage.operate.books import run_acts
+    from moorage.operate.books import acts as acts_since
 
     since_ms = time_option("--since", since, default=0)
-    found = asyncio.run(run_acts(options.settings(), since_ms=since_ms))
+    found = options.in_books(acts_since, since_ms=since_ms)
     screen = options.screen()
     screen.document({"acts": found})
     rows = [(iso_utc(it.at_ms), it.who, it.act, it.subject, it.reason) for it in found]
@@ -494,16 +513,16 @@ def recipient(
         The address to give up.
     """
     from moorage.clock import iso_utc
-    from moorage.operate.retiring import run_recipients, run_retire_recipient
+    from moorage.operate.retiring import recipients, retire_recipient
 
-    settings, screen = options.settings(), options.screen()
+    screen = options.screen()
     if what == "retire":
         wanted, why = wallet_option("ADDRESS", required("ADDRESS", address)), reason_option(reason)
-        asyncio.run(run_retire_recipient(settings, wanted, reason=why))
+        options.in_books(retire_recipient, wanted, reason=why)
         screen.document({"retired": wanted})
         screen.result(f"{wanted} is retired. Restart the gateway; keep the key all the same.")
         return Exit.OK
-    seen = asyncio.run(run_recipients(settings))
+    seen = options.in_books(recipients)
     screen.document({"recipients": seen})
     for each in seen:
         retired = each.retired_at_ms
@@ -533,16 +552,16 @@ def base_domain(
         The domain to give up.
     """
     from moorage.clock import iso_utc
-    from moorage.operate.retiring import run_base_domains, run_retire_base_domain
+    from moorage.operate.retiring import base_domains, retire_base_domain
 
-    settings, screen = options.settings(), options.screen()
+    screen = options.screen()
     if what == "retire":
         wanted, why = required("DOMAIN", domain), reason_option(reason)
-        asyncio.run(run_retire_base_domain(settings, wanted, reason=why))
+        options.in_books(retire_base_domain, wanted, reason=why)
         screen.document({"retired": wanted})
         screen.result(f"{wanted} is retired: restart the gateway.")
         return Exit.OK
-    found = asyncio.run(run_base_domains(settings))
+    found = options.in_books(base_domains)
     documents = [
         {"domain": each.value, "since_ms": each.since_ms, "retired_at_ms": each.retired_at_ms}
         for each in found

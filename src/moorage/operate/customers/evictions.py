@@ -6,10 +6,9 @@ from moorage.clock import SystemClock, iso_utc
 from moorage.deploy.keeping.evictions import STOPPED
 from moorage.deploy.keeping.suspension import block_project, block_wallet, unblock_wallet
 from moorage.errors import InvalidField
-from moorage.operate.books import OpenBooks, note_act, open_books
+from moorage.operate.books import OpenBooks, note_act
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.settings import Settings
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.apps.projects import Block
@@ -26,14 +25,8 @@ class Subject(msgspec.Struct, frozen=True):
     wallet: str
 
 
-async def run_suspend(settings: Settings, subject: Subject, reason: str) -> list[Project]:
-    """Suspends it, with the reason for its owner; returns the projects. Raises InvalidField."""
-    async with open_books(settings) as books:
-        return await suspend(books, subject, reason)
-
-
 async def suspend(books: OpenBooks, subject: Subject, reason: str) -> list[Project]:
-    """As `run_suspend`, in open books."""
+    """Suspends it, with the reason for its owner; returns the projects. Raises InvalidField."""
     now_ms = SystemClock().now_ms()
     async with books.db.transaction(durable=True) as tx:
         about = subject.name or subject.wallet
@@ -45,14 +38,8 @@ async def suspend(books: OpenBooks, subject: Subject, reason: str) -> list[Proje
         return [project]
 
 
-async def run_unsuspend(settings: Settings, subject: Subject) -> list[Project]:
-    """Lifts the suspension; returns the projects, whose credits now decide. Raises InvalidField."""
-    async with open_books(settings) as books:
-        return await unsuspend(books, subject)
-
-
 async def unsuspend(books: OpenBooks, subject: Subject, *, reason: str = "") -> list[Project]:
-    """As `run_unsuspend`, in open books."""
+    """Lifts the suspension; returns the projects, whose credits now decide. Raises InvalidField."""
     async with books.db.transaction(durable=True) as tx:
         about = subject.name or subject.wallet
         await note_act(tx, books.operator, "resume", about, reason=reason)
@@ -70,10 +57,9 @@ async def unsuspend(books: OpenBooks, subject: Subject, *, reason: str = "") -> 
         return [project]
 
 
-async def run_suspended(settings: Settings) -> list[Block]:
+async def suspended(books: OpenBooks) -> list[Block]:
     """Returns what is suspended."""
-    async with open_books(settings) as books:
-        return await projects.all_blocks(books.db)
+    return await projects.all_blocks(books.db)
 
 
 async def project_named(tx: Transaction, name: str) -> Project:
@@ -106,18 +92,10 @@ class EvictedProject(msgspec.Struct, frozen=True, kw_only=True):
     failed: FailedDeletion | None = None  # None where nothing was tried, or all went well
 
 
-async def run_evict(
-    settings: Settings, name: str, *, reason: str, days: float, with_export: bool
-) -> EvictedProject:
-    """Orders a project's deletion and tells its owner. Raises InvalidField."""
-    async with open_books(settings) as books:
-        return await evict(books, name, reason=reason, days=days, with_export=with_export)
-
-
 async def evict(
     books: OpenBooks, name: str, *, reason: str, days: float, with_export: bool = True
 ) -> EvictedProject:
-    """As `run_evict`, in open books."""
+    """Orders a project's deletion and tells its owner. Raises InvalidField."""
     now_ms = SystemClock().now_ms()
     at_ms = now_ms + round(days * _DAY_MS)
     async with books.db.transaction(durable=True) as tx:
@@ -136,17 +114,11 @@ async def evict(
     return _shown(project, Eviction(project.id, reason, at_ms, with_export), None)
 
 
-async def run_keep(settings: Settings, name: str) -> str:
+async def keep(books: OpenBooks, name: str, *, reason: str = "") -> str:
     """Cancels a project's eviction; returns the project's name.
 
     Raises InvalidField if there is none, or if it has begun.
     """
-    async with open_books(settings) as books:
-        return await keep(books, name)
-
-
-async def keep(books: OpenBooks, name: str, *, reason: str = "") -> str:
-    """As `run_keep`, in open books."""
     async with books.db.transaction(durable=True) as tx:
         project = await project_named(tx, name)
         if project.status is ProjectStatus.DELETING:
@@ -164,14 +136,8 @@ async def _let_run(tx: Transaction, project: Project) -> None:
         await projects.unblock_project(tx, project.id)
 
 
-async def run_evicted(settings: Settings) -> list[EvictedProject]:
-    """Returns the projects that are to be deleted, the next one first."""
-    async with open_books(settings) as books:
-        return await evicted(books)
-
-
 async def evicted(books: OpenBooks) -> list[EvictedProject]:
-    """As `run_evicted`, in open books."""
+    """Returns the projects that are to be deleted, the next one first."""
     failures = await evictions.failures(books.db)
     found = [
         (each, await projects.by_id(books.db, each.project_id))

@@ -12,10 +12,9 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import BilledTime
 from moorage.ledger.running_costs import HOUR_MS, owed, runs_out_at
 from moorage.money import MicroUsd
-from moorage.operate.books import OpenBooks, note_act, open_books
+from moorage.operate.books import OpenBooks, note_act
 from moorage.records.event import EventKind
 from moorage.records.project import SHARING_STATUSES, ProjectStatus
-from moorage.settings import Settings
 from moorage.storage import events
 from moorage.storage.money import billing, grants
 from moorage.storage.money.billing import RunInterval
@@ -28,14 +27,8 @@ MAX_PROJECTS = 999_999
 """The most projects that a wallet may be allowed."""
 
 
-async def run_maintenance(settings: Settings, *, begin: bool, words: str) -> None:
-    """Begins or ends maintenance; `words` are told to whoever would deploy."""
-    async with open_books(settings) as books:
-        await maintenance(books, begin=begin, words=words)
-
-
 async def maintenance(books: OpenBooks, *, begin: bool, words: str) -> None:
-    """As `run_maintenance`, in open books."""
+    """Begins or ends maintenance; `words` are told to whoever would deploy."""
     now_ms = SystemClock().now_ms()
     async with books.db.transaction(durable=True) as tx:
         if begin:
@@ -45,23 +38,16 @@ async def maintenance(books: OpenBooks, *, begin: bool, words: str) -> None:
             await note_act(tx, books.operator, "end maintenance", "the gateway")
 
 
-async def run_notices(settings: Settings) -> dict[str, str]:
+async def notices(books: OpenBooks) -> dict[str, str]:
     """Returns the text of each notice that is in force, by its kind."""
-    async with open_books(settings) as books:
-        return await wallet_rules.current_notices(books.db)
+    return await wallet_rules.current_notices(books.db)
 
 
-async def run_announce(settings: Settings, words: str) -> int:
+async def announce(books: OpenBooks, words: str) -> int:
     """Tells every wallet that has a project, by an event, and shows the words until others come.
 
     Returns how many wallets are told. Without words, ends what is shown.
     """
-    async with open_books(settings) as books:
-        return await announce(books, words)
-
-
-async def announce(books: OpenBooks, words: str) -> int:
-    """As `run_announce`, in open books."""
     now_ms = SystemClock().now_ms()
     async with books.db.transaction(durable=True) as tx:
         if not words:
@@ -78,14 +64,6 @@ async def announce(books: OpenBooks, words: str) -> int:
         return len(notified)
 
 
-async def run_allow(
-    settings: Settings, wallet: str, *, listed: bool | None, max_projects: int | None
-) -> WalletRule:
-    """Changes what a wallet is allowed; None leaves it as it is. -1 projects: as the setting."""
-    async with open_books(settings) as books:
-        return await allow(books, wallet, listed=listed, max_projects=max_projects)
-
-
 async def allow(
     books: OpenBooks,
     wallet: str,
@@ -94,7 +72,10 @@ async def allow(
     max_projects: int | None,
     reason: str = "",
 ) -> WalletRule:
-    """As `run_allow`, in open books. Raises InvalidField for more than MAX_PROJECTS."""
+    """Changes what a wallet is allowed; None leaves it as it is. -1 projects: as the setting.
+
+    Raises InvalidField for more than MAX_PROJECTS.
+    """
     if max_projects is not None and max_projects > MAX_PROJECTS:
         raise InvalidField("projects", f"must be at most {MAX_PROJECTS:,}")
     async with books.db.transaction(durable=True) as tx:
@@ -112,22 +93,18 @@ async def allow(
         return rule
 
 
-async def run_allowed(settings: Settings) -> Sequence[WalletRule]:
+async def allowed(books: OpenBooks) -> Sequence[WalletRule]:
     """Returns the rules of all wallets that have one."""
-    async with open_books(settings) as books:
-        return await wallet_rules.every_wallet_rule(books.db)
-
-
-async def run_grant(settings: Settings, *, wallet: str, amount: MicroUsd, reason: str) -> Grant:
-    """Gives a wallet credits; returns what was recorded."""
-    async with open_books(settings) as books:
-        return await grant(books, wallet=wallet, amount=amount, reason=reason)
+    return await wallet_rules.every_wallet_rule(books.db)
 
 
 async def grant(
     books: OpenBooks, *, wallet: str, amount: MicroUsd, reason: str, grant_id: str | None = None
 ) -> Grant:
-    """As `run_grant`, in open books. Raises UniqueViolation where there is a grant of this id."""
+    """Gives a wallet credits; returns what was recorded.
+
+    Raises UniqueViolation where there is a grant of this id.
+    """
     now_ms = SystemClock().now_ms()
     given = Grant(
         id=grant_id or str(uuid.uuid4()),
@@ -142,14 +119,8 @@ async def grant(
     return given
 
 
-async def run_undo_grant(settings: Settings, grant_id: str) -> Grant:
-    """Takes a grant back; returns it. Raises InvalidField if it can't be taken back whole."""
-    async with open_books(settings) as books:
-        return await undo_grant(books, grant_id)
-
-
 async def undo_grant(books: OpenBooks, grant_id: str, *, reason: str = "") -> Grant:
-    """As `run_undo_grant`, in open books."""
+    """Takes a grant back; returns it. Raises InvalidField if it can't be taken back whole."""
     now_ms = SystemClock().now_ms()
     async with books.db.transaction(durable=True) as tx:
         given = await grants.one(tx, grant_id)
@@ -168,10 +139,9 @@ async def undo_grant(books: OpenBooks, grant_id: str, *, reason: str = "") -> Gr
     return msgspec.structs.replace(given, undone_at_ms=now_ms)
 
 
-async def all_grants(settings: Settings) -> tuple[Grant, ...]:
+async def all_grants(books: OpenBooks) -> tuple[Grant, ...]:
     """Returns every grant, the oldest first."""
-    async with open_books(settings) as books:
-        return await grants.every(books.db)
+    return await grants.every(books.db)
 
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,14 +167,8 @@ class ProjectUse(msgspec.Struct, frozen=True, kw_only=True):
     runs: bool  # whether it is billed now
 
 
-async def run_wallets(settings: Settings) -> list[Customer]:
-    """Returns every wallet that has credits or projects or ever had, the largest burn first."""
-    async with open_books(settings) as books:
-        return await wallets(books)
-
-
 async def wallets(books: OpenBooks) -> list[Customer]:
-    """As `run_wallets`, in open books."""
+    """Returns every wallet that has credits or projects or ever had, the largest burn first."""
     async with books.db.snapshot() as snapshot:
         billed = BilledTime(clock=SystemClock(), boot_id=boot_id(), gateway="")
         await billed.resume(books.db)
@@ -237,15 +201,12 @@ async def wallets(books: OpenBooks) -> list[Customer]:
     return sorted(found, key=lambda each: (-each.a_month, -each.balance, each.wallet))
 
 
-async def run_projects(settings: Settings, *, hours: int) -> list[ProjectUse]:
-    """Returns every project that is not deleted, those that used most processor time first."""
-    async with open_books(settings) as books:
-        since_ms = SystemClock().now_ms() - hours * HOUR_MS
-        return await projects(books, since_ms=since_ms)
+async def projects(books: OpenBooks, *, hours: int) -> list[ProjectUse]:
+    """Returns every project that is not deleted, those that used most processor time first.
 
-
-async def projects(books: OpenBooks, *, since_ms: int) -> list[ProjectUse]:
-    """As `run_projects`, in open books, with what was used from a time on."""
+    With what was used in the last hours.
+    """
+    since_ms = SystemClock().now_ms() - hours * HOUR_MS
     async with books.db.snapshot() as snapshot:
         running = {each.project_id for each in await billing.every_open(snapshot)}
         rows = await overview.every_project(snapshot, used_since_ms=since_ms)

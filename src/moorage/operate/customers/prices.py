@@ -9,7 +9,7 @@ from moorage.errors import InvalidField
 from moorage.ledger.metering import BilledTime
 from moorage.ledger.running_costs import promised_ms
 from moorage.money import MicroUsd, usd_number
-from moorage.operate.books import OpenBooks, note_act, open_books
+from moorage.operate.books import OpenBooks, note_act
 from moorage.payments.price.quotes import app_size, price_list
 from moorage.records.event import EventData, EventKind
 from moorage.settings import Settings
@@ -35,14 +35,8 @@ class ProjectPrice(msgspec.Struct, frozen=True, kw_only=True):
     from_ms: int | None  # when that counts: not before its first price may end
 
 
-async def run_prices(settings: Settings) -> list[ProjectPrice]:
-    """Returns what every project costs, and what is ordered for it, by name."""
-    async with open_books(settings) as books:
-        return await prices(books)
-
-
 async def prices(books: OpenBooks) -> list[ProjectPrice]:
-    """As `run_prices`, in open books."""
+    """Returns what every project costs, and what is ordered for it, by name."""
     async with books.db.snapshot() as snapshot:
         ordered = {each.project_id: each for each in await price_changes.ordered(snapshot)}
         return await _priced(snapshot, books.db, await price_changes.rows(snapshot), ordered)
@@ -57,14 +51,8 @@ async def price_page(books: OpenBooks, *, limit: int, offset: int) -> list[Proje
         return await _priced(snapshot, books.db, rows, ordered, ids=ids)
 
 
-async def run_preview(settings: Settings, *, from_ms: int) -> list[ProjectPrice]:
-    """Returns the projects that an order from `from_ms` on would change. Raises as `run_order`."""
-    async with open_books(settings) as books:
-        return await preview(books, settings, from_ms=from_ms)
-
-
 async def preview(books: OpenBooks, settings: Settings, *, from_ms: int) -> list[ProjectPrice]:
-    """As `run_preview`, in open books."""
+    """Returns the projects that an order from `from_ms` on would change. Raises as `order`."""
     async with books.db.snapshot() as snapshot:
         rows = await price_changes.rows(snapshot, other_than=list_price(settings))
         planned = await _planned(snapshot, settings, rows, from_ms=from_ms)
@@ -83,20 +71,14 @@ async def preview_page(
         return await _priced(snapshot, books.db, rows, planned, ids=list(planned))
 
 
-async def run_order(settings: Settings, *, from_ms: int, reason: str) -> list[ProjectPrice]:
+async def order(
+    books: OpenBooks, settings: Settings, *, from_ms: int, reason: str
+) -> list[ProjectPrice]:
     """Orders the price list's price for every project that has another, and tells their wallets.
 
     It takes the place of what was ordered before and does not count yet. Raises InvalidField when
     a price would rise in less than PRICE_NOTICE_DAYS.
     """
-    async with open_books(settings) as books:
-        return await order(books, settings, from_ms=from_ms, reason=reason)
-
-
-async def order(
-    books: OpenBooks, settings: Settings, *, from_ms: int, reason: str
-) -> list[ProjectPrice]:
-    """As `run_order`, in open books."""
     async with books.db.transaction(durable=True) as tx:
         now_ms = SystemClock().now_ms()
         before = await price_changes.ordered(tx)
@@ -118,14 +100,8 @@ async def order(
         return changed
 
 
-async def run_cancel(settings: Settings, *, reason: str) -> int:
-    """Takes back what does not count yet; returns how many projects keep their price."""
-    async with open_books(settings) as books:
-        return await cancel(books, reason=reason)
-
-
 async def cancel(books: OpenBooks, *, reason: str) -> int:
-    """As `run_cancel`, in open books."""
+    """Takes back what does not count yet; returns how many projects keep their price."""
     async with books.db.transaction(durable=True) as tx:
         ordered = await price_changes.ordered(tx)
         await price_changes.replace_ordered(tx, ())
