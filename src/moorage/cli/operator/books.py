@@ -23,6 +23,9 @@ from moorage.cli.operator.gateway import (
     wallet_option,
 )
 from moorage.cli.screen import Screen, counted
+from moorage.clock import SystemClock
+from moorage.errors import InvalidField
+from moorage.money import decimal_text
 
 if TYPE_CHECKING:
     from moorage.chains.chain import Chain
@@ -63,8 +66,6 @@ def report(
     as_csv
         Print a table for a spreadsheet.
     """
-    from moorage.errors import InvalidField
-
     settings = options.settings()
     since_ms = time_option("--since", since, default=0)
     until_ms = time_option("--until", until, default=_FOR_EVER_MS)
@@ -136,7 +137,6 @@ def _payments(
 def _invoice(
     output: _Output, settings: "Settings", wallet: str, since_ms: int, until_ms: int
 ) -> None:
-    from moorage.money import decimal_text
     from moorage.operate.reports.payments import run_invoice
 
     found = asyncio.run(run_invoice(settings, wallet, since_ms=since_ms, until_ms=until_ms))
@@ -260,8 +260,6 @@ def payments(
     """
     if what == "find":
         return _find(first, last, chain=chain, credit=credit, options=options)
-    from moorage.clock import SystemClock
-    from moorage.money import decimal_text
     from moorage.operate.books import open_books
     from moorage.operate.refunds import release
     from moorage.storage.money.payments import held
@@ -296,8 +294,6 @@ def payments(
 
 
 def _find(first: str, last: str, *, chain: str, credit: bool, options: OperatorOptions) -> int:
-    from moorage.errors import InvalidField
-    from moorage.money import decimal_text
     from moorage.operate.refunds import run_find
 
     if not first or not last:
@@ -438,8 +434,6 @@ def refund(
 
 def refund_text(chain: "Chain", item: "Refund") -> str:
     """A refund, for a person."""
-    from moorage.money import decimal_text
-
     token = chain.token_at(item.token_address)
     amount = f"{item.amount_atomic} of {item.token_address}"  # of a token no longer configured
     if token is not None:
@@ -460,7 +454,6 @@ def _refund_exit(done: "Iterable[Refund]") -> Exit:
 
 def _transaction(text: str) -> str:
     from moorage.chains.receipt import normalise_tx_hash
-    from moorage.errors import InvalidField
 
     try:
         return normalise_tx_hash(text)
@@ -469,8 +462,6 @@ def _transaction(text: str) -> str:
 
 
 def _report_lines(report: "Report") -> list[str]:
-    from moorage.money import decimal_text
-
     def usd(amount: int) -> str:
         return f"${decimal_text(amount, decimals=6)}"
 

@@ -15,9 +15,11 @@ from moorage.cli.operator.gateway import (
     wallet_option,
 )
 from moorage.cli.screen import Screen, counted
+from moorage.clock import iso_utc
+from moorage.errors import InvalidField
+from moorage.money import MICRO_USD_PER_USD, MicroUsd, micro_usd, usd_text
 
 if TYPE_CHECKING:
-    from moorage.money import MicroUsd
     from moorage.operate.customers.evictions import EvictedProject, Subject
     from moorage.operate.customers.prices import ProjectPrice
     from moorage.records.project import Project
@@ -80,7 +82,6 @@ def suspended(*, options: OperatorOptions = DEFAULTS) -> int:
 
 
 def _subject(name: str, wallet: str) -> "Subject":
-    from moorage.errors import InvalidField
     from moorage.operate.customers.evictions import Subject
 
     if bool(name) == bool(wallet):
@@ -127,7 +128,6 @@ def evict(
     cancel
         Keep it after all.
     """
-    from moorage.errors import InvalidField
     from moorage.operate.customers import evictions
 
     if not 0 <= days <= 3650:
@@ -265,7 +265,6 @@ def allow(
     projects
         How many projects it may have, in place of `projects_per_wallet`; -1: as that says.
     """
-    from moorage.errors import InvalidField
     from moorage.operate.customers import overview
 
     changes = listed is not None or projects is not None
@@ -342,17 +341,12 @@ def prices(
 
 
 def _date(text: str) -> int:
-    from moorage.errors import InvalidField
-
     if not text:
         raise InvalidField("DATE", "say from when the new price counts, such as 2027-03-01")
     return time_option("DATE", text, default=0)
 
 
 def _show(screen: Screen, found: Sequence["ProjectPrice"], *, none: str) -> None:
-    from moorage.clock import iso_utc
-    from moorage.money import usd_text
-
     screen.table(
         ("NAME", "A MONTH", "THEN", "FROM", "WALLET"),
         [
@@ -403,8 +397,6 @@ _MIB = 1024 * 1024
 
 def wallets(*, options: OperatorOptions = DEFAULTS) -> int:
     """List every wallet: its credits, what it burns, when they run out, what it paid."""
-    from moorage.clock import iso_utc
-    from moorage.money import usd_text
     from moorage.operate.customers import overview
 
     found = options.in_books(overview.wallets)
@@ -443,7 +435,6 @@ def wallets(*, options: OperatorOptions = DEFAULTS) -> int:
 
 def every_project(*, hours: int, options: OperatorOptions) -> int:
     """Prints the projects of all wallets; as `moorage projects --all` does."""
-    from moorage.money import usd_text
     from moorage.operate.customers import overview
 
     found = options.in_books(overview.projects, hours=hours)
@@ -493,7 +484,6 @@ def credit(
     undo
         The id of credits that were given by mistake: takes them back, if the wallet has as many.
     """
-    from moorage.errors import InvalidField
     from moorage.operate.customers import overview
 
     screen = options.screen()
@@ -516,9 +506,6 @@ def credit(
 
 
 def _grant_text(given: "Grant") -> str:
-    from moorage.clock import iso_utc
-    from moorage.money import usd_text
-
     undone = "" if given.undone_at_ms is None else f", taken back {iso_utc(given.undone_at_ms)}"
     return (
         f"{iso_utc(given.created_at_ms)} {usd_text(given.amount_micro_usd)} to {given.wallet}: "
@@ -528,9 +515,6 @@ def _grant_text(given: "Grant") -> str:
 
 def _amount(text: str) -> "MicroUsd":
     """Returns dollars as micro-USD. Raises InvalidField."""
-    from moorage.errors import InvalidField
-    from moorage.money import MICRO_USD_PER_USD, micro_usd
-
     whole, _, fraction = text.removeprefix("$").partition(".")
     digits = whole + fraction
     if not (digits.isascii() and digits.isdecimal()) or not whole or len(fraction) > 6:

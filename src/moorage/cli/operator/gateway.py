@@ -14,6 +14,9 @@ from cyclopts import Parameter
 from moorage.cli.flags import Switch
 from moorage.cli.main import Exit
 from moorage.cli.screen import Screen, counted
+from moorage.clock import iso_utc
+from moorage.errors import InvalidField
+from moorage.money import decimal_text, usd_text
 
 ActsReason = Annotated[str, Parameter(help="Why, for `moorage operator acts`.")]
 RecordReason = Annotated[str, Parameter(help="Why, for the record.")]
@@ -83,8 +86,6 @@ DEFAULTS = OperatorOptions()
 
 def required(option: str, text: str) -> str:
     """What an argument says. Raises InvalidField without anything."""
-    from moorage.errors import InvalidField
-
     if not text:
         raise InvalidField(option, "name it")
     return text
@@ -92,8 +93,6 @@ def required(option: str, text: str) -> str:
 
 def reason_option(text: str) -> str:
     """What `--reason` says. Raises InvalidField without anything."""
-    from moorage.errors import InvalidField
-
     if not text.strip():
         raise InvalidField("--reason", "say why, for the record")
     return text.strip()
@@ -101,8 +100,6 @@ def reason_option(text: str) -> str:
 
 def time_option(option: str, text: str | None, *, default: int) -> int:
     """Unix milliseconds of an ISO 8601 time, in UTC unless it says otherwise."""
-    from moorage.errors import InvalidField
-
     if text is None:
         return default
     try:
@@ -116,7 +113,6 @@ def time_option(option: str, text: str | None, *, default: int) -> int:
 def wallet_option(option: str, text: str) -> str:
     """A wallet as the books spell it; "" when none is named. Raises InvalidField."""
     from moorage.address import parse_address
-    from moorage.errors import InvalidField
 
     try:
         return parse_address(text) if text else ""
@@ -198,7 +194,6 @@ def restore(
     json
         Print one JSON document.
     """
-    from moorage.errors import InvalidField
     from moorage.operate.backup import restore as put_back
     from moorage.operate.backup import restore_project
 
@@ -232,7 +227,6 @@ def migrate_database(*, options: OperatorOptions = DEFAULTS) -> int:
     Stop the gateway first. The server's database must be empty. All rows are copied in one
     transaction and compared one by one; the file is kept under another name.
     """
-    from moorage.money import decimal_text
     from moorage.operate.moving import move_books
 
     moved = asyncio.run(move_books(options.settings()))
@@ -305,8 +299,6 @@ def retire(
 
 
 def _show(screen: Screen, left: "Left") -> None:
-    from moorage.money import usd_text
-
     screen.table(
         ("WALLET", "CREDITS", "HELD", "PROJECTS"),
         [
@@ -421,8 +413,6 @@ def _warn_of_others(screen: Screen, found: "list[Base]") -> None:
 
 
 def _require_one(name: str, *, every: bool, to: str) -> None:
-    from moorage.errors import InvalidField
-
     if every == bool(name):
         raise InvalidField("NAME", "name a project, or all of them with --all")
     if not to:
@@ -481,7 +471,6 @@ def config(
 
 def acts(*, since: Since = None, options: OperatorOptions = DEFAULTS) -> int:
     """List what operators did by commands, who it was, and why."""
-    from moorage.clock import iso_utc
     from moorage.operate.books import acts as acts_since
 
     since_ms = time_option("--since", since, default=0)
@@ -512,7 +501,6 @@ def recipient(
     address
         The address to give up.
     """
-    from moorage.clock import iso_utc
     from moorage.operate.retiring import recipients, retire_recipient
 
     screen = options.screen()
@@ -551,7 +539,6 @@ def base_domain(
     domain
         The domain to give up.
     """
-    from moorage.clock import iso_utc
     from moorage.operate.retiring import base_domains, retire_base_domain
 
     screen = options.screen()
@@ -574,13 +561,10 @@ def base_domain(
 
 
 def _text(value: object) -> str:
-
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _change_text(change: "ConfigurationChange", *, dated: bool) -> str:
-    from moorage.clock import iso_utc
-
     when = f"{iso_utc(change.at_ms)} " if dated else ""
     before = "(not recorded)" if change.before is None else change.before
     after = "(taken out)" if change.after is None else change.after

@@ -14,6 +14,7 @@ import msgspec
 from moorage.cli.flags import NO_FLAGS, AppFlags, Switch, VariableReader, in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.screen import Screen
+from moorage.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
     from moorage.chains.chain import Chain
@@ -223,8 +224,6 @@ def _findings(settings: "Settings", *, starts: bool) -> "list[Finding]":
 def _require_machine(settings: "Settings") -> None:
     """Raises ConfigurationInvalid without what a gateway needs; logs what it can start without."""
     import structlog
-
-    from moorage.errors import ConfigurationInvalid
 
     found = _findings(settings, starts=True)
     missing = [item for item in found if not item.ok]
