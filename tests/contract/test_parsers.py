@@ -34,8 +34,9 @@ from moorage.parsers.job import JsonRead, ReadJson
 from moorage.parsers.plans import IN_PLACE_BYTES, Plans, UploadParser
 from moorage.parsers.pool import Budget, ParserPool
 from moorage.planning.plan import Plan
-from moorage.uploads.request import InPlace, Parser
+from moorage.uploads.request import Parser
 from moorage.uploads.room import Uploader
+from support.clients.parsing_in_place import InPlace
 from support.clients.upload_bodies import contents, document, receive, zip_body, zipped
 from support.engines.toolboxes import TOOLBOX
 from support.gateway.waiting import until

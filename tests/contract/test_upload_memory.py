@@ -1,6 +1,7 @@
 """A 45 MB upload costs a bounded amount of memory, whatever it holds."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -18,7 +19,7 @@ _MEASURE = textwrap.dedent(
     from pathlib import Path
     from moorage.uploads.room import UploadLimits
     from moorage.uploads.reader import read_upload
-    from moorage.uploads.request import InPlace
+    from support.clients.parsing_in_place import InPlace
 
     kind, uploads, spool = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     BODY = 45_000_000
@@ -104,7 +105,8 @@ def test_measurement_sees_a_body_that_is_held(tmp_path: Path) -> None:
 def growth(tmp_path: Path, kind: str, uploads: int) -> int:
     """The bytes by which the peak of resident memory grows; checks that no file is left."""
     argv = [sys.executable, "-c", _MEASURE, kind, str(uploads), str(tmp_path / "spool")]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(argv, env=paths, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     measured = json.loads(done.stdout)
     assert measured["left"] == []

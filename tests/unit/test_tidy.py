@@ -30,9 +30,9 @@ CALLED_BY_LIBRARIES = {
     *("on_headers_complete", "on_body", "on_response_complete"),
     *("pause_writing", "resume_writing"),
 }
-CALLED_BY_TESTS = {"Chart", "sum_of_entries", "micro_usd", "InPlace", "pids"}
-"""The ledger's invariant, money as tests write it, what parses an upload without a process, and
-which processes parse the gateway's."""
+CALLED_BY_TESTS = {"Chart", "sum_of_entries", "micro_usd", "pids"}
+"""The ledger's invariant, money as tests write it, and which processes parse the gateway's
+uploads."""
 
 MOST_MODULE_LINES = 900
 MOST_MODULES_OF_A_ROOM = 20

@@ -2,11 +2,9 @@
 
 import json
 import math
-import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -22,10 +20,7 @@ from moorage.uploads.room import Content, SpoolFile, UploadLimits
 from moorage.uploads.unpacking import (
     PathSet,
     Unpacked,
-    check_volume,
     is_clutter,
-    unpack,
-    unpack_tree,
 )
 
 _MAX_FILENAME = 255
@@ -667,29 +662,6 @@ class Parser(Protocol):
         Closes the descriptor. Raises UploadInvalid, OSError, and errors of its limits.
         """
         ...
-
-
-class InPlace:
-    """Parses in this process, and blocks it meanwhile."""
-
-    async def describe(self, skeleton: Skeleton, limits: UploadLimits) -> Described:
-        """See `Parser`."""
-        return describe(skeleton, limits)
-
-    async def unpack(
-        self, archive: Content, into: SpoolFile, limits: UploadLimits, *, is_tree: bool = False
-    ) -> list[Unpacked]:
-        """See `Parser`."""
-        unpacked = unpack_tree if is_tree else unpack
-        if archive.file is None:
-            return unpacked(BytesIO(archive.data), into.append, limits)
-        with os.fdopen(archive.file.opened(os.O_RDONLY), "rb") as file:
-            return unpacked(file, into.append, limits)
-
-    async def check_volume(self, descriptor: int, *, offset: int, max_bytes: int) -> None:
-        """See `Parser`."""
-        with os.fdopen(descriptor, "rb") as file:
-            check_volume(file, offset=offset, max_bytes=max_bytes)
 
 
 def describe(skeleton: Skeleton, limits: UploadLimits) -> Described:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from moorage.uploads.reader import ReceivedBody, read_upload
-from moorage.uploads.request import InPlace, Parser
+from moorage.uploads.request import Parser
 from moorage.uploads.room import UploadLimits
+from support.clients.parsing_in_place import InPlace
 
 
 def b64(data: bytes) -> str:

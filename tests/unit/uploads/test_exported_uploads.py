@@ -13,8 +13,8 @@ from moorage.archive.project import FILES, VOLUME, Manifest, part_of, write_arch
 from moorage.archive.tree import write_tree
 from moorage.errors import InvalidField, UploadInvalid
 from moorage.uploads.reader import Exports, ExportSource, ReceivedBody, read_upload
-from moorage.uploads.request import InPlace
 from moorage.uploads.room import UploadLimits
+from support.clients.parsing_in_place import InPlace
 from support.clients.upload_bodies import contents, stream
 
 SHA256 = "ab" * 32

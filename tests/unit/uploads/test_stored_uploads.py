@@ -18,9 +18,9 @@ from moorage.errors import (
     UploadNotFound,
 )
 from moorage.uploads.reader import ReceivedBody, read_upload
-from moorage.uploads.request import InPlace
 from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader, UploadLimits, sweep_spool
 from moorage.uploads.stored import Stored, StoredUploads
+from support.clients.parsing_in_place import InPlace
 from support.clients.upload_bodies import contents, document, receive, stream
 from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 

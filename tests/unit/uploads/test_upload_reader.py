@@ -22,8 +22,8 @@ from moorage.errors import (
     UploadInvalid,
 )
 from moorage.uploads.reader import read_upload
-from moorage.uploads.request import InPlace
 from moorage.uploads.room import UploadLimits
+from support.clients.parsing_in_place import InPlace
 from support.clients.upload_bodies import contents, document, files_body, receive, received, stream
 
 FILES = {"index.js": b"listen()", "a/b.bin": bytes(range(256)) * 2, "empty": b""}

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from moorage.errors import NoCapacity, TooManyUploads, UploadDisplaced
 from moorage.uploads.reader import read_upload
-from moorage.uploads.request import InPlace
 from moorage.uploads.room import (
     Allowance,
     RoomLimits,
@@ -21,6 +20,7 @@ from moorage.uploads.room import (
     UploadLimits,
     sweep_spool,
 )
+from support.clients.parsing_in_place import InPlace
 from support.clients.upload_bodies import files_body, stream, zip_body, zipped
 
 KIB = 1024
