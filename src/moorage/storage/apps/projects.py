@@ -37,29 +37,25 @@ from moorage.storage.database import (
 )
 from moorage.storage.schema import deployments, meters, projects, purses, wallets
 
-_DESCRIBE = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"))
-    .values(
-        display_name=func.coalesce(bindparam("new_display_name"), projects.c.display_name),
-        description=func.coalesce(bindparam("new_description"), projects.c.description),
-    )
+_this = projects.c.id == bindparam("project_id")
+_active = projects.c.status == ProjectStatus.ACTIVE.value
+_not_deleting = projects.c.status.not_in(
+    [ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]
 )
-_CONFIGURE = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"))
-    .values(variables=bindparam("new_variables"), health_path=bindparam("new_health_path"))
+
+
+def _set(*where: ColumnElement[bool], **values: object) -> Statement:
+    """Returns the statement that sets columns of one project, where all the conditions hold."""
+    return Statement(update(projects).where(_this, *where).values(**values))
+
+
+_DESCRIBE = _set(
+    display_name=func.coalesce(bindparam("new_display_name"), projects.c.display_name),
+    description=func.coalesce(bindparam("new_description"), projects.c.description),
 )
-_GIVE_VOLUME = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"), ~projects.c.volume)
-    .values(volume=True, volume_after=projects.c.serving_deployment_id)
-)
-_GIVE_EMPTY_VOLUME = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"))
-    .values(volume=True, volume_after=null(), volume_missing=True)
-)
+_CONFIGURE = _set(variables=bindparam("new_variables"), health_path=bindparam("new_health_path"))
+_GIVE_VOLUME = _set(~projects.c.volume, volume=True, volume_after=projects.c.serving_deployment_id)
+_GIVE_EMPTY_VOLUME = _set(volume=True, volume_after=null(), volume_missing=True)
 _CONFIGURE_DEPLOYMENT = Statement(
     update(deployments)
     .where(deployments.c.id == bindparam("deployment_id"))
@@ -119,25 +115,19 @@ _SET_OF_WALLET = Statement(
     .where(wallets.c.address == bindparam("wallet"))
     .values(blocked_reason=bindparam("new_reason"))
 )
-_BLOCK = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"))
-    .values(blocked_reason=bindparam("new_reason"))
-)
-_of_what_was_suspended = (
-    projects.c.id == bindparam("project_id"),
-    projects.c.status == ProjectStatus.SUSPENDED.value,
-)
+_BLOCK = _set(blocked_reason=bindparam("new_reason"))
+_suspended = projects.c.status == ProjectStatus.SUSPENDED.value
 # It may still lack credits; the time for which such a project is kept begins now.
-_UNBLOCK_SERVED = Statement(
-    update(projects)
-    .where(*_of_what_was_suspended, projects.c.serving_deployment_id.is_not(None))
-    .values(suspended_at_ms=select(func.max(meters.c.billed_ms)).scalar_subquery())
+_UNBLOCK_SERVED = _set(
+    _suspended,
+    projects.c.serving_deployment_id.is_not(None),
+    suspended_at_ms=select(func.max(meters.c.billed_ms)).scalar_subquery(),
 )
-_UNBLOCK_UNSERVED = Statement(
-    update(projects)
-    .where(*_of_what_was_suspended, projects.c.serving_deployment_id.is_(None))
-    .values(status=ProjectStatus.FAILED.value, suspended_at_ms=null())
+_UNBLOCK_UNSERVED = _set(
+    _suspended,
+    projects.c.serving_deployment_id.is_(None),
+    status=ProjectStatus.FAILED.value,
+    suspended_at_ms=null(),
 )
 _ALL = Statement(
     union_all(
@@ -202,40 +192,22 @@ async def all_blocks(db: Database) -> list[Block]:
     return await db.records(Block, _ALL)
 
 
-_HOLD = Statement(
-    update(projects)
-    .where(
-        projects.c.id == bindparam("project_id"),
-        projects.c.status == ProjectStatus.ACTIVE.value,
-        projects.c.serving_deployment_id == bindparam("serving"),
-    )
-    .values(
-        status=ProjectStatus.SUSPENDED.value,
-        suspended_at_ms=func.coalesce(projects.c.suspended_at_ms, bindparam("at_ms")),
-        asleep_since_ms=null(),
-        no_space_since_ms=bindparam("since_ms"),
-    )
+_HOLD = _set(
+    _active,
+    projects.c.serving_deployment_id == bindparam("serving"),
+    status=ProjectStatus.SUSPENDED.value,
+    suspended_at_ms=func.coalesce(projects.c.suspended_at_ms, bindparam("at_ms")),
+    asleep_since_ms=null(),
+    no_space_since_ms=bindparam("since_ms"),
 )
 _HELD = Statement(
     select(projects.c.id, projects.c.serving_deployment_id)
     .where(projects.c.no_space_since_ms.is_not(None), projects.c.deleted_at_ms.is_(None))
     .order_by(projects.c.no_space_since_ms, projects.c.id)
 )
-_VOLUME_LOST = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"), ~projects.c.volume_missing)
-    .values(volume_missing=true())
-)
-_VOLUME_MADE = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"), projects.c.volume_missing)
-    .values(volume_missing=false())
-)
-_RELEASE = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"))
-    .values(no_space_since_ms=null())
-)
+_VOLUME_LOST = _set(~projects.c.volume_missing, volume_missing=true())
+_VOLUME_MADE = _set(projects.c.volume_missing, volume_missing=false())
+_RELEASE = _set(no_space_since_ms=null())
 
 
 async def suspend_for_space(
@@ -290,9 +262,7 @@ _OF_WALLET = Statement(
     .where(projects.c.wallet == bindparam("wallet"), _living)
     .order_by(projects.c.created_at_ms, projects.c.id)
 )
-_asleep = (projects.c.status == ProjectStatus.ACTIVE.value) & projects.c.asleep_since_ms.is_not(
-    None
-)
+_asleep = _active & projects.c.asleep_since_ms.is_not(None)
 _AWAKE = Statement(select(*_PROJECT).where(_living, ~_asleep))
 _SLEEPING = Statement(
     select(projects.c.serving_deployment_id, projects.c.id).where(_living, _asleep)
@@ -329,7 +299,7 @@ _SUSPENDED_OF_WALLET = Statement(
 )
 _SUSPENDED_ALONE = Statement(
     _SUSPENDED.where(
-        projects.c.id == bindparam("project_id"),
+        _this,
         projects.c.serving_deployment_id.is_not(None),
         projects.c.paused_at_ms.is_(None),
     )
@@ -352,54 +322,24 @@ _FAILED_UNTIL = Statement(
     .order_by(projects.c.created_at_ms, projects.c.id)
 )
 _INSERT_PROJECT = insert_of(projects, Project)
-_SET_PROJECT_STATUS = Statement(
-    update(projects)
-    .where(
-        projects.c.id == bindparam("project_id"),
-        projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
-    )
-    .values(
-        status=bindparam("new_status"),
-        suspended_at_ms=null(),
-        asleep_since_ms=null(),
-        down_since_ms=null(),
-        no_space_since_ms=null(),
-    )
+_SET_PROJECT_STATUS = _set(
+    _not_deleting,
+    status=bindparam("new_status"),
+    suspended_at_ms=null(),
+    asleep_since_ms=null(),
+    down_since_ms=null(),
+    no_space_since_ms=null(),
 )
-_SUSPEND = Statement(
-    update(projects)
-    .where(
-        projects.c.id == bindparam("project_id"),
-        projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
-    )
-    .values(
-        status=ProjectStatus.SUSPENDED.value,
-        suspended_at_ms=func.coalesce(projects.c.suspended_at_ms, bindparam("at_ms")),
-        asleep_since_ms=null(),
-        down_since_ms=null(),
-    )
+_SUSPEND = _set(
+    _not_deleting,
+    status=ProjectStatus.SUSPENDED.value,
+    suspended_at_ms=func.coalesce(projects.c.suspended_at_ms, bindparam("at_ms")),
+    asleep_since_ms=null(),
+    down_since_ms=null(),
 )
-_SET_PAUSED = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"))
-    .values(paused_at_ms=bindparam("at_ms"))
-)
-_LOSE = Statement(
-    update(projects)
-    .where(
-        projects.c.id == bindparam("project_id"),
-        projects.c.status == ProjectStatus.ACTIVE.value,
-        projects.c.lost_since_ms.is_(None),
-    )
-    .values(lost_since_ms=bindparam("at_ms"))
-)
-_REGAIN = Statement(
-    update(projects)
-    .where(
-        projects.c.id == bindparam("project_id"), projects.c.lost_since_ms == bindparam("since_ms")
-    )
-    .values(lost_since_ms=null())
-)
+_SET_PAUSED = _set(paused_at_ms=bindparam("at_ms"))
+_LOSE = _set(_active, projects.c.lost_since_ms.is_(None), lost_since_ms=bindparam("at_ms"))
+_REGAIN = _set(projects.c.lost_since_ms == bindparam("since_ms"), lost_since_ms=null())
 _LOST_AND_OVER = Statement(
     select(*_PROJECT).where(
         projects.c.lost_since_ms.is_not(None),
@@ -412,8 +352,8 @@ _LOST_AND_OVER = Statement(
 _FALL_ASLEEP = Statement(
     update(projects)
     .where(
-        projects.c.id == bindparam("project_id"),
-        projects.c.status == ProjectStatus.ACTIVE.value,
+        _this,
+        _active,
         projects.c.serving_deployment_id == bindparam("serving"),
         projects.c.asleep_since_ms.is_(None),
         ~exists().where(
@@ -423,36 +363,24 @@ _FALL_ASLEEP = Statement(
     )
     .values(asleep_since_ms=bindparam("at_ms"), down_since_ms=null())
 )
-_WAKE = Statement(
-    update(projects).where(projects.c.id == bindparam("project_id")).values(asleep_since_ms=null())
-)
-_SET_SERVING = Statement(
-    update(projects)
-    .where(
-        projects.c.id == bindparam("project_id"),
-        projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
-    )
-    .values(
-        status=ProjectStatus.ACTIVE.value,
-        serving_deployment_id=bindparam("deployment_id"),
-        asleep_since_ms=null(),
-        down_since_ms=null(),
-        no_space_since_ms=null(),
-        volume_missing=false(),
-    )
+_WAKE = _set(asleep_since_ms=null())
+_SET_SERVING = _set(
+    _not_deleting,
+    status=ProjectStatus.ACTIVE.value,
+    serving_deployment_id=bindparam("deployment_id"),
+    asleep_since_ms=null(),
+    down_since_ms=null(),
+    no_space_since_ms=null(),
+    volume_missing=false(),
 )
 _UNCERTIFIED = Statement(
     select(*_PROJECT).where(_living, projects.c.uncertified_since_ms.is_not(None))
 )
 _SERVED = Statement(select(*_PROJECT).where(_living, projects.c.serving_deployment_id.is_not(None)))
-_SET_UNCERTIFIED = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"))
-    .values(uncertified_since_ms=bindparam("since_ms"))
-)
+_SET_UNCERTIFIED = _set(uncertified_since_ms=bindparam("since_ms"))
 _SET_DELETED = Statement(
     update(projects)
-    .where(projects.c.id == bindparam("project_id"), _living)
+    .where(_this, _living)
     .values(
         status=ProjectStatus.DELETED.value,
         serving_deployment_id=null(),
