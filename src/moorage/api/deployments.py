@@ -71,6 +71,11 @@ class StatusRoom(Front):
     written: Written
 
 
+_PAUSED = "You have paused this project: its app is stopped and kept, and burns nothing."
+_RESUME = 'Resume it: PATCH /agent/projects/{projectId} with {"paused": false}'
+_RAISE_LIMIT = (
+    'PUT /agent/projects/{projectId}/purse {"limit_usd_month": …} raises it, and it starts.'
+)
 _TOP_UP = ["Top up with POST /agent/credits; the app then starts by itself."]
 _ADD_TO_PURSE = [
     'Add to its purse: PUT /agent/projects/{projectId}/purse {"add_usd": …}; it then starts.',
@@ -107,7 +112,8 @@ async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgre
     if found.status is DeploymentStatus.FAILED:
         return _failed(found)
     if found.blocked_reason is not None:
-        return _blocked(found, found.blocked_reason)
+        why = ProjectBlocked(found.blocked_reason).message
+        return _stopped(found, FailureCause.BLOCKED, why)
     if found.project_status is ProjectStatus.SUSPENDED:
         return await _suspended(room, found)
     serving = found.serving_deployment_id
@@ -141,59 +147,30 @@ def _serving_now(found: DeploymentView) -> str | None:
     return found.serving_deployment_id if is_up else None
 
 
-def _blocked(found: DeploymentView, why: str) -> DeploymentProgress:
+def _stopped(
+    found: DeploymentView, code: str, reason: str, actions: list[str] | UnsetType = UNSET
+) -> DeploymentProgress:
+    """Returns where the serving deployment of a suspended project stands, and what resumes it."""
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,
         deployment_status="suspended",
-        reason=ProjectBlocked(why).message,
-        reason_code=FailureCause.BLOCKED,
-    )
-
-
-def _paused(found: DeploymentView) -> DeploymentProgress:
-    return DeploymentProgress(
-        status="failed",
-        deployment_id=found.id,
-        deployment_status="suspended",
-        reason="You have paused this project: its app is stopped and kept, and burns nothing.",
-        reason_code=FailureCause.PAUSED,
-        next_actions=['Resume it: PATCH /agent/projects/{projectId} with {"paused": false}'],
-    )
-
-
-def _no_space(found: DeploymentView) -> DeploymentProgress:
-    return DeploymentProgress(
-        status="failed",
-        deployment_id=found.id,
-        deployment_status="suspended",
-        reason=NO_SPACE,
-        reason_code="no_capacity",
+        reason=reason,
+        reason_code=code,
+        next_actions=actions,
     )
 
 
 async def _suspended(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
     if found.paused_at_ms is not None:
-        return _paused(found)
+        return _stopped(found, FailureCause.PAUSED, _PAUSED, [_RESUME])
     if found.no_space_since_ms is not None:
-        return _no_space(found)
+        return _stopped(found, "no_capacity", NO_SPACE)
     project = await projects.by_id(room.db, found.project_id)
     if project is not None and await room.metering.is_at_limit(room.db, project):
-        return _at_limit(found)
+        reason = f"{AT_LIMIT} Until then the app is stopped and kept."
+        return _stopped(found, FailureCause.AT_LIMIT, reason, [_RAISE_LIMIT])
     return await _out_of_credits(room, found)
-
-
-def _at_limit(found: DeploymentView) -> DeploymentProgress:
-    return DeploymentProgress(
-        status="failed",
-        deployment_id=found.id,
-        deployment_status="suspended",
-        reason=f"{AT_LIMIT} Until then the app is stopped and kept.",
-        reason_code=FailureCause.AT_LIMIT,
-        next_actions=[
-            'PUT /agent/projects/{projectId}/purse {"limit_usd_month": …} raises it, and it starts.'
-        ],
-    )
 
 
 async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
@@ -210,16 +187,12 @@ async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> Deployment
         how = _TOP_UP_A_PURSE if apart else _ADD_TO_PURSE
     if how is not _ADD_TO_PURSE:
         least = max(room.minimum_charge, least)
-    return DeploymentProgress(
-        status="failed",
-        deployment_id=found.id,
-        deployment_status="suspended",
-        reason="Out of credits: the app is stopped and kept. "
+    reason = (
+        "Out of credits: the app is stopped and kept. "
         f"Its next hour costs {usd_text(hour_of(price))}, and {usd_text(balance)} is left. "
-        f"Top up by {usd_text(least)} or more, and it starts again by itself.",
-        reason_code="out_of_credits",
-        next_actions=how,
+        f"Top up by {usd_text(least)} or more, and it starts again by itself."
     )
+    return _stopped(found, "out_of_credits", reason, how)
 
 
 def _crash_looping(found: DeploymentView, loop: CrashLoop) -> DeploymentProgress:
