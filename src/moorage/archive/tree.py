@@ -144,11 +144,8 @@ def read_tree(
     with _opened(directory) as root:
         maker = _Maker(root, max_bytes=max_bytes, max_entries=max_entries, owner=owner)
         try:
-            with gzip.GzipFile(fileobj=cast("IO[bytes]", raw), mode="rb") as plain:
-                for entry in _entries(cast("IO[bytes]", plain)):
-                    maker.put(entry, cast("IO[bytes]", plain))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise TreeRefused(f"the archive can't be read: {error}") from error
+            for entry, plain in _plain_entries(cast("IO[bytes]", raw)):
+                maker.put(entry, plain)
         finally:
             maker.leave()
         if raw.to_the_end() != digest:
@@ -211,7 +208,8 @@ def check_tree(source: IO[bytes], *, max_bytes: int, max_entries: int = MAX_ENTR
         elif entry.kind not in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.REGTYPE):
             raise TreeRefused(f"{_shown('/'.join(entry.path))} can't be in an archive")
         for _, length in entry.spans:
-            _skip(plain, length)
+            for _piece in _data(plain, length):
+                pass
 
 
 def empty(directory: Path) -> None:
@@ -435,20 +433,18 @@ def _pieces(entry: "_Entry", source: IO[bytes]) -> Iterator[bytes]:
             piece = bytes(min(offset - at, _PIECE_BYTES))
             at += len(piece)
             yield piece
-        while at < offset + length:
-            piece = source.read(min(offset + length - at, _PIECE_BYTES))
-            if not piece:
-                raise TreeRefused("the archive ends in the middle of a file")
-            at += len(piece)
-            yield piece
+        yield from _data(source, length)
+        at += length
 
 
-def _skip(source: IO[bytes], length: int) -> None:
+def _data(source: IO[bytes], length: int) -> Iterator[bytes]:
+    """Yields the next bytes of an archive, which are a file's."""
     while length:
         piece = source.read(min(length, _PIECE_BYTES))
         if not piece:
             raise TreeRefused("the archive ends in the middle of a file")
         length -= len(piece)
+        yield piece
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -645,7 +641,7 @@ class _Maker:
         with os.fdopen(os.open(name, _NEW_FILE, 0o600, dir_fd=within), "wb") as file:
             for offset, length in entry.spans:
                 file.seek(offset)
-                _copy(source, file, length)
+                file.writelines(_data(source, length))
             file.truncate(entry.size)  # flushes before
             os.fchmod(file.fileno(), entry.mode)
             os.utime(file.fileno(), (entry.modified, entry.modified))
@@ -713,15 +709,6 @@ def _exactly(source: IO[bytes], size: int) -> bytes:
             raise TreeRefused("the archive ends too early")
         content += piece
     return content
-
-
-def _copy(source: IO[bytes], target: IO[bytes], length: int) -> None:
-    while length:
-        piece = source.read(min(length, _PIECE_BYTES))
-        if not piece:
-            raise TreeRefused("the archive ends in the middle of a file")
-        target.write(piece)
-        length -= len(piece)
 
 
 @contextmanager
