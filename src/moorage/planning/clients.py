@@ -48,7 +48,7 @@ def _any(names: str) -> bytes:
 
 _CALL = re.compile(
     rb"\b(?P<call>%b|%b)\s*\(\s*"
-    rb"(?:(?:\w{1,60}\s*,\s*)?\{[^{}]{0,200}?\b(?:%b)\s*:\s*)?"
+    rb"(?:(?:\w{1,60}\s*,\s*)?\{[^}]{0,200}?\b(?:%b)\s*:\s*)?"
     rb"(?:process\.env\.%b|(?P<word>[A-Za-z_$][\w.$]{0,80}))[!]?%b(?P<empty>%b)?"
     % (
         _any(_TABLE["calls"]["connect"]),
@@ -268,6 +268,17 @@ def of_rails(folder: Folder) -> Iterator[Sought]:
     if adapter is not None and not _ELSEWHERE.search(text):
         service = "PostgreSQL" if adapter[1].startswith(b"p") else "MySQL"
         yield Sought(folder.path(_RAILS), service, "DATABASE_URL")
+
+
+def of_symfony(folder: Folder) -> Iterator[Sought]:
+    """Yields the database of Doctrine, where its configuration takes the address of a variable."""
+    found = _DOCTRINE.search(folder.data(_SYMFONY, limit=_LIMIT)) if folder.has(_SYMFONY) else None
+    if found is not None:
+        yield Sought(folder.path(_SYMFONY), "a database", found[1].decode())
+
+
+_SYMFONY = "config/packages/doctrine.yaml"
+_DOCTRINE = re.compile(rb"^[ \t]*url:[ \t]*['\"]?%%env\((?:resolve:)?%b\)%%" % _NAME, re.MULTILINE)
 
 
 def of_sequelize(folder: Folder) -> Iterator[Sought]:

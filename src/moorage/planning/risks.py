@@ -274,7 +274,9 @@ def _services(
 
 
 def _of_folder(folder: Folder) -> Iterator[clients.Sought]:
-    for found in (clients.of_packages, clients.of_rails, clients.of_sequelize):
+    for found in (
+        *(clients.of_packages, clients.of_rails, clients.of_symfony, clients.of_sequelize),
+    ):
         yield from found(folder)
 
 

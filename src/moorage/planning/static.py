@@ -282,6 +282,15 @@ def _lone_page(folder: Folder, asked: Asked) -> Recipe | None:
     )
 
 
+def _is_source(folder: Folder) -> bool:
+    """Whether the page is one that a bundler builds: no browser runs what it loads."""
+    return _SOURCE.search(folder.data("index.html", limit=_PAGE_LIMIT)) is not None
+
+
+_SOURCE = re.compile(rb"<script[^>]{1,200}\bsrc=['\"][\w./-]{1,100}\.(?:[jt]sx|ts|vue)['\"]")
+_PAGE_LIMIT = 65_536  # bytes
+
+
 def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
     """Plans files with an index.html, or in settings.buildDir; None when there are none."""
     if asked.run is not None:
@@ -305,6 +314,8 @@ def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
         if root is None:
             return _lone_page(folder, asked)
         because = f"{root}/index.html is there" if root else "index.html is there"
+        if not root and folder.has("package.json") and _is_source(folder):
+            return None
         if folder.has(FILE):
             refused = files_site(folder, FILE).refused
             because = f"the Caddyfile is not followed ({refused or 'its root'}); {because}"

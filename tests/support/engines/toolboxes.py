@@ -34,5 +34,5 @@ EVERYTHING = Toolbox(
         "gradle": ("8.14.0",),
     },
     store=TOOLBOX.store,
-    programs=("ext-ctype", "ext-json", "ext-mbstring", "ext-openssl", "ext-tokenizer"),
+    programs=("ext-ctype", "ext-iconv", "ext-json", "ext-mbstring", "ext-openssl", "ext-tokenizer"),
 )

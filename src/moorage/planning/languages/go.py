@@ -38,6 +38,8 @@ _SERVE = re.compile(rb"\b(?:Use|Name):[ \t]*\"(serve|server|start|web|api|http)\
 _ENV_FILE = re.compile(
     rb"godotenv\.Load\((?:\"\.env\")?\)[^}]{0,80}\{\s{0,20}(?:log\.(?:Fatal|Panic)|panic\()"
 )
+# By the ending of what they read: the ending of what generators make of it, and the generator.
+_GENERATORS = {".templ": ("_templ.go", "github.com/a-h/templ", "/cmd/templ", "generate")}
 _BUILT = ".bin/app"  # hidden, because a directory may have the program's own name
 
 
@@ -69,6 +71,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     named = quote(package or ".")
     command = _subcommand(folder) if asked.run is None else ""
     build, start = f"{_BUILD} -o {_BUILT} {named}", f"./{_BUILT}{command}"
+    generates = _generator(folder)
+    build = f"{generates} && {build}" if generates else build
     wants_file = _wants_env_file(folder)
     if wants_file:
         start = f"touch .env && exec {start}"
@@ -80,6 +84,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         if is_module
         else "main.go is there, without a go.mod: one is made",
         found.because,
+        f"sources are made before the build: {generates}" if generates else "",
         "an empty .env is made before the start, as the program ends without one"
         if wants_file
         else "",
@@ -115,6 +120,17 @@ def _given(folder: Folder, run: str, package: str | None) -> tuple[str, str] | N
         return None
     start = with_path(run, ".bin") if any(t.startswith(".bin/") for t in targets) else run
     return " && ".join(steps), start
+
+
+def _generator(folder: Folder) -> str:
+    """Returns what makes sources that the upload lacks, in the version of go.mod; "" for none."""
+    listed = folder.data("go.mod", limit=_HEAD) if folder.has("go.mod") else b""
+    for ending, (made, module, program, option) in _GENERATORS.items():
+        version = re.search(rb"\b%b (v[\w.+-]{1,40})" % module.encode(), listed)
+        read = [name for name in folder.names() if name.endswith(ending)] if version else []
+        if version and any(not folder.has(f"{it.removesuffix(ending)}{made}") for it in read):
+            return f"go run {module}{program}@{version[1].decode()} {option}"
+    return ""
 
 
 def _package_named(folder: Folder, name: str) -> str | None:

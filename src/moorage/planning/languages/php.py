@@ -38,6 +38,8 @@ class _Framework(NamedTuple):
     secret: str  # a variable with a random value of 32 characters
     migrates: str = ""  # a command that runs before each start, as builds see no database
     migrations: str = ""  # the directory without which there are none
+    file_asked_for: str = ""  # without which it ends, also in scripts that Composer runs
+    builds: tuple[str, str] = ("", "")  # a file, and the command that it asks for
 
 
 _FRAMEWORKS = (
@@ -48,7 +50,15 @@ _FRAMEWORKS = (
         "php artisan migrate --force",
         "database/migrations",
     ),
-    _Framework("bin/console", (("APP_ENV", "prod"), ("APP_DEBUG", "0")), "APP_SECRET"),
+    _Framework(
+        "bin/console",
+        (("APP_ENV", "prod"), ("APP_DEBUG", "0")),
+        "APP_SECRET",
+        "php bin/console doctrine:migrations:migrate --no-interaction --allow-no-migration",
+        "migrations",
+        ".env",
+        ("importmap.php", "php bin/console asset-map:compile"),
+    ),
 )
 _PLAIN = _Framework("", (), "")
 
@@ -82,7 +92,10 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     if folder.has("composer.json") and _installs(composer_json):
         composer = find_tool(toolbox, "composer", None, file="composer.json")
         because.append(f"composer.json is there: {composer.tool}")
-        install = "composer install --no-dev --no-interaction --optimize-autoloader"
+        file = framework.file_asked_for
+        install = f"touch {file} && " if file and not folder.has(file) else ""
+        install += "composer install --no-dev --no-interaction --optimize-autoloader"
+        build = framework.builds[1] if folder.has(framework.builds[0]) else build
     directory = index.rpartition("/")[0] or "."
     if found.because:
         because.append(found.because)

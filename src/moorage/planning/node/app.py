@@ -402,7 +402,7 @@ def _has_migrations(folder: Folder, row: Mapping[str, str]) -> bool:
 
 
 _MIGRATES_ITSELF = re.compile(
-    rb"/migrator['\"]|\bmigrate\.latest\(|\brunMigrations\(|\bumzug\b|\bmigrationsRun\s*:\s*true"
+    rb"/migrator['\"]|\bmigrate\.latest\(|\brunMigrations\(|\bumzug\b|\bmigrationsRun\s*:\s*true|\bprodMigrations\b"
     rb"|\b(?:sequelize|db)\.sync\("
 )
 _MIGRATES = re.compile(r"\bmigrat|db[ :]push")

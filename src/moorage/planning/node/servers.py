@@ -35,7 +35,9 @@ TANSTACK_START = "@tanstack/react-start"
 _WITHOUT_NITRO = Version(1, 132, 0)  # TanStack Start's first version without Nitro
 
 # Plugins of other platforms, with which its build makes something else.
-_FOREIGN_PLUGINS = ("@cloudflare/vite-plugin", "@netlify/vite-plugin-tanstack-start")
+CLOUDFLARE = "@cloudflare/vite-plugin"
+_WORKER = re.compile(r"\bmain['\"]?\s*[:=]")
+_FOREIGN_PLUGINS = (CLOUDFLARE, "@netlify/vite-plugin-tanstack-start")
 _HANDLER = "dist/server/server.js"
 _NO_HANDLER = (
     f"The build left no {_HANDLER}, which srvx serves: add nitro and its plugin, or a start script."
@@ -87,6 +89,8 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
             "SvelteKit's adapter-auto is told to take adapter-node: a server in build/",
             build_env=_ADAPTER_NODE,
         )
+    if has("@analogjs/platform") and not _ANALOG_SITE.search(config_text(folder, "vite.config")):
+        return Server("node dist/analog/server/index.mjs", "Analog's build leaves a server")
     if has("astro") and has("@astrojs/node"):
         return Server(
             "node dist/server/entry.mjs", "Astro's Node adapter leaves dist/server/entry.mjs"
@@ -103,6 +107,7 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
 _FOREIGN = tuple(PACKAGES["adapters"].split())
 
 
+_ANALOG_SITE = re.compile(r"\bstatic\s*:\s*true\b")
 _PRESET = re.compile(r"\bpreset\s*:\s*['\"`]([\w-]{1,40})['\"`]")
 _OWN_PRESETS = frozenset(
     ("node", "node-server", "node-cluster", "node_server", "node_cluster", "bun", "static")
@@ -123,10 +128,16 @@ def preset_environment(folder: Folder, manifest: PackageJson) -> tuple[tuple[str
 def foreign_adapter(folder: Folder, manifest: PackageJson) -> str:
     """Returns which configuration takes an adapter for another platform; "" if none does."""
     found = next((name for name in _FOREIGN if manifest.depends_on(name)), "")
-    config = "astro.config" if found.startswith("@astrojs/") else "svelte.config"
+    if found == CLOUDFLARE:
+        config, instead = "vite.config", "a server of Node's with the same routes"
+    elif found.startswith("@astrojs/"):
+        config, instead = "astro.config", "@astrojs/node"
+    else:
+        config, instead = "svelte.config", "@sveltejs/adapter-node"
     if not found or not names_package(folder, config, found):
         return ""
-    instead = "@astrojs/node" if found.startswith("@astrojs/") else "@sveltejs/adapter-node"
+    if found == CLOUDFLARE and not _WORKER.search(config_text(folder, "wrangler")):
+        return ""  # files alone
     return f"its configuration takes {found} (take {instead} here)"
 
 
@@ -307,7 +318,9 @@ def _configured(folder: Folder, manifest: PackageJson, found: Framework) -> Fram
         command = command_of(manifest, build_script(manifest))
         if manifest.is_published and is_library(folder):
             return None
-        return found._replace(output=vite_output(folder, command))
+        output = vite_output(folder, command)
+        files = f"{output}/client" if manifest.depends_on(CLOUDFLARE) else output
+        return found._replace(output=files)
     if found.name in _BUNDLERS:
         return found._replace(output=bundler_output(folder, manifest, found.output))
     if not found.setting:

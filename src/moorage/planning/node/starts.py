@@ -267,6 +267,9 @@ def find_start(package: Package) -> Start:
         package.builds,
         package.because,
     )
+    over_http = next((it for it in manifest.scripts if _OVER_HTTP.fullmatch(it)), "")
+    if over_http and manifest.depends_on("@modelcontextprotocol/sdk"):
+        return Start(_start_script(package, over_http, manifest.script(over_http)))
     script = manifest.script("start")
     if script:
         unused = _why_unused(package)
@@ -298,6 +301,9 @@ def find_start(package: Package) -> Start:
         because.append(f"{file} is there: the files are served by Caddy after the build")
         command = serve(place, fallback=False)
     return Start(command, missing="" if command else _missing(package))
+
+
+_OVER_HTTP = re.compile(r"start:(?:streamable-?)?https?", re.IGNORECASE)
 
 
 def _page_of_build(folder: Folder, manifest: PackageJson) -> str | None:

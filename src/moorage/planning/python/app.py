@@ -14,6 +14,7 @@ from moorage.planning.python.imports import (
     django_entries,
 )
 from moorage.planning.python.mcp import over_http
+from moorage.planning.python.objects import find_app
 from moorage.planning.python.requirements import (
     JOBS,
     KNOWN_PACKAGES,
@@ -27,7 +28,7 @@ from moorage.planning.python.requirements import (
     with_brought,
 )
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
-from moorage.planning.python.starts import SCRIPTS, Start, docs_site, find_start
+from moorage.planning.python.starts import RUNNERS, SCRIPTS, Start, docs_site, find_start
 from moorage.planning.python.versions import (
     Found,
     companions,
@@ -300,6 +301,14 @@ def _risks(
         names.discard("torch")
         direct.discard("torch")
     yield from of_packages(direct, toolbox, manager="python", path=path, brought=names)
+    if start is not None and not _OF_PAGES.isdisjoint(start.needs[:1]):
+        app = find_app(folder, needed.names, "")
+        if app is not None and not project.imports.follows(app.file):
+            message = (
+                f"{app.file} has an app of {app.package}, which is not started, as a project runs "
+                "one program: deploy it as a project of its own, by settings.runCommand."
+            )
+            yield Risk(RiskCode.PROCESS_LEFT_OUT, Stops.REQUESTS, message, path=app.file)
     if project.imports.absent:
         yield Risk(RiskCode.FILE_ABSENT, Stops.START, project.imports.absent)
     if unknown and needed.names <= KNOWN_PACKAGES:
@@ -310,6 +319,7 @@ def _risks(
 
 
 _LISTED = 262_144  # bytes read of a list of packages
+_OF_PAGES = frozenset(runner.package for runner in RUNNERS)
 
 
 def _inputs(project: _Project, install: Install) -> tuple[str, ...]:

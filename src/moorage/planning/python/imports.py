@@ -61,6 +61,7 @@ _LISTENS = re.compile(
     % "|".join(LISTENING).encode(),
     re.MULTILINE,
 )
+_ASKS = re.compile(rb"^[^#\n'\"]*(?<![\w.])input\(", re.MULTILINE)
 _RUNS = re.compile(
     rb"\b(?:subprocess|runpy|multiprocessing|ctypes|os\.(?:system|exec|spawn|popen))"
 )
@@ -197,7 +198,7 @@ class Imports:
         Of a given command, which may run more than what it names, less is certain.
         """
         kind = self.kind() or (self._kind(COMMANDS) if self._is_known() else "")
-        kind = kind or ("" if is_given else self._quiet())
+        kind = kind or ("" if is_given else self._quiet() or self._asking())
         return kind if kind and self.is_whole and not _listens(self._folder) else ""
 
     def _kind(self, table: Mapping[str, str]) -> str:
@@ -215,6 +216,13 @@ class Imports:
         if any(_RUNS.search(self._folder.data(it, limit=FILE_LIMIT)) for it in self._read):
             return ""
         return f"{self._folder.path(self._first)} is a program that serves nothing"
+
+    def _asking(self) -> str:
+        """Says that a program asks whoever sits before it; "" if something unknown may listen."""
+        asks = next((it for it in sorted(self._read) if _ASKS.search(self._source(it))), "")
+        if not asks or self._loads or not self._is_known():
+            return ""
+        return f"{self._folder.path(asks)} is a program that asks at a terminal"
 
     def _is_known(self) -> bool:
         return all(e.top in STANDARD_MODULES or package_of(e.module) for e in self.found)

@@ -29,6 +29,7 @@ class Runner(NamedTuple):
     options: str = ""  # … and after it
     likely: tuple[str, ...] = ()
     is_sure: bool = False  # a likely name is enough, without the pattern
+    takes_directory: bool = False  # of a main.py, it serves the directory
 
 
 RUNNERS = tuple(
@@ -46,20 +47,24 @@ RUNNERS = tuple(
 LAUNCHERS: dict[str, dict[str, Any]] = {it["package"]: it for it in PACKAGES["launcher"]}
 
 
-def runner_command(folder: Folder, runner: Runner, scripts: tuple[str, ...]) -> tuple[str, str]:
+def runner_command(
+    folder: Folder, runner: Runner, scripts: tuple[str, ...], *, is_deep: bool = False
+) -> tuple[str, str]:
     """Returns the script that is the app, and the command that serves it; "" and "" if none.
 
     `scripts` are names that any app's script is likely to have.
     """
     likely = (*runner.likely, *scripts)
     imports = rb"^[ \t]*(?:import|from)[ \t]+%b\b" % runner.package.encode()
-    names = importing(folder, re.compile(imports, re.MULTILINE), likely)
+    names = importing(folder, re.compile(imports, re.MULTILINE), likely, is_deep=is_deep)
     pages = [name for name in names if runner.page.search(folder.data(name, limit=READ))]
     if runner.is_sure and names and (names[0].rpartition("/")[2] in likely or not pages):
         pages = names
     if not pages:
         return "", ""
-    return pages[0], " ".join((runner.program, _argument(pages[0]), runner.options)).strip()
+    directory, _, file = pages[0].rpartition("/")
+    served = directory if runner.takes_directory and directory and file == "main.py" else pages[0]
+    return pages[0], " ".join((runner.program, _argument(served), runner.options)).strip()
 
 
 def _argument(file: str) -> str:
@@ -80,31 +85,37 @@ def imported(folder: Folder, packages: tuple[str, ...], scripts: tuple[str, ...]
     }
 
 
-def importing(folder: Folder, pattern: re.Pattern[bytes], likely: tuple[str, ...]) -> list[str]:
+def importing(
+    folder: Folder, pattern: re.Pattern[bytes], likely: tuple[str, ...], *, is_deep: bool = False
+) -> list[str]:
     """Returns the folder's own Python files that contain the pattern, likely names first.
 
-    Without any, those of likely names below, such as `dashboard/app.py`, the least deep first.
+    Without any, those of likely names right below, such as `dashboard/app.py`; if `is_deep`, any
+    file at any depth.
     """
     others = [n for n in folder.files() if n.endswith(".py") and n not in likely]
-    own = [name for name in (*likely, *others[:_OTHERS_LIMIT]) if folder.has(name)]
-    found = [name for name in own if pattern.search(folder.data(name, limit=READ))]
-    below = () if found else _below_likely(folder, likely)
-    return found or [name for name in below if pattern.search(folder.data(name, limit=READ))]
+    below = (
+        f"{d}/{name}" for d in folder.directories() if not is_aside(f"{d}/x.py") for name in likely
+    )
+    for names in (
+        (*likely, *others[:_OTHERS_LIMIT]),
+        islice(below, _BELOW_LIMIT),
+        _deep(folder, likely) if is_deep else (),
+    ):
+        there = (name for name in names if folder.has(name))
+        found = [name for name in there if pattern.search(folder.data(name, limit=READ))]
+        if found:
+            return found
+    return []
 
 
-def _below_likely(folder: Folder, likely: tuple[str, ...]) -> list[str]:
-    ranks = {name: rank for rank, name in enumerate(likely)}
-    found = [
-        (name.count("/"), directory, ranks[file], name)
-        for name in islice(folder.names(), _BELOW_LIMIT)
-        if name.endswith(".py")
-        for directory, _, file in (name.rpartition("/"),)
-        if directory and file in ranks and not is_aside(name)
-    ]
-    return [name for *_, name in sorted(found)]
+_BELOW_LIMIT = 500  # names that are looked for
 
 
-_BELOW_LIMIT = 5_000  # files of which the names are compared
+def _deep(folder: Folder, likely: tuple[str, ...]) -> list[str]:
+    names = [n for n in folder.names() if n.endswith(".py") and "/" in n and not is_aside(n)]
+    names.sort(key=lambda name: (name.rpartition("/")[2] not in likely, name.count("/")))
+    return names[:_OTHERS_LIMIT]
 
 
 SCRIPTS = tuple(f"{name}.py" for name in ("main", "app", "server", "start", "bot", "hello", "run"))
@@ -191,9 +202,11 @@ def find_start(
     if app is not None:
         served = _served(folder, app, needed.names)
         return _prepared(folder, app, _migrated(folder, app, needed.names, served))
-    found = _by_runner(folder, _imported_runners(folder)) if needed.file is not None else None
-    if found is not None:
-        return found
+    if needed.file is not None:
+        used = _imported_runners(folder)
+        found = _by_runner(folder, used) or _by_runner(folder, {*needed.names, *used}, is_deep=True)
+        if found is not None:
+            return found
     script = _script(folder, document)
     if script is None and not folder.has("index.html"):
         return docs_site(folder, needed)
@@ -211,12 +224,12 @@ def _imported_runners(folder: Folder) -> set[str]:
     return imported(folder, packages, (*likely, *SCRIPTS))
 
 
-def _by_runner(folder: Folder, used: Set[str]) -> Start | None:
-    for runner in RUNNERS:
-        served = _served_script(folder, runner) if runner.package in used else None
+def _by_runner(folder: Folder, used: Set[str], *, is_deep: bool = False) -> Start | None:
+    for runner in (it for it in RUNNERS if it.package in used):
+        served = _served_script(folder, runner, is_deep=is_deep)
         if served is not None:
             return served
-    return _gradio(folder) if "gradio" in used else None
+    return _gradio(folder, is_deep=is_deep) if "gradio" in used else None
 
 
 def _pasted(folder: Folder) -> Start | None:
@@ -282,8 +295,10 @@ def _django(folder: Folder) -> Start | None:
     if module is None:
         return None
     package = module.rpartition("/")[0]
-    sockets = f"{module.removesuffix('wsgi.py')}asgi.py"
-    has_sockets = project.has(sockets) and _SOCKETS.search(project.data(sockets, limit=READ))
+    sockets = f"{package}/asgi.py"
+    has_sockets = module == sockets or (
+        project.has(sockets) and _SOCKETS.search(project.data(sockets, limit=READ))
+    )
     server = "gunicorn --bind 0.0.0.0:$PORT --threads 4"
     needs: tuple[str, ...] = ("django", "gunicorn")
     if has_sockets:
@@ -317,15 +332,19 @@ def _django(folder: Folder) -> Start | None:
 
 
 def _wsgi(project: Folder) -> str | None:
-    """Returns the wsgi.py of the package that manage.py names, else the first one.
+    """Returns the wsgi.py of the package that manage.py names, else the first one, or asgi.py.
 
     That package may have any name, such as `example`.
     """
     managed = _SETTINGS.search(project.data("manage.py", limit=READ))
     parts = managed[1].decode().split(".")[:-1] if managed else []
-    named = ["/".join([*parts[:depth], "wsgi.py"]) for depth in range(len(parts), 0, -1)]
-    modules = (n for n in project.names() if n.endswith("/wsgi.py") and not is_aside(n))
-    return project.first(*named) or next(modules, None)
+    for file in ("wsgi.py", "asgi.py"):
+        named = ["/".join([*parts[:depth], file]) for depth in range(len(parts), 0, -1)]
+        modules = (n for n in project.names() if n.endswith(f"/{file}") and not is_aside(n))
+        found = project.first(*named) or next(modules, None)
+        if found is not None:
+            return found
+    return None
 
 
 def _settings_option(project: Folder, wsgi: str) -> str:
@@ -419,8 +438,8 @@ def _site(folder: Folder, needed: Requirements, *, is_docs: bool) -> Start | Non
     )
 
 
-def _served_script(folder: Folder, runner: Runner) -> Start | None:
-    name, command = runner_command(folder, runner, SCRIPTS)
+def _served_script(folder: Folder, runner: Runner, *, is_deep: bool) -> Start | None:
+    name, command = runner_command(folder, runner, SCRIPTS, is_deep=is_deep)
     if not name:
         return None
     return Start(
@@ -432,9 +451,9 @@ def _served_script(folder: Folder, runner: Runner) -> Start | None:
     )
 
 
-def _gradio(folder: Folder) -> Start | None:
+def _gradio(folder: Folder, *, is_deep: bool) -> Start | None:
     """Returns the script that launches Gradio, which takes host and port from its own variables."""
-    names = importing(folder, _GRADIO, SCRIPTS)
+    names = importing(folder, _GRADIO, SCRIPTS, is_deep=is_deep)
     launching = (name for name in names if _LAUNCHES.search(folder.data(name, limit=READ)))
     name = next(launching, names[0] if names and names[0] in SCRIPTS else None)
     if name is None:
