@@ -104,12 +104,12 @@ Sha256 = Annotated[
     str,
     Meta(
         description="of what was uploaded; call without files to learn the shell line",
-        pattern="^[0-9a-f]{64}$",
+        pattern=r"^[0-9a-f]{64}\Z",
     ),
 ]
 
 ExportSha256 = Annotated[
-    str, Meta(description="of an export of this wallet's projects", pattern="^[0-9a-f]{64}$")
+    str, Meta(description="of an export of this wallet's projects", pattern=r"^[0-9a-f]{64}\Z")
 ]
 
 

@@ -15,6 +15,7 @@ from msgspec import Meta
 from moorage.wire import calls
 from moorage.wire.calls import ApiRequest, Call
 from moorage.wire.deploy import DeployPurse
+from moorage.wire.shape import json_schemas
 
 MAX_WAIT_SECONDS = 45
 """Clients give a tool 30 to 60 s."""
@@ -25,7 +26,7 @@ Key = Annotated[
     str,
     Meta(
         description="any text that names this call; the same call with it is done and paid once",
-        pattern="^[!-~]{1,255}$",
+        pattern=r"^[!-~]{1,255}\Z",
     ),
 ]
 Chain = Annotated[str, Meta(description="to pay on: arbitrum, base")]
@@ -135,7 +136,7 @@ class App(Arguments, frozen=True, kw_only=True):
         str,
         Meta(
             description="part of its address; your own existing name redeploys that project",
-            pattern="^[A-Za-z0-9][A-Za-z0-9-]{2,30}[A-Za-z0-9]$",
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{2,30}[A-Za-z0-9]\Z",
         ),
     ]
     display_name: Annotated[str, Meta(max_length=100)] | None = None
@@ -189,7 +190,7 @@ class GetLogs(SingleRequest, frozen=True, kw_only=True):
     kind: Literal["runtime", "build"] = "runtime"
     tail: Annotated[int, Meta(description="last lines", ge=1, le=1000)] | None = None
     after: (
-        Annotated[str, Meta(description="`next` of the page before", pattern="^[0-9]+$")] | None
+        Annotated[str, Meta(description="`next` of the page before", pattern=r"^[0-9]+\Z")] | None
     ) = None
 
     def request(self) -> ApiRequest:
@@ -619,7 +620,7 @@ _SHARED = (
                 str,
                 None,
                 description="X25519, in hex: variables are sealed to it, else left out",
-                pattern="^[0-9a-f]{64}$",
+                pattern=r"^[0-9a-f]{64}\Z",
             ),
             renamed={"public_key": "publicKey"},
         ),
@@ -732,7 +733,7 @@ def catalog(*, deploys: type[Arguments], quotes: type[Arguments], files: str) ->
 
 def input_schema(takes: type[Arguments], common: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the JSON Schema of what a tool takes, without titles and nulls, in one piece."""
-    (schema,), parts = msgspec.json.schema_components([takes], ref_template="{name}")
+    (schema,), parts = json_schemas([takes], ref_template="{name}")
     plain: dict[str, Any] = _plain(schema, parts)
     plain["properties"] = {**plain["properties"], **common}
     return {name: of for name, of in plain.items() if name != "description" and of != []}

@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gateway_name: Annotated[str, setting("",
         "The name of this gateway, where several share data_dir and database_url. Each has an "
         "operator_listen of its own. Empty: it is the only one.",
-        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$|^$")] = ""
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z|^\Z")] = ""
     secrets_key_file: Annotated[str, setting("",
         "The file with the key that variables are sealed with: 64 hex digits, for its owner's "
         "eyes only; older keys on further lines. Empty: secrets.key in data_dir, made at the "

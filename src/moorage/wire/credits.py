@@ -159,7 +159,7 @@ class TopUpBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[
             str,
             Meta(
-                pattern="^0x[0-9a-fA-F]{40}$",
+                pattern=r"^0x[0-9a-fA-F]{40}\Z",
                 description="the wallet that gets them; the payer signs this by version 2",
             ),
         ]

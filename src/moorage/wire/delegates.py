@@ -7,7 +7,7 @@ from msgspec import Meta
 from moorage.records.access import Scope
 from moorage.wire.shape import Absent, Body, CamelBody, Time
 
-_Address = Annotated[str, Meta(pattern="^0x[0-9a-fA-F]{40}$")]
+_Address = Annotated[str, Meta(pattern=r"^0x[0-9a-fA-F]{40}\Z")]
 Scopes = Annotated[list[Scope], Meta(min_length=1, max_length=3, description="what it may do")]
 
 
@@ -24,7 +24,7 @@ class DelegationTyped(CamelBody, frozen=True, kw_only=True, forbid_unknown_field
     project: Annotated[
         str,
         Meta(
-            pattern="^(?:[a-z0-9][a-z0-9-]{2,30}[a-z0-9])?$",
+            pattern=r"^(?:[a-z0-9][a-z0-9-]{2,30}[a-z0-9])?\Z",
             description='the name of the only project; "" for all',
         ),
     ]

@@ -33,7 +33,7 @@ class ZipUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="zip"):
     filename: Annotated[str, Meta(description="for people; no effect")] = ""
 
 
-_Sha256 = Annotated[str, Meta(description="64 hex digits", pattern="^[0-9A-Fa-f]{64}$")]
+_Sha256 = Annotated[str, Meta(description="64 hex digits", pattern=r"^[0-9A-Fa-f]{64}\Z")]
 
 
 class DigestUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="digest"):
@@ -68,7 +68,7 @@ class DeployBody(CamelBody, frozen=True, kw_only=True):
         str,
         Meta(
             description="a DNS label, unique across the gateway; upper case is folded",
-            pattern="^[A-Za-z0-9][A-Za-z0-9-]{2,30}[A-Za-z0-9]$",
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{2,30}[A-Za-z0-9]\Z",
         ),
     ]
     display_name: Annotated[str, Meta(min_length=1, max_length=100, description="for people")]

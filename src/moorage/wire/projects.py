@@ -129,7 +129,7 @@ class ExportBody(CamelBody, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             Meta(
                 description="an X25519 key in hex (RFC 7748), to which the variables are sealed "
                 "by HPKE (RFC 9180); without it their values are left out",
-                pattern="^[0-9A-Fa-f]{64}$",
+                pattern=r"^[0-9A-Fa-f]{64}\Z",
             ),
         ]
         | UnsetType
@@ -226,7 +226,7 @@ class ChangeBody(CamelBody, frozen=True, kw_only=True):
         Annotated[str, Meta(max_length=2048, description="for people")] | UnsetType | None
     ) = UNSET
     health_path: (
-        Annotated[str, Meta(description="what must answer below 500", pattern="^/[!-~]*$")]
+        Annotated[str, Meta(description="what must answer below 500", pattern=r"^/[!-~]*\Z")]
         | UnsetType
         | None
     ) = UNSET

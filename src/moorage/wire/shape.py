@@ -1,5 +1,6 @@
 """The base of all shapes, and the warnings that many of them carry."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
@@ -15,6 +16,19 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
 
 class CamelBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A body whose field names are written in camel case."""
+
+
+def json_schemas(
+    kinds: Iterable[type], *, ref_template: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Returns the JSON Schemas of types, and their parts by name.
+
+    Their patterns are JavaScript's (ECMA-262), where `$` is what `\\Z` is here: in Python `$` lets
+    a line end by.
+    """
+    found = msgspec.json.schema_components(kinds, ref_template=ref_template)
+    text = msgspec.json.encode(found).replace(rb"\\Z", b"$")
+    return msgspec.json.decode(text, type=tuple[list[dict[str, Any]], dict[str, Any]])
 
 
 class Absent(NamedTuple):

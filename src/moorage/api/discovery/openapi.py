@@ -9,15 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from moorage import __version__
 from moorage.api.discovery import guide
 from moorage.api.discovery.guide import NAME, SUMMARY, Facts
 from moorage.api.http.dispatch import Operation
 from moorage.money import usd_text
 from moorage.wire.problems import PaymentDemand, PaymentUsed, Problem
-from moorage.wire.shape import Body, CamelBody
+from moorage.wire.shape import Body, CamelBody, json_schemas
 
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -129,7 +127,7 @@ def _security_schemes() -> dict[str, Any]:
 def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     """Returns the schemas, those of the first operation first."""
     kinds = [kind for operation in operations for kind in _types(operation)]
-    _, components = msgspec.json.schema_components(list(dict.fromkeys(kinds)), ref_template=_REF)
+    _, components = json_schemas(list(dict.fromkeys(kinds)), ref_template=_REF)
     components = _extending({name: _lean(schema) for name, schema in components.items()})
     components |= {
         name: {"type": "object", "additionalProperties": of} for name, of in _MAPS.items()

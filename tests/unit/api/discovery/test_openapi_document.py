@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from openapi_spec_validator import validate
 from moorage.api.discovery import guide
 from moorage.api.discovery.openapi import openapi_document
 from moorage.api.operations import OPERATIONS
+from moorage.mcp.tools import Arguments
+from moorage.wire.shape import Body, CamelBody
 from support.gateway.discovery_facts import FACTS
 
 ENCODED = msgspec.json.encode(openapi_document(OPERATIONS, facts=FACTS))
@@ -46,6 +49,31 @@ def test_no_field_that_a_client_may_leave_out_has_a_default() -> None:
     assert '"default":' not in json.dumps(DOCUMENT["components"]["schemas"])
     months = DOCUMENT["components"]["schemas"]["DeployBody"]["properties"]["months"]
     assert months["description"].endswith("; 1 unless given")
+
+
+def patterns_in(described: Any) -> Iterator[str]:
+    if isinstance(described, dict):
+        if isinstance(pattern := described.get("pattern"), str):
+            yield pattern
+        yield from patterns_in([*described.values()])
+    elif isinstance(described, list):
+        for each in described:
+            yield from patterns_in(each)
+
+
+def kinds_of(base: type) -> Iterator[type]:
+    for each in base.__subclasses__():
+        yield from (each, *kinds_of(each))
+
+
+def test_no_pattern_lets_a_line_end_by_and_those_that_are_shown_are_javascripts() -> None:
+    """`$` of Python is before a line end as well; `\\Z` is a letter in JavaScript (ECMA-262)."""
+    kinds = [*kinds_of(Body), *kinds_of(CamelBody), *kinds_of(Arguments)]
+    found = {*patterns_in([msgspec.json.schema(each) for each in kinds])}
+    assert len(found) > 8
+    assert [each for each in found if re.search(r"(?<!\\)\$(?!\()", each)] == []
+    shown = {*patterns_in(DOCUMENT)}
+    assert shown <= {each.replace(r"\Z", "$") for each in found}
 
 
 def test_openapi_begins_with_the_deploy_and_its_body() -> None:
