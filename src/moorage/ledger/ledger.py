@@ -302,6 +302,9 @@ async def credit_transfers(
                 filling=filling,
                 now_ms=now_ms,
             )
+    for payer, amount in gained.items():
+        if amount < 0:
+            await cover_debt(tx, payer, now_ms=now_ms)
     return {payer: MicroUsd(amount) for payer, amount in gained.items() if amount != 0}
 
 
@@ -443,9 +446,9 @@ async def _purse_for(
 async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd:
     """Reverses a payment that is no longer on the chain; returns what its payer's balance lost.
 
-    The balance may fall below zero, as credits that were spent are owed: what the wallet has put
-    into purses pays that first. What a payment alone brought is taken from the purse that it
-    filled. Does nothing if the payment was reversed or refunded meanwhile.
+    The balance may fall below zero, as credits that were spent are owed: see `cover_debt`. What a
+    payment alone brought is taken from the purse that it filled. Does nothing if the payment was
+    reversed or refunded meanwhile.
     """
     if payment.status not in _PAID:
         return MicroUsd(0)
@@ -467,13 +470,10 @@ async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> 
     if payment.status is PaymentStatus.HELD:
         return MicroUsd(0)
     await accounts.take_back(tx, holder, amount)
-    if holder != payment.payer:
-        return MicroUsd(0)
-    await _cover_debt(tx, payment.payer, now_ms=now_ms)
-    return amount
+    return amount if holder == payment.payer else MicroUsd(0)
 
 
-async def _cover_debt(tx: Transaction, wallet: str, *, now_ms: int) -> None:
+async def cover_debt(tx: Transaction, wallet: str, *, now_ms: int) -> None:
     """Takes what a wallet owes out of the purses that it has filled, the oldest first."""
     owed = -await accounts.balance(tx, wallet)
     for purse in await accounts.purses_of_wallet(tx, wallet) if owed > 0 else ():

@@ -521,8 +521,10 @@ class Metering:
     async def suspend_unpaid(self, tx: Transaction, holder: str) -> None:
         """Suspends those of the projects that burn a holder's credits which can burn nothing.
 
-        Of a wallet's also those that live from purses alone: a reversal may have emptied these.
+        What a wallet owes is taken out of its purses first. Those that live from these alone are
+        suspended with the others.
         """
+        await self._cover_debt(tx, holder)
         for purse in await accounts.purses_of_wallet(tx, holder):
             if not purse.shared and purse.balance <= 0:
                 await self.suspend_unpaid(tx, accounts.purse_of(purse.project_id))
@@ -535,6 +537,16 @@ class Metering:
             at_limit = rest is not None and rest <= 0
             if reach.total <= 0 or at_limit:
                 await self._suspend(tx, interval, at_limit=at_limit and reach.total > 0)
+
+    async def _cover_debt(self, tx: Transaction, wallet: str) -> None:
+        """Has a wallet's purses pay what it owes, after what their projects burned until now."""
+        if await accounts.balance(tx, wallet) >= 0:
+            return
+        for purse in await accounts.purses_of_wallet(tx, wallet):
+            if purse.adopted and purse.balance > 0:
+                await self.settle(tx, accounts.purse_of(purse.project_id))
+                await self.time.note(tx)
+        await ledger.cover_debt(tx, wallet, now_ms=self._clock.now_ms())
 
     async def _reprice(self, tx: Transaction, change: PriceChange, now_ms: int) -> list[str]:
         """Bills a project at its new price from the moment on at which that counts.

@@ -317,8 +317,6 @@ class Money(BookModel):
         assert self.runner.run(self._reverse(lost)) == (lost.amount * (holder == lost.payer))
         self.balances[holder] -= lost.amount
         self.paid[lost.payer] -= lost.amount
-        if holder == lost.payer:
-            self._cover_model(holder)
         self._suspend_model(holder)
 
     @precondition(lambda self: any(app.billed for app in self.apps))
@@ -566,7 +564,14 @@ class Money(BookModel):
             app.is_opened, app.shared = False, True
 
     def _cover_model(self, wallet: str) -> None:
-        """What a wallet owes is taken out of the purses that it has filled, the oldest first."""
+        """What a wallet owes is taken out of the purses that it has filled, the oldest first.
+
+        After what their projects have burned until now.
+        """
+        owes = self.balances[wallet] < 0
+        for app in [each for each in self.apps if owes and each.project.wallet == wallet]:
+            if self.balances[app.purse] > 0 and not app.is_opened:
+                self._settle_model(app.purse)
         made = [(app.purse_made_ms, app.project.id, app) for app in self.apps if app.purse_made_ms]
         for _, _, app in sorted(made, key=lambda each: each[:2]):
             if app.project.wallet == wallet and not app.is_opened:
@@ -583,6 +588,7 @@ class Money(BookModel):
         return self._reach(app) > 0 and (rest is None or rest > 0)
 
     def _suspend_model(self, holder: str) -> None:
+        self._cover_model(holder)
         for app in self.apps:
             stretch = app.billed
             if app.burns(holder) and stretch is not None and not self._can_burn(app):

@@ -564,6 +564,35 @@ async def test_a_reversed_payment_is_taken_out_of_the_purses_that_it_filled(
     assert await audited(db) == []
 
 
+async def test_what_a_project_burned_of_a_purse_is_booked_before_that_pays_a_debt(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await credit(db, transfer(ALICE, PAID))
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(add=MicroUsd(PAID), shared=False))
+    (paid,) = await payments.every(db)
+    async with db.transaction(durable=True) as tx:
+        await metering.begin(tx, project.id)
+    clock.advance(HOUR_MS // 2)
+    async with db.transaction(durable=True) as tx:
+        await ledger.reverse_payment(tx, paid, now_ms=clock.now_ms())
+        await metering.suspend_unpaid(tx, ALICE)
+    assert await have(db, project) == (0, -AN_HOUR // 2)
+    assert await audited(db) == []
+
+
+async def test_a_payment_that_moves_to_another_block_leaves_purses_as_they_are(
+    db: Database, metering: Metering
+) -> None:
+    sent = transfer(ALICE, PAID)
+    await credit(db, sent)
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(add=MicroUsd(PAID - 1)))
+    before = await have(db, project)
+    await credit(db, msgspec.structs.replace(sent, block_hash=fresh_hash()))
+    assert await have(db, project) == before
+
+
 async def test_what_a_payment_alone_has_opened_becomes_its_wallets_by_an_order(
     db: Database, metering: Metering, clock: MovableClock
 ) -> None:
