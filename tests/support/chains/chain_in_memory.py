@@ -80,7 +80,7 @@ class ChainInMemory:
         return answer
 
     async def batch(self, calls: Sequence[Call], **_: object) -> list[Any]:
-        return [self._answer(method, params) for method, params in calls]
+        return [self.answer(method, params) for method, params in calls]
 
     async def each(self, calls: Sequence[Call]) -> list[list[Any]]:
         return [await self.batch(calls)]
@@ -97,12 +97,12 @@ class ChainInMemory:
     def contradiction(self, problem: object) -> ChainUnavailable:
         return ChainUnavailable(str(problem))
 
-    def _answer(self, method: str, params: Sequence[Any]) -> Any:
+    def answer(self, method: str, params: Sequence[Any]) -> Any:
         match method:
             case "eth_blockNumber":
                 return hex(len(self.blocks) - 1)
             case "eth_getBlockByNumber":
-                return self._block(params[0])
+                return self.block_at(params[0])
             case "eth_getTransactionReceipt":
                 return self._receipt(params[0])
             case "eth_getTransactionByHash":
@@ -113,7 +113,7 @@ class ChainInMemory:
                 return [
                     log
                     for number in range(first, last + 1)
-                    for log in self._logs(number, None)
+                    for log in self.logs(number, None)
                     if _is_asked_for(log, params[0].get("topics", []))
                 ]
             case "eth_getTransactionCount":
@@ -135,7 +135,7 @@ class ChainInMemory:
         ]
         return sum(sent.amount for sent in arrived)
 
-    def _block(self, asked: str) -> dict[str, str] | None:
+    def block_at(self, asked: str) -> dict[str, str] | None:
         number = len(self.blocks) - 1 - TAGS[asked] if asked in TAGS else int(asked, 16)
         if not 0 <= number < len(self.blocks):
             return None
@@ -153,11 +153,11 @@ class ChainInMemory:
                     "blockHash": block.hash,
                     "blockNumber": hex(number),
                     "status": "0x1",
-                    "logs": self._logs(number, tx_hash),
+                    "logs": self.logs(number, tx_hash),
                 }
         return None
 
-    def _logs(self, number: int, tx_hash: str | None) -> list[dict[str, Any]]:
+    def logs(self, number: int, tx_hash: str | None) -> list[dict[str, Any]]:
         """Those of a block, or of one transaction in it; each log's index is its place there."""
         if not 0 <= number < len(self.blocks):
             return []

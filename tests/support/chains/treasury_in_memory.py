@@ -78,7 +78,7 @@ class TreasuryChain(ChainInMemory):
     def _at(self, tag: str) -> int:
         return len(self.blocks) - 1 - TAGS.get(tag, 0)
 
-    def _answer(self, method: str, params: Sequence[Any]) -> Any:
+    def answer(self, method: str, params: Sequence[Any]) -> Any:
         match method:
             case "eth_sendRawTransaction":
                 return self._take(params[0])
@@ -98,7 +98,7 @@ class TreasuryChain(ChainInMemory):
                 name = "0x" + params[0]["data"][-64:]
                 used = {each.name for each in self.sent_back(self._at(params[1])).values()}
                 return f"0x{name in used:064x}"
-        return super()._answer(method, params)
+        return super().answer(method, params)
 
     def _take(self, raw: str) -> str:
         """Decodes transferWithAuthorization(from, to, value, validAfter, validBefore, nonce, …)."""
@@ -116,16 +116,16 @@ class TreasuryChain(ChainInMemory):
             self.pool[tx_hash] = sent
         return tx_hash
 
-    def _block(self, asked: str) -> Any:
-        block = super()._block(asked)
+    def block_at(self, asked: str) -> Any:
+        block = super().block_at(asked)
         return block and {
             **block,
             "timestamp": hex(self.times[block["hash"]]),
             "baseFeePerGas": "0x1",
         }
 
-    def _logs(self, number: int, tx_hash: str | None) -> list[dict[str, Any]]:
-        found = super()._logs(number, tx_hash)
+    def logs(self, number: int, tx_hash: str | None) -> list[dict[str, Any]]:
+        found = super().logs(number, tx_hash)
         for one, sent in self.back[self.blocks[number].hash].items():
             if tx_hash in (None, one) and one in self.sent_back():
                 place = {
