@@ -498,6 +498,7 @@ class FailureCause(StrEnum):
     INSTALL_FAILED = "install_failed"
     BUILD_FAILED = "build_failed"
     BUILD_TIMEOUT = "build_timeout"
+    RELEASE_FAILED = "release_failed"
     OUT_OF_MEMORY = "out_of_memory"
     OUT_OF_DISK = "out_of_disk"
     CRASHED = "crashed"

@@ -44,13 +44,15 @@ from moorage.records.deployment import (
     DeploymentStatus,
     DeploymentView,
     Finding,
+    ReleaseStep,
     Summary,
 )
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.money import billing
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import (
+    RELEASING,
     Cancelled,
     DeploymentItem,
     DeploymentList,
@@ -108,7 +110,8 @@ async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgre
     if found.status is DeploymentStatus.QUEUED:
         return await _queued(room, found)
     if found.status in UNDER_WAY:
-        return _under_way(found, found.status)
+        is_releasing = found.release_step is ReleaseStep.BEGUN
+        return _under_way(found, RELEASING if is_releasing else found.status)
     if found.status is DeploymentStatus.FAILED:
         return _failed(found)
     if found.blocked_reason is not None:
@@ -239,7 +242,8 @@ def _ready(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
         status="ready",
         deployment_id=found.id,
         deployment_status=DeploymentStatus.SUPERSEDED if superseded else UNSET,
-        endpoint=room.hosts.url(found.unique_name),
+        endpoint=room.hosts.url(found.unique_name) if found.kind is Kind.WEB else None,
+        kind=UNSET if found.kind is Kind.WEB else found.kind,
         message=found.note or UNSET,
     )
 

@@ -297,7 +297,11 @@ class DeployServices:
             switch=self._switch,
             specs=self._specs,
             build_time=self._build_time,
-            timing=Timing(self._settings.listen_seconds, limits.healthy_seconds(self._settings)),
+            timing=Timing(
+                self._settings.listen_seconds,
+                limits.healthy_seconds(self._settings),
+                self._settings.build_seconds,
+            ),
             sources=self._sources,
             clock=self._clock,
             on_built=self.worker.wake,

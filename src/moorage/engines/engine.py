@@ -343,8 +343,8 @@ class Runs(Protocol):
         """Returns what each running app has used, by deployment id."""
         ...
 
-    async def note(self, deployment_id: str, text: str) -> None:
-        """Writes a line of the gateway's into the app's log; does nothing if the app is gone."""
+    async def note(self, deployment_id: str, text: str, *, log: LogKind = LogKind.RUNTIME) -> None:
+        """Writes a line of the gateway's into a log; does nothing if the deployment is gone."""
         ...
 
 

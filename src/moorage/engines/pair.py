@@ -163,9 +163,9 @@ class EnginePair:
         """As `Engine.usage`."""
         return await self.leaving.usage() | await self.own.usage()
 
-    async def note(self, deployment_id: str, text: str) -> None:
+    async def note(self, deployment_id: str, text: str, *, log: LogKind = LogKind.RUNTIME) -> None:
         """As `Engine.note`."""
-        await (await self.engine_of(deployment_id)).note(deployment_id, text)
+        await (await self.engine_of(deployment_id)).note(deployment_id, text, log=log)
 
     async def resources(self) -> Resources:
         """As `Engine.resources`: of one machine; a volume that both see counts once."""

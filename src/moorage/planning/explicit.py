@@ -6,11 +6,12 @@ from typing import NamedTuple
 from moorage.errors import InvalidField, RuntimeUnsupported
 from moorage.planning.frameworks import Framework, framework_named
 from moorage.planning.kinds import RUNTIMES
-from moorage.planning.plan import Kind, Settings, Stack, quoted
+from moorage.planning.plan import Settings, Stack, quoted
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Range, Version
 from moorage.planning.toolbox import Tool, Toolbox
+from moorage.records.project import Kind
 
 _TEXT_LIMIT = 64  # characters of a version in a sentence
 _FILE_LIMIT = 4096  # bytes

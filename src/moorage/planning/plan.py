@@ -9,6 +9,7 @@ import msgspec
 
 from moorage.planning.reading.formats import in_place
 from moorage.planning.toolbox import Tool
+from moorage.records.project import Kind
 
 
 class Stack(StrEnum):
@@ -25,13 +26,6 @@ class Stack(StrEnum):
     STATIC = "static"
     CUSTOM = "custom"  # only the commands of the settings
     DOCKERFILE = "dockerfile"  # an image of the upload's own Dockerfile, which is in `directory`
-
-
-class Kind(StrEnum):
-    """What an app is for."""
-
-    WEB = "web"  # it answers HTTP at an address
-    WORKER = "worker"  # it listens on no port, has no address, and never sleeps
 
 
 def _said(description: str) -> msgspec.Meta:

@@ -23,7 +23,6 @@ from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
 from moorage.planning.node.builds import of_visitors_machine, unset_variables
 from moorage.planning.plan import (
-    Kind,
     Plan,
     Recipe,
     Risk,
@@ -38,6 +37,7 @@ from moorage.planning.reading.folder import Folder, SourceTree
 from moorage.planning.reading.formats import in_place
 from moorage.planning.secrets import own_secrets, plain_examples
 from moorage.planning.toolbox import Dockerfiles, Tool, Toolbox
+from moorage.records.project import Kind
 
 _USUAL = (
     "Set settings.runCommand to the line that starts it, or add a package.json, requirements.txt "

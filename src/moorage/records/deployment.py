@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from moorage.money import MicroUsd
-from moorage.records.project import ProjectStatus
+from moorage.records.project import Kind, ProjectStatus
 
 
 class FindingKind(StrEnum):
@@ -136,6 +136,13 @@ TRANSITIONS: dict[DeploymentStatus, tuple[DeploymentStatus, ...]] = {
 }
 
 
+class ReleaseStep(StrEnum):
+    """How far a deployment's release command has come; it is never begun twice."""
+
+    BEGUN = "begun"
+    DONE = "done"
+
+
 class Origin(StrEnum):
     """What made a deployment."""
 
@@ -174,6 +181,7 @@ class Deployment(msgspec.Struct, frozen=True):
     advice: str = "{}"  # JSON: an `Advice`, if it failed
     engine: str = ""  # the kind of engine that it is built on; "" for none yet, or not known
     acted_by: str = ""  # who asked for it in place of the wallet
+    release_step: ReleaseStep | None = None
 
     @property
     def configuration(self) -> tuple[str, str]:
@@ -210,6 +218,8 @@ class DeploymentView(msgspec.Struct, frozen=True):
     findings: str  # of the deployment
     volume: bool  # of the project
     volume_after: str | None = None  # of the project
+    kind: Kind = Kind.WEB  # of the project
+    release_step: ReleaseStep | None = None  # of the deployment
 
     @property
     def volume_begins(self) -> bool:

@@ -111,6 +111,13 @@ SHARING_STATUSES = (
 """What the contract calls active: those that share a wallet's credits."""
 
 
+class Kind(StrEnum):
+    """What an app is for."""
+
+    WEB = "web"  # it answers HTTP at an address
+    WORKER = "worker"  # it listens on no port, has no address, and never sleeps
+
+
 class Project(msgspec.Struct, frozen=True):
     """One row of `projects`."""
 
@@ -139,6 +146,7 @@ class Project(msgspec.Struct, frozen=True):
     months: int = 1  # of running for which its first price holds
     asleep_price_micro_usd: MicroUsd = NOTHING  # of a month asleep, as the other is of one awake
     sleep_after_seconds: int | None = None  # how long it idles before it sleeps; None: for ever
+    kind: Kind = Kind.WEB  # of what serves, or is to serve first
 
     @property
     def makes_volume(self) -> bool:

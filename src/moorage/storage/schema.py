@@ -66,6 +66,9 @@ projects = Table(
     # The months of running for which its first price holds.
     Column("months", Integer, nullable=False),
     Column("sleep_after_seconds", Integer),  # how long it idles before it sleeps; null: for ever
+    # Of what serves, or is to serve first: a worker has no address.
+    Column("kind", Text, nullable=False, server_default="web"),
+    one_of("kind", "web", "worker"),
     one_of(
         "status",
         "queued",
@@ -153,7 +156,10 @@ deployments = Table(
     Column("acted_by", Text, nullable=False, server_default=""),
     # The kind of engine that has its files, or is to have them; "" for none yet, or not noted.
     Column("engine", Text, nullable=False, server_default=""),
+    # How far its release command has come; null: it is not begun, or there is none.
+    Column("release_step", Text),
     one_of("origin", "upload", "rollback", "configuration"),
+    one_of("release_step", "begun", "done"),
     one_of("status", "queued", "building", "deploying", "ready", "failed", "superseded", "stopped"),
     Index(None, "project_id", "created_at_ms"),
     Index(None, "status"),

@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from moorage.errors import FailureCause
 from moorage.planning.plan import Plan
 from moorage.records.deployment import DeploymentStatus, LogKind, LogStream, Origin
+from moorage.records.project import Kind
 from moorage.wire.shape import Absent, Body, CamelBody, Time, WarningItem
 
 Kept = Annotated[
@@ -63,10 +64,15 @@ class LogEnd(Body, frozen=True, kw_only=True):
     kept: Kept
 
 
+RELEASING = "releasing"
+"""A stage within `deploying`: the release command runs."""
+
 Stage = Annotated[
     str,
     Meta(
-        extra_json_schema={"enum": [*DeploymentStatus, "restarting", "crash_looping", "suspended"]}
+        extra_json_schema={
+            "enum": [*DeploymentStatus, RELEASING, "restarting", "crash_looping", "suspended"]
+        }
     ),
 ]
 
@@ -74,7 +80,10 @@ Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause]})]
 
 
 class DeploymentProgress(Body, frozen=True, kw_only=True):
-    """Where a deployment stands. `endpoint` is there when `ready`, `reason` when `failed`."""
+    """Where a deployment stands. `endpoint` is there when `ready`, `reason` when `failed`.
+
+    A worker's is null, and `kind` says so.
+    """
 
     status: Literal["deploying", "ready", "failed"]
     deployment_id: str
@@ -83,7 +92,8 @@ class DeploymentProgress(Body, frozen=True, kw_only=True):
         Annotated[int, Meta(description="its place in the queue; the first is begun next", ge=1)]
         | UnsetType
     ) = UNSET
-    endpoint: str | UnsetType = UNSET
+    endpoint: str | UnsetType | None = UNSET
+    kind: Kind | UnsetType = UNSET
     message: str | UnsetType = UNSET
     warnings: list[WarningItem] | UnsetType = UNSET
     reason: str | UnsetType = UNSET

@@ -132,7 +132,7 @@ class FileEngine:
         noted = self._notes.get(deployment_id, []) if kind is LogKind.RUNTIME else []
         return page_of([LogLine(0, LogStream.GATEWAY, text, 0) for text in noted], lines)
 
-    async def note(self, deployment_id: str, text: str) -> None:
+    async def note(self, deployment_id: str, text: str, *, log: LogKind = LogKind.RUNTIME) -> None:
         if (self._known / deployment_id).exists():
             self._notes.setdefault(deployment_id, []).append(text)
 

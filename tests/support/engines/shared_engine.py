@@ -139,8 +139,8 @@ class SharedEngine(FileEngine):
         log = self._directory / "logs" / deployment_id / kind
         return logs.read_log(log, **lines)
 
-    async def note(self, deployment_id: str, text: str) -> None:
-        await self._log(deployment_id, LogKind.RUNTIME, text)
+    async def note(self, deployment_id: str, text: str, *, log: LogKind = LogKind.RUNTIME) -> None:
+        await self._log(deployment_id, log, text)
 
     async def _log(self, deployment_id: str, kind: LogKind, text: str) -> None:
         log = self._directory / "logs" / deployment_id / kind

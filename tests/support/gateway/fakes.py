@@ -285,8 +285,11 @@ class FakeRuntime:
             found += [LogLine(0, LogStream.GATEWAY, text, 0) for text in noted]
         return page_of(found, lines)
 
-    async def note(self, deployment_id: str, text: str) -> None:
+    async def note(self, deployment_id: str, text: str, *, log: LogKind = LogKind.RUNTIME) -> None:
         await asyncio.sleep(0)
+        if log is LogKind.BUILD:
+            self.logs[(deployment_id, log)] = self.logs.get((deployment_id, log), "") + f"{text}\n"
+            return
         if deployment_id in {*self.built, *self.apps, *self.discarded}:
             self.notes.setdefault(deployment_id, []).append(text)
 

@@ -59,7 +59,7 @@ NO_TEXTS: list[object] = [7, True, [], {}]
 KNOWN = (
     *("port", "runtime", "useBuildAI", "buildCommand", "runCommand", "installCommand"),
     *("framework", "hasDockerfile", "directoryPath", "buildDir", "runEnvs", "buildVars"),
-    *("healthPath", "volume"),  # ours
+    *("healthPath", "volume", "releaseCommand", "kind"),  # ours
 )
 
 
@@ -79,10 +79,12 @@ def test_every_setting_of_the_contract_is_taken_and_two_of_ours() -> None:
         "buildVars": {"B": "2"},
         "healthPath": "/healthz",
         "volume": True,
+        "releaseCommand": "make data",
+        "kind": "worker",
     }
     assert tuple(given_settings) == KNOWN
     taken = settings(**given_settings)
-    assert msgspec.to_builtins(taken) == given_settings
+    assert msgspec.to_builtins(taken) == {**given_settings, "schedules": ()}
 
 
 def test_unknown_keys_at_the_top_are_told_and_have_no_effect() -> None:

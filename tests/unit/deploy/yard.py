@@ -191,7 +191,7 @@ class Yard:
 
     async def healthy(
         self,
-        address: Address,
+        address: Address | None,
         *,
         host: str,
         path: str,

@@ -4,9 +4,10 @@ import pytest
 from msgspec import UNSET
 
 from moorage.errors import InvalidField, PlanNotFound, RuntimeUnsupported, UploadInvalid
-from moorage.planning.plan import Kind, Plan, Settings, Stack
+from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
+from moorage.records.project import Kind
 from support.engines.memory_tree import MemoryTree
 from support.engines.toolboxes import TOOLBOX
 

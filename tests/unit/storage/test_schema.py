@@ -14,7 +14,7 @@ from sqlalchemy import CheckConstraint, Connection, MetaData, create_engine
 
 from moorage.errors import DatabaseUnavailable, SchemaUnknown
 from moorage.records.access import Role
-from moorage.records.deployment import TRANSITIONS, DeploymentStatus, JobStatus, Origin
+from moorage.records.deployment import TRANSITIONS, DeploymentStatus, JobStatus, Origin, ReleaseStep
 from moorage.records.domain import DomainStatus
 from moorage.records.event import DeliveryStatus
 from moorage.records.payments import (
@@ -24,7 +24,7 @@ from moorage.records.payments import (
     RelayStatus,
     SettlementStatus,
 )
-from moorage.records.project import ProjectStatus
+from moorage.records.project import Kind, ProjectStatus
 from moorage.records.run import RUN_TRANSITIONS, RunKind, RunStatus
 from moorage.storage.migrate import REVISIONS, SCRIPTS, is_newest, migrate
 from moorage.storage.money.billing import WorkKind
@@ -50,6 +50,8 @@ ENUMS: dict[str, type[StrEnum]] = {
     "projects.status": ProjectStatus,
     "deployments.status": DeploymentStatus,
     "deployments.origin": Origin,
+    "deployments.release_step": ReleaseStep,
+    "projects.kind": Kind,
     "domains.status": DomainStatus,
     "jobs.status": JobStatus,
     "work.kind": WorkKind,

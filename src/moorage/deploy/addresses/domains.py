@@ -17,7 +17,7 @@ from moorage.errors import DomainNotFound, InvalidField
 from moorage.ledger.metering import Metering
 from moorage.records.domain import Domain, DomainRules, DomainStatus, new_token
 from moorage.records.event import EventKind
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import domains, projects
 from moorage.storage.database import Database, Transaction
@@ -101,6 +101,7 @@ class Uncertified:
         wallets = {
             host: project.wallet
             for project in await projects.served(self._db)
+            if project.kind is Kind.WEB
             for host in self._hosts_of(project, proved.get(project.id, ()))
         }
         for host in sorted(await self._certificates.unwanted(wallets)):

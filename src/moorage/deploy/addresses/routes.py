@@ -14,7 +14,7 @@ from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Hosts, Routes
 from moorage.engines.engine import Instance, Runs
 from moorage.errors import ClusterUnavailable
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.storage.apps import domains, projects
 from moorage.storage.database import Database
 
@@ -75,6 +75,8 @@ class FollowedRoutes:
     def _hosts_of(self, project: Project, proved: Sequence[str]) -> list[str]:
         """Returns the hosts that are to be routed: none unless the project is to be served."""
         if project.status is not ProjectStatus.ACTIVE or project.serving_deployment_id is None:
+            return []
+        if project.kind is Kind.WORKER:
             return []
         return [self._hosts.host(project.unique_name), *proved]
 

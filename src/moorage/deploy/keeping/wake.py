@@ -22,7 +22,7 @@ from moorage.deploy.work.switch import Healthy, wait_until_healthy
 from moorage.engines.engine import Runs
 from moorage.errors import DeployFailed, NoCapacity
 from moorage.metrics import record_wake
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 
@@ -274,4 +274,6 @@ class Wake:
 
 
 def _can_run(project: Project) -> bool:
+    if project.kind is Kind.WORKER:
+        return False  # it has no address
     return project.status is ProjectStatus.ACTIVE and project.serving_deployment_id is not None

@@ -76,6 +76,7 @@ _OF_THE_BUILD = frozenset(
     {FailureCause.INSTALL_FAILED, FailureCause.BUILD_FAILED, FailureCause.BUILD_TIMEOUT}
 )
 _OF_THE_APP = _OF_THE_BUILD | {
+    FailureCause.RELEASE_FAILED,
     *(FailureCause.CRASHED, FailureCause.UNHEALTHY, FailureCause.PORT_NOT_BOUND),
     *(FailureCause.OUT_OF_MEMORY, FailureCause.OUT_OF_DISK),
 }

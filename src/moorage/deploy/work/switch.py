@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import httptools
+import msgspec
 
 from moorage.address import Address
 from moorage.certificates.certificates import Certificates
@@ -17,7 +18,7 @@ from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment, DeploymentStatus, Job, LostJob
 from moorage.records.event import EventKind
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
@@ -33,7 +34,7 @@ class Healthy(Protocol):
 
     async def __call__(
         self,
-        address: Address,
+        address: Address | None,
         /,
         *,
         host: str,
@@ -43,13 +44,14 @@ class Healthy(Protocol):
     ) -> None:
         """Returns when `GET path` of the host is answered with less than 500.
 
-        Raises DeployFailed otherwise.
+        For a worker, without an address, when it has lived for `timeout_seconds`. Raises
+        DeployFailed otherwise.
         """
         ...
 
 
 async def wait_until_healthy(
-    address: Address,
+    address: Address | None,
     *,
     host: str,
     path: str,
@@ -59,10 +61,17 @@ async def wait_until_healthy(
     """Returns when `GET path` of the host, the app's own, is answered with less than 500.
 
     Raises DeployFailed(UNHEALTHY) when that does not happen in time, or when there is no answer
-    and the app `has_ended`; its reason tells the last answer.
+    and the app `has_ended`; its reason tells the last answer. A worker, without an address, is well
+    when it has lived for `timeout_seconds`.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds
+    if address is None:
+        while loop.time() < deadline:
+            if await has_ended():
+                raise DeployFailed(FailureCause.CRASHED, "The worker ended at once.")
+            await asyncio.sleep(min(_MAX_PAUSE_SECONDS, timeout_seconds))
+        return
     pause = _FIRST_PAUSE_SECONDS
     while True:
         seen = await _ask(address, host, path, min(_REQUEST_SECONDS, timeout_seconds))
@@ -200,8 +209,9 @@ class Switch:
             async with self._apps.held(project.id):
                 if moved:  # its certificate may have come on the way
                     certified = await self._is_certified(project.id)
+                kind = Kind.WORKER if instance.address is None else Kind.WEB
                 await self._become_ready(
-                    job, deployment, project, note, certified=certified, moved=moved
+                    job, deployment, project, note, kind=kind, certified=certified, moved=moved
                 )
                 if moved:
                     failpoint("volume counts")
@@ -227,10 +237,13 @@ class Switch:
     async def _route(self, project: Project, instance: Instance) -> bool:
         """Routes the address to the instance, and checks that it answers through the proxy.
 
-        Returns False if it does so over plain HTTP alone, as no certificate has come.
+        Returns False if it does so over plain HTTP alone, as no certificate has come. A worker's
+        address is routed nowhere, and not asked.
         """
         async with self._apps.held(project.id):
             await self._addresses.route(project, instance.address)
+        if instance.address is None:
+            return True
         host = self.host(project)
         if await self._is_secured(project) and await self._answers(host):
             return True
@@ -274,6 +287,7 @@ class Switch:
         project: Project,
         note: str,
         *,
+        kind: Kind,
         certified: bool,
         moved: str,
     ) -> None:
@@ -287,7 +301,9 @@ class Switch:
             current = await projects.by_id(tx, project.id)
             if current is not None and _volume(current) != _volume(project):
                 raise Reconfigured
-            if current is None or not await projects.set_serving(tx, project.id, deployment.id):
+            if current is None or not await projects.set_serving(
+                tx, project.id, deployment.id, kind=kind
+            ):
                 raise LostJob
             now_ms = self._clock.now_ms()
             await deployments.move(
@@ -300,6 +316,7 @@ class Switch:
             await projects.set_uncertified(tx, project.id, since_ms=since_ms)
             if not certified:
                 await self._metering.end(tx, project.id)
+            current = msgspec.structs.replace(current, kind=kind)
             await self._tell_ready(tx, current, deployment, now_ms, certified=certified, told=told)
             await self._serve(tx, current, now_ms)
             await jobs.finish(tx, job)
@@ -314,12 +331,13 @@ class Switch:
         certified: bool,
         told: str,
     ) -> None:
-        host = self.host(project)
-        data = {
-            "project_id": project.id,
-            "deployment_id": deployment.id,
-            "endpoint": self._hosts.url(project.unique_name) if certified else f"http://{host}",
-        } | deployment.acting
+        data = {"project_id": project.id, "deployment_id": deployment.id} | deployment.acting
+        if project.kind is Kind.WORKER:
+            data["kind"] = Kind.WORKER.value
+        elif certified:
+            data["endpoint"] = self._hosts.url(project.unique_name)
+        else:
+            data["endpoint"] = f"http://{self.host(project)}"
         if told:
             data["note"] = told
         await events.record(

@@ -17,6 +17,7 @@ from moorage.clock import Clock
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.failure import explain, fail, fail_project, learned, second_try
 from moorage.deploy.work.moving import BUILT, build_moved, moves
+from moorage.deploy.work.release import ENDS, Release
 from moorage.deploy.work.switch import Healthy, Reconfigured, Switch, wait_until_healthy
 from moorage.engines.engine import (
     AppExit,
@@ -28,6 +29,7 @@ from moorage.engines.engine import (
     Limits,
     log_tail,
 )
+from moorage.engines.failure import with_code
 from moorage.errors import (
     ClusterUnavailable,
     ContentUnavailable,
@@ -81,9 +83,11 @@ class Specs:
     def instance(self, deployment: Deployment, project: Project) -> InstanceSpec:
         """Returns how its app is run, with the variables of apps."""
         variables = self._vault.open(deployment.variables, deployment.project_id)
+        plan = plan_of(deployment)
         return InstanceSpec(
             deployment_id=deployment.id,
-            plan=plan_of(deployment),
+            plan=plan,
+            listens=plan.listens,
             limits=self._app_limits,
             owner=project.wallet,
             variables=variables.run,
@@ -101,6 +105,7 @@ log = structlog.get_logger()
 
 _STORE_TRIES = 120
 _STORE_PAUSE_SECONDS = 5.0
+_LASTING_SECONDS = 10.0  # so long a worker must live at first
 MAX_ATTEMPTS = 3
 """How often a deployment may be begun; it may be what crashes the gateway each time."""
 
@@ -114,6 +119,7 @@ class Timing(msgspec.Struct, frozen=True):
 
     listen_seconds: float = 60.0
     healthy_seconds: float = 30.0
+    release_seconds: int = 1_800
 
 
 class Workflow:
@@ -145,6 +151,13 @@ class Workflow:
         self._switch = switch
         self._specs = specs
         self._build_time = build_time
+        self._release = Release(
+            db=db,
+            runtime=runtime,
+            build_time=build_time,
+            timeout_seconds=timing.release_seconds,
+            clock=clock,
+        )
         self._timing = timing
         self._sources = sources
         self._on_built = on_built
@@ -174,7 +187,8 @@ class Workflow:
 
     async def _advance(self, job: Job, deployment: Deployment, project: Project) -> None:
         """Builds, then starts; starts again when the configuration is changed meanwhile."""
-        await self._switch.begin(project)
+        if plan_of(deployment).listens:
+            await self._switch.begin(project)
         if job.step not in (BUILT, jobs.MOVING):
             await self._build(job, deployment, project)
         while True:
@@ -184,16 +198,20 @@ class Workflow:
                 return await self._bring_up(job, current, project)
             except Reconfigured:
                 pass
-            except DeployFailed:
-                if not await self._is_reconfigured(current):
+            except DeployFailed as failure:
+                if failure.cause in ENDS or not await self._is_reconfigured(current):
                     raise
             await self._runtime.stop(deployment.id)
 
     async def _bring_up(self, job: Job, deployment: Deployment, project: Project) -> None:
-        """Starts the app, checks its health, and switches to it. Raises Reconfigured."""
+        """Releases and starts the app, checks its health, and switches to it.
+
+        Raises Reconfigured.
+        """
         failpoint("start")
         spec = self._specs.instance(deployment, project)
         async with self._moved(job, deployment, project) as moved:
+            await self._release.run(job, deployment, project, spec, moved=bool(moved))
             instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
             failpoint("health")
             await self._wait_until_healthy(
@@ -313,23 +331,24 @@ class Workflow:
 
     async def _wait_until_healthy(self, instance: Instance, *, host: str, path: str) -> None:
         deployment_id = instance.deployment_id
-        if instance.address is None:
-            return
 
         async def has_ended() -> bool:
             return (await self._runtime.inspect(deployment_id)).exit is not None
 
+        listens = instance.address is not None
         try:
             await self._healthy(
                 instance.address,
                 host=host,
                 path=path,
-                timeout_seconds=self._timing.healthy_seconds,
+                timeout_seconds=self._timing.healthy_seconds if listens else _LASTING_SECONDS,
                 has_ended=has_ended,
             )
         except DeployFailed as failure:
             ended = (await self._runtime.inspect(deployment_id)).exit
-            raise failure if ended is None else _crashed(ended, path) from failure
+            if ended is None:
+                raise
+            raise _crashed(ended, path if listens else None) from failure
 
     async def _fail(
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
@@ -366,7 +385,7 @@ class Workflow:
 
 def _note(plan: Plan, instance: Instance) -> str:
     said = "" if plan.instead_of is UNSET else f"{plan.because[-1]}."
-    if instance.port == plan.port:
+    if instance.port is None or instance.port == plan.port:
         return said
     return (
         f"{said} The app listens on port {instance.port}, not on settings.port {plan.port}; "
@@ -374,21 +393,17 @@ def _note(plan: Plan, instance: Instance) -> str:
     ).strip()
 
 
-def _crashed(ended: AppExit, path: str) -> DeployFailed:
-    with_code = (
-        "an unknown exit code" if ended.exit_code is None else f"exit code {ended.exit_code}"
-    )
+def _crashed(ended: AppExit, path: str | None) -> DeployFailed:
+    """Returns the failure of an app that ended early; `path` is None for a worker."""
+    code = with_code(ended.exit_code)
+    begun, when = "The app listened, then", f"before GET {path} was answered"
+    if path is None:
+        begun, when = "The worker", f"within its first {_LASTING_SECONDS:g} s"
     if ended.out_of_memory:
-        return DeployFailed(
-            FailureCause.OUT_OF_MEMORY,
-            f"The app listened, then ran out of memory ({with_code}) before GET {path} was "
-            "answered.",
-        )
-    return DeployFailed(
-        FailureCause.CRASHED,
-        f"The app listened, then ended with {with_code} before GET {path} was answered. "
-        "The last lines of its log may say why.",
-    )
+        said = f"{begun} ran out of memory ({code}) {when}."
+        return DeployFailed(FailureCause.OUT_OF_MEMORY, said)
+    said = f"{begun} ended with {code} {when}. The last lines of its log may say why."
+    return DeployFailed(FailureCause.CRASHED, said)
 
 
 def _no_room() -> DeployFailed:

@@ -303,8 +303,8 @@ class LogReading(ABC):
         logs = await self._readable(deployment_id, kind)
         return await in_thread(logs.read, kind, **lines)
 
-    async def note(self, deployment_id: str, text: str) -> None:
+    async def note(self, deployment_id: str, text: str, *, log: LogKind = LogKind.RUNTIME) -> None:
         """As `Engine.note`; ignores errors in writing."""
         with suppress(ContentUnavailable):
-            logs = await self._readable(deployment_id, LogKind.RUNTIME)
-            await in_thread(logs.note, LogKind.RUNTIME, text)
+            logs = await self._readable(deployment_id, log)
+            await in_thread(logs.note, log, text)

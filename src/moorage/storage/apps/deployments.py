@@ -24,6 +24,7 @@ from moorage.records.deployment import (
     Deployment,
     DeploymentStatus,
     DeploymentView,
+    ReleaseStep,
     Summary,
 )
 from moorage.records.project import ProjectStatus
@@ -346,6 +347,8 @@ _VIEW = Statement(
         deployments.c.findings,
         projects.c.volume,
         projects.c.volume_after,
+        projects.c.kind,
+        deployments.c.release_step,
     )
     .join_from(deployments, projects)
     .where(deployments.c.id == bindparam("id"))
@@ -354,6 +357,11 @@ _REPLAN = Statement(
     update(deployments)
     .where(deployments.c.id == bindparam("deployment_id"))
     .values(plan=bindparam("new_plan"))
+)
+_RELEASE = Statement(
+    update(deployments)
+    .where(deployments.c.id == bindparam("deployment_id"))
+    .values(release_step=bindparam("new_step"))
 )
 _INSTALLED = Statement(
     select(deployments.c.plan)
@@ -506,3 +514,8 @@ async def installed_plan(source: Source, project_id: str) -> str | None:
 async def replan(tx: Transaction, deployment_id: str, plan: str) -> None:
     """Replaces the plan of a deployment that is being built."""
     await tx.execute(_REPLAN, deployment_id=deployment_id, new_plan=plan)
+
+
+async def note_release(tx: Transaction, deployment_id: str, step: ReleaseStep) -> None:
+    """Stores how far the release command of a deployment has come."""
+    await tx.execute(_RELEASE, deployment_id=deployment_id, new_step=step)

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from moorage.errors import ProjectNotFound
 from moorage.records.deployment import UNDER_WAY
-from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
+from moorage.records.project import SHARING_STATUSES, Kind, Project, ProjectStatus
 from moorage.storage.apps import names
 from moorage.storage.database import (
     Database,
@@ -372,6 +372,7 @@ _SET_SERVING = _set(
     down_since_ms=null(),
     no_space_since_ms=null(),
     volume_missing=false(),
+    kind=bindparam("new_kind"),
 )
 _UNCERTIFIED = Statement(
     select(*_PROJECT).where(_living, projects.c.uncertified_since_ms.is_not(None))
@@ -491,9 +492,14 @@ async def wake(tx: Transaction, project_id: str) -> None:
     await tx.execute(_WAKE, project_id=project_id)
 
 
-async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> bool:
+async def set_serving(
+    tx: Transaction, project_id: str, deployment_id: str, *, kind: Kind = Kind.WEB
+) -> bool:
     """Makes a deployment the serving one; returns False when the project is being deleted."""
-    return await tx.execute(_SET_SERVING, project_id=project_id, deployment_id=deployment_id) == 1
+    touched = await tx.execute(
+        _SET_SERVING, project_id=project_id, deployment_id=deployment_id, new_kind=kind
+    )
+    return touched == 1
 
 
 async def served(source: Source) -> list[Project]:
