@@ -29,7 +29,13 @@ from moorage.errors import (
     InvalidField,
     TooManyStreams,
 )
-from moorage.records.deployment import DeploymentStatus, DeploymentView, LogKind, Summary
+from moorage.records.deployment import (
+    UNDER_WAY,
+    DeploymentStatus,
+    DeploymentView,
+    LogKind,
+    Summary,
+)
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
@@ -225,7 +231,6 @@ DEFAULT_LINES = 500
 _LAST_CURSOR = 2**63 - 1
 
 _GONE = (ProjectStatus.DELETING, ProjectStatus.DELETED)
-_BEFORE_THE_BUILD_IS_OVER = (DeploymentStatus.QUEUED, DeploymentStatus.BUILDING)
 
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -359,7 +364,7 @@ async def is_complete(
 ) -> bool:
     """Returns whether nothing more can come to a log of a deployment, by its status."""
     if kind is LogKind.BUILD:
-        return status not in _BEFORE_THE_BUILD_IS_OVER
+        return status not in UNDER_WAY  # a release command writes there as well
     if status is DeploymentStatus.SUPERSEDED:
         return deployment_id not in await runtime.running()
     return status in (DeploymentStatus.FAILED, DeploymentStatus.STOPPED)
