@@ -145,7 +145,7 @@ async def test_logs_are_the_owners_while_the_project_lives(db: Database, asking:
     [
         (DeploymentStatus.QUEUED, False, ()),
         (DeploymentStatus.BUILDING, False, ()),
-        (DeploymentStatus.DEPLOYING, True, ("build",)),
+        (DeploymentStatus.DEPLOYING, True, ()),  # its release command may write
         (DeploymentStatus.READY, True, ("build",)),
         (DeploymentStatus.READY, False, ("build",)),  # it sleeps, or is suspended
         (DeploymentStatus.FAILED, False, ("build", "runtime")),
