@@ -85,6 +85,8 @@ async def _launched(directory: DeploymentDirectory, image: str, spec: InstanceSp
         stage=Stage.STARTED,
         container_id=made.id,
         process=process_record(state["Pid"]) if state["Pid"] else None,
+        listens=spec.listens,
+        log=spec.log,
     )
 
 
@@ -227,7 +229,9 @@ def close_proxy(directory: DeploymentDirectory) -> None:
 
 
 def is_open(directory: DeploymentDirectory, record: Record) -> bool:
-    """Returns whether the app and its socket proxy run, and the app listens."""
+    """Returns whether the app runs, and its socket proxy, and it listens, if it is to."""
+    if not record.listens:
+        return runs(record)
     if record.listener is None or not runs(record) or not directory.socket.is_socket():
         return False
     if not directory.host.cgroups.pids(directory.proxy_group):

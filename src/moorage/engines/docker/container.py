@@ -11,7 +11,7 @@ from moorage.engines.dockerd.buildx import CORE_BYTES
 from moorage.engines.engine import InstanceSpec, Usage
 from moorage.engines.host import processes
 from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups, Shares
-from moorage.engines.images.recipe import DATA, environment
+from moorage.engines.images.recipe import DATA, SHELL, environment
 from moorage.errors import DeployFailed, FailureCause
 
 
@@ -134,6 +134,7 @@ def container(
     taken = (*_TMPFS, *([] if data is None else [DATA]))
     return {
         "Image": image,
+        **({"Entrypoint": list(SHELL), "Cmd": [spec.command]} if spec.command else {}),
         "Hostname": "app",
         "Env": [f"{name}={value}" for name, value in environment(spec).items()],
         # Docker would run the image's own check as often as every millisecond, at its own expense.
@@ -145,7 +146,10 @@ def container(
             "Dns": list(around.resolvers),
             "Memory": limits.memory_bytes,
             "MemorySwap": limits.memory_bytes,  # no swap
-            "NanoCpus": max(limits.cpu_millis, _START_CPU_MILLIS) * _NANO,
+            "NanoCpus": (
+                max(limits.cpu_millis, _START_CPU_MILLIS) if spec.listens else limits.cpu_millis
+            )
+            * _NANO,
             "PidsLimit": limits.pids,
             "Ulimits": [{"Name": "core", "Soft": CORE_BYTES, "Hard": CORE_BYTES}],
             "OomScoreAdj": around.oom_score,

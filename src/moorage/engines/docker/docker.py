@@ -292,6 +292,9 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
             image = self._images.image_of(directory.deployment_id)
             record = await app.launch(directory, image, spec)
             self._follow(directory, record)
+        if not spec.listens:
+            await in_thread(directory.socket.touch)  # see `_started`
+            return _without_address(directory)
         listener = await app.wait_listening(
             directory, record, spec, timeout_seconds=timeout_seconds
         )
@@ -302,10 +305,14 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
         return directory.instance(listener)
 
     def _follow(self, directory: DeploymentDirectory, record: Record | None) -> None:
-        if record is None or record.container_id is None or record.process is None:
+        if record is None or record.container_id is None:
             return
         self._host.followers.begin(
-            directory.deployment_id, record.container_id, record.process, directory.logs
+            directory.deployment_id,
+            record.container_id,
+            record.process,
+            directory.logs,
+            record.log,
         )
 
     async def _halt(self, directory: DeploymentDirectory) -> None:
@@ -325,8 +332,8 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
             await in_thread(directory.write, record.without_container(ended))
 
     def _started(self) -> list[DeploymentDirectory]:
-        """Returns the deployments whose app has a socket proxy."""
-        return [directory for directory in self._host.directories() if directory.socket.is_socket()]
+        """Returns the deployments whose app has a socket proxy, or a file there without a port."""
+        return [directory for directory in self._host.directories() if directory.socket.exists()]
 
     def _running(self) -> dict[str, Instance]:
         found = {}
@@ -347,8 +354,10 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
 
     def _live(self, directory: DeploymentDirectory) -> Instance | None:
         record = directory.record
-        if record is None or record.listener is None or not app.is_open(directory, record):
+        if record is None or not app.is_open(directory, record):
             return None
+        if record.listener is None:
+            return _without_address(directory)
         return directory.instance(record.listener)
 
     def _is_running(self, directory: DeploymentDirectory) -> bool:
@@ -356,3 +365,7 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
 
     def _has_ended(self, directory: DeploymentDirectory) -> bool:
         return not app.runs(directory.record)
+
+
+def _without_address(directory: DeploymentDirectory) -> Instance:
+    return Instance(deployment_id=directory.deployment_id, address=None, port=None)

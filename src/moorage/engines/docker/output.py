@@ -40,10 +40,13 @@ logger = logging.getLogger(__name__)
 class Follower:
     """Follows one container, until it has ended and all of its output is in the log."""
 
-    def __init__(self, daemon: Daemon, container_id: str, logs: Logs, clock: Clock) -> None:
+    def __init__(
+        self, daemon: Daemon, container_id: str, logs: Logs, kind: LogKind, clock: Clock
+    ) -> None:
         self._daemon = daemon
         self._container_id = container_id
         self._logs = logs
+        self._kind = kind
         self._position = logs.directory / _POSITION
         self._clock = clock
         budget = Budget(clock.monotonic_seconds())
@@ -101,7 +104,7 @@ class Follower:
 
     def _append(self, entries: list[Entry]) -> None:
         for letter, texts in entries:
-            self._logs.append(LogKind.RUNTIME, letter, texts, at_ms=self._last_ns // _NS_A_MS)
+            self._logs.append(self._kind, letter, texts, at_ms=self._last_ns // _NS_A_MS)
 
 
 def split_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
@@ -137,14 +140,23 @@ class Followers:
         self._ends: dict[str, asyncio.Task[None]] = {}
 
     def begin(
-        self, deployment_id: str, container_id: str, process: ProcessRecord, logs: Logs
+        self,
+        deployment_id: str,
+        container_id: str,
+        process: ProcessRecord | None,
+        logs: Logs,
+        kind: LogKind,
     ) -> None:
-        """Starts to follow a container, in place of an earlier one of the deployment."""
+        """Starts to follow a container, in place of an earlier one of the deployment.
+
+        Without a process, it has ended already: what it has written is read.
+        """
         self._cancel(deployment_id)
-        follower = Follower(self._daemon, container_id, logs, self._clock)
-        following = follower.run(is_running=lambda: is_running(process))
+        follower = Follower(self._daemon, container_id, logs, kind, self._clock)
+        following = follower.run(is_running=lambda: process is not None and is_running(process))
         self._outputs[deployment_id] = asyncio.create_task(following)
-        self._ends[deployment_id] = asyncio.create_task(self._wait(deployment_id, process))
+        if process is not None:
+            self._ends[deployment_id] = asyncio.create_task(self._wait(deployment_id, process))
 
     async def drained(self, deployment_id: str) -> None:
         """Waits until all output of an app that has ended is in its log, or for some seconds."""

@@ -1,6 +1,7 @@
 """One of each object that the gateway makes in a cluster, as golden files and schemas see them."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from moorage.engines.engine import Limits
 from moorage.engines.kubernetes.objects.app import App, app_objects, volume_claim
@@ -14,6 +15,7 @@ from moorage.engines.kubernetes.objects.namespace import (
 from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
 from moorage.engines.kubernetes.self_test import SelfTest, self_test_objects
 from moorage.engines.kubernetes.volumes import VolumePod, volume_pod_objects
+from moorage.records.deployment import LogKind
 
 MIB = 1024 * 1024
 OWNER = "0xAb5801a7D398351b8bE11C439e05C5B3259aeC9B"
@@ -113,6 +115,7 @@ def registry_secret() -> Manifest:
 SAMPLES: Mapping[str, list[Manifest]] = {
     "app": app_objects(app(), PLAIN),
     "app-strict-with-volume": app_objects(app(volume=VOLUME), STRICT),
+    "command-with-volume": app_objects(replace(app(volume=VOLUME), log=LogKind.BUILD), PLAIN),
     "volume-pod": volume_pod_objects(volume_pod(), STRICT),
     "namespace": namespaced(INSIDE),
     "namespace-outside": namespaced(OUTSIDE),

@@ -6,7 +6,7 @@ answer when they are too old. Before anything is decided about one app, `refresh
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -59,12 +59,15 @@ def read_endpoints(manifest: Manifest) -> Endpoints:
     )
 
 
-def instance_of(pods: Iterable[Pod], slices: Iterable[Endpoints]) -> Instance | None:
+def instance_of(pods: Collection[Pod], slices: Iterable[Endpoints]) -> Instance | None:
     """Returns the running app of one deployment.
 
-    Pods and endpoints come by ways of their own, either of which may be late: an app runs only
-    where both say that it is ready.
+    Pods and endpoints come by ways of their own, either of which may be late: an app that listens
+    runs only where both say that it is ready.
     """
+    for pod in pods:
+        if pod.log is not None and pod.is_running and not pod.is_ending:
+            return Instance(deployment_id=pod.deployment_id, address=None, port=None)
     serving = {pod.name: pod for pod in pods if pod.is_ready and not pod.is_ending}
     found = [
         (serving[name].created, name, address, endpoints)
@@ -216,15 +219,19 @@ class Observed:
         return list(self._pods.of(deployment_id).values())
 
     def instance(self, deployment_id: str) -> Instance | None:
-        """Returns an app if it runs and listens. Raises ClusterUnavailable."""
+        """Returns an app if it runs, and listens if it is to. Raises ClusterUnavailable."""
         self._endpoint_mirror.require_fresh()
         found = self._endpoints.of(deployment_id).values()
         return instance_of(self.pods(deployment_id), found)
 
     def instances(self) -> dict[str, Instance]:
-        """Returns all apps that run and listen, by deployment. Raises ClusterUnavailable."""
+        """Returns all apps that run, and listen if they are to, by deployment.
+
+        Raises ClusterUnavailable.
+        """
         self.require_fresh()
-        found = {name: self.instance(name) for name in self._endpoints.ids()}
+        without_port = {pod.deployment_id for pod in self._pod_mirror if pod.log is not None}
+        found = {name: self.instance(name) for name in self._endpoints.ids() | without_port}
         return {name: instance for name, instance in found.items() if instance is not None}
 
     async def refresh(self, deployment_id: str) -> None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from moorage.engines.engine import AppExit
 from moorage.engines.kubernetes.objects.app import CONTAINER
-from moorage.engines.kubernetes.objects.labels import DEPLOYMENT_LABEL
+from moorage.engines.kubernetes.objects.labels import DEPLOYMENT_LABEL, LOG_LABEL
 from moorage.engines.kubernetes.objects.pod import Manifest
+from moorage.records.deployment import LogKind
 
 _OUT_OF_MEMORY = "OOMKilled"
 _PULL_PROBLEMS = frozenset(
@@ -57,13 +58,14 @@ class Pod:
     last_end: AppExit | None = None  # of its container
     last_words: str = ""  # what the runtime says of that end, such as why nothing could be started
     unscheduled: str = ""  # why no node takes it
+    log: LogKind | None = None  # as of `App`
 
     @property
     def end(self) -> AppExit | None:
         """How the app ended; None while it runs as it should, or has not run yet."""
         if self.is_over:
             return self.last_end or AppExit(exit_code=None, out_of_memory=False)
-        return None if self.is_ready else self.last_end
+        return None if self.is_ready or self.log is not None else self.last_end
 
 
 def parse(manifest: Manifest) -> Pod:
@@ -73,6 +75,7 @@ def parse(manifest: Manifest) -> Pod:
     container: Manifest = next((it for it in found if it.get("name") == CONTAINER), {})
     state, last = container.get("state") or {}, container.get("lastState") or {}
     ended = _end(state.get("terminated"), last.get("terminated"))
+    log = metadata.get("labels", {}).get(LOG_LABEL)
     conditions = {it["type"]: it for it in status.get("conditions") or ()}
     return Pod(
         namespace=metadata["namespace"],
@@ -90,6 +93,7 @@ def parse(manifest: Manifest) -> Pod:
         last_end=_exit(ended),
         last_words=(ended or {}).get("message", "") or status.get("message", ""),
         unscheduled=_unscheduled(conditions.get("PodScheduled", {})),
+        log=None if log is None else LogKind(log),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from moorage.engines.engine import Limits
 from moorage.engines.kubernetes.objects.labels import (
     INSTANCE_LABEL,
+    LOG_LABEL,
     VOLUME_LABEL,
     WALLET_LABEL,
     Part,
@@ -28,6 +29,7 @@ from moorage.engines.kubernetes.objects.pod import (
     restricted_pod,
     secret,
 )
+from moorage.records.deployment import LogKind
 
 # Shells get the signal only if there is nothing else, as in `host.kernel.signals`. `wait` returns
 # when the trap has run as well; then the app is still there.
@@ -89,6 +91,7 @@ class App:
     environment: Mapping[str, str] = field(default_factory=dict)
     volume: str | None = None  # the id of the volume at DATA
     is_own_image: bool = False  # made by a deployer's Dockerfile, which says whom it runs as
+    log: LogKind | None = None  # where what it prints goes, if it does not listen
 
     def labels(self, instance: str) -> dict[str, str]:
         """The labels of its objects, the volume's claim aside."""
@@ -98,7 +101,12 @@ class App:
 
 
 def app_objects(app: App, options: PodOptions) -> list[Manifest]:
-    """Returns the Secret, the Service and the Deployment, in the order in which to apply them."""
+    """Returns the Secret, the Service and the Deployment, in the order in which to apply them.
+
+    Of what does not listen, the Secret and a pod, which is not started again by itself.
+    """
+    if app.log is not None:
+        return [app_secret(app, options.instance), _command(app, options)]
     return [
         app_secret(app, options.instance),
         service(app, options.instance),
@@ -161,6 +169,25 @@ def _running(app: App, options: PodOptions) -> Manifest:
                 "spec": _pod(app, options),
             },
         },
+    }
+
+
+def _command(app: App, options: PodOptions) -> Manifest:
+    """Returns a pod that runs once; its container is asked nothing, and no port leads to it."""
+    pod = _pod(app, options)
+    (container,) = pod["containers"]
+    for key in ("ports", "startupProbe", "readinessProbe"):
+        del container[key]
+    labels = {**app.labels(options.instance), **_volume_label(app), LOG_LABEL: str(app.log)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": app_name(app.deployment_id),
+            "namespace": app.namespace,
+            "labels": labels,
+        },
+        "spec": {**pod, "restartPolicy": "Never"},
     }
 
 

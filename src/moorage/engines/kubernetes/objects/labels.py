@@ -13,6 +13,7 @@ WALLET_LABEL = "moorage.dev/wallet"  # a hash: see `wallet_hash`
 DEPLOYMENT_LABEL = "moorage.dev/deployment"
 VOLUME_LABEL = "moorage.dev/volume"
 PART_LABEL = "moorage.dev/part"
+LOG_LABEL = "moorage.dev/log"  # where what a pod prints goes, of one that does not listen
 
 OWNER_ANNOTATION = "moorage.dev/owner"  # the wallet's address, of its namespace
 GATEWAY_LABELS: Mapping[str, str] = {

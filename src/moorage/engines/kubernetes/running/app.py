@@ -91,18 +91,21 @@ async def launch(
     variables = environment(spec)
     require_short(variables, setting="settings.runEnvs", cause=FailureCause.CRASHED)
     await _remove_ended(shared, record)
+    if not spec.listens and all(pod.is_ending for pod in shared.observed.pods(spec.deployment_id)):
+        await _wait_ended(shared, spec.deployment_id)  # the next one has its name
     app = App(
         deployment_id=record.deployment_id,
         owner=spec.owner,
         namespace=record.namespace,
         image=record.image,
-        start=spec.plan.start,
+        start=spec.line,
         port=spec.plan.port,
         limits=spec.limits,
         listen_seconds=round(timeout_seconds) + _PROBE_SECONDS,
         environment=variables,
         volume=spec.volume,
         is_own_image=spec.plan.stack is Stack.DOCKERFILE,
+        log=None if spec.listens else spec.log,
     )
     try:
         async with shared.namespaces.made(spec.owner):
@@ -182,6 +185,8 @@ async def halt(shared: Shared, record: Record) -> None:
     except NotFound:
         if before is None:
             return
+    if before is not None and before.log is not None:
+        await shared.cluster.delete(PODS, before.name, namespace=before.namespace)
     ended = await _wait_ended(shared, deployment_id)
     await shared.followers.drained(deployment_id)
     await shared.logs.publish(deployment_id)

@@ -187,7 +187,7 @@ class Follower:
     def _append(self, entries: list[Entry]) -> None:
         for letter, texts in entries:
             at_ms = self._position.last_ns // _NS_A_MS
-            self._logs.append(LogKind.RUNTIME, letter, texts, at_ms=at_ms)
+            self._logs.append(self._pod.log or LogKind.RUNTIME, letter, texts, at_ms=at_ms)
 
 
 class Followers:

@@ -60,12 +60,18 @@ class Starting:
         self._starts = {pod.name: pod.starts for pod in observed.pods(spec.deployment_id)}
 
     async def wait(self) -> Instance:
-        """Waits until the app is ready. Raises DeployFailed, ClusterUnavailable."""
+        """Waits until the app is ready; until it runs or has ended, if it does not listen.
+
+        Raises DeployFailed, ClusterUnavailable.
+        """
         name, silent_seconds = self._spec.deployment_id, 0.0
         while True:
             if (found := self._observed.instance(name)) is not None:
                 return found
-            await self._check(newest(self._observed.pods(name)))
+            pod = newest(self._observed.pods(name))
+            if pod is not None and pod.is_over and not self._spec.listens:
+                return Instance(deployment_id=name, address=None, port=None)
+            await self._check(pod)
             if not await self._observed.changes(name, seconds=_POLL_SECONDS):
                 silent_seconds += _POLL_SECONDS
             if silent_seconds >= _REFRESH_SECONDS:
@@ -76,7 +82,7 @@ class Starting:
         """Raises what prevents the app from getting ready."""
         if pod is None:
             await self._check_made()
-        elif self._has_ended(pod):
+        elif self._has_ended(pod) and self._spec.listens:
             raise await self._ended(pod)
         elif pod.waiting is not None and pod.waiting.is_start_problem:
             raise _not_startable(pod.waiting.message or pod.waiting.reason)
