@@ -33,7 +33,7 @@ _SETTINGS = Settings()
 def run() -> list[Row]:
     """Seconds to the first 200, of both in turn."""
     with (
-        gateway(pinned=False, sleep_after_seconds="1") as started,
+        gateway(pinned=False, min_sleep_after_seconds="1") as started,
         tempfile.TemporaryDirectory(prefix="moorage-bench-") as directory,
     ):
         wakes, starts = asyncio.run(_alternate(started, Path(directory)))
@@ -54,6 +54,8 @@ def run() -> list[Row]:
 async def _alternate(started: DevGateway, directory: Path) -> tuple[list[float], list[float]]:
     wallet = await funded(started)
     answer = await deployed(wallet, "sleeper", _EXAMPLE)
+    path = f"/agent/projects/{answer.body['projectId']}"
+    await wallet.call("PATCH", path, json={"sleepAfterSeconds": 1})
     sandbox = Sandbox(
         HostConfiguration(
             state_dir=directory / "apps",

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.root, pytest.mark.long]
 PREFIX, MOVED = "flow", "moved"
 MOVING = {"isolation": "kubernetes", "moving_from": "root"}
 OWN = "moorage/own"
-BUILD = {"buildCommand": "cat number > built"}
+BUILD = {"buildCommand": "cat number > built", "sleepAfterSeconds": 3}
 # /put writes a note; anything else tells it, and where the app runs.
 STORING = {
     "index.js": """\
@@ -72,7 +72,7 @@ def settings_for(
         "base_images": json.dumps(dict.fromkeys(DEFAULTS, SMALL)),
         "dockerfile_registries": "*,local",
         "requests_per_minute": "100000",
-        "sleep_after_seconds": "3",
+        "min_sleep_after_seconds": "3",
     }
 
 

@@ -83,14 +83,16 @@ class Sleeper:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
     directory = tmp_path_factory.mktemp("sleep")
-    with running(directory, requests_per_minute="100000", sleep_after_seconds="1") as started:
+    with running(directory, requests_per_minute="100000", min_sleep_after_seconds="1") as started:
         yield started
 
 
 @contextlib.asynccontextmanager
 async def deployed(gateway: DevGateway) -> AsyncIterator[Sleeper]:
     wallet, name = await Wallet(gateway).fund(), fresh_name()
-    deploying = await wallet.deploy_paid(name, {"index.js": SLEEPER})
+    deploying = await wallet.deploy_paid(
+        name, {"index.js": SLEEPER}, settings={"sleepAfterSeconds": 1}
+    )
     status = await wallet.settled(deploying)
     assert status["status"] == "ready", status
     yield Sleeper(name, wallet, deploying)

@@ -47,7 +47,7 @@ from moorage.storage.apps import projects
 from moorage.storage.operation import exports
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads.reader import Exports, ExportSource, Upload, read_upload
-from moorage.uploads.request import read_sha256
+from moorage.uploads.request import check_sleep, read_sha256
 from moorage.uploads.room import SpoolRoom, UploadLimits
 from moorage.wire.deploy import Deployed, DigestUpload, Quoted, Understood, UploadStored
 
@@ -77,6 +77,7 @@ class DeployRoom(PaidFront):
     inventory: Inventory
     written: Written
     refuse_secrets: bool
+    min_sleep_seconds: int
     uploads: Uploads
 
 
@@ -162,6 +163,9 @@ async def _read_attempt(
         if payment.evidence is None:
             refuse_misplaced(received.misplaced)
         checked = received.request
+        if (idle_seconds := checked.settings.sleep_after_seconds) is not None:
+            least = room.min_sleep_seconds
+            check_sleep("settings.sleepAfterSeconds", idle_seconds, least=least)
         caller = caller.about(checked.unique_name)
         project = await projects.by_name(room.db, checked.unique_name)
         if project is None:

@@ -325,6 +325,7 @@ def _burning(intervals: Iterable[RunInterval]) -> list[BurningProject]:
                 project_id=each.project_id,
                 burn_per_hour_usd=usd,
                 burn_per_hour_micro_usd=micro_usd,
+                asleep=each.asleep,
             )
         )
     return found

@@ -71,6 +71,7 @@ from moorage.wire.projects import (
     ProjectList,
     ProjectShown,
     ProjectUsage,
+    StateItem,
     UsageHourItem,
     UsageItem,
     UsageSpanItem,
@@ -159,13 +160,31 @@ _SUMS = (
 )
 
 
-async def show_usage(room: Front, request: Request, project: Project) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class ProjectRoom(Front):
+    """What the handlers of projects need."""
+
+    configuration: ProjectConfiguration
+    deletion: Deletion
+    metering: Metering
+    hosts: Hosts
+    written: Written
+    seller: Seller
+    pausing: Pausing
+    idempotency: Idempotency
+    requests: RefundRequests
+    facts: Facts
+    parsers: ParserPool
+
+
+async def show_usage(room: ProjectRoom, request: Request, project: Project) -> Response:
     """What was used between two times, a day up to now unless given, and the sum."""
     until_ms = time_ms(request, "to", default=min(room.clock.now_ms(), LAST_TIME_MS))
     from_ms = time_ms(request, "from", default=max(0, until_ms - _DAY_MS))
     if not from_ms <= until_ms <= from_ms + _MAX_DAYS * _DAY_MS:
         raise InvalidField("from", f"must be before `to`, by at most {_MAX_DAYS} days")
     hours, spans = await _measured(room, request, project, from_ms=from_ms, until_ms=until_ms)
+    spent = await room.metering.spent(room.db, project.id, start_ms=from_ms, end_ms=until_ms)
     return json_response(
         ProjectUsage(
             project_id=project.id,
@@ -173,6 +192,14 @@ async def show_usage(room: Front, request: Request, project: Project) -> Respons
             to=iso_utc(until_ms),
             now=await _load(room, project),
             totals=UsageItem(**_amounts(hours if spans is None else spans)),
+            states=[
+                StateItem(
+                    state="asleep" if asleep else "awake",
+                    ms=each.ms,
+                    burned_usd=usd_number(each.burned),
+                )
+                for asleep, each in spent.items()
+            ],
             hours=[UsageHourItem(hour=iso_utc(hour.hour_ms), **_amounts([hour])) for hour in hours],
             spans=UNSET if spans is None else [_span_item(each) for each in spans],
         )
@@ -256,23 +283,6 @@ _MESSAGES_OF_PAUSES = {
     "its next hour, and there is room for it.",
 }
 _NOT_FOR_EVER = ("out_of_credits", "project_paused")  # causes that retention ends
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProjectRoom(Front):
-    """What the handlers of projects need."""
-
-    configuration: ProjectConfiguration
-    deletion: Deletion
-    metering: Metering
-    hosts: Hosts
-    written: Written
-    seller: Seller
-    pausing: Pausing
-    idempotency: Idempotency
-    requests: RefundRequests
-    facts: Facts
-    parsers: ParserPool
 
 
 async def list_projects(room: ProjectRoom, request: Request, caller: Caller) -> Response:
@@ -393,7 +403,8 @@ async def adopt_project(room: ProjectRoom, project: Project) -> Response:
 async def change_project(room: ProjectRoom, request: Request, project: Project) -> Response:
     """`PATCH /agent/projects/{projectId}`: change what it is called, or how its app is run."""
     body = await read_whole(request, max_bytes=MAX_CHANGE_BYTES)
-    change = change_request(await decode_whole(body, request.scope, room.parsers))
+    document = await decode_whole(body, request.scope, room.parsers)
+    change = change_request(document, min_sleep_seconds=room.facts.min_sleep_seconds)
     if change.paused is not None:
         return json_response(await _pause(room, project, paused=change.paused))
     written = None
@@ -491,7 +502,9 @@ def _shown(
 ) -> ProjectShown:
     cause = _because(project) if project.status is ProjectStatus.SUSPENDED else None
     serves = project.serving_deployment_id is not None
-    an_hour = hour_of(project.monthly_price_micro_usd)
+    an_hour, asleep = hour_of(project.monthly_price_micro_usd), project.asleep_since_ms is not None
+    an_hour_asleep = hour_of(project.asleep_price_micro_usd)
+    now_burns = (an_hour_asleep if asleep else an_hour) if burns else NOTHING
     return ProjectShown(
         id=project.id,
         name=project.unique_name,
@@ -507,9 +520,11 @@ def _shown(
         build_var_names=sorted(now.variables.build),
         health_path=now.health_path,
         volume=project.volume,
-        asleep=project.asleep_since_ms is not None,
-        burn_per_hour_usd=usd_number(an_hour if burns else NOTHING),
+        asleep=asleep,
+        sleep_after_seconds=project.sleep_after_seconds,
+        burn_per_hour_usd=usd_number(now_burns),
         price_per_hour_usd=usd_number(an_hour),
+        asleep_per_hour_usd=usd_number(an_hour_asleep),
         suspended_because=cause or UNSET,
         kept_until=_kept_until(room, project) if cause in _NOT_FOR_EVER else UNSET,
         blocked_reason=project.blocked_reason or UNSET,

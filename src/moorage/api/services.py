@@ -173,6 +173,7 @@ class ApiServices:
             build_minutes_per_usd=settings.build_minutes_per_usd,
             requests_per_minute=settings.requests_per_minute,
             retention_days=settings.retention_days,
+            min_sleep_seconds=settings.min_sleep_after_seconds,
         )
 
     @property
@@ -273,6 +274,7 @@ class ApiServices:
             inventory=services.inventory,
             written=services.deploy.written,
             refuse_secrets=self.settings.refuse_secrets,
+            min_sleep_seconds=self.settings.min_sleep_after_seconds,
             uploads=self._uploads,
         )
 

@@ -18,6 +18,18 @@ Switch = Annotated[bool, Parameter(negative=())]
 """A flag without the `--no-` that others have."""
 
 
+_SECONDS_IN = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_IDLE = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>[smhd]?)", re.ASCII)
+
+
+def idle_seconds(text: str) -> int:
+    """Returns the seconds of `90`, `90s`, `10m`, `2h` or `1d`. Raises ClientMisconfigured."""
+    found = _IDLE.fullmatch(text)
+    if found is None:
+        raise ClientMisconfigured(f"--sleep: {text!r} is no time, such as 90s, 10m or 2h")
+    return int(found["number"]) * _SECONDS_IN[found["unit"]]
+
+
 class VariableReader:
     """Reads `NAME=VALUE`, `NAME=@FILE`, `NAME=-` and `NAME`, for one run of a command.
 
@@ -107,6 +119,10 @@ class AppFlags:
     volume: Annotated[
         bool, Parameter(help="Give it a /data that outlives its versions", negative=())
     ] = False
+    sleep: Annotated[
+        str | None,
+        Parameter(help="Have it sleep, for less, when it is idle for so long, such as 10m"),
+    ] = None
     env: Annotated[
         list[str] | None,
         Parameter(
@@ -142,6 +158,7 @@ class AppFlags:
             field.name: getattr(self, _NAMED_OTHERWISE.get(field.name, field.name))
             for field in msgspec.structs.fields(Settings)
         }
+        named["sleep_after_seconds"] = None if self.sleep is None else idle_seconds(self.sleep)
         named["run_envs"] = reader.read(self.env or (), of="--env") or None
         named["build_vars"] = reader.read(self.build_env or (), of="--build-env") or None
         return Settings(**named)
@@ -156,6 +173,7 @@ _NAMED_OTHERWISE = {
     "build_command": "build",
     "run_command": "run",
     "run_envs": "env",
+    "sleep_after_seconds": "sleep",
     "build_vars": "build_env",
 }
 """Fields of `AppFlags` by the setting that they set, where the names differ."""
@@ -172,6 +190,7 @@ _WORDS = {
     "uniqueName": "--name",
     "displayName": "--display-name",
     "healthPath": "--health-path",
+    "sleepAfterSeconds": "--sleep",
     "installCommand": "--install",
     "buildCommand": "--build",
     "settings.volume: true": "--volume",

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from moorage.archive.project import new_key
 from moorage.cli import progress
 from moorage.cli.connection import DEFAULTS, Options, Session, client_command
-from moorage.cli.flags import Switch, VariableReader, in_cli_words
+from moorage.cli.flags import Switch, VariableReader, idle_seconds, in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.screen import table_lines, with_nulls
 from moorage.sdk.archive import read_export
@@ -379,9 +379,10 @@ async def configure(
     description: str | None = None,
     health_path: str | None = None,
     volume: Switch = False,
+    sleep: str | None = None,
     follow: FollowChange = True,
 ) -> int:
-    """Change what a project is called, its health path, or give it a volume, without an upload.
+    """Change a project's name for people, health path or sleep, or give it a volume; no upload.
 
     Where the app has to be started again, the present one serves until that is healthy, and also
     if it is not. Exits with 1 when it failed.
@@ -396,17 +397,20 @@ async def configure(
         Path that must answer below 500 before a version is served; / is the usual one.
     volume
         Give it a /data that outlives its versions; it goes with the project alone.
+    sleep
+        How long it idles before it sleeps, for less, until a request: such as 10m; or never.
     """
     change = ChangeBody(
         display_name=_unless_none(display_name),
         description=_unless_none(description),
         health_path=_unless_none(health_path),
         volume=volume or UNSET,
+        sleep_after_seconds=UNSET if sleep is None else _idle_seconds(sleep),
     )
     if change == ChangeBody():
         raise ClientMisconfigured(
-            "say what to change: --display-name, --description, --health-path or --volume; "
-            "`moorage env` sets variables"
+            "say what to change: --display-name, --description, --health-path, --volume or "
+            "--sleep; `moorage env` sets variables"
         )
     return await _change(session, project, change, follow=follow)
 
@@ -461,6 +465,13 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
     yield f"of builds:   {', '.join(found.build_var_names) or '-'}"
     yield f"burns:       ${found.burn_per_hour_usd:f} an hour"
     yield f"as it runs:  ${found.price_per_hour_usd:f} an hour"
+    idle = found.sleep_after_seconds
+    sleeps = "never" if idle is None else f"after {idle} s without a request or connection"
+    yield f"sleeps:      {sleeps}; ${found.asleep_per_hour_usd:f} an hour asleep"
+
+
+def _idle_seconds(text: str) -> int | None:
+    return None if text == "never" else idle_seconds(text)
 
 
 def _unless_none(text: str | None) -> str | UnsetType:
@@ -559,6 +570,7 @@ def _next_look(project: str, pending: DomainItem) -> str:
 
 
 _MIB = 1024 * 1024
+_HOUR_MS = 3_600_000
 _COLUMNS = (
     *("FROM", "REQUESTS", "5XX", "MEDIAN", "95 %", "SLOWEST"),
     *("IN", "OUT", "CPU", "MOST MEMORY"),
@@ -605,6 +617,8 @@ async def usage(
     rows = [_row(hour.hour, hour) for hour in used.hours]
     rows += [_row(span.begins, span) for span in used.spans or ()]
     screen.table(_COLUMNS, [*rows, _row("in all", used.totals)])
+    for spent in used.states:
+        screen.result(f"{spent.state}: {spent.ms / _HOUR_MS:.2f} hours, ${spent.burned_usd:f}.")
     if held := used.totals.held:
         screen.result(
             f"Requests that waited until the app was started: {held}, for "

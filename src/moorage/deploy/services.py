@@ -37,6 +37,7 @@ from moorage.deploy.work.workflow import Specs, Timing, Workflow
 from moorage.engines.engine import Engine
 from moorage.engines.locks import Locks
 from moorage.errors import InvalidField
+from moorage.ledger.metering import Metering
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Run
 from moorage.payments.price.quotes import PriceList, Quotes, Size
@@ -59,6 +60,7 @@ class FollowingServices:
         following: Following,
         addresses: Addresses,
         capacity: Capacity,
+        metering: Metering,
     ) -> None:
         self._core = core
         self._settings = settings
@@ -66,6 +68,7 @@ class FollowingServices:
         self._following = following
         self._addresses = addresses
         self._capacity = capacity
+        self._metering = metering
 
     @cached_property
     def routes(self) -> FollowedRoutes:
@@ -83,6 +86,7 @@ class FollowingServices:
             addresses=self._addresses,
             routes=self.routes,
             capacity=self._capacity,
+            metering=self._metering,
             timeout_seconds=limits.wake_seconds(self._settings),
             clock=self._core.clock,
         )
@@ -227,6 +231,7 @@ class DeployServices:
             db=self._db,
             vault=self._core.vault,
             capacity=self.capacity,
+            metering=self._metering,
             copies=self._copies,
             clock=self._clock,
             on_queued=self.worker.wake,
@@ -411,7 +416,8 @@ class DeployServices:
             runtime=self._runtime,
             addresses=self.addresses,
             apps=self.apps,
-            after_seconds=self._settings.sleep_after_seconds,
+            metering=self._metering,
+            min_seconds=self._settings.min_sleep_after_seconds,
             clock=self._clock,
             several_proxies=self._platform.several_proxies,
         )
@@ -424,6 +430,7 @@ class DeployServices:
             apps=self.apps,
             sleep=self.sleep,
             capacity=self.capacity,
+            metering=self._metering,
             restarts=self.reconciler.restarts,
             runtime=self._runtime,
             start=self.reconciler.start,
@@ -466,6 +473,7 @@ class DeployServices:
             following=self._platform.following,
             addresses=self.addresses,
             capacity=self.capacity,
+            metering=self._metering,
         )
 
     @property

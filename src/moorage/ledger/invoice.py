@@ -11,6 +11,7 @@ from moorage.storage.money import accounts
 from moorage.wire.receipts import Invoice, InvoiceLine
 
 _USES = {"burn": "running", "build": "building beyond the allowance", "run": "runs"}
+_ASLEEP = "sleeping"
 _PAID = ("payment", "release", "reversal")
 _NUMBER_DIGITS = 12
 _LAST_MS = 253_402_300_799_999  # the end of the year 9999: ISO 8601 ends there
@@ -47,7 +48,7 @@ async def invoice(
             month=periods[each.period - 1],
             project=names[each.project_id or ""],
             project_id=each.project_id or "",
-            what=_USES[each.kind],
+            what=_ASLEEP if each.asleep else _USES[each.kind],
             amount_micro_usd=-each.amount,
         )
         for each in within

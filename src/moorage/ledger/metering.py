@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -109,6 +110,13 @@ _Due = PriceChange | RunInterval
 
 
 AT_LIMIT = "It has burned what its limit lets it in this month; it starts again in the next."
+
+
+class Spent(NamedTuple):
+    """The time that a project was billed in one of its states, and what it burned in that."""
+
+    ms: int
+    burned: MicroUsd
 
 
 class PurseChange(msgspec.Struct, frozen=True):
@@ -506,6 +514,34 @@ class Metering:
         alone = [msgspec.structs.replace(interval, purse=NOTHING)]
         at_ms = runs_out_at(rest, alone, now_ms=now_ms)
         return at_ms if at_ms is not None and at_ms < month_of(now_ms).end_ms else None
+
+    async def spent(
+        self, source: Source, project_id: str, *, start_ms: int, end_ms: int
+    ) -> dict[bool, Spent]:
+        """Returns what a project spent between two times of the clock: asleep (True), and awake.
+
+        That is what was booked, and of an interval that is open what it costs until now.
+        """
+        start_ms, end_ms = self.time.at_wall(start_ms), self.time.at_wall(end_ms)
+        now_ms = self.time.now_ms()
+        ran, _ = await billing.burned_around(source, project_id, start_ms=start_ms, end_ms=end_ms)
+        spent = dict.fromkeys((False, True), Spent(0, NOTHING))
+        for each in ran:
+            is_open = each.ended_at_ms is None
+            until_ms = min(end_ms, now_ms if each.ended_at_ms is None else each.ended_at_ms)
+            since_ms = min(max(start_ms, each.started_at_ms), until_ms)
+            before, after = (
+                charge_up_to(at_ms - each.started_at_ms, monthly_price=each.monthly_price)
+                for at_ms in (since_ms, until_ms)
+            )
+            burned = (
+                after - before if is_open else min(each.charged, after) - min(each.charged, before)
+            )
+            total = spent[each.asleep]
+            spent[each.asleep] = Spent(
+                total.ms + until_ms - since_ms, MicroUsd(total.burned + burned)
+            )
+        return spent
 
     async def owes(self, source: Source, holder: str) -> MicroUsd:
         """Returns what apps have burned of a wallet's credits, or of a purse, and is not charged.

@@ -125,6 +125,7 @@ class AppSettings(
     volume: Annotated[
         bool, Meta(description="true: /data is kept; other files are lost at the next deploy")
     ] = False
+    sleep_after_seconds: Annotated[int, Meta(description="idle so long, it sleeps")] | None = None
     run_envs: Annotated[dict[str, str], Meta(description="the app's variables")] | None = None
     build_vars: dict[str, str] | None = None
 

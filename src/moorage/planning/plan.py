@@ -102,6 +102,10 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
             "lost at the next deploy"
         ),
     ] = None
+    sleep_after_seconds: Annotated[
+        int | None,
+        _said("idle for so long it sleeps; null: never, or as it was"),
+    ] = None
     schedules: Annotated[
         tuple[PlannedSchedule, ...], _said("what this version runs by the clock, at most 20")
     ] = ()

@@ -98,6 +98,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     build_vars: dict[str, str] | None = None
     health_path: str | None = None
     volume: bool = False
+    sleep_after_seconds: int | None = None
 
 
 class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

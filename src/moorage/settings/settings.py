@@ -186,9 +186,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     listen_seconds: Annotated[int, setting("apps",
         "How long a started app may take to listen on a port; half as long again, until it "
         "answers with less than 500.", ge=1)] = 60
-    sleep_after_seconds: Annotated[int, setting("apps",
-        "How long an app without request and connection runs on before it sleeps until its next "
-        "request, in seconds; 0: for ever.", ge=0)] = 0
+    min_sleep_after_seconds: Annotated[int, setting("apps",
+        "The least that an owner may choose as the time without request and connection after which "
+        "an app sleeps, in seconds.", ge=1)] = 60
     projects_per_wallet: Annotated[int, setting("apps",
         "How many projects a wallet may have, unless `moorage operator allow` sets another number; "
         "0: any number.", ge=0)] = 0

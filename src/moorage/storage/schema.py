@@ -39,8 +39,7 @@ projects = Table(
     Column("status", Text, nullable=False),
     # The price of a month: fixed when the project is made, until a row of price_changes is due.
     Column("monthly_price_micro_usd", BigInteger, nullable=False),
-    # The same asleep; whatever sets the one sets the other. At most the price awake.
-    Column("asleep_price_micro_usd", BigInteger, nullable=False, server_default="0"),
+    Column("asleep_price_micro_usd", BigInteger, nullable=False, server_default="0"),  # the same
     Column("serving_deployment_id", Text),  # the deployment that its address is routed to
     Column("created_at_ms", BigInteger, nullable=False),
     Column("deleted_at_ms", BigInteger),
@@ -61,24 +60,16 @@ projects = Table(
     # with the next one, and with what this one has written. Null: it had it from its first on.
     Column("volume_after", Text),
     Column("volume_missing", Boolean, nullable=False, server_default=false()),  # to be made
-    # Since when it is served over plain HTTP, as no certificate could be had; null if not.
-    Column("uncertified_since_ms", BigInteger),
-    # The months of running for which its first price holds.
-    Column("months", Integer, nullable=False),
-    Column("sleep_after_seconds", Integer),  # how long it idles before it sleeps; null: for ever
+    Column("uncertified_since_ms", BigInteger),  # over plain HTTP, as no certificate was to be had
+    Column("months", Integer, nullable=False),  # of running for which its first price holds
+    Column("sleep_after_seconds", Integer),  # idle for so long, it sleeps; null: never
     # Of what serves, or is to serve first: a worker has no address.
     Column("kind", Text, nullable=False, server_default="web"),
     one_of("kind", "web", "worker"),
     one_of(
         "status",
-        "queued",
-        "building",
-        "deploying",
-        "active",
-        "failed",
-        "suspended",
-        "deleting",
-        "deleted",
+        *("queued", "building", "deploying", "active"),
+        *("failed", "suspended", "deleting", "deleted"),
     ),
     Index(None, "wallet", "created_at_ms"),
     partial_index("ix_projects_lost", "id", where="lost_since_ms IS NOT NULL"),

@@ -126,6 +126,7 @@ MAX_MONTHS = 24
 COMMAND_LENGTH = 4_096
 HEALTH_PATH_LENGTH = 1_024
 
+_MAX_SLEEP_AFTER = 31_536_000  # a year: the column is of 32 bits
 _SHOWN_LENGTH = 64
 _MAX_UNKNOWN = 10
 _NOT_TEXT = ("Cc", "Cs")  # control characters, and halves of surrogate pairs
@@ -209,6 +210,13 @@ def check_health_path(field: str, value: str) -> None:
         raise InvalidField(
             field, f"must be a path from / on, of at most {HEALTH_PATH_LENGTH} printable characters"
         )
+
+
+def check_sleep(field: str, seconds: int, *, least: int) -> None:
+    """Checks how long an app is to idle before it sleeps. Raises InvalidField."""
+    if not least <= seconds <= _MAX_SLEEP_AFTER:
+        problem = f"must be {least} to {_MAX_SLEEP_AFTER} seconds; null: it never sleeps"
+        raise InvalidField(field, problem)
 
 
 def check_variables(field: str, variables: Mapping[str, str | None]) -> None:
@@ -348,6 +356,8 @@ def _check_settings(settings: Settings) -> None:
         check_variables(f"settings.{field}", variables)
     if settings.health_path is not None:
         check_health_path("settings.healthPath", settings.health_path)
+    if settings.sleep_after_seconds is not None:
+        check_sleep("settings.sleepAfterSeconds", settings.sleep_after_seconds, least=1)
     _check_schedules(settings.schedules)
 
 

@@ -51,6 +51,7 @@ class BurningProject(Body, frozen=True, kw_only=True):
     project_id: str = msgspec.field(name="projectId")
     burn_per_hour_usd: float
     burn_per_hour_micro_usd: Annotated[int, Absent(0)]
+    asleep: Annotated[bool, Absent(False)] = False
 
 
 class CreditEntry(Body, frozen=True, kw_only=True):

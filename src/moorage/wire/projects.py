@@ -57,6 +57,14 @@ class LoadItem(CamelBody, frozen=True, kw_only=True):
     memory_bytes: int
 
 
+class StateItem(CamelBody, frozen=True, kw_only=True):
+    """What one state cost."""
+
+    state: Literal["awake", "asleep"]
+    ms: int
+    burned_usd: float
+
+
 class ProjectUsage(CamelBody, frozen=True, kw_only=True):
     """What a project used in some time."""
 
@@ -69,6 +77,7 @@ class ProjectUsage(CamelBody, frozen=True, kw_only=True):
         Absent(None),
     ]
     totals: UsageItem
+    states: Annotated[list[StateItem], Absent([])]
     hours: Annotated[list[UsageHourItem], Absent([])]
     spans: list[UsageSpanItem] | UnsetType = UNSET
 
@@ -203,12 +212,16 @@ class ProjectShown(ProjectItem, frozen=True, kw_only=True):
     health_path: Annotated[str, Absent("/")]
     volume: Annotated[bool, Meta(description="whether it has a /data that is kept"), Absent(False)]
     asleep: Annotated[bool, Meta(description="idle and stopped; a request wakes it"), Absent(False)]
+    sleep_after_seconds: Annotated[
+        int | None, Meta(description="idle for so long it sleeps; null: never"), Absent(None)
+    ]
     burn_per_hour_usd: Annotated[float, Meta(description="what it burns now"), Absent(0.0)]
     price_per_hour_usd: Annotated[
         float,
         Meta(description="what it burns from its first ready on, while it is not suspended"),
         Absent(0.0),
     ]
+    asleep_per_hour_usd: Annotated[float, Absent(0.0)]
     suspended_because: SuspensionCause | UnsetType = UNSET
     kept_until: Time | UnsetType = UNSET  # suspended, it is deleted then
     blocked_reason: Annotated[str, Meta(description="the operator's")] | UnsetType = UNSET
@@ -245,6 +258,11 @@ class ChangeBody(CamelBody, frozen=True, kw_only=True):
     ) = UNSET
     volume: (
         Annotated[bool, Meta(description="true gives it a /data; none is taken away")] | UnsetType
+    ) = UNSET
+    sleep_after_seconds: (
+        Annotated[int, Meta(description="idle for so long it sleeps; null: never")]
+        | UnsetType
+        | None
     ) = UNSET
     restart: Annotated[bool, Meta(description="restart the app, changed or not")] | UnsetType = (
         UNSET

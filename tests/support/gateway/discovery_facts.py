@@ -25,6 +25,7 @@ FACTS = Facts(
     build_minutes_per_usd=60,
     requests_per_minute=30,
     retention_days=30,
+    min_sleep_seconds=60,
 )
 
 

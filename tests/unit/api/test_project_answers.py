@@ -64,7 +64,7 @@ class Asking(Believed):
             clock,
             hosts=HOSTS,
             metering=self.metering,
-            facts=SimpleNamespace(retention_days=30),
+            facts=SimpleNamespace(retention_days=30, min_sleep_seconds=60),
             parsers=None,  # small bodies need none
             idempotency=Idempotency(db=db, clock=clock),
             pausing=Pausing(
@@ -79,6 +79,7 @@ class Asking(Believed):
                 db=db,
                 vault=Vault([bytes(32)]),
                 capacity=roomy(db),
+                metering=self.metering,
                 copies=UNLIMITED,
                 clock=clock,
                 on_queued=lambda: None,

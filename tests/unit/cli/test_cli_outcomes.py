@@ -433,7 +433,7 @@ def test_change_of_nothing_is_refused_with_the_flags_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(["configure", "shop"]) == 2
-    assert "--health-path or --volume" in capsys.readouterr().err
+    assert "--health-path, --volume or --sleep" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nowhere")

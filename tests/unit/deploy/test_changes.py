@@ -137,6 +137,7 @@ class Desk:
             db=self.yard.db,
             vault=self.yard.vault,
             capacity=roomy(self.yard.db, reserve_bytes=reserve_bytes),
+            metering=self.yard.metering,
             copies=self.copies,
             clock=self.yard.clock,
             on_queued=self._wake,

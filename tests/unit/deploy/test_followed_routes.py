@@ -41,6 +41,7 @@ def wake(yard: Yard, followed: FollowedRoutes) -> WakeElsewhere:
         addresses=yard.addresses,
         routes=followed,
         capacity=yard.services.capacity,
+        metering=yard.metering,
         timeout_seconds=60,
         clock=yard.clock,
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-import msgspec
 import pytest
 import structlog
 from starlette.types import ASGIApp, Message
@@ -400,8 +399,9 @@ async def test_app_that_comes_back_after_long_is_not_put_to_sleep(
     serving: Deployment,
     leaving: FakeRuntime,
 ) -> None:
-    settings = msgspec.structs.replace(SETTINGS, sleep_after_seconds=3600)
-    sleepy = Yard(db, clock, tmp_path / "sources", settings=settings, leaving=leaving)
+    sleepy = Yard(db, clock, tmp_path / "sources", leaving=leaving)
+    async with db.transaction(durable=False) as tx:
+        await projects.set_sleep_after(tx, project.id, 3_600)
 
     def pack(method: str, subject: str) -> None:
         if method == "read_volume":

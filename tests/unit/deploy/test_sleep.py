@@ -3,17 +3,31 @@
 import asyncio
 
 import pytest
-from yard import HOST, SLEEP_AFTER_SECONDS, Yard, socket_of
+from yard import HOST, Yard, socket_of
 
+from moorage.deploy.entrance.configuration import Change, Changed, Effect
 from moorage.deploy.keeping.restarts import history_of
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.records.usage import UsageHour
 from moorage.storage.apps import projects, usage
+from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import BOB, add_project
 from support.gateway.waiting import until
+
+SLEEP_AFTER_SECONDS = 3_600
+A_SECOND = 1  # as their owner may choose where the operator's least is as low
+
+
+@pytest.fixture
+async def project(db: FaultyDatabase) -> Project:
+    return await add_project(
+        db,
+        status=ProjectStatus.QUEUED,
+        sleep_after_seconds=SLEEP_AFTER_SECONDS,
+    )
 
 
 @pytest.fixture
@@ -26,6 +40,12 @@ async def app(yard: Yard, project: Project) -> Deployment:
 
 def pass_time(yard: Yard, seconds: float = SLEEP_AFTER_SECONDS) -> None:
     yard.clock.advance(int(seconds * 1000))
+
+
+async def choose(yard: Yard, project: Project, seconds: int | None) -> None:
+    """Its owner has it sleep after so long."""
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_sleep_after(tx, project.id, seconds)
 
 
 async def put_to_sleep(yard: Yard, project: Project) -> None:
@@ -100,7 +120,8 @@ async def test_app_that_was_connected_for_long_sleeps_as_soon_as_any_other(
         runtime=yard.runtime,
         addresses=yard.addresses,
         apps=yard.apps,
-        after_seconds=1,
+        metering=yard.metering,
+        min_seconds=A_SECOND,
         clock=yard.clock,
     )
 
@@ -110,6 +131,7 @@ async def test_app_that_was_connected_for_long_sleeps_as_soon_as_any_other(
         await yard.tasks_done()
         return (await yard.project(project)).asleep_since_ms is not None
 
+    await choose(yard, project, A_SECOND)
     sleep.use(app.id)
     yard.runtime.open_connections[app.id] = 1
     for _ in range(10):
@@ -141,7 +163,8 @@ async def test_visits_at_other_gateways_keep_an_app_awake(
         runtime=yard.runtime,
         addresses=yard.addresses,
         apps=yard.apps,
-        after_seconds=1,
+        metering=yard.metering,
+        min_seconds=A_SECOND,
         clock=yard.clock,
         several_proxies=True,
     )
@@ -155,6 +178,7 @@ async def test_visits_at_other_gateways_keep_an_app_awake(
         await yard.tasks_done()
         return (await yard.project(project)).asleep_since_ms is not None
 
+    await choose(yard, project, A_SECOND)
     sleep.use(app.id)
     for _ in range(3):
         assert not await falls_asleep(visited=True)
@@ -359,12 +383,47 @@ async def test_suspension_ends_sleep_and_no_request_wakes_it(
     assert yard.runtime.called("start") == []
 
 
-async def test_sleeping_project_goes_on_being_billed(
+async def test_never_wakes_what_sleeps(yard: Yard, project: Project, app: Deployment) -> None:
+    await put_to_sleep(yard, project)
+    await yard.services.configuration.change(project, Change(sleep_after_seconds=None))
+    await yard.reconcile()
+    assert yard.runtime.called("start") == [app.id]
+    pass_time(yard, 10 * SLEEP_AFTER_SECONDS)
+    await yard.reconcile()
+    assert app.id in yard.runtime.apps
+
+
+async def test_owner_changes_when_it_sleeps_without_a_new_deployment(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
-    await put_to_sleep(yard, project)
-    ((_, _, ended),) = await yard.intervals(project)
-    assert ended is None
+    changed = await yard.services.configuration.change(project, Change(sleep_after_seconds=600))
+    assert changed == Changed(Effect.AT_ONCE)
+    pass_time(yard, 600)
+    await yard.reconcile()
+    assert (await yard.project(project)).asleep_since_ms is not None
+    again = await yard.services.configuration.change(project, Change(sleep_after_seconds=600))
+    assert again == Changed(Effect.NONE)
+
+
+async def test_worker_never_sleeps(yard: Yard, project: Project, app: Deployment) -> None:
+    """Nothing would wake it."""
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_serving(tx, project.id, app.id, kind=Kind.WORKER)
+    pass_time(yard)
+    await yard.reconcile()
+    assert (await yard.project(project)).asleep_since_ms is None
+
+
+async def test_no_app_sleeps_sooner_than_the_operator_lets_it(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await choose(yard, project, A_SECOND)  # as it was allowed before
+    pass_time(yard, 59)
+    await yard.reconcile()
+    assert (await yard.project(project)).asleep_since_ms is None
+    pass_time(yard, 1)
+    await yard.reconcile()
+    assert (await yard.project(project)).asleep_since_ms is not None
 
 
 async def test_sleeping_project_can_be_deleted(

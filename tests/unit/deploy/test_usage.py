@@ -3,7 +3,7 @@
 from collections import deque
 
 import pytest
-from yard import HOST, SLEEP_AFTER_SECONDS, Yard
+from yard import HOST, Yard
 
 from moorage.deploy.keeping.sleep import MACHINES_LOG, Visits, log_number
 from moorage.deploy.keeping.usage import UsageMeter
@@ -12,6 +12,7 @@ from moorage.errors import DatabaseUnavailable
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project
 from moorage.records.usage import Batch, Load, Position, Traffic, UsageHour
+from moorage.storage.apps import projects
 from moorage.storage.apps import usage as rows
 from support.gateway.clock import HOUR_MS, MINUTE_MS, START_MS
 
@@ -173,10 +174,12 @@ async def test_what_was_asked_of_a_names_former_project_is_not_the_new_ones(
 
 
 async def test_request_keeps_its_app_awake(yard: Yard, project: Project, app: Deployment) -> None:
+    async with yard.db.transaction(durable=False) as tx:
+        await projects.set_sleep_after(tx, project.id, 3_600)
     lines = Lines()
     visits = visits_of(yard, lines)
     await yard.reconciler.reconcile()
-    yard.clock.advance(SLEEP_AFTER_SECONDS * 1000)
+    yard.clock.advance(HOUR_MS)
     lines.tell()
     await visits.follow()
     await yard.reconcile()

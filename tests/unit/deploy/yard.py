@@ -42,7 +42,6 @@ from support.gateway.fakes import FakeRoutes, FakeRuntime, app_address
 
 HOST = "hello.example.com"
 PLACES = JobPlaces(jobs=8, builds=2, builds_of_wallet=1)
-SLEEP_AFTER_SECONDS = 86_400 * 365  # beyond what other tests let pass
 BUILD_MONTH = MicroUsd(2_000_000)
 SETTINGS = load_settings(
     file=None,
@@ -51,7 +50,6 @@ SETTINGS = load_settings(
     builds_at_once=PLACES.builds,
     build_seconds=100,
     listen_seconds=20,
-    sleep_after_seconds=SLEEP_AFTER_SECONDS,
     disk_reserve_mib=0,
 )
 ENGINE = "own"  # on which uploads are built

@@ -33,6 +33,7 @@ class Facts:
     build_minutes_per_usd: int
     requests_per_minute: int
     retention_days: int
+    min_sleep_seconds: int
 
     @property
     def month(self) -> MicroUsd:

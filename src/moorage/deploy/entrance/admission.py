@@ -409,6 +409,7 @@ async def _reconfigure(tx: Transaction, request: DeployRequest, project: Project
     await projects.configure(
         tx, project.id, variables=project.variables, health_path=project.health_path
     )
+    await projects.set_sleep_after(tx, project.id, project.sleep_after_seconds)
 
 
 def _new_deployment(accepted: AcceptedAttempt, project: Project) -> Deployment:

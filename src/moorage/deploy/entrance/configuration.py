@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from moorage.acting import acted_by
 from moorage.auth.rate_limit import RateLimiter
@@ -33,6 +34,7 @@ from moorage.errors import (
     ProjectPaused,
 )
 from moorage.ledger import ledger
+from moorage.ledger.metering import Metering
 from moorage.planning.plan import Plan, Settings
 from moorage.records.deployment import Deployment, DeploymentStatus, Finding, JobKind, Origin
 from moorage.records.project import Changes, Project, ProjectStatus, Variables
@@ -42,7 +44,13 @@ from moorage.storage.money import accounts
 from moorage.storage.money.accounts import WalletRow
 from moorage.storage.vault import Vault
 from moorage.unknown_keys import Suggestions, did_you_mean
-from moorage.uploads.request import check_health_path, check_variables, description, display_name
+from moorage.uploads.request import (
+    check_health_path,
+    check_sleep,
+    check_variables,
+    description,
+    display_name,
+)
 
 NOT_REMOVED = "A volume cannot be removed; it is deleted with the project."
 _SHOWN_LENGTH = 64
@@ -57,15 +65,16 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     run_envs: Changes = {}
     build_vars: Changes = {}
     volume: bool = False  # whether to add a volume; it is never removed
+    sleep_after_seconds: int | UnsetType | None = UNSET  # None: it never sleeps
     restart: bool = False
     discard_written: bool = False  # whether files of the running version may be lost
     paused: bool | None = None  # alone: whether its owner wants it stopped
 
 
-def change_request(document: object) -> Change:
+def change_request(document: object, *, min_sleep_seconds: int = 1) -> Change:
     """Returns the change. Raises InvalidField with the first wrong or unknown field.
 
-    null means the default: no description, "/" as health path, no variable of this name.
+    null means the default: no description, "/" as health path, no variable of this name, no sleep.
     """
     if not isinstance(document, dict):
         raise InvalidField("body", "must be a JSON object")
@@ -82,6 +91,7 @@ def change_request(document: object) -> Change:
         run_envs=_variables(document, "runEnvs"),
         build_vars=_variables(document, "buildVars"),
         volume=_volume(document),
+        sleep_after_seconds=_sleep(document, least=min_sleep_seconds),
         restart=_flag(document, "restart"),
         discard_written=_flag(document, "discard_written"),
         paused=_flag(document, "paused") if "paused" in document else None,
@@ -91,7 +101,7 @@ def change_request(document: object) -> Change:
 _FIELDS = frozenset(
     (
         *("displayName", "description", "healthPath", "runEnvs", "buildVars", "volume"),
-        *("restart", "paused", "discard_written"),
+        *("sleepAfterSeconds", "restart", "paused", "discard_written"),
     )
 )
 _CHANGEABLE = ", ".join(sorted(_FIELDS))
@@ -140,6 +150,16 @@ def _volume(document: Mapping[str, Any]) -> bool:
     if document.get("volume", True) is not True:
         raise InvalidField("volume", NOT_REMOVED)
     return "volume" in document
+
+
+def _sleep(document: Mapping[str, Any], *, least: int) -> int | UnsetType | None:
+    seconds = document.get("sleepAfterSeconds", UNSET)
+    if seconds is None or seconds is UNSET:
+        return seconds
+    if type(seconds) is not int:
+        raise InvalidField("sleepAfterSeconds", "must be a whole number of seconds, or null")
+    check_sleep("sleepAfterSeconds", seconds, least=least)
+    return seconds
 
 
 def _flag(document: Mapping[str, Any], field: str) -> bool:
@@ -260,6 +280,7 @@ def configured(
         ),
         health_path=settings.health_path or now.health_path,
         volume=project.volume or bool(settings.volume),
+        sleep_after_seconds=settings.sleep_after_seconds or project.sleep_after_seconds,
     )
 
 
@@ -307,6 +328,7 @@ class ProjectConfiguration:
         db: Database,
         vault: Vault,
         capacity: Capacity,
+        metering: Metering,
         copies: RateLimiter,
         clock: Clock,
         on_queued: Callable[[], None],
@@ -314,6 +336,7 @@ class ProjectConfiguration:
         self._db = db
         self._vault = vault
         self._capacity = capacity
+        self._metering = metering
         self._copies = copies  # by wallet: each copies a whole disk
         self._clock = clock
         self._on_queued = on_queued
@@ -339,11 +362,27 @@ class ProjectConfiguration:
                 tx, current.id, display_name=change.display_name, description=change.description
             )
             changed = await self._configure(tx, current, change, written)
-            if changed.effect is Effect.NONE and _renames(current, change):
+            sleeps_otherwise = await self._set_sleep(tx, current, change.sleep_after_seconds)
+            if changed.effect is Effect.NONE and (sleeps_otherwise or _renames(current, change)):
                 changed = Changed(Effect.AT_ONCE)
         if changed.effect is Effect.DEPLOYING:
             self._on_queued()
         return changed
+
+    async def _set_sleep(
+        self, tx: Transaction, project: Project, seconds: int | UnsetType | None
+    ) -> bool:
+        """Sets when a project sleeps, and wakes one that never is to; returns whether it differs.
+
+        Raises NoCapacity where there is no memory for it awake.
+        """
+        if seconds is UNSET or seconds == project.sleep_after_seconds:
+            return False
+        await projects.set_sleep_after(tx, project.id, seconds)
+        if seconds is None and project.asleep_since_ms is not None:
+            await self._capacity.require_memory(tx, project.id)
+            await self._metering.wake(tx, project)
+        return True
 
     async def _configure(
         self,

@@ -197,7 +197,7 @@ class Reconciler:
                 return (
                     instance is not None
                     and project.down_since_ms is None
-                    and not self._sleep.is_idle(serving)
+                    and not self._sleep.is_idle(project)
                     and self._addresses.routes_to(project, instance.address, proved=proved)
                 )
         return True

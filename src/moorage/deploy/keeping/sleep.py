@@ -16,8 +16,9 @@ from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import Instance, Runs
+from moorage.ledger.metering import Metering
 from moorage.metrics import record_app_requests
-from moorage.records.project import Project
+from moorage.records.project import Kind, Project
 from moorage.records.usage import BUCKETS, Batch, Consumption, Position, Traffic
 from moorage.storage.apps import projects, usage
 from moorage.storage.database import Database
@@ -120,7 +121,7 @@ _ASLEEP = "Not used for a while: asleep until the next request."
 
 
 class Sleep:
-    """Puts apps to sleep that had no request and no connection for `after_seconds`; 0: never.
+    """Puts apps to sleep that had no request and no connection for as long as their owners chose.
 
     Times are kept in this process: after a restart of the gateway they begin again.
     """
@@ -132,17 +133,22 @@ class Sleep:
         runtime: Runs,
         addresses: Addresses,
         apps: Apps,
-        after_seconds: float,
+        metering: Metering,
+        min_seconds: int,
         clock: Clock,
         several_proxies: bool = False,
     ) -> None:
-        """With `several_proxies`, requests that other gateways counted are use as well."""
+        """No app sleeps sooner than after `min_seconds`.
+
+        With `several_proxies`, requests that other gateways counted are use as well.
+        """
         self._several_proxies = several_proxies
         self._db = db
         self._runtime = runtime
         self._addresses = addresses
         self._apps = apps
-        self._after_seconds = after_seconds
+        self._metering = metering
+        self._min_seconds = min_seconds
         self._clock = clock
 
     def use(self, deployment_id: str) -> None:
@@ -163,7 +169,7 @@ class Sleep:
             serving = project.serving_deployment_id
             if app.sleeps and serving is not None:
                 self._note_woken(serving, runs=instance is not None)
-            if serving is not None and self.is_idle(serving):
+            if serving is not None and self.is_idle(project):
                 app.begin("sleep", lambda: self._try(project.id, serving, instance))
             return False
         if instance is not None:
@@ -183,26 +189,28 @@ class Sleep:
         app.sleeps, app.was_woken = False, not runs
         app.reset_pause("start")
 
-    def is_idle(self, serving: str) -> bool:
-        """Returns whether an app was not used for `after_seconds`, as far as this process knows."""
-        if not self._after_seconds:
-            return False
+    def is_idle(self, project: Project) -> bool:
+        """Returns whether an app was not used for so long that it may sleep, as far as this process
+        knows.
+        """
+        serving, after_seconds = project.serving_deployment_id, project.sleep_after_seconds
+        if serving is None or after_seconds is None or project.kind is Kind.WORKER:
+            return False  # no request would wake a worker
         app, now = self._apps.app(serving), self._clock.monotonic_seconds()
         if app.used_at is None:
             app.used_at = now
-        return now - app.used_at >= self._after_seconds
+        return now - app.used_at >= max(after_seconds, self._min_seconds)
 
     async def _try(self, project_id: str, serving: str, instance: Instance | None) -> None:
         """Puts a project's app to sleep, unless it is in use or about to be replaced."""
         if await self._runtime.connections(serving) or await self._is_visited(project_id, serving):
             self.use(serving)
         async with self._apps.held(project_id):
-            if not self.is_idle(serving):
+            project = await projects.by_id(self._db, project_id)
+            if project is None or not self.is_idle(project):
                 return
-            async with self._db.transaction(durable=False) as tx:
-                falls_asleep = await projects.fall_asleep(
-                    tx, project_id, serving=serving, at_ms=self._clock.now_ms()
-                )
+            async with self._db.transaction(durable=True) as tx:
+                falls_asleep = await self._metering.fall_asleep(tx, project, serving=serving)
         self._apps.app(serving).sleeps = falls_asleep
         if falls_asleep and instance is not None:
             await self._stop(project_id, instance)
@@ -254,5 +262,5 @@ class Sleep:
     async def _stay_awake(self, project: Project, instance: Instance) -> None:
         """Keeps an app running that is in use; the reconciler routes its address again."""
         self.use(instance.deployment_id)
-        async with self._db.transaction(durable=False) as tx:
-            await projects.wake(tx, project.id)
+        async with self._db.transaction(durable=True) as tx:
+            await self._metering.wake(tx, project)

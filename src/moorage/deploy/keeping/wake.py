@@ -21,6 +21,7 @@ from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.work.switch import Healthy, wait_until_healthy
 from moorage.engines.engine import Runs
 from moorage.errors import DeployFailed, NoCapacity
+from moorage.ledger.metering import Metering
 from moorage.metrics import record_wake
 from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
@@ -39,6 +40,7 @@ class WakeElsewhere:
         addresses: Addresses,
         routes: FollowedRoutes,
         capacity: Capacity,
+        metering: Metering,
         timeout_seconds: float,
         clock: Clock,
     ) -> None:
@@ -46,6 +48,7 @@ class WakeElsewhere:
         self._addresses = addresses
         self._routes = routes
         self._capacity = capacity
+        self._metering = metering
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._waking: dict[str, asyncio.Task[bool]] = {}  # by project
@@ -81,7 +84,7 @@ class WakeElsewhere:
                 await asyncio.sleep(_POLL_SECONDS)  # as in `Wake`: it is started afterwards
                 continue
             if project.asleep_since_ms is not None:
-                if not await self._mark_awake(project_id):
+                if not await self._mark_awake(project):
                     return False
             elif await self._routes.look(project):
                 return True
@@ -90,15 +93,14 @@ class WakeElsewhere:
             else:
                 await asyncio.sleep(_POLL_SECONDS)
 
-    async def _mark_awake(self, project_id: str) -> bool:
-        """Records that a project is wanted; returns False when there is no memory for its app."""
+    async def _mark_awake(self, project: Project) -> bool:
+        """Records that a project is wanted; returns False without memory or credits for its app."""
         try:
-            async with self._db.transaction(durable=False) as tx:
-                await self._capacity.require_memory(tx, project_id)
-                await projects.wake(tx, project_id)
+            async with self._db.transaction(durable=True) as tx:
+                await self._capacity.require_memory(tx, project.id)
+                return await self._metering.wake(tx, project)
         except NoCapacity:
             return False
-        return True
 
     async def _is_looping(self, project: Project) -> bool:
         now_ms = self._clock.now_ms()
@@ -127,6 +129,7 @@ class Wake:
         sleep: Sleep,
         restarts: Restarts,
         capacity: Capacity,
+        metering: Metering,
         runtime: Runs,
         start: Start,
         timeout_seconds: float,
@@ -141,6 +144,7 @@ class Wake:
         self._sleep = sleep
         self._restarts = restarts
         self._capacity = capacity
+        self._metering = metering
         self._runtime = runtime
         self._start = start
         self._timeout_seconds = timeout_seconds
@@ -238,15 +242,17 @@ class Wake:
     async def _mark_awake(self, project_id: str, serving: str) -> bool:
         """Records that a sleeping project is awake, and resets its pause; returns whether it slept.
 
-        Raises NoCapacity when memory does not allow one more app; the next request tries again.
+        One without credits for an hour awake is suspended instead. Raises NoCapacity when memory
+        does not allow one more app; the next request tries again.
         """
         async with self._apps.held(project_id):
-            async with self._db.transaction(durable=False) as tx:
+            async with self._db.transaction(durable=True) as tx:
                 project = await projects.by_id(tx, project_id)
                 if project is None or project.asleep_since_ms is None:
                     return False
                 await self._capacity.require_memory(tx, project_id)
-                await projects.wake(tx, project_id)
+                if not await self._metering.wake(tx, project):
+                    return False
             self._sleep.use(serving)
             self._apps.app(serving).reset_pause("start")
             self._apps.app(serving).sleeps = False

@@ -50,6 +50,9 @@ async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
     ]
 
 
+_STATE = {True: "asleep", False: "awake"}
+
+
 def interval_findings(
     intervals: Iterable[BilledInterval], *, billed_ms: int | None
 ) -> Iterator[Finding]:
@@ -59,6 +62,10 @@ def interval_findings(
         began_at, costs = each.monthly_price_micro_usd, each.project_price_micro_usd
         if began_at != costs:
             yield Finding(row, f"began at {began_at} a month, its project costs {costs}")
+        if each.asleep != each.project_sleeps:
+            yield Finding(
+                row, f"is for {_STATE[each.asleep]}, its project is {_STATE[not each.asleep]}"
+            )
         if (each.charged_until_ms - each.started_at_ms) % HOUR_MS:
             yield Finding(row, "is open, and not charged in full hours from its start")
         # Billed time is read when an interval begins, and every minute.
@@ -69,8 +76,8 @@ def interval_findings(
 def price_findings(
     intervals: Iterable[BilledInterval], new_prices: Iterable[tuple[str, int, int]]
 ) -> Iterator[Finding]:
-    """Each project costs what it was last billed at, or what an operator ordered since."""
-    billed = list(intervals)
+    """Each project costs what it was last billed at awake, or what an operator ordered since."""
+    billed = [each for each in intervals if not each.asleep]
     costs = {each.project_id: each.project_price_micro_usd for each in billed}
     since: dict[str, tuple[int, int]] = {
         each.project_id: (each.started_at_ms, each.monthly_price_micro_usd) for each in billed

@@ -13,7 +13,7 @@ from moorage.errors import InvalidField, MoorageError
 from moorage.pages.rendering.formatting import harmless, ms
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.logs import Lines
-from moorage.pages.wallet.view import View, ms_or_none, project_of
+from moorage.pages.wallet.view import View, hour_asleep, ms_or_none, project_of
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.wire import calls
 from moorage.wire.deployments import (
@@ -195,6 +195,8 @@ async def change_settings(view: View) -> Response:
     }
     if "description" in form:
         body["description"] = form["description"].strip()
+    if "sleep" in form:
+        body["sleepAfterSeconds"] = _seconds(form["sleep"].strip())
     if form.get("volume") == "true":
         body["volume"] = True
     try:
@@ -204,6 +206,11 @@ async def change_settings(view: View) -> Response:
     restarts = changed.deployment_id is not UNSET
     told = "saved-restarting" if restarts else "saved"
     return view.redirect(f"/wallet/projects/{view.project_id}/settings", told)
+
+
+def _seconds(typed: str) -> int | str | None:
+    """Returns what was typed, for the API to check; nothing is never."""
+    return int(typed) if typed.isdecimal() else typed or None
 
 
 async def export(view: View) -> Response:
@@ -223,6 +230,7 @@ async def show_settings(view: View, *, error: str = "", made: ExportItem | None 
         status=400 if error else 200,
         project=project,
         volume_mib=view.facts.volume_mib,
+        an_hour_asleep=hour_asleep(project),
         error=error,
         made=made,
     )

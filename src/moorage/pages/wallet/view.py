@@ -196,6 +196,11 @@ async def project_of(view: View) -> ProjectShown:
     return await view.api.call(calls.PROJECT, view.project_id)
 
 
+def hour_asleep(project: ProjectShown) -> MicroUsd:
+    """Returns what an hour of it asleep costs."""
+    return MicroUsd(round(project.asleep_per_hour_usd * MICRO_USD_PER_USD))
+
+
 async def show_project(view: View) -> Response:
     """`GET /wallet/projects/{project_id}`."""
     project = await project_of(view)
@@ -211,4 +216,5 @@ async def show_project(view: View) -> Response:
         progress=progress,
         burns=project.burn_per_hour_usd > 0,
         an_hour=MicroUsd(round(project.price_per_hour_usd * MICRO_USD_PER_USD)),
+        an_hour_asleep=hour_asleep(project),
     )

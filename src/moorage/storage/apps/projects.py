@@ -54,6 +54,7 @@ _DESCRIBE = _set(
     description=func.coalesce(bindparam("new_description"), projects.c.description),
 )
 _CONFIGURE = _set(variables=bindparam("new_variables"), health_path=bindparam("new_health_path"))
+_SET_SLEEP_AFTER = _set(sleep_after_seconds=bindparam("seconds"))
 _GIVE_VOLUME = _set(~projects.c.volume, volume=True, volume_after=projects.c.serving_deployment_id)
 _GIVE_EMPTY_VOLUME = _set(volume=True, volume_after=null(), volume_missing=True)
 _CONFIGURE_DEPLOYMENT = Statement(
@@ -81,6 +82,11 @@ async def configure(tx: Transaction, project_id: str, *, variables: str, health_
     await tx.execute(
         _CONFIGURE, project_id=project_id, new_variables=variables, new_health_path=health_path
     )
+
+
+async def set_sleep_after(tx: Transaction, project_id: str, seconds: int | None) -> None:
+    """Sets how long the project's app idles before it sleeps; None: for ever."""
+    await tx.execute(_SET_SLEEP_AFTER, project_id=project_id, seconds=seconds)
 
 
 async def give_volume(tx: Transaction, project_id: str, *, is_empty: bool = False) -> None:

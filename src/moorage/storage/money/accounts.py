@@ -253,6 +253,7 @@ _booked = (
     .outerjoin(work, _of_work)
 )
 _used_by = func.coalesce(run_intervals.c.project_id, work.c.project_id)
+_asleep = run_intervals.c.asleep
 _PAGE = Statement(
     select(
         entries.c.place,
@@ -275,10 +276,10 @@ _began = [case((postings.c.created_at_ms >= start, 1), else_=0) for start in _ST
 _period = sum(_began, start=literal(0)).label("period")
 _of_wallets = transfers.alias()
 _booked_sums = (
-    select(_period, postings.c.kind, _used_by, func.sum(entries.c.amount_micro_usd))
+    select(_period, postings.c.kind, _used_by, _asleep, func.sum(entries.c.amount_micro_usd))
     .select_from(_booked)
     .where(postings.c.created_at_ms < bindparam("until_ms"))
-    .group_by("period", postings.c.kind, _used_by)
+    .group_by("period", postings.c.kind, _used_by, _asleep)
 )
 _BOOKED = Statement(
     _booked_sums.where(
@@ -333,6 +334,7 @@ class BookedSum(NamedTuple):
     period: int  # 0: before the first; n: from the nth start on
     kind: str
     project_id: str | None  # of burns and builds
+    asleep: bool  # of burns: what it burned asleep
     amount: int  # micro-USD; what is taken is negative
 
 
@@ -347,7 +349,8 @@ async def booked_sums(
         places: dict[str, Value] = {"of_project": project_id, "after": after, "before": before}
         rows += await source.all(_BOOKED_BETWEEN, until_ms=until_ms, **places, **given)
     return [
-        BookedSum(int(period), kind, used_by, int(total)) for period, kind, used_by, total in rows
+        BookedSum(int(period), kind, used_by, bool(asleep), int(total))
+        for period, kind, used_by, asleep, total in rows
     ]
 
 

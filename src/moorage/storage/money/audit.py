@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import BindParameter, and_, bindparam, exists, func, literal, select, text
+from sqlalchemy import BindParameter, and_, bindparam, case, exists, func, literal, select, text
 
 from moorage.money import MicroUsd
 from moorage.records.access import StoredDelegation
@@ -166,7 +166,9 @@ class BilledInterval(msgspec.Struct, frozen=True):
     ended_at_ms: int | None
     charged_until_ms: int
     charged_micro_usd: MicroUsd
-    project_price_micro_usd: MicroUsd  # that its project costs a month now
+    project_price_micro_usd: MicroUsd  # that its project costs a month in its state, now
+    asleep: bool = False
+    project_sleeps: bool = False  # now
     at_limit: bool = False  # whether it ended at its project's limit of the month
 
 
@@ -281,7 +283,12 @@ _INTERVALS = Statement(
         run_intervals.c.ended_at_ms,
         run_intervals.c.charged_until_ms,
         run_intervals.c.charged_micro_usd,
-        projects.c.monthly_price_micro_usd,
+        case(
+            (run_intervals.c.asleep, projects.c.asleep_price_micro_usd),
+            else_=projects.c.monthly_price_micro_usd,
+        ),
+        run_intervals.c.asleep,
+        projects.c.asleep_since_ms.is_not(None),
         run_intervals.c.at_limit,
     )
     .join(projects, projects.c.id == run_intervals.c.project_id)

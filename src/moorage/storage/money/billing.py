@@ -178,6 +178,8 @@ class Ran(NamedTuple):
     """What was booked of a run interval, whether it has ended or not."""
 
     started_at_ms: int
+    ended_at_ms: int | None
+    asleep: bool
     monthly_price: MicroUsd
     charged: MicroUsd
 
@@ -316,11 +318,13 @@ _CLOSE = Statement(
 _RAN = Statement(
     select(
         run_intervals.c.started_at_ms,
+        run_intervals.c.ended_at_ms,
+        run_intervals.c.asleep,
         run_intervals.c.monthly_price_micro_usd,
         run_intervals.c.charged_micro_usd,
     ).where(
         run_intervals.c.project_id == bindparam("project_id"),
-        run_intervals.c.charged_until_ms > bindparam("start_ms"),
+        or_(_open, run_intervals.c.charged_until_ms > bindparam("start_ms")),
         run_intervals.c.started_at_ms < bindparam("end_ms"),
     )
 )

@@ -211,6 +211,8 @@ def shown(**changed: Any) -> ProjectShown:
         "asleep": False,
         "burn_per_hour_usd": 0.000685,
         "price_per_hour_usd": 0.000685,
+        "asleep_per_hour_usd": 0.000274,
+        "sleep_after_seconds": 600,
     }
     return ProjectShown(**usual | changed)
 

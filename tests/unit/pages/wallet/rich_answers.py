@@ -34,6 +34,7 @@ from moorage.wire.projects import (
     LatencyItem,
     LoadItem,
     ProjectUsage,
+    StateItem,
     UsageHourItem,
     UsageItem,
 )
@@ -168,6 +169,10 @@ def usage() -> ProjectUsage:
         to=NOW,
         now=LoadItem(cpu_millis=120, memory_bytes=80 * 1024**2),
         totals=UsageItem(**_used(24)),
+        states=[
+            StateItem(state="awake", ms=20 * _HOUR_MS, burned_usd=0.0137),
+            StateItem(state="asleep", ms=4 * _HOUR_MS, burned_usd=0.000548),
+        ],
         hours=[
             UsageHourItem(hour=iso_utc((START_MS // _HOUR_MS - n) * _HOUR_MS), **_used(1))
             for n in range(20, 0, -1)
