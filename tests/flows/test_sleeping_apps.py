@@ -1,6 +1,8 @@
 """Real apps that sleep: nothing is left running, and whatever comes first wakes them, whole."""
 
+import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -143,6 +145,44 @@ async def test_websocket_wakes_and_keeps_awake(sleeper: Sleeper) -> None:
         async with deployed(gateway) as other:
             await until(other.is_asleep, pause_seconds=0.05)
         assert not await sleeper.is_asleep()
+
+
+async def test_of_a_thousand_requests_at_once_to_a_sleeping_app_none_is_lost(
+    sleeper: Sleeper,
+) -> None:
+    """They come from four addresses, as one may have 512 connections, and wake it once."""
+    gateway = sleeper.wallet.gateway
+    await sleeper.falls_asleep()
+
+    async def asked(session: aiohttp.ClientSession) -> tuple[int, str]:
+        where = address(gateway)
+        async with session.get(where, headers=host(gateway, sleeper.name)) as response:
+            return response.status, await response.text()
+
+    async with contextlib.AsyncExitStack() as stack:
+        visitors = [
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, local_addr=(f"127.0.0.{last}", 0))
+            )
+            for last in range(2, 6)
+        ]
+        for visitor in visitors:
+            await stack.enter_async_context(visitor)
+        answers = await asyncio.gather(*(asked(each) for each in visitors for _ in range(250)))
+    assert Counter(status for status, _ in answers) == {200: 1_000}
+    assert len({born for _, born in answers}) == 1
+
+
+async def test_owner_sees_what_each_state_cost(sleeper: Sleeper) -> None:
+    await sleeper.falls_asleep()
+    awake, asleep = (await sleeper.usage())["states"]
+    assert (awake["state"], asleep["state"]) == ("awake", "asleep")
+    assert awake["ms"] > 1_000
+    told = await sleeper.wallet.call("GET", "/agent/credits")
+    (burning,) = told.body["burning"]
+    project = await sleeper.project()
+    assert burning["asleep"] is True
+    assert burning["burn_per_hour_usd"] == project["burnPerHourUsd"] < project["pricePerHourUsd"]
 
 
 async def test_sleeping_app_sleeps_on_over_a_crash_of_the_gateway(sleeper: Sleeper) -> None:

@@ -26,8 +26,8 @@ from moorage.errors import MoorageError
 log = structlog.get_logger()
 
 MAX_HELD = 4096
-MAX_HELD_PER_HOST = 512
-MAX_HELD_PER_OWNER = 1024
+MAX_HELD_PER_HOST = 1024
+MAX_HELD_PER_OWNER = 2048
 MAX_HELD_PER_VISITOR = 256
 """Requests beyond these limits are not held: they get the page that says when to try again."""
 
@@ -81,7 +81,10 @@ class QuestionServer:
 
     async def run(self) -> None:
         """Serves until cancelled; the questions that wait are hung up on then."""
-        server = await asyncio.start_unix_server(self._take, sock=self._listener)
+        # At a full backlog a unix socket refuses at once, and the request would not be held.
+        server = await asyncio.start_unix_server(
+            self._take, sock=self._listener, backlog=MAX_QUESTIONS
+        )
         try:
             await asyncio.Event().wait()
         finally:
