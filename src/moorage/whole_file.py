@@ -2,11 +2,33 @@
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from moorage.errors import ConfigurationInvalid
+
 _READ_BYTES = 4096
+_MAX_SECRET_BYTES = 256  # a key of 64 hex digits, 0x and a line end take 67
+
+
+def secret_text(path: Path, *, option: str) -> str:
+    """Returns the secret in a file that the setting `option` names, without blanks around it.
+
+    Raises ConfigurationInvalid for a file that cannot be read, or that others may read.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(_MAX_SECRET_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigurationInvalid(f"{option}: {path} cannot be read.") from problem
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigurationInvalid(
+            f"{option}: others may read {path}; `chmod 600 {path}`, and better take a fresh one."
+        )
+    return text
 
 
 def read_file(path: str) -> bytes:

@@ -168,6 +168,7 @@ OPERATOR_COMMANDS = (
     _command("operator suspended", _CUSTOMERS, "List what you have suspended."),
     _command("operator config", _GATEWAY, "Show what is set, and what a restart would change."),
     _command("operator acts", _GATEWAY, "List what operators did, and why."),
+    _command("operator alerts", _GATEWAY, "List what is wrong, or test how you are told."),
     _command("operator recipient", _GATEWAY, "List addresses that were paid, or give one up."),
     _command("operator base_domain", _GATEWAY, "List domains of apps, or give one up."),
     _command("operator engine", _GATEWAY, "List projects by engine, or move them to another."),

@@ -291,13 +291,13 @@ class GatewayRun:
                 leadership=self.leadership,
                 duplicates=self.duplicates,
             )
+            upkeep = loops_of_upkeep(rooms, settings, audit=self.audit)
             if not await done_before(stop, _catch_up(rooms)):
                 return
             operator = listen(settings.operator_host, settings.operator_port, "operator_listen")
             mcp = _mcp_endpoint(rooms)
             pages = await self._open_pages(rooms, settings)
             servers = _servers(rooms, settings, operator, mcp, pages)
-            upkeep = loops_of_upkeep(rooms, audit=self.audit)
             page_runs = () if pages is None else pages.runs
             works = (*rooms.runs, mcp.run, *page_runs, *(server.run for server in servers))
             async with asyncio.TaskGroup() as tasks:

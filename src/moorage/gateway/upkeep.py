@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from moorage.certificates import availability
+from moorage.clock import iso_utc
 from moorage.core import Core
+from moorage.errors import MoorageError
+from moorage.gateway.alert_channels import Message, loops_of_channels, new_message, title_of
+from moorage.gateway.alerts import loops_of_alerts
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.duplicate_gateway_check import CHECK_SECONDS
 from moorage.gateway.operator_port import checks_of, states_of
 from moorage.gateway.vital_signs import (
     EVERY_SECONDS,
+    Samples,
     ask_nodes,
     note_certificates,
     note_evictions,
@@ -21,11 +27,14 @@ from moorage.gateway.vital_signs import (
     note_upkeep,
 )
 from moorage.loop import Loop, Scope
+from moorage.money import decimal_text
 from moorage.process import output_of
 from moorage.records.event import Event, EventKind
+from moorage.settings import Settings
 from moorage.storage import events
-from moorage.storage.operation import audit_log
+from moorage.storage.operation import alerts, audit_log, overview, payment_list
 from moorage.storage.operation.audit_log import Act, Upkeep
+from moorage.storage.operation.overview import DAY_MS
 
 LOG_SECONDS = 5.0
 _LATE_MS = 60_000  # a transaction may commit as long after its event's time
@@ -81,10 +90,14 @@ def _log_act(act: Act) -> None:
 log = structlog.get_logger()
 
 _AUDIT_MS = 24 * 3_600_000
+_DIGEST_ALERTS = 20
 
 
-def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
-    """Returns the loops; `audit` is the command that audits the books, or empty for none."""
+def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -> tuple[Loop, ...]:
+    """Returns the loops; `audit` is the command that audits the books, or empty for none.
+
+    Alerts see what is counted from now on. Raises ConfigurationInvalid.
+    """
     secured = rooms.certificates
 
     async def measure() -> None:
@@ -108,6 +121,8 @@ def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
             scope=Scope.CLUSTER,
         ),
         Loop("vital signs", every_seconds=every, tick=measure, at_once=True, scope=scope),
+        *loops_of_alerts(rooms.core, title=title_of(settings, rooms.core.name)),
+        *loops_of_channels(rooms.core, settings, partial(daily_digest, rooms, settings)),
     )
     if secured is not None and secured.availability is not None:
         ask, often = secured.ask, availability.AGAIN_SECONDS
@@ -122,6 +137,48 @@ def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
         return loops
     daily = DailyAudit(rooms.core, audit).run_if_due
     return (*loops, Loop("audit", every_seconds=3600, tick=daily, scope=Scope.CLUSTER))
+
+
+async def daily_digest(rooms: Rooms, settings: Settings) -> Message:
+    """Returns the report on the day (UTC) that ended last. Raises DatabaseUnavailable."""
+    db, now_ms = rooms.core.db, rooms.core.clock.now_ms()
+    today_ms = now_ms // DAY_MS * DAY_MS
+    day = iso_utc(today_ms - DAY_MS)[:10]
+    paid = (await overview.paid_by_day(db, since_ms=today_ms - DAY_MS)).get(today_ms - DAY_MS, 0)
+    found = await alerts.recent(db, since_ms=now_ms - DAY_MS)
+    done = await audit_log.last_upkeep(db)
+    ends_seconds = Samples()("moorage_certificate_end_timestamp_seconds")
+    facts = {
+        f"paid on {day}": f"${decimal_text(paid, decimals=6)}",
+        "payments held": str(await payment_list.count_held(db)),
+        "refunds under way": str(await payment_list.count_open_refunds(db)),
+        "room": await _room(rooms),
+        **{
+            f"last {kind}": iso_utc(done[kind].at_ms) if kind in done else "never"
+            for kind in Upkeep
+        },
+        "first certificate ends": iso_utc(round(ends_seconds * 1000)) if ends_seconds else "none",
+        "alerts of the day": str(len(found)),
+    }
+    title = title_of(settings)
+    lines = [
+        *(f"{name}: {fact}" for name, fact in facts.items()),
+        *(f"- {each.state}: {each.summary}" for each in found[:_DIGEST_ALERTS]),
+    ]
+    text = "".join(f"{line}\n" for line in lines)
+    return new_message(
+        "digest", f"[{title}] {day}", text, now_ms=now_ms, gateway=title, facts=facts
+    )
+
+
+async def _room(rooms: Rooms) -> str:
+    try:
+        room = await rooms.deploy.capacity.room()
+    except MoorageError as error:
+        return error.message
+    memory_mib = (room.memory_bytes - room.memory_sold_bytes) // 2**20
+    disk_mib = (room.disk_free_bytes - room.disk_reserve_bytes) // 2**20
+    return f"{memory_mib:,} MiB of memory to sell, {disk_mib:,} MiB of disk; {room.apps} apps"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import platform
 from collections.abc import Iterable, Mapping
 from functools import partial
 
+from prometheus_client import CollectorRegistry
+
 from moorage import __version__
 from moorage.certificates.installation import WildcardFiles
 from moorage.certificates.orders import UNWANTED_MS
@@ -71,19 +73,26 @@ _eviction_overdue = gauge(
 _build_info.labels(__version__, NEWEST_REVISION, platform.python_version()).set(1)
 
 
+Labels = frozenset[tuple[str, str]]
+"""A series' labels: names and values."""
+
+
 class Samples:
     """What every series says at one time."""
 
-    def __init__(self) -> None:
-        self._values = {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for metric in registry.collect()
-            for sample in metric.samples
-        }
+    def __init__(self, registry: CollectorRegistry = registry) -> None:
+        self._values: dict[str, dict[Labels, float]] = {}
+        for metric in registry.collect():
+            for name, labels, value, *_ in metric.samples:
+                self._values.setdefault(name, {})[frozenset(labels.items())] = value
 
     def __call__(self, name: str, **labels: str) -> float:
         """Returns a series' value; 0 for one of which nothing was recorded."""
-        return self._values.get((name, frozenset(labels.items())), 0.0)
+        return self.of(name).get(frozenset(labels.items()), 0.0)
+
+    def of(self, name: str) -> Mapping[Labels, float]:
+        """Returns the values of all series of a name, by their labels."""
+        return self._values.get(name, {})
 
 
 def watch_searches(core: Core, watchers: Iterable[Watcher]) -> None:

@@ -29,6 +29,7 @@ _WEB = r"^(https?://[^\s\"<>\\]{1,500})?\Z"
 _WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 _POSTGRES = r"^(postgres(ql)?://\S+)?\Z"
 _CONTENT = r"^(s3://[a-z0-9][a-z0-9.-]{2,62}(/[a-z0-9._/-]*)?|file:///\S+)?\Z"
+_SMTP = r"^(smtps?://([^\s@:/]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253})(:\d{1,5})?/?)?\Z"
 _PORT = r"([1-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
 _ADDRESS = rf"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{{1,253}}):{_PORT}\Z"
 _OPERATORS_ADDRESS = rf"^(127\.0\.0\.1|0\.0\.0\.0):{_PORT}\Z"
@@ -41,6 +42,7 @@ def setting(table: str, text: str, *, first: bool = False, **limits: Any) -> msg
 
 
 _Wallet = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{40}\Z")]
+_Mail = Annotated[str, msgspec.Meta(pattern=r"^[^\s@:/\"<>\\,]{1,64}@[^\s@:/\"<>\\,]{1,255}\Z")]
 _Directory = Annotated[str, msgspec.Meta(pattern=r"^(internal|https?://[^\s\"<>\\]{1,500})\Z")]
 
 
@@ -296,6 +298,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhook_allow_networks: Annotated[tuple[str, ...], setting("webhooks",
         "Networks that webhooks may reach although they are private, by plain HTTP too. Loopback "
         "in dev.")] = ()
+
+    alert_webhook: Annotated[str, setting("alerts",
+        "The URL that alerts are sent to. Over plain HTTP to private networks alone. Empty: none.",
+        pattern=_WEB)] = ""
+    alert_webhook_secret_file: Annotated[str, setting("alerts",
+        "The file with the secret that signs them, `whsec_` and base64, for its owner's eyes only."
+        )] = ""
+    alert_mail_to: Annotated[tuple[_Mail, ...], setting("alerts",
+        "The addresses that alerts are mailed to. Empty: none.")] = ()
+    smtp_url: Annotated[str, setting("alerts",
+        "The server that takes mail: smtps://user@host:465, or smtp://user@host:587, which must "
+        "offer STARTTLS unless it is on loopback; an @ in the user's name is `%40`. Mail comes from"
+        " the user if that is an address, else from the first of alert_mail_to.",
+        pattern=_SMTP)] = ""
+    smtp_password_file: Annotated[str, setting("alerts",
+        "The file with the user's password at this server, for its owner's eyes only.")] = ""
+    alert_digest: Annotated[bool, setting("alerts",
+        "Send a report each day by the same ways: money, what waits for you, room, upkeep, alerts."
+        )] = False
     # fmt: on
 
     former_domains: tuple[str, ...] = ()

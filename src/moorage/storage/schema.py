@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from moorage.records.usage import BUCKETS
-from moorage.storage import access_schema  # noqa: F401 - its tables are part of the metadata
+from moorage.storage import access_schema, operation_schema  # noqa: F401 - tables of the metadata
 from moorage.storage import metadata as shared
 from moorage.storage.metadata import one_of, partial_index
 
@@ -787,30 +787,6 @@ base_domains = Table(
     Column("domain", Text, primary_key=True),
     Column("since_ms", BigInteger, nullable=False),  # when a gateway first started with it
     Column("retired_at_ms", BigInteger),  # when an operator gave it up; null while it is served
-)
-
-operator_acts = Table(
-    "operator_acts",
-    metadata,
-    # A command with which an operator changed something; written by the transaction that did it.
-    Column("id", Integer, primary_key=True),
-    Column("at_ms", BigInteger, nullable=False),
-    Column("who", Text, nullable=False),  # the user of the machine, and whom sudo acted for
-    Column("act", Text, nullable=False),  # the command, such as "suspend"
-    Column("subject", Text, nullable=False),  # whom or what it was done to
-    Column("reason", Text, nullable=False),  # "" where the command takes none
-    Index(None, "at_ms"),
-)
-
-upkeep = Table(
-    "upkeep",
-    metadata,
-    # When the books were last audited, and the gateway saved, and what was found.
-    Column("kind", Text, primary_key=True),
-    Column("at_ms", BigInteger, nullable=False),
-    Column("wrong", Integer, nullable=False),
-    Column("pending", Integer, nullable=False),
-    Column("unknown", Integer, nullable=False),
 )
 
 agreements = Table(

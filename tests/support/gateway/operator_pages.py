@@ -39,6 +39,7 @@ WELL = Health(
     certificate_end_ms=None,
     gateways=[],
     notices={},
+    alerts=[],
 )
 
 

@@ -28,6 +28,7 @@ from moorage.records.project import Kind, ProjectStatus
 from moorage.records.run import RUN_TRANSITIONS, RunKind, RunStatus
 from moorage.storage.migrate import REVISIONS, SCRIPTS, is_newest, migrate
 from moorage.storage.money.billing import WorkKind
+from moorage.storage.operation.alerts import AlertState, ChannelName
 from moorage.storage.schema import metadata
 
 
@@ -59,6 +60,9 @@ ENUMS: dict[str, type[StrEnum]] = {
     "runs.status": RunStatus,
     "sessions.role": Role,
     "links.role": Role,
+    "alerts.told_by_webhook": AlertState,
+    "alerts.told_by_mail": AlertState,
+    "alert_channels.name": ChannelName,
 }
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from moorage.operate.stopping import Left
     from moorage.settings import Settings
     from moorage.storage.apps.deployments import Placed
+    from moorage.storage.operation.alerts import Alert, Channel
     from moorage.storage.operation.configuration import ConfigurationChange
 
 
@@ -82,6 +83,7 @@ class OperatorOptions(GatewayMeant):
 
 
 DEFAULTS = OperatorOptions()
+_WEEK_MS = 7 * 86_400_000
 
 
 def required(option: str, text: str) -> str:
@@ -467,6 +469,53 @@ def config(
     if not changes:
         screen.result("Nothing is different." if what == "diff" else "No start changed anything.")
     return Exit.OK
+
+
+def alerts(
+    what: Literal["list", "test"] = "list", /, *, options: OperatorOptions = DEFAULTS
+) -> int:
+    """List what is wrong with a gateway, and what was this week: `moorage operator alerts`.
+
+    `moorage operator alerts test` sends a message by each way that is set, and says what was
+    answered; it exits with 1 when one was not taken.
+
+    Parameters
+    ----------
+    what
+        `list` alerts, or `test` how you are told of them.
+    """
+    from moorage.clock import SystemClock
+    from moorage.gateway.alert_channels import alert_document, send_test
+
+    settings, screen, now_ms = options.settings(), options.screen(), SystemClock().now_ms()
+    if what == "list":
+        found, channels = asyncio.run(_alerts(settings, now_ms - _WEEK_MS))
+        documents = [alert_document(each) for each in found]
+        screen.document({"alerts": documents, "channels": channels})
+        columns = ("state", "severity", "rule", "began", "ended", "summary")
+        rows = [tuple(each[column] or "-" for column in columns) for each in documents]
+        screen.table([each.upper() for each in columns], rows, none="Nothing is wrong.")
+        for channel in channels:
+            if channel.error:
+                screen.warn(f"the last message by {channel.name} was not taken: {channel.error}")
+        return Exit.OK
+    tried = asyncio.run(send_test(settings, now_ms=now_ms))
+    screen.document(
+        {"tried": [{"channel": name, "ok": ok, "answer": said} for name, ok, said in tried]}
+    )
+    for name, ok, said in tried:
+        screen.result(f"{name}: {'ok' if ok else 'FAILED'}: {said}")
+    if not tried:
+        screen.note("neither alert_webhook nor alert_mail_to is set; see docs/operate/watch.md")
+    return Exit.OK if tried and all(ok for _, ok, _ in tried) else Exit.FAILED
+
+
+async def _alerts(settings: "Settings", since_ms: int) -> "tuple[list[Alert], list[Channel]]":
+    from moorage.operate.books import open_books
+    from moorage.storage.operation.alerts import channels, recent
+
+    async with open_books(settings) as books:
+        return await recent(books.db, since_ms=since_ms), [*(await channels(books.db)).values()]
 
 
 def acts(*, since: Since = None, options: OperatorOptions = DEFAULTS) -> int:

@@ -16,6 +16,7 @@ from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.clock import iso_utc
 from moorage.content.store import ContentStore, open_content
 from moorage.errors import ConfigurationInvalid, ContentUnavailable, InvalidField
+from moorage.gateway.alert_channels import channels_of
 from moorage.gateway.configuration import receiving_address, serving_chains
 from moorage.gateway.data_directory import KEY_FILE, keys_in
 from moorage.gateway.duplicate_gateway_check import (
@@ -215,6 +216,9 @@ def check_configuration(settings: Settings, *, now_ms: int) -> list[Finding]:
         _domain(settings.base_domain),
         _secrets_key(settings),
         *_sending_keys(settings),
+        _tried(
+            "alerts", lambda: _alerts(settings), "set [alerts] right; see docs/operate/watch.md"
+        ),
         *_wildcard(settings, now_ms=now_ms),
     ]
 
@@ -273,6 +277,10 @@ def _treasury(settings: Settings) -> Iterator[Finding]:
 
 def _address_of(path: Path, *, option: str) -> str:
     return f"its address is {key_in(path, option=option).address}"
+
+
+def _alerts(settings: Settings) -> str:
+    return ", ".join(each.name for each in channels_of(settings)) or "the operator is not told"
 
 
 def _wildcard(settings: Settings, *, now_ms: int) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
 from moorage.errors import MoorageError
+from moorage.gateway.alert_channels import alert_document
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.operator_port import checks_of, states_of
 from moorage.gateway.vital_signs import Samples
@@ -24,12 +26,13 @@ from moorage.payments.relay.relayer import Relayer
 from moorage.settings import Settings
 from moorage.storage.apps import jobs
 from moorage.storage.money import accounts, relays, settlements
-from moorage.storage.operation import audit_log, payment_list, wallet_rules
+from moorage.storage.operation import alerts, audit_log, payment_list, wallet_rules
 from moorage.storage.operation.audit_log import UpkeepDone
 from moorage.storage.several import cluster
 
 _FRESH_SECONDS = 10.0
 _CHECK_SECONDS = 3.0
+_LATELY_MS = 86_400_000
 
 
 class TokenBooks(msgspec.Struct, frozen=True):
@@ -106,6 +109,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     certificate_end_ms: int | None
     gateways: list[str]  # names of those that run on this database, if several do
     notices: Mapping[str, str]
+    alerts: list[dict[str, Any]]  # that fire, and that ended within a day
 
     @property
     def troubles(self) -> list[str]:
@@ -171,6 +175,9 @@ async def read_health(rooms: Rooms) -> Health:
         certificate_end_ms=round(ends * 1000) or None,
         gateways=[each.name for each in await cluster.running(db, now_ms=now_ms)],
         notices=await wallet_rules.current_notices(db),
+        alerts=[
+            alert_document(each) for each in await alerts.recent(db, since_ms=now_ms - _LATELY_MS)
+        ],
     )
 
 

@@ -4,8 +4,6 @@ Each version of a transaction is stored before it is sent, and is kept. The outc
 from the chain, not from a node's answer to sending. A nonce belongs to one subject for good.
 """
 
-import os
-import stat
 from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -32,6 +30,7 @@ from moorage.errors import ConfigurationInvalid
 from moorage.records.payments import RelayStatus, RelayTransaction
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import relays
+from moorage.whole_file import secret_text
 
 PRICE_CALLS: tuple[Call, ...] = (
     ("eth_getBlockByNumber", ["latest", False]),
@@ -167,25 +166,13 @@ def with_fees(relayed: RelayTransaction, fees: Fees) -> ChainTransaction:
     )
 
 
-_MAX_KEY_FILE_BYTES = 256  # a key, 0x and a line end take 67
-
-
 def key_in(path: Path, *, option: str) -> SigningKey:
     """Returns the key in a file that the setting `option` names.
 
     Raises ConfigurationInvalid for a file that others may read, or that contains no key. The file's
     content is never part of the message.
     """
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = file.read(_MAX_KEY_FILE_BYTES).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigurationInvalid(f"{option}: {path} cannot be read.") from problem
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigurationInvalid(
-            f"{option}: others may read {path}; `chmod 600 {path}`, and better take a fresh key."
-        )
+    text = secret_text(path, option=option)
     try:
         return SigningKey(text)
     except ValueError:

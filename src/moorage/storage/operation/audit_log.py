@@ -14,7 +14,7 @@ from moorage.storage.database import (
     pattern_of,
     upsert_of,
 )
-from moorage.storage.schema import operator_acts, upkeep
+from moorage.storage.operation_schema import operator_acts, upkeep
 
 
 class Upkeep(StrEnum):
