@@ -43,6 +43,7 @@ _USUAL = (
     "Set settings.runCommand to the line that starts it, or add a package.json, requirements.txt "
     "or index.html."
 )
+_ADD = "Add a program that listens on PORT, or set settings.runCommand."
 _NAMES = 4  # in a sentence
 
 
@@ -61,11 +62,13 @@ def not_found(
     if missing:
         said = f"No way to start this upload was found{where}: {missing}."
         apps = roots.apps_below(folder)
+        beside = kinds.known(folder)
         if apps and wanted.directory == "":
             said += f" {roots.several(apps)}."
-        beside = kinds.known(folder)
-        if beside.file.endswith(".ipynb"):
+        if beside.file.endswith((".ipynb", "langgraph.json")):
             said += f"{beside.sentence} {beside.step}"
+        elif not apps and ": " not in missing and "(" not in missing:
+            said += f" {_ADD}"
         if folder.has("Dockerfile"):
             said += " Or set settings.hasDockerfile: true to follow the Dockerfile."
         return PlanNotFound(said, looked_for=looked_for)

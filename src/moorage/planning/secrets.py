@@ -73,7 +73,8 @@ def own_secrets(folder: Folder, known: Iterable[str] = ()) -> tuple[str, ...]:
 _EXAMPLE = re.compile(
     rb"^[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]{1,80})[ \t]*=[ \t]*(?P<quote>['\"]?)"
     rb"(file:[\w./?=&-]{1,100}|sqlite:[\w./:-]{1,100}|\d{1,9}(?:ms|[smhdw])?|true|false"
-    rb"|debug|info|warn|error|cookie|memory|local|fs|sqlite|sync)(?P=quote)[ \t]*(?:#[^\n]*)?\r?$",
+    rb"|debug|info|warn|error|cookie|memory|local|fs|sqlite3?|sync"
+    rb"|\./[\w/-]{1,60}\.(?:db|sqlite3?))(?P=quote)[ \t]*(?:#[^\n]*)?\r?$",
     re.MULTILINE,
 )
 _NOT_PLAIN = re.compile(r"PORT\Z|KEY|SECRET|TOKEN|PASS|USER|ID\Z|DEBUG|ENV\Z|PIN|NUMBER|PHONE")

@@ -173,7 +173,8 @@ _READS = (
 _OTHER = rb"(?!\w*(?:key|url|token|vertexai|credentials))\w+[ ]?=[ ]?[^=(),\n]{1,80}"
 # Clients of others' services that are made as the module is read, and end without their key.
 _CLIENT = re.compile(
-    rb"^(?:export )?(?:const |let )?\w+(?:: ?\w+)?[ ]?=[ ]?(?:new )?(?:\w+\.)?(?:Async)?(%b)\("
+    rb"^(?:(?:export )?(?:const |let )?\w+(?:: ?\w+)?[ ]?=[ ]?(?:new )?|[\w.]{1,60}\([\w, ]{0,60})"
+    rb"(?:\w+\.)?(?:Async)?(%b)\("
     rb"(?:\s{0,40}+(?:%b,\s{0,40}+){0,6}(?:%b)?\s{0,40}+\)"
     rb"|\s{0,40}+\{?\s{0,40}+(?:%b,\s{0,40}+){0,6}(?:\w*(?:[kK]ey|[tT]oken)\s{0,40}+[=:]\s{0,40}+)?"
     rb"(?:os\.(?:getenv\(|environ\.get\()\s{0,40}+['\"]%b['\"]\s{0,40}+\)|process\.env\.%b)\s{0,40}+[,)}])"

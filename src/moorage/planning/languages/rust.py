@@ -9,7 +9,7 @@ from moorage.errors import PlanNotFound
 from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.interpreters import unmade
 from moorage.planning.languages.portless import portless
-from moorage.planning.plan import Recipe, Stack
+from moorage.planning.plan import Recipe, Risk, RiskCode, Stack, Stops
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import toml_document
 from moorage.planning.toolbox import Toolbox
@@ -42,6 +42,8 @@ _SERVE = re.compile(
 )
 _BIN = re.compile(r"src/bin/(\w[\w-]{0,80})(?:\.rs|/main\.rs)\Z")
 _NAMED_LIMIT = 6  # programs in a sentence
+_CHECKED = re.compile(rb"\bquery(?:_as|_scalar|_file|_file_as)?!\s*\(")
+_SOURCES_LIMIT = 100  # in which SQLx' macros are looked for
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
@@ -100,7 +102,23 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         asked.run or f"./.bin/{name}{_subcommand(folder, document)}",
         tuple(sentence for sentence in because if sentence),
         tools=(found.tool,),
+        risks=_unchecked(folder),
     )
+
+
+def _unchecked(folder: Folder) -> tuple[Risk, ...]:
+    """Returns that SQLx, which asks a database as it is compiled, finds neither one nor .sqlx/."""
+    sources = islice((it for it in folder.names() if it.endswith(".rs")), _SOURCES_LIMIT)
+    there = folder.has_directory(".sqlx") or folder.has("sqlx-data.json")
+    for file in () if there else sources:
+        text = folder.data(file, limit=_SOURCE)
+        if b"sqlx" in text and _CHECKED.search(text):
+            message = (
+                f"{file} uses macros of SQLx, which ask a database as they are compiled: send "
+                ".sqlx/, which `cargo sqlx prepare` makes."
+            )
+            return (Risk(RiskCode.FILE_ABSENT, Stops.BUILD, message, path=folder.path(file)),)
+    return ()
 
 
 def _wanted(document: Mapping[str, object], asked: Asked) -> Wanted | None:

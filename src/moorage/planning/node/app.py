@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.explicit import Asked
-from moorage.planning.node.builds import implied_build
+from moorage.planning.node.builds import config_text, configured_directory, implied_build
 from moorage.planning.node.imports import (
     Imports,
     absent_file,
@@ -382,29 +382,35 @@ def _migrated(where: _Site, command: str, because: list[str]) -> str:
         return "\n".join((*moved, in_place(command)))
     has = where.manifest.depends_on
     rows = (row for row in PACKAGES["migrations"] if has(row["package"]))
-    row = next((row for row in rows if _has_migrations(where.folder, row)), None)
+    found = ((row, name) for row in rows if (name := _migrations(where.folder, row)))
+    row, name = next(found, (None, ""))
     if row is None or is_site(command) or _MIGRATES.search("\n".join(where.manifest.commands)):
         return command
     if has_in_sources(where.folder, _MIGRATES_ITSELF):
         return command
-    because.append(f"{row['has']} is there: {row['command']} before each start")
+    because.append(f"{name} is there: {row['command']} before each start")
     run = str(row["command"])
     if where.up:
         run = f'PATH="$PWD/{MODULES}/.bin:$PWD/{where.up}/{MODULES}/.bin:$PATH" {run}'
     return f"{run}\n{in_place(command)}"
 
 
-def _has_migrations(folder: Folder, row: Mapping[str, str]) -> bool:
+def _migrations(folder: Folder, row: Mapping[str, str]) -> str:
+    """Returns the file or the directory that shows them, "" without one."""
     name = row["has"]
-    if "says" in row:
-        return folder.has(name) and row["says"] in _plain(folder, name)
-    return folder.has(name) or folder.has_directory(name)
+    if name == _JOURNAL:
+        out = posixpath.normpath(configured_directory(folder, "drizzle.config", "out") or "drizzle")
+        name = f"{out}/{name.partition('/')[2]}"
+    if "says" in row and not (folder.has(name) and row["says"] in _plain(folder, name)):
+        return ""
+    return name if folder.has(name) or folder.has_directory(name) else ""
 
 
 _MIGRATES_ITSELF = re.compile(
     rb"/migrator['\"]|\bmigrate\.latest\(|\brunMigrations\(|\bumzug\b|\bmigrationsRun\s*:\s*true|\bprodMigrations\b"
     rb"|\b(?:sequelize|db)\.sync\("
 )
+_JOURNAL = "drizzle/meta/_journal.json"  # where its configuration says nothing else
 _MIGRATES = re.compile(r"\bmigrat|db[ :]push")
 
 
@@ -649,8 +655,9 @@ def _own_build(where: _Site, manager: Manager, because: list[str]) -> str | None
         said = "a build script" if name == "build" else f"a {name} script"
         because.append(f"package.json has {said}: {quoted(manifest.script(name))}")
         rest = _without_migrations(manifest.script(name))
+        generates = _generates(where, because)
         if rest is None:
-            return f"{manager.commands.run} {name}"
+            return f"{generates}{manager.commands.run} {name}"
         because.append("what brings the database up to date is done before each start instead")
         programs = "".join(f"$PWD/{directory}:" for directory in _programs(where))
         path = f'PATH="{programs}$PATH"; export PATH; ' if programs else ""
@@ -663,6 +670,21 @@ def _own_build(where: _Site, manager: Manager, because: list[str]) -> str | None
         return f"{manager.commands.run} {implied.script}"
     programs = "".join(f"$PWD/{directory}:" for directory in _programs(where))
     return f'env PATH="{programs}$PATH" {implied.command}' if programs else implied.command
+
+
+def _generates(where: _Site, because: list[str]) -> str:
+    """Returns Prisma's command that writes its client, which no install does from 7 on; or ""."""
+    manifest, folder = where.manifest, where.folder
+    versions = {**manifest.dev_dependencies, **manifest.dependencies}
+    is_new = "prisma" in versions and allows_from(versions["prisma"], Version(7, 0, 0))
+    ran = "\n".join((*manifest.commands, manifest.script("postinstall")))
+    if not is_new or not folder.has("prisma/schema.prisma") or "prisma generate" in ran:
+        return ""
+    because.append("Prisma's client is written before the build: prisma generate")
+    asked = re.findall(r"\benv\(['\"](\w{1,80})['\"]\)", config_text(folder, "prisma.config"))
+    given = "".join(f"{name}=${{{name}:-file:./none.db}} " for name in dict.fromkeys(asked))
+    programs = "".join(f"$PWD/{it}:" for it in ("node_modules/.bin", *_programs(where)))
+    return f'env {given}PATH="{programs}$PATH" prisma generate && '
 
 
 def _programs(where: _Site) -> tuple[str, ...]:

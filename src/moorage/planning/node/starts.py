@@ -409,6 +409,12 @@ def _built(package: Package) -> Start | None:
             because.append(server.because)
             command = _run_here(package, server.command)
             return Start(command, check=server.after_build, build_env=server.build_env)
+    for name in _LEFT_BY_BUILD:
+        command = command_of(manifest, name)
+        file = _RUNS_BUILT.match(command)
+        if file is not None and not folder.has(file[1]):
+            because.append(f"its {name} script runs what the build leaves: {command}")
+            return Start(_run_here(package, command))
     found = _site(package)
     if found is None:
         return None
@@ -427,6 +433,9 @@ def _built(package: Package) -> Start | None:
     )
 
 
+# Scripts that run a server of the build's, where no start script does.
+_LEFT_BY_BUILD = ("production", "prod", "serve", "preview")
+_RUNS_BUILT = re.compile(r"(?:node|bun)[ \t]+(?:\./)?((?:dist|build)/[\w./-]{1,100}\.[mc]?js)\Z")
 _SERVES_FILES = re.compile(rb"\.static\(|sirv|serve-?[sS]tatic|sendFile|-static['\"]")
 
 

@@ -29,7 +29,9 @@ class Runner(NamedTuple):
     options: str = ""  # … and after it
     likely: tuple[str, ...] = ()
     is_sure: bool = False  # a likely name is enough, without the pattern
-    takes_directory: bool = False  # of a main.py, it serves the directory
+    module: str = ""  # what is imported, if that is not the package's name
+    stands_for: str = ""  # a file below in whose place its directory is served …
+    levels: int = 1  # … or that many further up
 
 
 RUNNERS = tuple(
@@ -55,15 +57,16 @@ def runner_command(
     `scripts` are names that any app's script is likely to have.
     """
     likely = (*runner.likely, *scripts)
-    imports = rb"^[ \t]*(?:import|from)[ \t]+%b\b" % runner.package.encode()
+    imports = rb"^[ \t]*(?:import|from)[ \t]+%b\b" % (runner.module or runner.package).encode()
     names = importing(folder, re.compile(imports, re.MULTILINE), likely, is_deep=is_deep)
     pages = [name for name in names if runner.page.search(folder.data(name, limit=READ))]
     if runner.is_sure and names and (names[0].rpartition("/")[2] in likely or not pages):
         pages = names
     if not pages:
         return "", ""
-    directory, _, file = pages[0].rpartition("/")
-    served = directory if runner.takes_directory and directory and file == "main.py" else pages[0]
+    *around, file = pages[0].split("/")
+    is_directory = around and file == runner.stands_for
+    served = ("/".join(around[: 1 - runner.levels or None]) or ".") if is_directory else pages[0]
     return pages[0], " ".join((runner.program, _argument(served), runner.options)).strip()
 
 
@@ -456,17 +459,20 @@ def _gradio(folder: Folder, *, is_deep: bool) -> Start | None:
     names = importing(folder, _GRADIO, SCRIPTS, is_deep=is_deep)
     launching = (name for name in names if _LAUNCHES.search(folder.data(name, limit=READ)))
     name = next(launching, names[0] if names and names[0] in SCRIPTS else None)
-    if name is None:
+    if name is None or b"mount_gradio_app(" in folder.data(name, limit=READ):
         return None
     return _launched(folder, name, "gradio", f"{name} is a Gradio app")
 
 
 def _package_root(folder: Folder, file: str) -> tuple[tuple[str, str], ...]:
-    """Returns the variable with which a script below imports its own directory as a package."""
-    top, slash, _ = file.partition("/")
-    text = folder.data(file, limit=READ) if slash else b""
-    is_package = slash and top.encode() in text and re.search(_IMPORTS % top.encode(), text, re.M)
-    return (("PYTHONPATH", in_app(folder.path(""))),) if is_package else ()
+    """Returns the variable with which a script below imports a directory around it as a package."""
+    root, _, below = file.rpartition("src/") if file.startswith("src/") else ("", "", file)
+    text = folder.data(file, limit=READ) if "/" in file else b""
+    for place, path in ((root, file), ("src", below)):
+        top = path.partition("/")[0].encode()
+        if "/" in path and top in text and re.search(_IMPORTS % top, text, re.M):
+            return (("PYTHONPATH", in_app(folder.path(place))),)
+    return ()
 
 
 def _launched(folder: Folder, name: str, package: str, because: str) -> Start:
