@@ -12,7 +12,7 @@
     ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
     ├── WrongWallet  TokenScope  DelegateScope  DelegateLimit  LinkScope  ConfirmationMissing
     ├── DelegateNotFound  TooManyDelegates
-    ├── (Project|Deployment|Export|Domain|Webhook|Event|Link|Receipt|Refund)NotFound
+    ├── (Project|Deployment|Run|Export|Domain|Webhook|Event|Link|Receipt|Refund)NotFound
     ├── TooManyLinks  ExportFailed
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ProjectPaused               its owner has paused it
@@ -21,9 +21,10 @@
     ├── (RecoveryNotFound  RecoveryPending  RecoveryRefused  WalletRecovered)   keys that get lost
     ├── SignatureNeeded             asked by a payment alone; the signed answer says why
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
+    ├── NothingServes               no version of the project serves yet
     ├── FilesWouldBeLost            what the running version has written would be lost
     ├── OutOfCredits  CreditsShort  IdempotencyKeyReused  IdempotencyInProgress
-    ├── RateLimited (TooManyStreams  TooManyUploads)
+    ├── RateLimited (TooManyStreams  TooManyUploads  TooManyRuns)
     ├── PaymentError                the payment that was sent does not (yet) pay
     │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
     │   ├── PaymentNotFound  PayerMismatch      it has no transfer by this wallet
@@ -231,6 +232,14 @@ class DeploymentNotFound(MoorageError):
     """There is no such deployment of this project."""
 
 
+class RunNotFound(MoorageError):
+    """This project has no such run."""
+
+
+class NothingServes(MoorageError):
+    """No version of this project serves yet, whose files a run could have: deploy it first."""
+
+
 class ReleaseServing(MoorageError):
     """This deployment serves already. Nothing was changed."""
 
@@ -417,6 +426,10 @@ class TooManyStreams(RateLimited):
 
 class TooManyUploads(RateLimited):
     """Uploads take all the room they get before they are paid for; the message says what to do."""
+
+
+class TooManyRuns(RateLimited):
+    """As many runs of the project wait as may; the message says how many."""
 
 
 class PaymentError(MoorageError):

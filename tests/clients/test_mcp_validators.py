@@ -62,7 +62,7 @@ async def test_the_gateways_server_conforms(
 
 async def test_inspector_finds_nothing_in_the_tools_of_the_gateway(dev_gateway: DevGateway) -> None:
     target = (f"{dev_gateway.url}/mcp", "--transport", "http")
-    assert await inspected(*target) == 22
+    assert await inspected(*target) == 23
 
 
 async def test_inspector_finds_nothing_in_the_tools_beside_the_agent(
@@ -74,7 +74,7 @@ async def test_inspector_finds_nothing_in_the_tools_beside_the_agent(
         "MOORAGE_STATE_DIR": str(tmp_path),
     }
     named = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
-    assert await inspected(*named, MOORAGE, "mcp") == 22
+    assert await inspected(*named, MOORAGE, "mcp") == 23
 
 
 async def inspected(*target: str) -> int:

@@ -267,20 +267,30 @@ async def show_logs(room: LogRoom, request: Request, caller: Caller) -> Response
         deployment=request.path_params["deploymentId"],
         wallet=caller.wallet,
     )
-    query = _log_query(request)
+    kind, read = log_kind(request), log_reader(room.runtime, found.id, request)
     if follows(request):
         return LogStreamResponse(
             room.followers,
             caller.share,
-            read=streamed(_deployment_reader(room, found.id, query)),
-            is_over=_over(room, found, query.kind),
+            read=streamed(read),
+            is_over=_over(room, found, kind),
             lasts=partial(may_still_read, room, request, caller, found.project_id),
             kept=found.is_kept,
         )
     # Asked before reading, so that a line written in between is not missed.
-    over = await _over(room, found, query.kind)()
-    body = await _page(room, found, query, over=over)
-    return json_response(body)
+    over = await _over(room, found, kind)()
+    page = await read(None, MAX_LINES)
+    return json_response(
+        LogBody(
+            project_id=found.project_id,
+            deployment_id=found.id,
+            kind=kind,
+            lines=[log_item(line) for line in page.lines],
+            next=str(page.next),
+            ended=over and not (await read(page.next, 1)).lines,
+            kept=found.is_kept,
+        )
+    )
 
 
 def _log_query(request: Request) -> _LogQuery:
@@ -329,13 +339,17 @@ def _choice(request: Request, name: str, kind: type[Choice], default: Choice) ->
     return kind(text)
 
 
-def _deployment_reader(room: LogRoom, deployment_id: str, query: _LogQuery) -> LogReader:
-    """Returns a reader that continues after a cursor; without one, from where the request says."""
+def log_reader(runtime: EngineView, deployment_id: str, request: Request) -> LogReader:
+    """Returns a reader that continues after a cursor; without one, from where the request says.
+
+    Raises InvalidField.
+    """
+    query = _log_query(request)
 
     async def read(cursor: Cursor | None, limit: int) -> LogPage:
         if cursor is not None:
-            return await room.runtime.read_log(deployment_id, query.kind, after=cursor, limit=limit)
-        return await room.runtime.read_log(
+            return await runtime.read_log(deployment_id, query.kind, after=cursor, limit=limit)
+        return await runtime.read_log(
             deployment_id,
             query.kind,
             after=query.after,
@@ -368,20 +382,6 @@ async def is_complete(
     if status is DeploymentStatus.SUPERSEDED:
         return deployment_id not in await runtime.running()
     return status in (DeploymentStatus.FAILED, DeploymentStatus.STOPPED)
-
-
-async def _page(room: LogRoom, found: DeploymentView, query: _LogQuery, *, over: bool) -> LogBody:
-    read = _deployment_reader(room, found.id, query)
-    page = await read(None, MAX_LINES)
-    return LogBody(
-        project_id=found.project_id,
-        deployment_id=found.id,
-        kind=query.kind,
-        lines=[log_item(line) for line in page.lines],
-        next=str(page.next),
-        ended=over and not (await read(page.next, 1)).lines,
-        kept=found.is_kept,
-    )
 
 
 _MAX_DEPLOYMENTS = 20

@@ -21,6 +21,7 @@ from moorage.api import (
     receipts,
     recovery,
     refunds,
+    runs,
     transfers,
     webhooks,
 )
@@ -60,6 +61,7 @@ _OF_LOGS = {
     "follow": "true: server-sent events, `line` for each as it comes, then `end`; Last-Event-ID "
     "continues behind one",
 }
+_OF_A_RUNS_LOG = {name: said for name, said in _OF_LOGS.items() if name != "kind"}
 
 _PAGE = {
     "limit": "how many, 20 unless given, at most 100",
@@ -132,6 +134,11 @@ OPERATIONS = (
     _served(calls.ROLLBACK, deployments.roll_back, 402, 409),
     _served(calls.EXPORT, exports.make_export, body_optional=True),
     _served(calls.FETCH_EXPORT, exports.fetch_export, 409, gives="application/x-tar"),
+    _served(calls.RUN, runs.begin_run, 402, 409),
+    _served(calls.RUNS, runs.list_runs, query=_PAGE),
+    _served(calls.RUN_STATE, runs.show_run),
+    _served(calls.RUN_LOGS, runs.show_run_log, query=_OF_A_RUNS_LOG),
+    _served(calls.END_RUN, runs.end_run),
     _served(calls.PROJECTS, projects.list_projects, query=_OF_PROJECTS),
     _served(calls.PROJECT, projects.show_project),
     _served(calls.CHANGE, projects.change_project, 402, 409),

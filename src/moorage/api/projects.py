@@ -26,6 +26,7 @@ from moorage.api.http.request import (
 )
 from moorage.api.money import purse_body, runs_out
 from moorage.api.refunds import shown_refund
+from moorage.api.runs import schedules_shown
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.addresses.domains import Domains
@@ -334,7 +335,12 @@ async def show_project(room: ProjectRoom, project: Project) -> Response:
     written = await room.written.by(project.serving_deployment_id)
     told = written_warnings(written, room.written.successor(project))
     purse = await _purse(room, project)
-    return json_response(msgspec.structs.replace(shown, warnings=list(told) or UNSET, purse=purse))
+    by_clock = await schedules_shown(room.db, project)
+    return json_response(
+        msgspec.structs.replace(
+            shown, warnings=list(told) or UNSET, purse=purse, schedules=by_clock or UNSET
+        )
+    )
 
 
 async def _purse(room: ProjectRoom, project: Project) -> Purse | UnsetType:

@@ -22,6 +22,7 @@ from moorage.api.projects import DomainRoom, ProjectRoom
 from moorage.api.public import PublicRoom
 from moorage.api.receipts import ReceiptRoom
 from moorage.api.refunds import RefundRoom
+from moorage.api.runs import RunRoom
 from moorage.api.transfers import TransferRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
@@ -194,6 +195,13 @@ class ApiServices:
                 hosts=services.hosts,
                 minimum_charge=self.prices.minimum_charge,
                 written=deploy.written,
+            ),
+            RunRoom(
+                **front,
+                runs=deploy.runs_of_projects,
+                idempotency=self.idempotency,
+                runtime=services.engine,
+                followers=self.followers,
             ),
             LogRoom(**front, runtime=services.engine, followers=self.followers),
             ProjectRoom(

@@ -83,6 +83,14 @@ def _text(shown: str, content: bytes) -> str:
         raise ClientMisconfigured(f"{shown}: its value is not UTF-8 text") from None
 
 
+def _schedules(path: Path) -> list[dict[str, str | int]]:
+    try:
+        content = _content("--schedules", path)
+        return msgspec.json.decode(content, type=list[dict[str, str | int]])
+    except msgspec.DecodeError as error:
+        raise ClientMisconfigured(f"--schedules: {path} holds no list: {error}") from None
+
+
 @Parameter(name="*", group="App")
 @dataclass(frozen=True, kw_only=True)
 class AppFlags:
@@ -123,6 +131,9 @@ class AppFlags:
         str | None,
         Parameter(help="Have it sleep, for less, when it is idle for so long, such as 10m"),
     ] = None
+    schedules: Annotated[
+        Path | None, Parameter(help="File with a JSON list of what it runs by the clock")
+    ] = None
     env: Annotated[
         list[str] | None,
         Parameter(
@@ -161,6 +172,8 @@ class AppFlags:
         named["sleep_after_seconds"] = None if self.sleep is None else idle_seconds(self.sleep)
         named["run_envs"] = reader.read(self.env or (), of="--env") or None
         named["build_vars"] = reader.read(self.build_env or (), of="--build-env") or None
+        if self.schedules is not None:
+            named["schedules"] = _schedules(self.schedules)
         return Settings(**named)
 
 

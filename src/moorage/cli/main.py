@@ -99,6 +99,7 @@ class Command(NamedTuple):
 _DEPLOY = "moorage.cli.deploy"
 _PROJECTS = "moorage.cli.projects"
 _ACCOUNT = "moorage.cli.account"
+_RUNS = "moorage.cli.runs"
 _HELP = "moorage.cli.help"
 _SERVE = "moorage.cli.operator.serve"
 _GATEWAY = "moorage.cli.operator.gateway"
@@ -119,6 +120,8 @@ CLIENT_COMMANDS = (
     _command("deployments", _DEPLOY, "List what was deployed."),
     _command("rollback", _DEPLOY, "Serve an earlier release again."),
     _command("cancel", _DEPLOY, "End a deployment that is under way."),
+    _command("run", _RUNS, "Run a command once beside an app."),
+    _command("runs", _RUNS, "List a project's runs, and how they ended."),
     _command("balance", _ACCOUNT, "Show what a wallet holds on chain."),
     _command("credits", _ACCOUNT, "Show your credits, and how long they last."),
     _command("topup", _ACCOUNT, "Buy credits."),
@@ -207,6 +210,7 @@ _LEFT_BEHIND = {
     "deploy": _PAID,
     "topup": _PAID,
     "rollback": _BEGUN,
+    "run": "What was queued runs: `moorage runs PROJECT` says how it ended.",
     "env": _BEGUN,
     "configure": _BEGUN,
     "restart": _BEGUN,

@@ -10,6 +10,7 @@ from moorage.deploy.keeping.sleep import FOLLOW_SECONDS
 from moorage.deploy.keeping.usage import SAMPLE_SECONDS
 from moorage.deploy.services import DeployServices
 from moorage.deploy.work.moving import TIDY_SECONDS
+from moorage.deploy.work.schedules import EVERY_SECONDS
 from moorage.loop import Loop, Scope
 
 OLD_SOURCES_SECONDS = 3600.0
@@ -26,6 +27,8 @@ def loops_of(deploy: DeployServices) -> tuple[Loop, ...]:
     return (
         Loop("suspension", every_seconds=2, tick=deploy.suspension.enforce, scope=cluster),
         Loop("domains", every_seconds=10, tick=domains, scope=cluster),
+        Loop("schedules", every_seconds=EVERY_SECONDS, tick=deploy.schedules.tick, scope=cluster),
+        Loop("old runs", every_seconds=3600, tick=deploy.schedules.purge, scope=cluster),
         Loop("retention", every_seconds=600, tick=retention, scope=cluster),
         Loop("exports", every_seconds=3600, tick=sweep_exports, scope=Scope.NODE),
         *_of_proxy(deploy),

@@ -1,7 +1,7 @@
 """What apps run on."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from moorage.deploy.addresses.addresses import Hosts, Routes
@@ -13,6 +13,10 @@ from moorage.planning.plan import Plan
 
 async def _never(_host: str) -> bool:
     return False
+
+
+async def _nobody(_host: str, _path: str, _headers: Mapping[str, str]) -> int | None:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,8 @@ class Keeping:
     engine: str = ""  # the kind of engine that uploads are built on
     healthy: Healthy = wait_until_healthy
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    # Sends a visitor's GET of a path with headers; gives the app's status, None without its answer.
+    visit: Callable[[str, str, Mapping[str, str]], Awaitable[int | None]] = _nobody
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from moorage.deploy.addresses.routes import SWITCH_SECONDS, FollowedRoutes, Unse
 from moorage.deploy.entrance.admission import Admission, Pricing
 from moorage.deploy.entrance.capacity import Capacity, Quotas
 from moorage.deploy.entrance.configuration import ProjectConfiguration
+from moorage.deploy.entrance.runs import Runs
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.exports import Exporter, ExportFiles, OwnerExports
 from moorage.deploy.keeping.apps import Apps
@@ -31,6 +32,8 @@ from moorage.deploy.sources import Sources
 from moorage.deploy.work.cancellation import Cancellation, ClearingUp
 from moorage.deploy.work.moving import VolumeMoves
 from moorage.deploy.work.rollback import Rollback
+from moorage.deploy.work.runs import Runner
+from moorage.deploy.work.schedules import Schedules
 from moorage.deploy.work.switch import Switch
 from moorage.deploy.work.worker import Worker
 from moorage.deploy.work.workflow import Specs, Timing, Workflow
@@ -43,7 +46,10 @@ from moorage.loop import Run
 from moorage.payments.price.quotes import PriceList, Quotes, Size
 from moorage.payments.taking.paywall import Paywall
 from moorage.records.domain import DomainRules
+from moorage.records.project import Project
+from moorage.records.run import Run as ProjectRun
 from moorage.settings import Settings
+from moorage.storage.apps import deployments
 
 _LOOKS_PER_MINUTE = 6  # at a domain's record, on request
 
@@ -369,6 +375,38 @@ class DeployServices:
             on_superseded=self.worker.drop,
         )
 
+    @cached_property
+    def runner(self) -> Runner:
+        return Runner(
+            db=self._db,
+            runtime=self._runtime,
+            specs=self._specs,
+            capacity=self.capacity,
+            metering=self._metering,
+            ask=self._ask,
+            start_seconds=self._settings.listen_seconds,
+            clock=self._clock,
+            speed=self._core.speed,
+        )
+
+    async def _ask(self, project: Project, run: ProjectRun) -> int | None:
+        """Visits a project's app for its schedule."""
+        host = self.addresses.host(project)
+        headers = {"X-Moorage-Schedule": run.schedule or ""}
+        return await self._platform.kept.visit(host, run.path, headers)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        return Schedules(db=self._db, clock=self._clock, on_queued=self._wake_runner)
+
+    @cached_property
+    def runs_of_projects(self) -> Runs:
+        return Runs(db=self._db, clock=self._clock, on_queued=self._wake_runner)
+
+    def _wake_runner(self) -> None:
+        if self.keeps:
+            self.runner.wake()
+
     # Keeping
 
     @cached_property
@@ -389,8 +427,13 @@ class DeployServices:
             sleep=self.sleep,
             capacity=self.capacity,
             clock=self._clock,
-            abandon=self.worker.abandon,
+            abandon=self._abandon,
         )
+
+    async def _abandon(self, project: Project) -> None:
+        for deployment in await deployments.of_project(self._db, project.id):
+            await self.worker.abandon(deployment.id)
+        await self.runner.end_of(project)
 
     @cached_property
     def _releases(self) -> Releases:
@@ -572,4 +615,4 @@ class DeployServices:
     def runs(self) -> tuple[Run, ...]:
         if not self.keeps:
             return ()
-        return self.worker.run, partial(self.reconciler.run, self.space.handle)
+        return self.worker.run, self.runner.run, partial(self.reconciler.run, self.space.handle)

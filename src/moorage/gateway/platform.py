@@ -38,10 +38,11 @@ from moorage.gateway.engine_choice import offered as offered_to
 from moorage.loop import Keeps
 from moorage.planning.toolbox import Toolbox
 from moorage.process import find_program
+from moorage.records.run import MAX_TIMEOUT_SECONDS
 from moorage.routing.access_log import AccessLog
 from moorage.routing.haproxy import ACCESS_LOGS, HAProxy
 from moorage.routing.haproxy_config import Api, ProxySettings
-from moorage.routing.probe import answers
+from moorage.routing.probe import Answer, answers, probe
 from moorage.routing.router import MAX_HOST_LENGTH, Router
 from moorage.settings import Settings, load_settings
 from moorage.storage.several.shared_tables import SharedTables
@@ -144,6 +145,7 @@ _HTTP_PORT = 80
 _HTTPS_PORT = 443
 _ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
 _PLAIN_SECONDS = 10.0
+_VISIT_SECONDS = MAX_TIMEOUT_SECONDS + 60.0  # whoever visits has a bound of its own
 
 _VISITOR_CONNECTIONS = 512
 """That one address may have at the proxy, and a /48 four times as many: several browsers behind one
@@ -236,6 +238,27 @@ def answers_at(
         )
 
     return answers_there
+
+
+def visits_at(
+    proxy: Proxy, *, port: int, https: bool
+) -> Callable[[str, str, Mapping[str, str]], Awaitable[int | None]]:
+    """Returns what sends a GET through the proxy, and gives the status that the app answered."""
+    tls = _trust(proxy.roots) if https else None
+
+    async def visit(host: str, path: str, headers: Mapping[str, str]) -> int | None:
+        seen = await probe(
+            port,
+            host,
+            timeout_seconds=_VISIT_SECONDS,
+            path=path,
+            address=proxy.address,
+            tls=tls,
+            headers=headers,
+        )
+        return seen.status if seen.answer in (Answer.APP, Answer.APP_ERROR) else None
+
+    return visit
 
 
 def answers_plain(proxy: Proxy) -> Callable[[str], Awaitable[bool]]:
@@ -352,6 +375,7 @@ class Platform:
             runtime=self.runner.runtime,
             answers=answers_at(self.proxy, port=self.proxy_port, https=https),
             access_log=self.proxy.access_log,
+            visit=visits_at(self.proxy, port=self.proxy_port, https=https),
             answers_plain=answers_plain(self.proxy),
             engine=next(iter(self.runner.engines), ""),
             discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),

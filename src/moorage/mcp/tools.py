@@ -189,6 +189,7 @@ class GetLogs(SingleRequest, frozen=True, kw_only=True):
     project: Project
     deployment: Deployment = "latest"
     kind: Literal["runtime", "build"] = "runtime"
+    run_id: Annotated[str, Meta(description="instead of a deployment")] | None = None
     tail: Annotated[int, Meta(description="last lines", ge=1, le=1000)] | None = None
     after: (
         Annotated[str, Meta(description="`next` of the page before", pattern=r"^[0-9]+\Z")] | None
@@ -197,6 +198,8 @@ class GetLogs(SingleRequest, frozen=True, kw_only=True):
     def request(self) -> ApiRequest:
         """Returns the request; 100 lines unless told otherwise."""
         tail = 100 if self.tail is None and self.after is None else self.tail
+        if self.run_id is not None:
+            return calls.RUN_LOGS.request(self.project, self.run_id, tail=tail, after=self.after)
         return calls.LOGS.request(
             self.project, self.deployment, kind=self.kind, tail=tail, after=self.after
         )
@@ -497,9 +500,24 @@ _SHARED = (
         "Read logs",
         "Read what an app (runtime) or its build (build) wrote, oldest line first.",
         GetLogs,
-        {"lines": _LIST, "next": _TEXT, "ended": _YES_NO},
+        {"lines": _LIST, "next": _TEXT, "ended": _YES_NO, "run": _OBJECT},
         _READS,
         ("lines", "next"),
+    ),
+    Tool(
+        "run",
+        "Run a command",
+        "Run a command once in a copy of the app's files, with its variables and /data. get_logs "
+        "with run_id shows what it wrote, and under run how it ended.",
+        one_request(
+            calls.RUN,
+            _PROJECT,
+            ("command", Annotated[str, Meta(description="a line for sh -c")]),
+            argument("timeout_seconds", int, 600, ge=1, le=3600),
+        ),
+        {"run_id": _TEXT, "status": _TEXT},
+        _ADDS,
+        ("run_id", "status"),
     ),
     Tool(
         "set_variables",

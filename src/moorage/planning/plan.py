@@ -107,8 +107,8 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
         _said("idle for so long it sleeps; null: never, or as it was"),
     ] = None
     schedules: Annotated[
-        tuple[PlannedSchedule, ...], _said("what this version runs by the clock, at most 20")
-    ] = ()
+        list[PlannedSchedule], _said("what this version runs by the clock, at most 20")
+    ] = []
 
 
 class Stops(StrEnum):

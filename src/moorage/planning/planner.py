@@ -156,7 +156,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
             plan,
             release=wanted.release or msgspec.UNSET,
             kind=Kind.WORKER if wanted.is_worker else msgspec.UNSET,
-            schedules=settings.schedules or msgspec.UNSET,
+            schedules=tuple(settings.schedules) or msgspec.UNSET,
         )
     if settings.has_dockerfile:
         recipe, port = dockerfile.planned(folder, settings, wanted, toolbox)
@@ -208,7 +208,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         install_inputs=recipe.install_inputs if recipe.install else (),
         older_python=(recipe.older_python if recipe.install else "") or msgspec.UNSET,
         secrets=secrets or msgspec.UNSET,
-        schedules=settings.schedules or msgspec.UNSET,
+        schedules=tuple(settings.schedules) or msgspec.UNSET,
         release=_in_folder(wanted.release, wanted.release, where) or msgspec.UNSET,
         kind=Kind.WORKER if wanted.is_worker else msgspec.UNSET,
     )

@@ -53,6 +53,8 @@ class EventKind(StrEnum):
     DOMAIN_LOST = "domain.lost"  # another project proved control of it
     DEPLOYMENT_READY = "deployment.ready"  # it serves at its project's address
     DEPLOYMENT_FAILED = "deployment.failed"  # it never served, and why
+    RUN_FAILED = "run.failed"  # or was ended, and why
+    RUN_MISSED = "run.missed"  # due times of a schedule were passed, and what becomes of them
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -49,7 +49,8 @@ RUN_TRANSITIONS = {
 }
 """What a run may become next."""
 
-RUNS_UNDER_WAY = (RunStatus.QUEUED, RunStatus.RUNNING)
+TOLD_RUNS = (RunStatus.FAILED, RunStatus.TIMED_OUT, RunStatus.INTERRUPTED)
+"""Ends of which an event tells."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,26 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_at_ms: int | None = None  # when its command was started, or its request sent
     ended_at_ms: int | None = None
     acted_by: str = ""  # who asked for it in place of the wallet
-    is_kept: bool = True  # whether its log is kept
+    is_kept: bool = False  # whether its log is kept
+    holds: bool = False  # whether an engine may have more of it than its log
     ran_ms: int = 0
     charged_micro_usd: MicroUsd = NOTHING
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to an end."""
+        return not RUN_TRANSITIONS[self.status]
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `schedules`: of the version that serves."""
+
+    project_id: str
+    name: str
+    cron: str
+    timezone: str
+    command: str  # "" where it is a request
+    path: str
+    timeout_seconds: int
+    next_due_at_ms: int
+    is_held: bool = False  # its project could not run when it was due: those times are told only

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import Mapping
 from enum import StrEnum
 
 import aiohttp
@@ -37,6 +38,7 @@ async def probe(
     address: str = "127.0.0.1",
     tls: ssl.SSLContext | None = None,
     token: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> Probe:
     """Sends one GET of `path` at `host` to the proxy's `port` at `address` (IPv4).
 
@@ -50,8 +52,8 @@ async def probe(
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         try:
-            headers = {PROBE_HEADER: token} if token else {}
-            async with session.get(url, headers=headers, allow_redirects=False) as response:
+            sent = dict(headers or {}) | ({PROBE_HEADER: token} if token else {})
+            async with session.get(url, headers=sent, allow_redirects=False) as response:
                 return _judge(response.status, fallback=FALLBACK_HEADER in response.headers)
         except (aiohttp.ClientError, TimeoutError):
             return Probe(Answer.UNREACHABLE)

@@ -60,6 +60,7 @@ from moorage.wire.public import (
 from moorage.wire.receipts import ReceiptKeys, SignedReceipt
 from moorage.wire.recovery import ClaimBody, RecoveryBody, RecoveryShown
 from moorage.wire.refunds import RefundList, RefundQuoteBody, RefundQuoted, RefundShown
+from moorage.wire.runs import RunBody, RunItem, RunList, RunQueued
 
 
 class File(msgspec.Struct, frozen=True):
@@ -99,6 +100,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     health_path: str | None = None
     volume: bool = False
     sleep_after_seconds: int | None = None
+    schedules: list[dict[str, str | int]] | None = None
 
 
 class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -274,6 +276,10 @@ class Client(Transport):
         """
         query = {"tail": tail, "since": since, "after": after, "follow": "true"}
         request = calls.LOGS.request(project_id, deployment_id, kind=kind, **query)
+        async for line in self._followed(request):
+            yield line
+
+    async def _followed(self, request: ApiRequest) -> AsyncIterator[LogItem]:
         seen, is_first = "", True
         while True:
             headers = {"Last-Event-ID": seen} if seen else {}
@@ -304,6 +310,29 @@ class Client(Transport):
     async def cancel(self, project_id: str, deployment_id: str) -> Cancelled:
         """Ends a deployment under way; nothing of it runs when this returns."""
         return await self.call(calls.CANCEL, project_id, deployment_id)
+
+    async def run(self, project_id: str, command: str, *, timeout_seconds: int = 600) -> RunQueued:
+        """Queues a command that runs once beside the app; `follow_run` shows what it writes."""
+        body = RunBody(command=command, timeout_seconds=timeout_seconds)
+        return await self.call(calls.RUN, project_id, body=body)
+
+    async def runs(self, project_id: str, *, limit: int = 20) -> RunList:
+        """Returns up to `limit` (1–100) runs of a project, newest first."""
+        return await self.call(calls.RUNS, project_id, limit=limit)
+
+    async def run_state(self, project_id: str, run_id: str) -> RunItem:
+        """Returns where a run stands."""
+        return await self.call(calls.RUN_STATE, project_id, run_id)
+
+    async def end_run(self, project_id: str, run_id: str) -> RunItem:
+        """Ends a run that waits or runs; one that has ended stays as it is."""
+        return await self.call(calls.END_RUN, project_id, run_id)
+
+    async def follow_run(self, project_id: str, run_id: str) -> AsyncIterator[LogItem]:
+        """Yields what a run writes until it has ended, as `follow_logs` does."""
+        request = calls.RUN_LOGS.request(project_id, run_id, after=0, follow="true")
+        async for line in self._followed(request):
+            yield line
 
     async def projects(self) -> ProjectList:
         """Returns this wallet's projects."""

@@ -84,6 +84,7 @@ from moorage.wire.refunds import (
     RefundQuoted,
     RefundShown,
 )
+from moorage.wire.runs import RunBody, RunItem, RunList, RunQueued
 from moorage.wire.shape import Body, CamelBody
 
 _LONGEST_SHOWN = 64
@@ -218,6 +219,11 @@ FETCH_EXPORT = Call(
     repeatable=True,
     wallet_alone=True,
 )
+RUN = Call("POST", "/agent/projects/{projectId}/runs", RunQueued, RunBody)
+RUNS = _get("/agent/projects/{projectId}/runs", RunList)
+RUN_STATE = _get("/agent/projects/{projectId}/runs/{runId}", RunItem)
+RUN_LOGS = _get("/agent/projects/{projectId}/runs/{runId}/logs", LogBody)
+END_RUN = Call("DELETE", "/agent/projects/{projectId}/runs/{runId}", RunItem, repeatable=True)
 PROJECTS = _get("/agent/projects", ProjectList)
 PROJECT = _get("/agent/projects/{projectId}", ProjectShown)
 CHANGE = Call("PATCH", "/agent/projects/{projectId}", ProjectChanged, ChangeBody)

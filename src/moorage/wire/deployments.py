@@ -8,6 +8,7 @@ from moorage.errors import FailureCause
 from moorage.planning.plan import Plan
 from moorage.records.deployment import DeploymentStatus, LogKind, LogStream, Origin
 from moorage.records.project import Kind
+from moorage.wire.runs import RunItem
 from moorage.wire.shape import Absent, Body, CamelBody, Time, WarningItem
 
 Kept = Annotated[
@@ -31,6 +32,7 @@ class LogBody(CamelBody, frozen=True, kw_only=True):
 
     project_id: Annotated[str, Absent("")]
     deployment_id: Annotated[str, Absent("")]
+    run: RunItem | UnsetType = UNSET
     kind: Annotated[LogKind, Absent("")]
     lines: list[LogItem]
     next: Place

@@ -12,6 +12,7 @@ from moorage.records.project import ProjectStatus, TransferState
 from moorage.wire.credits import Purse
 from moorage.wire.delegates import Scopes
 from moorage.wire.refunds import RefundShown
+from moorage.wire.runs import ScheduleItem
 from moorage.wire.shape import Absent, Body, CamelBody, Time, WarningItem
 
 
@@ -227,6 +228,7 @@ class ProjectShown(ProjectItem, frozen=True, kw_only=True):
     blocked_reason: Annotated[str, Meta(description="the operator's")] | UnsetType = UNSET
     purse: Purse | UnsetType = msgspec.field(default=UNSET)  # while it lives from one of its own
     warnings: list[WarningItem] | UnsetType = UNSET
+    schedules: list[ScheduleItem] | UnsetType = UNSET
 
 
 class ChangeBody(CamelBody, frozen=True, kw_only=True):

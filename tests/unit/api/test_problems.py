@@ -65,6 +65,7 @@ EXAMPLES: dict[type[MoorageError], MoorageError] = {
     errors.TooManyLinks: errors.TooManyLinks(100),
     errors.RateLimited: errors.RateLimited(7),
     errors.TooManyStreams: errors.TooManyStreams(7, "Too many streams."),
+    errors.TooManyRuns: errors.TooManyRuns(7, "Too many runs."),
     errors.TooManyUploads: errors.TooManyUploads(7, "Too many uploads."),
     errors.PaymentNotFound: errors.PaymentNotFound("Nothing.", looked_for={"token": "usdc"}),
     errors.AuthorizationRefused: errors.AuthorizationRefused("the payer has no money"),

@@ -81,6 +81,7 @@ def test_every_flag_of_a_setting_is_one_of_the_command(
 
 def test_flags_are_sent_as_the_contract_names_them(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
+    (tmp_path / "schedules.json").write_text('[{"name": "a", "cron": "0 3 * * *", "path": "/"}]')
     flags = AppFlags(
         directory="apps/web",
         runtime="node:22",
@@ -93,6 +94,7 @@ def test_flags_are_sent_as_the_contract_names_them(tmp_path: Path) -> None:
         port=8080,
         health_path="/up",
         volume=True,
+        schedules=tmp_path / "schedules.json",
         env=["A=1=2", "SHELL_HAS", f"TOKEN=@{tmp_path}/token"],
         build_env=["NPM=-"],
     )
@@ -108,6 +110,7 @@ def test_flags_are_sent_as_the_contract_names_them(tmp_path: Path) -> None:
         "port": 8080,
         "healthPath": "/up",
         "volume": True,
+        "schedules": [{"name": "a", "cron": "0 3 * * *", "path": "/"}],
         "runEnvs": {"A": "1=2", "SHELL_HAS": "it", "TOKEN": "s3cret"},
         "buildVars": {"NPM": "piped"},
     }

@@ -56,10 +56,11 @@ def test_null_is_as_if_left_out() -> None:
 
 
 NO_TEXTS: list[object] = [7, True, [], {}]
+NIGHTLY = {"name": "nightly", "cron": "0 3 * * *", "command": "./nightly"}
 KNOWN = (
     *("port", "runtime", "useBuildAI", "buildCommand", "runCommand", "installCommand"),
     *("framework", "hasDockerfile", "directoryPath", "buildDir", "runEnvs", "buildVars"),
-    *("healthPath", "volume", "releaseCommand", "kind"),  # ours
+    *("healthPath", "volume", "releaseCommand", "kind", "schedules"),  # ours
 )
 
 
@@ -81,10 +82,11 @@ def test_every_setting_of_the_contract_is_taken_and_two_of_ours() -> None:
         "volume": True,
         "releaseCommand": "make data",
         "kind": "worker",
+        "schedules": [NIGHTLY],
     }
     assert tuple(given_settings) == KNOWN
     taken = settings(**given_settings)
-    assert msgspec.to_builtins(taken) == {**given_settings, "schedules": ()}
+    assert msgspec.to_builtins(taken) == given_settings
 
 
 def test_unknown_keys_at_the_top_are_told_and_have_no_effect() -> None:

@@ -1,7 +1,7 @@
 """Everything that carries out deployments, over a real database, a fake runtime and fake routes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,10 @@ INTERVALS = Statement(
 )
 
 
+Visit = Callable[[str, str, Mapping[str, str]], Awaitable[int | None]]
+"""Sends a visitor's GET."""
+
+
 class NoVisits:
     """An access log that tells nothing."""
 
@@ -93,6 +97,7 @@ class Yard:
         *,
         settings: Settings = SETTINGS,
         leaving: FakeRuntime | None = None,
+        speed: float = 1.0,
     ) -> None:
         """With `leaving`, projects leave that engine, which has volumes of its own."""
         self.db = db
@@ -114,6 +119,7 @@ class Yard:
         self.asked: list[str] = []  # the paths that the health checks asked for
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
+        self.visit: Visit = nobody
         self.answers_plain = False  # whether apps answer at the port for plain HTTP
         self.gives_certificates = True  # whether the authority does
         self.certificates = Certificates(
@@ -133,6 +139,7 @@ class Yard:
             leases=Leases(db=db, holder=GATEWAY, clock=clock),
             clock=clock,
             data_dir=sources.parent,
+            speed=speed,
         )
         of_ledger = LedgerSettings(
             build_minutes_per_usd=60, build_month=BUILD_MONTH, minimum_charge=MicroUsd(1)
@@ -167,6 +174,7 @@ class Yard:
                 healthy=self.healthy,
                 pause=self.pause,
                 engine=ENGINE,
+                visit=self._visit,
             ),
             routes=self.routes,
             hosts=Hosts(base_domain="example.com", scheme="https", port=None),
@@ -209,6 +217,9 @@ class Yard:
         assert host == HOST
         await asyncio.sleep(0)
         return await self.answers()
+
+    async def _visit(self, host: str, path: str, headers: Mapping[str, str]) -> int | None:
+        return await self.visit(host, path, headers)
 
     async def _answers_plain(self, host: str) -> bool:
         return self.answers_plain
@@ -352,6 +363,10 @@ async def nothing() -> None:
 
 async def answers() -> bool:
     return True
+
+
+async def nobody(_host: str, _path: str, _headers: Mapping[str, str]) -> int | None:
+    return None
 
 
 def socket_of(deployment: Deployment) -> Address:

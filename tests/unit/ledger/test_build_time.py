@@ -25,7 +25,7 @@ from moorage.storage import delegations, recoveries
 from moorage.storage.apps import deployments
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
-from moorage.storage.schema import work
+from moorage.storage.work_schema import work
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import (
     ALICE,

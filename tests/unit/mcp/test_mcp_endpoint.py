@@ -276,6 +276,7 @@ async def test_a_credential_of_mpp_goes_as_its_header_and_a_token_beside_it(
 
 
 GIVEN = {"project": "hello", "deployment": "latest", "name": "hello", "amount_usd": 1, "quote": "q"}
+GIVEN |= {"command": "ls"}
 
 
 @pytest.mark.parametrize("tool", [tool.name for tool in remote_tools()])

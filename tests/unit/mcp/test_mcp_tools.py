@@ -34,7 +34,7 @@ URL = "https://gateway.example/agent/deploy"
 
 NAMES = (
     *("deploy", "quote", "wait_for_deployment", "list_projects", "get_project", "get_logs"),
-    *("set_variables", "rollback", "restart", "pause", "set_purse", "quote_refund"),
+    *("run", "set_variables", "rollback", "restart", "pause", "set_purse", "quote_refund"),
     *("refund", "adopt"),
     *("export_project", "cancel", "delete_project"),
     *("domains", "credits", "top_up", "usage", "events"),

@@ -27,7 +27,7 @@ from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events, page_access
-from moorage.storage.apps import deployments, domains, jobs, projects
+from moorage.storage.apps import deployments, domains, jobs, projects, runs
 from moorage.storage.apps import deployments as kept_releases
 from moorage.storage.database import Database, Transaction
 
@@ -58,9 +58,9 @@ class Reconciler:
         sleep: Sleep,
         capacity: Capacity,
         clock: Clock,
-        abandon: Callable[[str], Awaitable[None]],
+        abandon: Callable[[Project], Awaitable[None]],
     ) -> None:
-        """`abandon` ends the work on a deployment."""
+        """`abandon` ends the work on a project's deployments, and its runs."""
         self._abandon = abandon
         self._db = db
         self._runtime = runtime
@@ -120,9 +120,10 @@ class Reconciler:
             sleeping = await projects.sleeping(rows)
             kept = await kept_releases.kept_releases(rows)
             proved = await domains.verified(rows)
+            run_ids = await runs.kept(rows)
         self.asleep = len(sleeping)
         serving = {project.serving_deployment_id or "" for project in living} | sleeping.keys()
-        for stray in known - under_way - serving - kept.keys():
+        for stray in known - under_way - serving - kept.keys() - run_ids:
             self._apps.app(stray).begin("remove", partial(self._remove, stray))
         changed = [sleeping[name] for name in running if name in sleeping]
         for project in living:
@@ -148,8 +149,7 @@ class Reconciler:
 
         Does nothing when it is deleted already, as its name may be another project's now.
         """
-        for deployment in await deployments.of_project(self._db, project.id):
-            await self._abandon(deployment.id)  # its job is revoked, and may wait for the lock
+        await self._abandon(project)  # its job is revoked, and may wait for the lock
         async with self._apps.held(project.id):
             if await projects.by_id(self._db, project.id) is not None:
                 await self._delete(project)

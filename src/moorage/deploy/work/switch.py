@@ -16,11 +16,12 @@ from moorage.engines.engine import Instance
 from moorage.errors import DeployFailed, FailureCause
 from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
+from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, DeploymentStatus, Job, LostJob
 from moorage.records.event import EventKind
 from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.storage import events
-from moorage.storage.apps import deployments, jobs, projects
+from moorage.storage.apps import deployments, jobs, projects, runs
 from moorage.storage.database import Database, Transaction
 
 _FIRST_PAUSE_SECONDS = 0.005
@@ -157,6 +158,11 @@ _CERTIFICATE_SECONDS = 30.0
 
 class Reconfigured(Exception):
     """The deployment's configuration changed after it was started."""
+
+
+def plan_of(deployment: Deployment) -> Plan:
+    """Returns the plan that its row holds."""
+    return msgspec.json.decode(deployment.plan, type=Plan)
 
 
 class Switch:
@@ -317,6 +323,8 @@ class Switch:
             if not certified:
                 await self._metering.end(tx, project.id)
             current = msgspec.structs.replace(current, kind=kind)
+            planned = plan_of(deployment).schedules or ()
+            await runs.set_schedules(tx, project.id, planned, now_ms=now_ms)
             await self._tell_ready(tx, current, deployment, now_ms, certified=certified, told=told)
             await self._serve(tx, current, now_ms)
             await jobs.finish(tx, job)

@@ -18,7 +18,7 @@ from moorage.deploy.sources import Sources
 from moorage.deploy.work.failure import explain, fail, fail_project, learned, second_try
 from moorage.deploy.work.moving import BUILT, build_moved, moves
 from moorage.deploy.work.release import ENDS, Release
-from moorage.deploy.work.switch import Healthy, Reconfigured, Switch, wait_until_healthy
+from moorage.deploy.work.switch import Healthy, Reconfigured, Switch, plan_of, wait_until_healthy
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -94,11 +94,6 @@ class Specs:
             volume=project.id if project.volume and deployment.id != project.volume_after else None,
             makes_volume=project.makes_volume,
         )
-
-
-def plan_of(deployment: Deployment) -> Plan:
-    """Returns the plan that its row holds."""
-    return msgspec.json.decode(deployment.plan, type=Plan)
 
 
 log = structlog.get_logger()

@@ -5,8 +5,6 @@ Only what is wrong for sure is refused here; the builder knows the rest.
 
 import re
 
-import msgspec
-
 from moorage.errors import InvalidField, RuntimeUnsupported
 from moorage.planning.dockerfile.parser import (
     KNOWN,
@@ -86,7 +84,6 @@ def planned(
         build_env={},
         run_env={},
         because=tuple(said),
-        schedules=settings.schedules or msgspec.UNSET,
     )
 
 

@@ -33,8 +33,8 @@ from moorage.storage.schema import (
     settlements,
     transfers,
     wallets,
-    work,
 )
+from moorage.storage.work_schema import work
 
 
 class CreditedSettlement(NamedTuple):

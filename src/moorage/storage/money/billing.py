@@ -31,7 +31,8 @@ from moorage.storage.database import (
     upsert_of,
 )
 from moorage.storage.money.accounts import HolderQuery, purse_in, unadopted
-from moorage.storage.schema import meters, projects, purses, run_intervals, work
+from moorage.storage.schema import meters, projects, purses, run_intervals
+from moorage.storage.work_schema import work
 
 
 class WorkKind(StrEnum):

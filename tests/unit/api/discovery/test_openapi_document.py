@@ -25,7 +25,7 @@ PAID = [("/agent/deploy", "post"), ("/agent/credits", "post")]
 def test_openapi_is_valid_and_small_enough_to_read() -> None:
     validate(DOCUMENT)
     assert len(ENCODED) < 114_688
-    assert len(gzip.compress(ENCODED)) < 20_480  # what clients fetch
+    assert len(gzip.compress(ENCODED)) < 21_504  # what clients fetch
 
 
 def test_no_map_is_described_in_place() -> None:
