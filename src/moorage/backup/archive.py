@@ -251,17 +251,13 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|", encoding="utf-8") as packed:
                 yield packed
-            _read_to_end(process)
+            if process.stdout is not None:
+                while process.stdout.read(BLOCK_BYTES):
+                    pass
             if process.wait() != 0:
                 raise BackupInvalid(f"It is damaged: {program} cannot decompress all of it.")
         finally:
             process.kill()
-
-
-def _read_to_end(process: "subprocess.Popen[bytes]") -> None:
-    if process.stdout is not None:
-        while process.stdout.read(BLOCK_BYTES):
-            pass
 
 
 def _compressor_of(archive: Path) -> str:

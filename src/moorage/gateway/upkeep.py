@@ -29,11 +29,11 @@ from moorage.gateway.vital_signs import (
 from moorage.loop import Loop, Scope
 from moorage.money import decimal_text
 from moorage.process import output_of
-from moorage.records.event import Event, EventKind
+from moorage.records.event import EventKind
 from moorage.settings import Settings
 from moorage.storage import events
 from moorage.storage.operation import alerts, audit_log, overview, payment_list
-from moorage.storage.operation.audit_log import Act, Upkeep
+from moorage.storage.operation.audit_log import Upkeep
 from moorage.storage.operation.overview import DAY_MS
 
 LOG_SECONDS = 5.0
@@ -62,10 +62,18 @@ class OperatorsLog:
         now_ms = self._core.clock.now_ms()
         for event in await events.events_since(self._core.db, since_ms):
             if self._is_new(event.id, event.created_at_ms):
-                _log_event(event)
+                write = log.warning if event.kind in _WORTH_A_WARNING else log.info
+                details = {key: value for key, value in event.data.items() if key != "event"}
+                write(event.kind.value, wallet=event.wallet, event_id=event.id, **details)
         for act in await audit_log.since(self._core.db, since_ms):
             if self._is_new(f"{act.at_ms} {act.act} {act.subject}", act.at_ms):
-                _log_act(act)
+                log.info(
+                    "operator acted",
+                    who=act.who,
+                    act=act.act,
+                    subject=act.subject,
+                    reason=act.reason,
+                )
         self._since_ms = now_ms
         old_ms = now_ms - 2 * _LATE_MS
         self._logged = {name: at_ms for name, at_ms in self._logged.items() if at_ms > old_ms}
@@ -75,16 +83,6 @@ class OperatorsLog:
             return False
         self._logged[name] = at_ms
         return True
-
-
-def _log_event(event: Event) -> None:
-    write = log.warning if event.kind in _WORTH_A_WARNING else log.info
-    details = {key: value for key, value in event.data.items() if key != "event"}
-    write(event.kind.value, wallet=event.wallet, event_id=event.id, **details)
-
-
-def _log_act(act: Act) -> None:
-    log.info("operator acted", who=act.who, act=act.act, subject=act.subject, reason=act.reason)
 
 
 log = structlog.get_logger()

@@ -295,27 +295,21 @@ class LocalCalls:
                 case TopUp() as asked:
                     return await self._purchases.top_up(asked)
                 case WaitForDeployment() as asked:
-                    return await self._wait(asked)
+                    with suppress(FollowTimedOut):
+                        await self._client.follow(
+                            asked.project, asked.deployment, deadline_seconds=asked.timeout_seconds
+                        )
+                    return status_of(await self._ask(asked.request()))
                 case DeleteProject() as asked:
-                    return await self._delete(asked)
+                    shown = await self._ask(asked.preview())
+                    if asked.confirm_name != shown["name"]:
+                        return deletion_preview(shown, confirmed=asked.confirm_name)
+                    return answered(await self._ask(asked.request()))
                 case SingleRequest() as asked:
                     return answered(await self._ask(asked.request(), asked.key))
             raise TypeError(f"{call.tool} has no such arguments")
         except ClientError as error:
             return failure(error)
-
-    async def _wait(self, asked: WaitForDeployment) -> Outcome:
-        with suppress(FollowTimedOut):
-            await self._client.follow(
-                asked.project, asked.deployment, deadline_seconds=asked.timeout_seconds
-            )
-        return status_of(await self._ask(asked.request()))
-
-    async def _delete(self, asked: DeleteProject) -> Outcome:
-        shown = await self._ask(asked.preview())
-        if asked.confirm_name != shown["name"]:
-            return deletion_preview(shown, confirmed=asked.confirm_name)
-        return answered(await self._ask(asked.request()))
 
     async def _ask(self, request: ApiRequest, key: str | None = None) -> dict[str, object]:
         return await self._client.ask(request, key=key)

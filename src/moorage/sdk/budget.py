@@ -43,24 +43,19 @@ class Budget(msgspec.Struct, frozen=True):
             )
         if self.per_day is None:
             return
-        spent = spent_on(made)
+        spent = MicroUsd(
+            sum(
+                dollars_up(AtomicUnits(payment.amount), decimals=payment.decimals)
+                for payment in made
+                if payment.state not in _MOVED_NOTHING
+            )
+        )
         if spent + price > self.per_day:
             raise BudgetExceeded(
                 f"This costs {usd_text(price)}, and {usd_text(spent)} of the "
                 f"{usd_text(self.per_day)} that {PER_DAY} allows in 24 hours are spent. Ask the "
                 f"person who runs you to raise {PER_DAY}, or wait. Nothing was paid."
             )
-
-
-def spent_on(payments: Iterable[Payment]) -> MicroUsd:
-    """Returns what payments are worth; one that may still move money counts, rounded up."""
-    return MicroUsd(
-        sum(
-            dollars_up(AtomicUnits(payment.amount), decimals=payment.decimals)
-            for payment in payments
-            if payment.state not in _MOVED_NOTHING
-        )
-    )
 
 
 def read_budget(environment: Mapping[str, str]) -> Budget:

@@ -357,7 +357,9 @@ class Payer:
         )
         for _ in range(_ROUNDS):
             known = self.journal.payments(key)
-            open_payment = _open_payment(known)
+            open_payment = next(
+                (found for found in known if found.state is PaymentState.SIGNED), None
+            )
             if open_payment is not None:
                 self.on_step(PayStep.RESUMED, open_payment, "")
                 return await self._claim(purchase, open_payment)
@@ -594,10 +596,6 @@ class Payer:
                 "which moved nothing. The same command pays again.",
                 tx_hash=payment.tx_hash,
             )
-
-
-def _open_payment(payments: list[Payment]) -> Payment | None:
-    return next((found for found in payments if found.state is PaymentState.SIGNED), None)
 
 
 def _of_owner(required: PaymentRequired, owner: str) -> PaymentRequired:

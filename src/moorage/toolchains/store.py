@@ -311,16 +311,12 @@ class Npm:
         except TimeoutError:
             raise NpmFailed(f"npm took longer than {self._timeout_seconds:.0f} s") from None
         finally:
-            await _end(process)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            await process.wait()
         if process.returncode != 0:
             raise NpmFailed(_last_lines(complained) or f"npm failed ({process.returncode})")
         return output
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)
-    await process.wait()
 
 
 def _last_lines(output: bytes) -> str:
@@ -442,7 +438,7 @@ class ToolchainStore:
 
     def _size(self, place: Path) -> int:
         if place not in self._sizes:
-            self._sizes[place] = _taken_bytes(place)
+            self._sizes[place] = sum(path.lstat().st_blocks * 512 for path in place.rglob("*"))
         return self._sizes[place]
 
     async def _make_room(self) -> None:
@@ -529,11 +525,6 @@ def _make_readable(directory: Path) -> None:
                 raise OSError(errno.EINVAL, f"the package's {path.name} is no file")
             runs = path.is_dir() or mode & stat.S_IXUSR
             path.chmod(0o755 if path.is_dir() else 0o555 if runs else 0o444)
-
-
-def _taken_bytes(directory: Path) -> int:
-    """Returns the bytes of disk that a directory's files take."""
-    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
 
 
 def _remove(directory: Path) -> None:

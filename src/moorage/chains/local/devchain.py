@@ -67,7 +67,7 @@ def funding_calls(
     Gas comes last, so that a wallet with gas was funded completely. Needs `anvil_*` methods.
     """
     tokens: list[RpcCall] = [
-        ("anvil_setStorageAt", [token.address, _balance_slot(wallet), _word(amount)])
+        ("anvil_setStorageAt", [token.address, _balance_slot(wallet), f"0x{amount:064x}"])
         for wallet in tokens_for
         for token in chain.tokens
         for amount in (TOKENS_EACH * 10**token.decimals,)
@@ -80,10 +80,6 @@ def _balance_slot(account: str) -> str:
     """Returns the slot of `account`'s value in the mapping at slot 9 (Solidity's layout)."""
     key = bytes.fromhex(account.removeprefix("0x")).rjust(32, b"\0")
     return "0x" + keccak256(key + _BALANCES_SLOT.to_bytes(32, "big")).hex()
-
-
-def _word(value: int) -> str:
-    return f"0x{value:064x}"
 
 
 ANVIL_VERSION: Final = "1.7.1"

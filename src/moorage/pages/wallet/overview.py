@@ -250,15 +250,13 @@ async def overview(view: View) -> Response:
         runway=view.runway(account),
         listed=projects,
         states=list(STATES.items()),
-        total=await _total(view) if projects.is_narrowed else projects.found,
+        total=(await view.api.call(calls.PROJECTS, limit=1)).count
+        if projects.is_narrowed
+        else projects.found,
         suspended=stopped.count,
         events=last.events[::-1],
         names=await view.project_names(named_by(last.events)),
     )
-
-
-async def _total(view: View) -> int:
-    return (await view.api.call(calls.PROJECTS, limit=1)).count
 
 
 async def _listed(view: View, account: Credits) -> Listed:
