@@ -52,11 +52,7 @@ async def make_manage_token(
     content = await read_whole(request)
     body = parse_small(content or b"{}", ManageTokenBody)
     async with room.idempotency.attempt(
-        request,
-        wallet=caller.wallet,
-        body_digest=sha256(content).hexdigest(),
-        outcome=ManageToken,
-        render=json_response,
+        request, sha256(content).hexdigest(), ManageToken, wallet=caller.wallet
     ) as keyed:
         if keyed.answer is None:
             made = await room.manage_tokens.make(
@@ -127,11 +123,7 @@ async def end_delegates(room: PowerRoom, request: Request, caller: Caller) -> Re
     """`POST /agent/delegates/epoch`: end all delegations, those that were not shown yet as well."""
     await _require_account(room, caller.wallet)
     async with room.idempotency.attempt(
-        request,
-        wallet=caller.wallet,
-        body_digest=NO_BODY.hex(),
-        outcome=DelegatesEnded,
-        render=json_response,
+        request, NO_BODY.hex(), DelegatesEnded, wallet=caller.wallet
     ) as keyed:
         if keyed.answer is not None:
             return keyed.answer

@@ -271,11 +271,7 @@ async def _deployed(
     for who speaks: the wallet, a token of one project, or a payment alone.
     """
     async with room.idempotency.attempt(
-        request,
-        wallet=attempt.speaker,
-        body_digest=attempt.request_digest,
-        outcome=Admitted,
-        render=accepted,
+        request, attempt.request_digest, Admitted, wallet=attempt.speaker, render=accepted
     ) as keyed:
         if keyed.answer is not None:
             first = await repeated(

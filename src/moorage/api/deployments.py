@@ -315,11 +315,7 @@ async def roll_back(
     body = await read_whole(request)
     wanted = parse_small(body, RollbackBody) if body else RollbackBody()
     async with room.idempotency.attempt(
-        request,
-        wallet=caller.speaker,
-        body_digest=hashlib.sha256(body).hexdigest(),
-        outcome=RollingBack,
-        render=_begun,
+        request, hashlib.sha256(body).hexdigest(), RollingBack, wallet=caller.speaker, render=_begun
     ) as keyed:
         if keyed.answer is not None:
             return keyed.answer

@@ -155,9 +155,9 @@ async def top_up(room: TopUpRoom, request: Request, payer: Payer) -> Response:
         return topped_up(await room.top_up.take(asked), tells=False, payer=wallet)
     async with room.idempotency.attempt(
         request,
+        asked.body_digest,
+        Credited,
         wallet=wallet if asked.project_id is None else f"project {asked.project_id}",
-        body_digest=asked.body_digest,
-        outcome=Credited,
         render=partial(topped_up, tells=asked.tells),
     ) as keyed:
         if keyed.answer is not None:

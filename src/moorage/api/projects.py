@@ -356,11 +356,7 @@ async def set_purse(room: ProjectRoom, request: Request, project: Project) -> Re
     body = await read_whole(request)
     change = _purse_change(parse_small(body, PurseBody))
     async with room.idempotency.attempt(
-        request,
-        wallet=project.wallet,
-        body_digest=hashlib.sha256(body).hexdigest(),
-        outcome=PurseChanged,
-        render=json_response,
+        request, hashlib.sha256(body).hexdigest(), PurseChanged, wallet=project.wallet
     ) as keyed:
         if keyed.answer is not None:
             return keyed.answer

@@ -90,9 +90,9 @@ async def request_refund(room: RefundRoom, request: Request, caller: Caller) -> 
     expected = credits_in("expect.refundable_usd", body.expect.refundable_usd)
     async with room.idempotency.attempt(
         request,
+        hashlib.sha256(content).hexdigest(),
+        Requested,
         wallet=caller.wallet,
-        body_digest=hashlib.sha256(content).hexdigest(),
-        outcome=Requested,
         render=_accepted,
     ) as keyed:
         if keyed.answer is None:

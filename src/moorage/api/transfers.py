@@ -50,11 +50,7 @@ async def offer_project(
         raise InvalidField("to", "is the wallet that has the project")
     not_after_ms = _not_after_ms(body.not_after, now_ms=room.clock.now_ms())
     async with room.idempotency.attempt(
-        request,
-        wallet=caller.wallet,
-        body_digest=sha256(content).hexdigest(),
-        outcome=TransferItem,
-        render=json_response,
+        request, sha256(content).hexdigest(), TransferItem, wallet=caller.wallet
     ) as keyed:
         if keyed.answer is not None:
             return keyed.answer
@@ -101,10 +97,9 @@ async def accept_offer(room: TransferRoom, request: Request, caller: Caller) -> 
     offer_id = request.path_params["offerId"]
     async with room.idempotency.attempt(
         request,
+        sha256(await read_whole(request)).hexdigest(),
+        ProjectTransferred,
         wallet=caller.wallet,
-        body_digest=sha256(await read_whole(request)).hexdigest(),
-        outcome=ProjectTransferred,
-        render=json_response,
     ) as keyed:
         if keyed.answer is not None:
             return keyed.answer

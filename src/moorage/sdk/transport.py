@@ -276,11 +276,13 @@ class Transport:
                 if not error.retryable or (isinstance(error, AnswerLost) and not even_if_lost):
                     raise
                 asked = min(error.retry_after_seconds or 0, _RETRY_AFTER_CEILING_SECONDS)
-                seconds = max(pause_seconds, asked)
-                if self._on_wait is not None:
-                    self._on_wait(seconds, error)
-                await self._pause(seconds)
+                await self._wait(max(pause_seconds, asked), error)
         return await attempt()
+
+    async def _wait(self, seconds: float, because: ClientError) -> None:
+        if self._on_wait is not None:
+            self._on_wait(seconds, because)
+        await self._pause(seconds)
 
     async def _send(
         self,

@@ -17,6 +17,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.http.problems import json_response
 from moorage.clock import Clock
 from moorage.errors import (
     DatabaseUnavailable,
@@ -80,11 +81,11 @@ class Idempotency:
     async def attempt(
         self,
         request: Request,
-        *,
-        wallet: str,
         body_digest: str,
         outcome: type[Outcome],
-        render: Callable[[Outcome], Response],
+        *,
+        wallet: str,
+        render: Callable[[Outcome], Response] = json_response,
     ) -> AsyncIterator[Attempt[Outcome]]:
         """Holds the key until the block ends; other requests with it wait.
 
