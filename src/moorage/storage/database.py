@@ -17,6 +17,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    FromClause,
     Integer,
     Table,
     Text,
@@ -176,6 +177,12 @@ def columns_of(table: Table, kind: type[Any]) -> list[Column[Any]]:
 def parameters(names: Iterable[str]) -> dict[str, BindParameter[Any]]:
     """Returns a parameter for each column, with the column's name."""
     return {name: bindparam(name) for name in names}
+
+
+def given(table: FromClause, *names: str, **others: str) -> list[ColumnElement[bool]]:
+    """Returns that columns equal the parameters of their names, or of those in `others`."""
+    wanted = dict(zip(names, names, strict=True)) | others
+    return [table.c[column] == bindparam(name) for column, name in wanted.items()]
 
 
 def insert_of(table: Table, kind: type[Any] | None = None) -> Statement:

@@ -5,7 +5,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 
 from moorage.records.access import StoredDelegation
 from moorage.storage.access_schema import delegations
-from moorage.storage.database import Source, Statement, Transaction, columns_of, insert_of
+from moorage.storage.database import Source, Statement, Transaction, columns_of, given, insert_of
 from moorage.storage.schema import wallets
 
 _COLUMNS = columns_of(delegations, StoredDelegation)
@@ -22,21 +22,19 @@ _LIVE = (
     .order_by(delegations.c.created_at_ms, delegations.c.id)
 )
 _LIST = Statement(_LIVE)
-_OF_PAIR = Statement(_LIVE.where(delegations.c.delegate == bindparam("of_delegate")))
-_ONE = Statement(select(*_COLUMNS).where(delegations.c.id == bindparam("of_id")))
+_OF_PAIR = Statement(_LIVE.where(*given(delegations, delegate="of_delegate")))
+_ONE = Statement(select(*_COLUMNS).where(*given(delegations, id="of_id")))
 _ADD = insert_of(delegations)
 _COUNT = Statement(select(func.count()).select_from(delegations).where(_of_owner))
 _END = Statement(
     update(delegations)
-    .where(delegations.c.id == bindparam("of_id"), delegations.c.ended_at_ms.is_(None))
+    .where(*given(delegations, id="of_id"), delegations.c.ended_at_ms.is_(None))
     .values(ended_at_ms=bindparam("now_ms"))
 )
 _END_OF_PROJECT = Statement(
     update(delegations)
     .where(
-        _of_owner,
-        delegations.c.project == bindparam("of_project"),
-        delegations.c.ended_at_ms.is_(None),
+        _of_owner, *given(delegations, project="of_project"), delegations.c.ended_at_ms.is_(None)
     )
     .values(ended_at_ms=bindparam("now_ms"))
 )
@@ -45,12 +43,10 @@ _EXPIRED = Statement(
 )
 _OF_OWNER = Statement(delete(delegations).where(_of_owner))
 _EVERY = Statement(select(*_COLUMNS).order_by(delegations.c.id))
-_EPOCH = Statement(
-    select(wallets.c.delegation_epoch).where(wallets.c.address == bindparam("of_owner"))
-)
+_EPOCH = Statement(select(wallets.c.delegation_epoch).where(*given(wallets, address="of_owner")))
 _NEXT_EPOCH = Statement(
     update(wallets)
-    .where(wallets.c.address == bindparam("of_owner"))
+    .where(*given(wallets, address="of_owner"))
     .values(delegation_epoch=wallets.c.delegation_epoch + 1)
 )
 

@@ -37,6 +37,7 @@ from moorage.storage.database import (
     Transaction,
     Upsert,
     columns_of,
+    given,
     parameters,
 )
 from moorage.storage.schema import deliveries, events, payments, webhooks
@@ -56,7 +57,7 @@ _ADD = Statement(
         wallet=bindparam("wallet"),
         # Of two at once, one violates the key (wallet, sequence) and is rolled back.
         sequence=select(func.coalesce(func.max(events.c.sequence), 0) + 1)
-        .where(events.c.wallet == bindparam("wallet"))
+        .where(*given(events, "wallet"))
         .scalar_subquery(),
         kind=bindparam("kind"),
         data=bindparam("data"),
@@ -72,29 +73,27 @@ _QUEUE = Statement(
             literal(_PENDING, literal_execute=True),
             literal(0, literal_execute=True),
             bindparam("now_ms"),
-        ).where(webhooks.c.wallet == bindparam("wallet")),
+        ).where(*given(webhooks, "wallet")),
     )
 )
 _CALL = Statement(
     update(webhooks)
-    .where(webhooks.c.wallet == bindparam("webhook_wallet"), webhooks.c.next_at_ms.is_(None))
+    .where(*given(webhooks, wallet="webhook_wallet"), webhooks.c.next_at_ms.is_(None))
     .values(next_at_ms=bindparam("now_ms"))
 )
 _OF_WALLET = Statement(
     select(*_EVENT)
-    .where(events.c.wallet == bindparam("wallet"), events.c.sequence > bindparam("after"))
+    .where(*given(events, "wallet"), events.c.sequence > bindparam("after"))
     .order_by(events.c.sequence)
     .limit(bindparam("limit"))
 )
 _BEFORE = Statement(
     select(*_EVENT)
-    .where(events.c.wallet == bindparam("wallet"), events.c.sequence < bindparam("before"))
+    .where(*given(events, "wallet"), events.c.sequence < bindparam("before"))
     .order_by(events.c.sequence.desc())
     .limit(bindparam("limit"))
 )
-_ONE = Statement(
-    select(*_EVENT).where(events.c.wallet == bindparam("wallet"), events.c.id == bindparam("id"))
-)
+_ONE = Statement(select(*_EVENT).where(*given(events, "wallet", "id")))
 
 _SET_WEBHOOK = Statement(
     Upsert(
@@ -108,8 +107,8 @@ _SET_WEBHOOK = Statement(
         },
     )
 )
-_WEBHOOK_OF = Statement(select(*_WEBHOOK).where(webhooks.c.wallet == bindparam("wallet")))
-_REMOVE_WEBHOOK = Statement(delete(webhooks).where(webhooks.c.wallet == bindparam("wallet")))
+_WEBHOOK_OF = Statement(select(*_WEBHOOK).where(*given(webhooks, "wallet")))
+_REMOVE_WEBHOOK = Statement(delete(webhooks).where(*given(webhooks, "wallet")))
 _FORGET_UNPAID = Statement(
     delete(webhooks).where(
         webhooks.c.created_at_ms < bindparam("before_ms"),
@@ -119,7 +118,7 @@ _FORGET_UNPAID = Statement(
 )
 _GIVE_UP_PENDING = Statement(
     update(deliveries)
-    .where(deliveries.c.wallet == bindparam("of_wallet"), deliveries.c.status == _PENDING)
+    .where(*given(deliveries, wallet="of_wallet"), deliveries.c.status == _PENDING)
     .values(status=DeliveryStatus.FAILED.value, last_error=bindparam("why"))
 )
 _is_doubtful = ~exists().where(payments.c.payer == webhooks.c.wallet) | exists().where(
@@ -143,7 +142,7 @@ _DUE = Statement(
 )
 _CLAIM = Statement(
     update(webhooks)
-    .where(webhooks.c.wallet == bindparam("of_wallet"), _is_due)
+    .where(*given(webhooks, wallet="of_wallet"), _is_due)
     .values(
         holder=bindparam("of_holder"),
         lease_until_ms=bindparam("until_ms"),
@@ -151,9 +150,7 @@ _CLAIM = Statement(
     )
 )
 _FENCE = Statement(
-    select(webhooks.c.fence).where(
-        webhooks.c.wallet == bindparam("of_wallet"), webhooks.c.holder == bindparam("of_holder")
-    )
+    select(webhooks.c.fence).where(*given(webhooks, wallet="of_wallet", holder="of_holder"))
 )
 _FIRST = Statement(
     select(deliveries.c.id, deliveries.c.attempts, deliveries.c.created_at_ms, *_EVENT)
@@ -164,7 +161,7 @@ _FIRST = Statement(
 )
 _RECORD_ATTEMPT = Statement(
     update(deliveries)
-    .where(deliveries.c.id == bindparam("delivery_id"), deliveries.c.status == _PENDING)
+    .where(*given(deliveries, id="delivery_id"), deliveries.c.status == _PENDING)
     .values(
         status=bindparam("new_status"),
         attempts=deliveries.c.attempts + 1,
@@ -173,12 +170,12 @@ _RECORD_ATTEMPT = Statement(
 )
 _SCHEDULE = Statement(
     update(webhooks)
-    .where(webhooks.c.wallet == bindparam("of_wallet"))
+    .where(*given(webhooks, wallet="of_wallet"))
     .values(next_at_ms=bindparam("at_ms"), lease_until_ms=0)
 )
 _LAST_TRIED = Statement(
     select(deliveries.c.status, deliveries.c.attempts, deliveries.c.last_error)
-    .where(deliveries.c.wallet == bindparam("wallet"), deliveries.c.attempts > 0)
+    .where(*given(deliveries, "wallet"), deliveries.c.attempts > 0)
     .order_by(deliveries.c.id.desc())
     .limit(1)
 )
@@ -186,7 +183,7 @@ _WAITING = Statement(
     select(
         select(func.count()).select_from(deliveries).where(_pending_of_wallet).scalar_subquery(),
         webhooks.c.next_at_ms,
-    ).where(webhooks.c.wallet == bindparam("wallet"))
+    ).where(*given(webhooks, "wallet"))
 )
 _OLDEST_PENDING = Statement(
     select(func.min(deliveries.c.created_at_ms))
@@ -206,10 +203,8 @@ _PRUNABLE = Statement(
     .order_by(events.c.created_at_ms)
     .limit(bindparam("limit"))
 )
-_FORGET_DELIVERIES = Statement(
-    delete(deliveries).where(deliveries.c.event_id == bindparam("event_id"))
-)
-_FORGET = Statement(delete(events).where(events.c.id == bindparam("event_id")))
+_FORGET_DELIVERIES = Statement(delete(deliveries).where(*given(deliveries, "event_id")))
+_FORGET = Statement(delete(events).where(*given(events, id="event_id")))
 _OF_ALL_SINCE = Statement(
     select(*_EVENT)
     .where(events.c.created_at_ms >= bindparam("since_ms"))
@@ -218,9 +213,7 @@ _OF_ALL_SINCE = Statement(
 
 _ABOUT = Statement(
     select(*_EVENT)
-    .where(
-        events.c.wallet == bindparam("of_wallet"), events.c.data.like("%" + bindparam("text") + "%")
-    )
+    .where(*given(events, wallet="of_wallet"), events.c.data.like("%" + bindparam("text") + "%"))
     .order_by(events.c.sequence)
 )
 

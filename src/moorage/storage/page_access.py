@@ -18,16 +18,16 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     columns_of,
+    given,
     insert_of,
 )
 from moorage.storage.schema import projects, wallets
 
 _LINKS_COLUMNS = columns_of(links, Link)
-_links_of_who = and_(links.c.who == bindparam("of_who"), links.c.role == bindparam("of_role"))
+_links_of_who = and_(*given(links, who="of_who", role="of_role"))
 _of_id = links.c.id == bindparam("of_id")
 _opens = and_(
-    links.c.digest == bindparam("of_digest"),
-    links.c.role == bindparam("of_role"),
+    *given(links, digest="of_digest", role="of_role"),
     links.c.expires_ms > bindparam("now_ms"),
     or_(links.c.once.is_(False), links.c.used_ms.is_(None)),
 )
@@ -42,7 +42,7 @@ _LIST = Statement(
     .order_by(links.c.created_at_ms, links.c.id)
 )
 _REMOVE = Statement(delete(links).where(_of_id, _links_of_who))
-_REMOVE_OF_ROLE = Statement(delete(links).where(links.c.role == bindparam("of_role")))
+_REMOVE_OF_ROLE = Statement(delete(links).where(*given(links, role="of_role")))
 _LINKS_DELETE = Statement(delete(links).where(_of_id))
 _COUNT_OF_WHO = Statement(
     select(func.count())
@@ -129,7 +129,7 @@ _MANAGE_TOKENS_FIND = Statement(
     )
     .join_from(manage_tokens, projects, manage_tokens.c.project_id == projects.c.id)
     .where(
-        manage_tokens.c.digest == bindparam("digest"),
+        *given(manage_tokens, "digest"),
         projects.c.deleted_at_ms.is_(None),
         or_(
             manage_tokens.c.expires_ms.is_(None),
@@ -139,37 +139,30 @@ _MANAGE_TOKENS_FIND = Statement(
 )
 _NEWEST = Statement(
     select(manage_tokens.c.created_at_ms)
-    .where(manage_tokens.c.project_id == bindparam("project_id"))
+    .where(*given(manage_tokens, "project_id"))
     .order_by(manage_tokens.c.created_at_ms.desc())
     .limit(1)
 )
 _SURPLUS = Statement(
     select(manage_tokens.c.digest)
-    .where(manage_tokens.c.project_id == bindparam("project_id"))
+    .where(*given(manage_tokens, "project_id"))
     .order_by(manage_tokens.c.created_at_ms.desc(), manage_tokens.c.digest)
     .offset(bindparam("kept"))
     .limit(1_000)
 )
-_MANAGE_TOKENS_REMOVE = Statement(
-    delete(manage_tokens).where(manage_tokens.c.digest == bindparam("digest"))
-)
+_MANAGE_TOKENS_REMOVE = Statement(delete(manage_tokens).where(*given(manage_tokens, "digest")))
 _MANAGE_TOKENS_REPLACE = Statement(
     update(manage_tokens)
-    .where(
-        manage_tokens.c.project_id == bindparam("project_id"),
-        manage_tokens.c.id == bindparam("of_id"),
-    )
+    .where(*given(manage_tokens, "project_id", id="of_id"))
     .values(digest=bindparam("new"))
 )
-_REVOKE = Statement(
-    delete(manage_tokens).where(manage_tokens.c.project_id == bindparam("project_id"))
-)
+_REVOKE = Statement(delete(manage_tokens).where(*given(manage_tokens, "project_id")))
 
 
 _REVOKE_OF_WALLET = Statement(
     delete(manage_tokens).where(
         manage_tokens.c.project_id.in_(
-            select(projects.c.id).where(projects.c.wallet == bindparam("of_wallet"))
+            select(projects.c.id).where(*given(projects, wallet="of_wallet"))
         )
     )
 )
@@ -244,7 +237,7 @@ _COLUMNS = columns_of(sessions, StoredSession)
 _of_digest = sessions.c.digest == bindparam("of_digest")
 _of_role = sessions.c.role == bindparam("of_role")
 _of_link = sessions.c.link_id == bindparam("of_link")
-_of_who = and_(sessions.c.who == bindparam("of_who"), _of_role)
+_of_who = and_(*given(sessions, who="of_who"), _of_role)
 _never_ended = sessions.c.ended_ms.is_(None)
 _lives = and_(_never_ended, sessions.c.expires_ms > bindparam("now_ms"))
 _newest_first = (sessions.c.created_at_ms.desc(), sessions.c.digest)

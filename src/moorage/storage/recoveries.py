@@ -5,10 +5,10 @@ from sqlalchemy import and_, bindparam, or_, select
 
 from moorage.records.access import Recovery
 from moorage.storage.access_schema import recoveries
-from moorage.storage.database import Source, Statement, Transaction, columns_of, upsert_of
+from moorage.storage.database import Source, Statement, Transaction, columns_of, given, upsert_of
 
 _COLUMNS = columns_of(recoveries, Recovery)
-_ONE = Statement(select(*_COLUMNS).where(recoveries.c.wallet == bindparam("of_wallet")))
+_ONE = Statement(select(*_COLUMNS).where(*given(recoveries, wallet="of_wallet")))
 _PUT = upsert_of(recoveries)
 _DUE = Statement(
     select(*_COLUMNS)

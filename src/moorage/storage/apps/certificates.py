@@ -17,7 +17,15 @@ from sqlalchemy import (
     update,
 )
 
-from moorage.storage.database import Source, Statement, Transaction, Upsert, columns_of, parameters
+from moorage.storage.database import (
+    Source,
+    Statement,
+    Transaction,
+    Upsert,
+    columns_of,
+    given,
+    parameters,
+)
 from moorage.storage.schema import acme_challenges, authorities, certificates
 
 _NOW = bindparam("now_ms", type_=BigInteger)
@@ -66,7 +74,7 @@ class Problem(NamedTuple):
 
 _ASKED = Statement(
     select(certificates.c.asked_at_ms, certificates.c.order_at_ms).where(
-        certificates.c.host == bindparam("host")
+        *given(certificates, "host")
     )
 )
 _ASKED_SINCE = Statement(
@@ -82,10 +90,7 @@ _TOUCH = Statement(
 _COUNT = Statement(
     select(func.count())
     .select_from(certificates)
-    .where(
-        certificates.c.wallet == bindparam("wallet"),
-        certificates.c.first_at_ms > bindparam("since_ms"),
-    )
+    .where(*given(certificates, "wallet"), certificates.c.first_at_ms > bindparam("since_ms"))
 )
 _ADD = Statement(
     insert(certificates).values(
@@ -135,14 +140,14 @@ _ORDERED_SINCE = Statement(
 )
 _CLAIM = Statement(
     update(certificates)
-    .where(_this, certificates.c.fence == bindparam("of_fence"), _free)
+    .where(_this, *given(certificates, fence="of_fence"), _free)
     .values(
         fence=certificates.c.fence + 1, ordered_until_ms=bindparam("until_ms"), ordered_at_ms=_NOW
     )
 )
 _ISSUE = Statement(
     update(certificates)
-    .where(_this, certificates.c.fence == bindparam("of_fence"))
+    .where(_this, *given(certificates, fence="of_fence"))
     .values(
         {f"{name}": bindparam(f"new_{name}") for name in Issued._fields}
         | {"ordered_until_ms": null(), "failures": 0, "problem": ""}
@@ -150,7 +155,7 @@ _ISSUE = Statement(
 )
 _FAIL = Statement(
     update(certificates)
-    .where(_this, certificates.c.fence == bindparam("of_fence"))
+    .where(_this, *given(certificates, fence="of_fence"))
     .values(
         ordered_until_ms=null(),
         order_at_ms=bindparam("next_ms"),
@@ -160,7 +165,7 @@ _FAIL = Statement(
 )
 _GIVE_BACK = Statement(
     update(certificates)
-    .where(_this, certificates.c.fence == bindparam("of_fence"))
+    .where(_this, *given(certificates, fence="of_fence"))
     .values(ordered_until_ms=null(), ordered_at_ms=null())
 )
 _MARK = Statement(
@@ -174,9 +179,7 @@ _VALID = Statement(
         certificates.c.not_after_ms > _NOW
     )
 )
-_END = Statement(
-    select(certificates.c.not_after_ms).where(certificates.c.host == bindparam("host"))
-)
+_END = Statement(select(certificates.c.not_after_ms).where(*given(certificates, "host")))
 _FIRST_END = Statement(
     select(func.min(certificates.c.not_after_ms)).where(
         certificates.c.asked_at_ms > bindparam("wanted_ms")
@@ -184,13 +187,11 @@ _FIRST_END = Statement(
 )
 _ISSUED = Statement(
     select(*columns_of(certificates, Issued)).where(
-        certificates.c.host == bindparam("host"), certificates.c.chain.is_not(None)
+        *given(certificates, "host"), certificates.c.chain.is_not(None)
     )
 )
 _PROBLEM = Statement(
-    select(certificates.c.problem, certificates.c.order_at_ms).where(
-        certificates.c.host == bindparam("host")
-    )
+    select(certificates.c.problem, certificates.c.order_at_ms).where(*given(certificates, "host"))
 )
 _ADD_CHALLENGE = Statement(
     Upsert(
@@ -205,19 +206,15 @@ _REMOVE_CHALLENGE = Statement(
 _OLD_CHALLENGES = Statement(
     delete(acme_challenges).where(acme_challenges.c.expires_at_ms < bindparam("until_ms"))
 )
-_ANSWER = Statement(
-    select(acme_challenges.c.answer).where(acme_challenges.c.token == bindparam("token"))
-)
+_ANSWER = Statement(select(acme_challenges.c.answer).where(*given(acme_challenges, "token")))
 _AUTHORITY = Statement(
-    select(authorities.c.sealed_key, authorities.c.account).where(
-        authorities.c.directory == bindparam("directory")
-    )
+    select(authorities.c.sealed_key, authorities.c.account).where(*given(authorities, "directory"))
 )
 _ADD_AUTHORITY = Statement(
     Upsert(table=authorities, values=parameters(("directory", "sealed_key", "account")))
 )
 _FORGET_AUTHORITY = Statement(
-    delete(authorities).where(authorities.c.directory == bindparam("of_directory"))
+    delete(authorities).where(*given(authorities, directory="of_directory"))
 )
 
 

@@ -34,6 +34,7 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     columns_of,
+    given,
     insert_of,
     record_of,
 )
@@ -68,7 +69,7 @@ _copies = deployments.alias()
 _COLLECT = Statement(
     update(deployments)
     .where(
-        deployments.c.id == bindparam("deployment_id"),
+        *given(deployments, id="deployment_id"),
         _over,
         ~exists().where(
             _copies.c.copy_of == deployments.c.id,
@@ -80,7 +81,7 @@ _COLLECT = Statement(
 _LATEST = Statement(
     select(deployments.c.id)
     .where(
-        deployments.c.project_id == bindparam("project_id"),
+        *given(deployments, "project_id"),
         deployments.c.status == DeploymentStatus.SUPERSEDED.value,
         deployments.c.is_kept,
     )
@@ -89,19 +90,15 @@ _LATEST = Statement(
 )
 _SUMMARY = columns_of(deployments, Summary)
 _PLACE = Statement(
-    select(deployments.c.created_at_ms).where(
-        deployments.c.id == bindparam("id"), deployments.c.project_id == bindparam("project_id")
-    )
+    select(deployments.c.created_at_ms).where(*given(deployments, "id", "project_id"))
 )
 _ONE = Statement(
-    select(*_SUMMARY, deployments.c.superseded_at_ms).where(
-        deployments.c.id == bindparam("id"), deployments.c.project_id == bindparam("project_id")
-    )
+    select(*_SUMMARY, deployments.c.superseded_at_ms).where(*given(deployments, "id", "project_id"))
 )
 _PAGE = Statement(
     select(*_SUMMARY)
     .where(
-        deployments.c.project_id == bindparam("project_id"),
+        *given(deployments, "project_id"),
         (deployments.c.created_at_ms < bindparam("before_ms"))
         | (
             (deployments.c.created_at_ms == bindparam("before_ms"))
@@ -175,7 +172,7 @@ _living = projects.c.deleted_at_ms.is_(None)
 
 _NOTE = Statement(
     update(deployments)
-    .where(deployments.c.id == bindparam("deployment_id"))
+    .where(*given(deployments, id="deployment_id"))
     .values(engine=bindparam("on"))
 )
 _SERVING = Statement(
@@ -285,16 +282,13 @@ _RESTARTS_SINCE = Statement(
 _SET_DOWN = Statement(
     update(projects)
     .where(
-        projects.c.id == bindparam("project_id"),
+        *given(projects, id="project_id", serving_deployment_id="serving"),
         projects.c.status == ProjectStatus.ACTIVE.value,
-        projects.c.serving_deployment_id == bindparam("serving"),
         projects.c.asleep_since_ms.is_(None),
     )
     .values(down_since_ms=bindparam("since_ms"))
 )
-_OF = Statement(
-    select(restarts.c.history).where(restarts.c.deployment_id == bindparam("deployment_id"))
-)
+_OF = Statement(select(restarts.c.history).where(*given(restarts, "deployment_id")))
 
 
 async def restarts_of(source: Source, deployment_id: str) -> str | None:
@@ -323,7 +317,7 @@ async def set_down(tx: Transaction, project_id: str, *, serving: str, since_ms: 
 _DEPLOYMENT = columns_of(deployments, Deployment)
 
 _INSERT = insert_of(deployments, Deployment)
-_BY_ID = Statement(select(*_DEPLOYMENT).where(deployments.c.id == bindparam("id")))
+_BY_ID = Statement(select(*_DEPLOYMENT).where(*given(deployments, "id")))
 _VIEW = Statement(
     select(
         deployments.c.id,
@@ -351,11 +345,11 @@ _VIEW = Statement(
         deployments.c.release_step,
     )
     .join_from(deployments, projects)
-    .where(deployments.c.id == bindparam("id"))
+    .where(*given(deployments, "id"))
 )
 _REPLAN = Statement(
     update(deployments)
-    .where(deployments.c.id == bindparam("deployment_id"))
+    .where(*given(deployments, id="deployment_id"))
     .values(plan=bindparam("new_plan"))
 )
 _RELEASE = Statement(
@@ -366,7 +360,7 @@ _RELEASE = Statement(
 _INSTALLED = Statement(
     select(deployments.c.plan)
     .where(
-        deployments.c.project_id == bindparam("project_id"),
+        *given(deployments, "project_id"),
         deployments.c.copy_of.is_(None),
         or_(
             deployments.c.status.in_(
@@ -387,14 +381,14 @@ _INSTALLED = Statement(
 )
 _OF_PROJECT = Statement(
     select(*_DEPLOYMENT)
-    .where(deployments.c.project_id == bindparam("project_id"))
+    .where(*given(deployments, "project_id"))
     .order_by(deployments.c.created_at_ms.desc(), deployments.c.id)
 )
 _under_way = select(*_DEPLOYMENT).where(
     deployments.c.status.in_([status.value for status in UNDER_WAY])
 )
 _UNDER_WAY = Statement(_under_way)
-_UNDER_WAY_OF = Statement(_under_way.where(deployments.c.project_id == bindparam("project_id")))
+_UNDER_WAY_OF = Statement(_under_way.where(*given(deployments, "project_id")))
 _FAILED_SINCE = Statement(
     select(deployments.c.id)
     .where(
@@ -406,8 +400,7 @@ _FAILED_SINCE = Statement(
 _STARTING_OF = Statement(
     select(deployments.c.id)
     .where(
-        deployments.c.project_id == bindparam("project_id"),
-        deployments.c.status == DeploymentStatus.DEPLOYING.value,
+        *given(deployments, "project_id"), deployments.c.status == DeploymentStatus.DEPLOYING.value
     )
     .limit(1)
 )
@@ -418,7 +411,7 @@ _MOVE: dict[DeploymentStatus, Statement] = {
     target: Statement(
         update(deployments)
         .where(
-            deployments.c.id == bindparam("deployment_id"),
+            *given(deployments, id="deployment_id"),
             deployments.c.status.in_(
                 [origin.value for origin, targets in TRANSITIONS.items() if target in targets]
             ),

@@ -4,7 +4,15 @@ import msgspec
 from sqlalchemy import bindparam, delete, select, update
 
 from moorage.records.domain import Domain, DomainStatus
-from moorage.storage.database import Database, Source, Statement, Transaction, columns_of, insert_of
+from moorage.storage.database import (
+    Database,
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    given,
+    insert_of,
+)
 from moorage.storage.schema import domains
 
 _DOMAIN = columns_of(domains, Domain)
@@ -17,16 +25,12 @@ _verified = domains.c.status == DomainStatus.VERIFIED.value
 _ONE = Statement(select(*_DOMAIN).where(*_this))
 _OF_PROJECT = Statement(
     select(*_DOMAIN)
-    .where(domains.c.project_id == bindparam("project_id"))
+    .where(*given(domains, "project_id"))
     .order_by(domains.c.created_at_ms, domains.c.host)
 )
-_VERIFIED_OF = Statement(
-    select(domains.c.host).where(domains.c.project_id == bindparam("project_id"), _verified)
-)
+_VERIFIED_OF = Statement(select(domains.c.host).where(*given(domains, "project_id"), _verified))
 _VERIFIED = Statement(select(domains.c.project_id, domains.c.host).where(_verified))
-_PROJECT_AT = Statement(
-    select(domains.c.project_id).where(domains.c.host == bindparam("host"), _verified)
-)
+_PROJECT_AT = Statement(select(domains.c.project_id).where(*given(domains, "host"), _verified))
 _DUE = Statement(
     select(*_DOMAIN)
     .where(domains.c.next_check_at_ms <= bindparam("now_ms"))
@@ -46,7 +50,7 @@ _STORE_CHECK = Statement(
     )
 )
 _REMOVE = Statement(delete(domains).where(*_this))
-_REMOVE_OF = Statement(delete(domains).where(domains.c.project_id == bindparam("of_project_id")))
+_REMOVE_OF = Statement(delete(domains).where(*given(domains, project_id="of_project_id")))
 
 
 async def one(source: Source, *, host: str, project_id: str) -> Domain | None:

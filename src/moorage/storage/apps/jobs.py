@@ -20,7 +20,15 @@ from sqlalchemy import (
 )
 
 from moorage.records.deployment import Job, JobKind, JobPlaces, JobStatus, LostJob
-from moorage.storage.database import Database, Row, Source, Statement, Transaction, columns_of
+from moorage.storage.database import (
+    Database,
+    Row,
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    given,
+)
 from moorage.storage.schema import deployments, jobs
 
 MOVING = "moving"
@@ -101,7 +109,7 @@ _POSITION = Statement(
         tuple_(_QUEUE.c.turn, _QUEUE.c.run_at_ms, _QUEUE.c.id)
         <= tuple_(_it.c.turn, _it.c.run_at_ms, _it.c.id),
     )
-    .where(_it.c.subject_id == bindparam("subject_id"))
+    .where(*given(_it, "subject_id"))
 )
 _WAITING = Statement(
     select(func.count(), func.min(jobs.c.run_at_ms)).where(
@@ -135,14 +143,14 @@ _HAND_BACK = Statement(
 _FINISH = Statement(update(jobs).where(_mine).values(status=JobStatus.DONE.value))
 _REVOKE = Statement(
     update(jobs)
-    .where(jobs.c.kind == bindparam("of_kind"), jobs.c.subject_id == bindparam("of_subject"))
+    .where(*given(jobs, kind="of_kind", subject_id="of_subject"))
     .values(status=JobStatus.DONE.value, fence=jobs.c.fence + 1)
 )
 _CARRIES = Statement(
     select(jobs.c.id)
     .join(deployments, deployments.c.id == jobs.c.subject_id)
     .where(
-        deployments.c.project_id == bindparam("project_id"),
+        *given(deployments, "project_id"),
         jobs.c.step == MOVING,
         jobs.c.status != JobStatus.DONE.value,
     )
@@ -150,7 +158,7 @@ _CARRIES = Statement(
 )
 _EXPIRE_LEASES = Statement(
     update(jobs)
-    .where(jobs.c.status == JobStatus.RUNNING.value, jobs.c.holder == bindparam("of_holder"))
+    .where(jobs.c.status == JobStatus.RUNNING.value, *given(jobs, holder="of_holder"))
     .values(lease_until_ms=0)
 )
 

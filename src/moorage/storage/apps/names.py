@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, null, or_, select, update
 
 from moorage.errors import UniqueViolation
-from moorage.storage.database import Source, Statement, Transaction, Upsert, parameters
+from moorage.storage.database import Source, Statement, Transaction, Upsert, given, parameters
 from moorage.storage.schema import names, projects, quotes
 
 _TAKE = Statement(
@@ -26,14 +26,14 @@ _TAKE = Statement(
 )
 _OWNER = Statement(
     select(names.c.wallet, names.c.held_until_ms).where(
-        names.c.unique_name == bindparam("unique_name"),
+        *given(names, "unique_name"),
         or_(names.c.held_until_ms.is_(None), names.c.held_until_ms > bindparam("now_ms")),
     )
 )
 _HELD = Statement(
     select(func.count()).select_from(
         select(literal(1))
-        .where(names.c.wallet == bindparam("wallet"), names.c.held_until_ms > bindparam("now_ms"))
+        .where(*given(names, "wallet"), names.c.held_until_ms > bindparam("now_ms"))
         .limit(bindparam("limit"))
         .subquery()
     )
@@ -42,9 +42,7 @@ _FREE = Statement(
     update(names)
     .where(
         names.c.unique_name
-        == select(projects.c.unique_name)
-        .where(projects.c.id == bindparam("project_id"))
-        .scalar_subquery()
+        == select(projects.c.unique_name).where(*given(projects, id="project_id")).scalar_subquery()
     )
     .values(
         held_until_ms=select(func.coalesce(func.max(quotes.c.expires_at_ms), 0))
@@ -54,8 +52,7 @@ _FREE = Statement(
 )
 _RELEASE = Statement(
     delete(names).where(
-        names.c.unique_name == bindparam("unique_name"),
-        names.c.wallet == bindparam("wallet"),
+        *given(names, "unique_name", "wallet"),
         names.c.held_until_ms.is_not(None),
         ~select(quotes.c.id)
         .where(quotes.c.wallet == names.c.wallet, quotes.c.unique_name == names.c.unique_name)

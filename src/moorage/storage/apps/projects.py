@@ -30,6 +30,7 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     columns_of,
+    given,
     insert_of,
     is_listed,
     listed,
@@ -59,7 +60,7 @@ _GIVE_VOLUME = _set(~projects.c.volume, volume=True, volume_after=projects.c.ser
 _GIVE_EMPTY_VOLUME = _set(volume=True, volume_after=null(), volume_missing=True)
 _CONFIGURE_DEPLOYMENT = Statement(
     update(deployments)
-    .where(deployments.c.id == bindparam("deployment_id"))
+    .where(*given(deployments, id="deployment_id"))
     .values(variables=bindparam("new_variables"), health_path=bindparam("new_health_path"))
 )
 _FORGET = [
@@ -118,7 +119,7 @@ async def forget_variables(tx: Transaction, project_id: str) -> None:
 _living = projects.c.deleted_at_ms.is_(None)
 _SET_OF_WALLET = Statement(
     update(wallets)
-    .where(wallets.c.address == bindparam("wallet"))
+    .where(*given(wallets, address="wallet"))
     .values(blocked_reason=bindparam("new_reason"))
 )
 _BLOCK = _set(blocked_reason=bindparam("new_reason"))
@@ -254,18 +255,14 @@ async def release_for_space(tx: Transaction, project_id: str) -> None:
 
 _PROJECT = columns_of(projects, Project)
 
-_BY_ID = Statement(select(*_PROJECT).where(projects.c.id == bindparam("id"), _living))
-_BY_NAME = Statement(
-    select(*_PROJECT).where(projects.c.unique_name == bindparam("unique_name"), _living)
-)
+_BY_ID = Statement(select(*_PROJECT).where(*given(projects, "id"), _living))
+_BY_NAME = Statement(select(*_PROJECT).where(*given(projects, "unique_name"), _living))
 _IS_DELETED = Statement(
-    select(projects.c.id).where(
-        projects.c.id == bindparam("id"), projects.c.deleted_at_ms.is_not(None)
-    )
+    select(projects.c.id).where(*given(projects, "id"), projects.c.deleted_at_ms.is_not(None))
 )
 _OF_WALLET = Statement(
     select(*_PROJECT)
-    .where(projects.c.wallet == bindparam("wallet"), _living)
+    .where(*given(projects, "wallet"), _living)
     .order_by(projects.c.created_at_ms, projects.c.id)
 )
 _asleep = _active & projects.c.asleep_since_ms.is_not(None)
@@ -280,7 +277,7 @@ _SHARING = Statement(
     .select_from(projects)
     .outerjoin(purses, _of_project)
     .where(
-        projects.c.wallet == bindparam("wallet"),
+        *given(projects, "wallet"),
         _shares_wallet,
         projects.c.status.in_([status.value for status in SHARING_STATUSES]),
     )
@@ -360,7 +357,7 @@ _FALL_ASLEEP = Statement(
     .where(
         _this,
         _active,
-        projects.c.serving_deployment_id == bindparam("serving"),
+        *given(projects, serving_deployment_id="serving"),
         projects.c.asleep_since_ms.is_(None),
         ~exists().where(
             deployments.c.project_id == projects.c.id,
@@ -573,9 +570,7 @@ _wanted = (
 _has_id = is_listed(projects.c.id)
 _comes_before = or_(
     projects.c.created_at_ms < bindparam("before_ms"),
-    and_(
-        projects.c.created_at_ms == bindparam("before_ms"), projects.c.id < bindparam("before_id")
-    ),
+    and_(*given(projects, created_at_ms="before_ms"), projects.c.id < bindparam("before_id")),
 )
 
 

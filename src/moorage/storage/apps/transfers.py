@@ -6,13 +6,13 @@ from sqlalchemy import bindparam, delete, null, or_, select, update
 from moorage.records.payments import Finality, PaymentStatus
 from moorage.records.project import Project, Transfer
 from moorage.storage.access_schema import links
-from moorage.storage.database import Source, Statement, Transaction, columns_of, insert_of
+from moorage.storage.database import Source, Statement, Transaction, columns_of, given, insert_of
 from moorage.storage.schema import names, payments, projects, purses, transfers
 
 _COLUMNS = columns_of(transfers, Transfer)
 _open = transfers.c.accepted_at_ms.is_(None) & transfers.c.withdrawn_at_ms.is_(None)
 _ADD = insert_of(transfers)
-_ONE = Statement(select(*_COLUMNS).where(transfers.c.id == bindparam("of_id")))
+_ONE = Statement(select(*_COLUMNS).where(*given(transfers, id="of_id")))
 _OF_WALLET = Statement(
     select(*_COLUMNS)
     .where(or_(transfers.c.giver == bindparam("wallet"), transfers.c.taker == bindparam("wallet")))
@@ -21,46 +21,44 @@ _OF_WALLET = Statement(
 )
 _SURPLUS = Statement(
     select(transfers.c.id)
-    .where(transfers.c.project_id == bindparam("of_project"))
+    .where(*given(transfers, project_id="of_project"))
     .order_by(transfers.c.created_at_ms.desc(), transfers.c.id)
     .offset(bindparam("kept"))
     .limit(100)
 )
-_DELETE = Statement(delete(transfers).where(transfers.c.id == bindparam("of_id")))
+_DELETE = Statement(delete(transfers).where(*given(transfers, id="of_id")))
 _WITHDRAW = Statement(
     update(transfers)
-    .where(transfers.c.project_id == bindparam("of_project"), _open)
+    .where(*given(transfers, project_id="of_project"), _open)
     .values(withdrawn_at_ms=bindparam("now_ms"))
 )
 _WITHDRAW_ALL = Statement(
     update(transfers)
-    .where(transfers.c.giver == bindparam("of_giver"), _open)
+    .where(*given(transfers, giver="of_giver"), _open)
     .values(withdrawn_at_ms=bindparam("now_ms"))
 )
 _ACCEPT = Statement(
     update(transfers)
-    .where(transfers.c.id == bindparam("of_id"), _open)
+    .where(*given(transfers, id="of_id"), _open)
     .values(accepted_at_ms=bindparam("now_ms"))
 )
 _GIVE = (
     Statement(
         update(projects)
-        .where(projects.c.id == bindparam("of_project"), projects.c.wallet == bindparam("giver"))
+        .where(*given(projects, id="of_project", wallet="giver"))
         .values(wallet=bindparam("taker"))
     ),
     Statement(
         update(names)
-        .where(names.c.unique_name == bindparam("of_name"), names.c.wallet == bindparam("giver"))
+        .where(*given(names, unique_name="of_name", wallet="giver"))
         .values(wallet=bindparam("taker"))
     ),
 )
 _GIVE_PURSE = Statement(
-    update(purses)
-    .where(purses.c.project_id == bindparam("of_project"))
-    .values(wallet=bindparam("taker"))
+    update(purses).where(*given(purses, project_id="of_project")).values(wallet=bindparam("taker"))
 )
 _PART_PAYMENTS = Statement(
-    update(payments).where(payments.c.purse == bindparam("of_project")).values(purse=null())
+    update(payments).where(*given(payments, purse="of_project")).values(purse=null())
 )
 _PROVISIONAL = Statement(
     select(payments.c.tx_hash)
@@ -74,7 +72,7 @@ _PROVISIONAL = Statement(
     )
     .limit(1)
 )
-_END_LINKS = Statement(delete(links).where(links.c.project_id == bindparam("of_project")))
+_END_LINKS = Statement(delete(links).where(*given(links, project_id="of_project")))
 
 
 async def add(tx: Transaction, transfer: Transfer, *, max_kept: int) -> None:

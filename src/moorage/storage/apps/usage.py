@@ -30,6 +30,7 @@ from moorage.storage.database import (
     Source,
     Statement,
     Transaction,
+    given,
     insert_of,
     record_of,
 )
@@ -89,16 +90,14 @@ def _grown(column: Column[int]) -> ColumnElement[int]:
 
 _HOURS = _Sums(usage, UsageHour, "hour_ms")
 _SPANS = _Sums(usage_spans, UsageSpan, "begins_ms")
-_REQUESTS = Statement(
-    select(func.sum(usage.c.requests)).where(usage.c.project_id == bindparam("project_id"))
-)
+_REQUESTS = Statement(select(func.sum(usage.c.requests)).where(*given(usage, "project_id")))
 _POSITION = Statement(
     select(access_log_position.c.head, access_log_position.c.offset).where(
-        access_log_position.c.id == bindparam("number")
+        *given(access_log_position, id="number")
     )
 )
 _FORGET_POSITION = Statement(
-    delete(access_log_position).where(access_log_position.c.id == bindparam("number"))
+    delete(access_log_position).where(*given(access_log_position, id="number"))
 )
 _SET_POSITION = Statement(
     insert(access_log_position).values(
@@ -107,11 +106,9 @@ _SET_POSITION = Statement(
 )
 _COUNTERS = Statement(select(usage_counters.c.deployment_id, usage_counters.c.cpu_ms))
 _PROJECT_OF = Statement(
-    select(deployments.c.project_id).where(deployments.c.id == bindparam("deployment_id"))
+    select(deployments.c.project_id).where(*given(deployments, id="deployment_id"))
 )
-_FORGET_COUNTER = Statement(
-    delete(usage_counters).where(usage_counters.c.deployment_id == bindparam("deployment_id"))
-)
+_FORGET_COUNTER = Statement(delete(usage_counters).where(*given(usage_counters, "deployment_id")))
 _ADD_COUNTER = Statement(
     insert(usage_counters).values(
         deployment_id=bindparam("deployment_id"),
@@ -122,8 +119,7 @@ _ADD_COUNTER = Statement(
 )
 _LOAD = Statement(
     select(usage_counters.c.cpu_millis, usage_counters.c.memory_bytes).where(
-        usage_counters.c.deployment_id == bindparam("deployment_id"),
-        usage_counters.c.cpu_millis.is_not(None),
+        *given(usage_counters, "deployment_id"), usage_counters.c.cpu_millis.is_not(None)
     )
 )
 

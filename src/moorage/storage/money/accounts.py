@@ -40,6 +40,7 @@ from moorage.storage.database import (
     Transaction,
     Upsert,
     Value,
+    given,
     is_listed,
     listed,
     substring,
@@ -86,7 +87,7 @@ _this = purses.c.project_id == bindparam("purse")
 _ONE = Statement(select(*_COLUMNS).where(_this))
 _OF_WALLET = Statement(
     select(*_COLUMNS)
-    .where(purses.c.wallet == bindparam("of_wallet"))
+    .where(*given(purses, wallet="of_wallet"))
     .order_by(purses.c.created_at_ms, purses.c.project_id)
 )
 _EVERY = Statement(select(*_COLUMNS))
@@ -137,11 +138,8 @@ _FILLED_BY = Statement(
     select(settlements.c.purse)
     .join_from(relay_transactions, settlements, settlements.c.id == relay_transactions.c.subject_id)
     .where(
-        relay_transactions.c.chain_id == bindparam("of_chain"),
-        relay_transactions.c.tx_hash == bindparam("of_hash"),
-        settlements.c.payer == bindparam("payer"),
-        settlements.c.token_address == bindparam("token_address"),
-        settlements.c.amount_atomic == bindparam("amount_atomic"),
+        *given(relay_transactions, chain_id="of_chain", tx_hash="of_hash"),
+        *given(settlements, "payer", "token_address", "amount_atomic"),
         settlements.c.purse.is_not(None),
     )
 )
@@ -264,7 +262,7 @@ _PAGE = Statement(
         _used_by,
     )
     .select_from(_booked)
-    .where(entries.c.account == bindparam("account"), entries.c.place < bindparam("before"))
+    .where(*given(entries, "account"), entries.c.place < bindparam("before"))
     .order_by(entries.c.place.desc())
     .limit(bindparam("limit"))
 )
@@ -287,7 +285,7 @@ _BOOKED = Statement(
             union_all(
                 select("wallet:" + bindparam("of_wallet", type_=Text)),
                 select("project:" + purses.c.project_id).where(
-                    purses.c.wallet == bindparam("of_wallet"),
+                    *given(purses, wallet="of_wallet"),
                     ~exists().where(
                         transfers.c.project_id == purses.c.project_id,
                         postings.c.id == "transfer:" + transfers.c.id,
@@ -381,7 +379,7 @@ _BURNED_SINCE = Statement(
             entries.c.amount_micro_usd < 0,
         ),
     )
-    .where(run_intervals.c.project_id == bindparam("of_project"))
+    .where(*given(run_intervals, project_id="of_project"))
     .group_by(entries.c.account)
 )
 
@@ -415,11 +413,9 @@ _since_given = (
         entries.c.account.in_(
             union_all(
                 select("wallet:" + bindparam("of_wallet", type_=Text)),
-                select("project:" + purses.c.project_id).where(
-                    purses.c.wallet == bindparam("of_wallet")
-                ),
+                select("project:" + purses.c.project_id).where(*given(purses, wallet="of_wallet")),
                 select("project:" + transfers.c.project_id).where(
-                    transfers.c.giver == bindparam("of_wallet")
+                    *given(transfers, giver="of_wallet")
                 ),
             )
         ),
@@ -435,7 +431,7 @@ _LEFT_OF_GIVEN = Statement(
 )
 _PURSES_HAVE = Statement(
     select(func.coalesce(func.sum(purses.c.balance_micro_usd), 0)).where(
-        purses.c.wallet == bindparam("of_wallet"), purses.c.adopted.is_(True)
+        *given(purses, wallet="of_wallet"), purses.c.adopted.is_(True)
     )
 )
 
@@ -489,9 +485,8 @@ _WORKED = Statement(
     .select_from(work)
     .outerjoin(purses, (purses.c.project_id == work.c.project_id) & purses.c.shared.is_(False))
     .where(
-        work.c.wallet == bindparam("owner"),
+        *given(work, wallet="owner", acted_by="delegate"),
         work.c.started_at_ms >= bindparam("since_ms"),
-        work.c.acted_by == bindparam("delegate"),
         purses.c.project_id.is_(None),
     )
 )
@@ -535,7 +530,7 @@ _OF_WALLETS = _balances(wallets, wallets.c.address)
 _OF_PURSES = _balances(purses, purses.c.project_id)
 _WALLET = Statement(
     select(wallets.c.balance_micro_usd, wallets.c.warned_hours, wallets.c.blocked_reason).where(
-        wallets.c.address == bindparam("wallet")
+        *given(wallets, address="wallet")
     )
 )
 _WITH_CREDITS = Statement(
@@ -553,7 +548,7 @@ _ENSURE_WALLET = Statement(
 )
 _LOCK = Statement(
     update(wallets)
-    .where(wallets.c.address == bindparam("wallet"))
+    .where(*given(wallets, address="wallet"))
     .values(balance_micro_usd=wallets.c.balance_micro_usd)
 )
 _ADD_POSTING = Statement(
@@ -573,9 +568,7 @@ _ADD_ENTRY = Statement(
 )
 _SUM_OF_ENTRIES = Statement(select(func.coalesce(func.sum(entries.c.amount_micro_usd), 0)))
 _SUM_OF_ACCOUNT = Statement(
-    select(func.coalesce(func.sum(entries.c.amount_micro_usd), 0)).where(
-        entries.c.account == bindparam("account")
-    )
+    select(func.coalesce(func.sum(entries.c.amount_micro_usd), 0)).where(*given(entries, "account"))
 )
 _EXPORT = Statement(
     select(
@@ -596,7 +589,7 @@ _EXPORT = Statement(
             entries.c.account == "wallet:" + bindparam("wallet", type_=Text),
             entries.c.account == "held:" + bindparam("wallet", type_=Text),
             entries.c.account.in_(
-                select(_PURSE + purses.c.project_id).where(purses.c.wallet == bindparam("wallet"))
+                select(_PURSE + purses.c.project_id).where(*given(purses, "wallet"))
             ),
         ),
     )

@@ -9,7 +9,7 @@ from moorage.money import MicroUsd
 from moorage.records.access import StoredDelegation
 from moorage.records.payments import Cursor, Payment, PaymentStatus, Quote, Refund, SettlementStatus
 from moorage.storage import delegations
-from moorage.storage.database import Statement, Transaction, columns_of, substring
+from moorage.storage.database import Statement, Transaction, columns_of, given, substring
 from moorage.storage.money import accounts, grants, marks
 from moorage.storage.money.accounts import Purse
 from moorage.storage.money.billing import Work, WorkKind
@@ -296,7 +296,7 @@ _INTERVALS = Statement(
 )
 _HISTORY = Statement(
     select(entries.c.posting_id, _amount)
-    .where(entries.c.account == bindparam("account"))
+    .where(*given(entries, "account"))
     .order_by(entries.c.place)  # as they were committed: a clock may step back
 )
 

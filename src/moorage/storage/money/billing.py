@@ -27,6 +27,7 @@ from moorage.storage.database import (
     Transaction,
     Value,
     columns_of,
+    given,
     insert_of,
     upsert_of,
 )
@@ -64,19 +65,15 @@ class Work(msgspec.Struct, frozen=True):
 _ADD = insert_of(work, Work)
 _BOOK = Statement(
     update(work)
-    .where(work.c.id == bindparam("work_id"))
+    .where(*given(work, id="work_id"))
     .values(
         ran_ms=bindparam("ran"), billed_ms=bindparam("billed"), charged_micro_usd=bindparam("taken")
     )
 )
-_ONE = Statement(select(*columns_of(work, Work)).where(work.c.id == bindparam("work_id")))
+_ONE = Statement(select(*columns_of(work, Work)).where(*given(work, id="work_id")))
 _LAST_OF = Statement(
     select(*columns_of(work, Work))
-    .where(
-        work.c.wallet == bindparam("wallet"),
-        work.c.deployment_id == bindparam("deployment_id"),
-        work.c.kind == WorkKind.BUILD.value,
-    )
+    .where(*given(work, "wallet", "deployment_id"), work.c.kind == WorkKind.BUILD.value)
     .order_by(work.c.started_at_ms.desc())
     .limit(1)
 )
@@ -85,7 +82,7 @@ _FREE = HolderQuery(
     Statement(
         select(_free)
         .outerjoin(purses, unadopted(work.c.project_id))
-        .where(work.c.wallet == bindparam("wallet"), purses.c.project_id.is_(None))
+        .where(*given(work, "wallet"), purses.c.project_id.is_(None))
     ),
     Statement(
         select(_free)
@@ -232,20 +229,18 @@ _DUE = Statement(
     .order_by(run_intervals.c.charged_until_ms, run_intervals.c.project_id)
     .limit(bindparam("limit"))
 )
-_OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
+_OPEN_OF = Statement(_joined.where(_open, *given(run_intervals, "project_id")))
 _OUTDATED_OF = Statement(
     _joined.where(
         _open,
-        run_intervals.c.project_id == bindparam("project_id"),
+        *given(run_intervals, "project_id"),
         or_(
             run_intervals.c.asleep != _is_asleep,
             run_intervals.c.monthly_price_micro_usd != _price_now,
         ),
     )
 )
-_OPEN_OF_WALLET = Statement(
-    _joined.where(_open, projects.c.wallet == bindparam("wallet"), _shares_wallet)
-)
+_OPEN_OF_WALLET = Statement(_joined.where(_open, *given(projects, "wallet"), _shares_wallet))
 _shares = projects.c.status.in_([status.value for status in SHARING_STATUSES])
 _commitments = (
     select(projects.c.monthly_price_micro_usd, _shares, *_OPEN_COLUMNS)
@@ -255,8 +250,8 @@ _commitments = (
     .where(or_(_shares, run_intervals.c.id.is_not(None)))
 )
 _COMMITTED = HolderQuery(
-    Statement(_commitments.where(projects.c.wallet == bindparam("wallet"), _shares_wallet)),
-    Statement(_commitments.where(projects.c.id == bindparam("purse"))),
+    Statement(_commitments.where(*given(projects, "wallet"), _shares_wallet)),
+    Statement(_commitments.where(*given(projects, id="purse"))),
 )
 _EVERY_OPEN = Statement(_joined.where(_open))
 _a_month = (
@@ -266,8 +261,8 @@ _a_month = (
     .where(_open)
 )
 _A_MONTH = HolderQuery(
-    Statement(_a_month.where(projects.c.wallet == bindparam("wallet"), _shares_wallet)),
-    Statement(_a_month.where(projects.c.id == bindparam("purse"))),
+    Statement(_a_month.where(*given(projects, "wallet"), _shares_wallet)),
+    Statement(_a_month.where(*given(projects, id="purse"))),
 )
 _SERVING_OPEN = Statement(
     select(run_intervals.c.id, projects.c.serving_deployment_id)
@@ -276,7 +271,7 @@ _SERVING_OPEN = Statement(
 )
 _DELAY = Statement(
     update(run_intervals)
-    .where(run_intervals.c.id == bindparam("interval_id"), _open)
+    .where(*given(run_intervals, id="interval_id"), _open)
     .values(
         started_at_ms=run_intervals.c.started_at_ms + bindparam("by_ms"),
         charged_until_ms=run_intervals.c.charged_until_ms + bindparam("by_ms"),
@@ -285,7 +280,7 @@ _DELAY = Statement(
 
 
 def _of_the_project(column: ColumnElement[Any]) -> ScalarSelect[Any]:
-    return select(column).where(projects.c.id == bindparam("project_id")).scalar_subquery()
+    return select(column).where(*given(projects, id="project_id")).scalar_subquery()
 
 
 _OPEN = Statement(
@@ -301,11 +296,7 @@ _OPEN = Statement(
 )
 _CHARGE = Statement(
     update(run_intervals)
-    .where(
-        run_intervals.c.id == bindparam("interval_id"),
-        run_intervals.c.charged_until_ms == bindparam("seen_until_ms"),
-        _open,
-    )
+    .where(*given(run_intervals, id="interval_id", charged_until_ms="seen_until_ms"), _open)
     .values(
         charged_until_ms=bindparam("until_ms"),
         charged_micro_usd=run_intervals.c.charged_micro_usd + bindparam("amount"),
@@ -313,7 +304,7 @@ _CHARGE = Statement(
 )
 _CLOSE = Statement(
     update(run_intervals)
-    .where(run_intervals.c.id == bindparam("interval_id"), _open)
+    .where(*given(run_intervals, id="interval_id"), _open)
     .values(ended_at_ms=bindparam("at_ms"), at_limit=bindparam("is_at_limit"))
 )
 _RAN = Statement(
@@ -324,7 +315,7 @@ _RAN = Statement(
         run_intervals.c.monthly_price_micro_usd,
         run_intervals.c.charged_micro_usd,
     ).where(
-        run_intervals.c.project_id == bindparam("project_id"),
+        *given(run_intervals, "project_id"),
         or_(_open, run_intervals.c.charged_until_ms > bindparam("start_ms")),
         run_intervals.c.started_at_ms < bindparam("end_ms"),
     )
@@ -334,7 +325,7 @@ _WORKED = Statement(
         work.c.project_id == bindparam("project_id"),
         work.c.wallet
         == select(projects.c.wallet)
-        .where(projects.c.id == bindparam("project_id"))
+        .where(*given(projects, id="project_id"))
         .scalar_subquery(),  # which has an index
         work.c.started_at_ms >= bindparam("start_ms"),
         work.c.started_at_ms < bindparam("end_ms"),

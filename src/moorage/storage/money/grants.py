@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import bindparam, select, update
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Source, Statement, Transaction, columns_of, insert_of
+from moorage.storage.database import Source, Statement, Transaction, columns_of, given, insert_of
 from moorage.storage.schema import grants
 
 
@@ -20,11 +20,11 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = columns_of(grants, Grant)
-_ONE = Statement(select(*_COLUMNS).where(grants.c.id == bindparam("grant_id")))
+_ONE = Statement(select(*_COLUMNS).where(*given(grants, id="grant_id")))
 _EVERY = Statement(select(*_COLUMNS).order_by(grants.c.created_at_ms, grants.c.id))
 _OF_WALLET = Statement(
     select(*_COLUMNS)
-    .where(grants.c.wallet == bindparam("of_wallet"))
+    .where(*given(grants, wallet="of_wallet"))
     .order_by(grants.c.created_at_ms.desc(), grants.c.id)
     .limit(bindparam("limit"))
     .offset(bindparam("offset"))
@@ -32,7 +32,7 @@ _OF_WALLET = Statement(
 _ADD = insert_of(grants, Grant)
 _SET_UNDONE = Statement(
     update(grants)
-    .where(grants.c.id == bindparam("grant_id"), grants.c.undone_at_ms.is_(None))
+    .where(*given(grants, id="grant_id"), grants.c.undone_at_ms.is_(None))
     .values(undone_at_ms=bindparam("at_ms"))
 )
 

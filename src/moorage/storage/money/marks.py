@@ -1,10 +1,10 @@
 """Queries over the block up to which a chain is searched, or its balances are accounted for."""
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 
 from moorage.records.payments import Cursor, Search
-from moorage.storage.database import Source, Statement, Transaction, upsert_of
+from moorage.storage.database import Source, Statement, Transaction, given, upsert_of
 from moorage.storage.schema import chain_marks
 
 
@@ -20,8 +20,7 @@ class BalanceMark(msgspec.Struct, frozen=True, kw_only=True):
 
 _ONE = Statement(
     select(chain_marks.c.block_number, chain_marks.c.value).where(
-        chain_marks.c.chain_id == bindparam("chain_id"),
-        chain_marks.c.subject == bindparam("subject"),
+        *given(chain_marks, "chain_id", "subject")
     )
 )
 _SEARCHES = Statement(

@@ -13,6 +13,7 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     columns_of,
+    given,
     insert_of,
     record_of,
 )
@@ -56,7 +57,7 @@ _REFUNDS = Statement(
     select(*columns_of(refunds, Refund))
     .join_from(refunds, payments, and_(*(refunds.c[name] == payments.c[name] for name in _KEY)))
     .where(
-        payments.c.payer == bindparam("payer"),
+        *given(payments, "payer"),
         payments.c.claimed_at_ms >= bindparam("from_ms"),
         payments.c.claimed_at_ms <= bindparam("to_ms"),
     )
@@ -123,16 +124,13 @@ _OF_TRANSACTION = Statement(
 )
 _BY_HASH = Statement(
     select(*_COLUMNS)
-    .where(payments.c.tx_hash == bindparam("tx_hash"))
+    .where(*given(payments, "tx_hash"))
     .order_by(payments.c.chain_id, payments.c.log_index)
 )
 _BROUGHT = Statement(
     select(payments.c.tx_hash)
     .where(
-        payments.c.payer == bindparam("payer"),
-        payments.c.chain_id == bindparam("chain_id"),
-        payments.c.token_address == bindparam("token_address"),
-        payments.c.amount_atomic == bindparam("amount_atomic"),
+        *given(payments, "payer", "chain_id", "token_address", "amount_atomic"),
         payments.c.status != PaymentStatus.REVERSED,
     )
     .order_by(payments.c.block_number.desc())
@@ -148,7 +146,7 @@ _REPLACE = Statement(
 )
 _SET_STATUS = Statement(
     update(payments)
-    .where(*_this, payments.c.status == bindparam("expected"))
+    .where(*_this, *given(payments, status="expected"))
     .values(status=bindparam("new_status"))
 )
 _RELEASE = Statement(
@@ -158,9 +156,7 @@ _RELEASE = Statement(
 )
 _GIVE = Statement(update(payments).where(*_this).values(given_to=bindparam("taker")))
 _SET_PURSE = Statement(update(payments).where(*_this).values(purse=bindparam("new_purse")))
-_credited = and_(
-    payments.c.payer == bindparam("wallet"), payments.c.status == PaymentStatus.CREDITED
-)
+_credited = and_(*given(payments, payer="wallet"), payments.c.status == PaymentStatus.CREDITED)
 _refunded = (  # of one payment: for a wallet that never paid, as most are asked for, of none
     select(func.coalesce(func.sum(refunds.c.debited_micro_usd), 0))
     .where(
@@ -204,14 +200,14 @@ _NOT_FINAL = Statement(
         purses.c.project_id.is_(None), payments.c.given_to.is_(None)
     )
 )
-_NOT_FINAL_OF_PURSE = Statement(_not_final.where(payments.c.purse == bindparam("purse")))
+_NOT_FINAL_OF_PURSE = Statement(_not_final.where(*given(payments, "purse")))
 _REFUNDABLE = Statement(
     _left_above.outerjoin(purses, unadopted(payments.c.purse)).where(
         purses.c.project_id.is_(None), payments.c.given_to.is_(None)
     )
 )
 _REFUNDABLE_OF_PURSE = Statement(
-    _left_above.where(payments.c.purse == bindparam("purse"), payments.c.given_to.is_(None))
+    _left_above.where(*given(payments, "purse"), payments.c.given_to.is_(None))
 )
 _HELD = Statement(
     select(*_COLUMNS)
@@ -222,7 +218,7 @@ _SET_FINALITY = Statement(
     update(payments)
     .where(
         *_in_transaction,
-        payments.c.block_hash == bindparam("block_hash"),
+        *given(payments, "block_hash"),
         payments.c.status.in_([PaymentStatus.CREDITED, PaymentStatus.HELD]),
         payments.c.finality != Finality.FINALIZED,
     )
@@ -250,8 +246,7 @@ _LARGEST_DUE = Statement(
 )
 _ARRIVED = Statement(
     select(payments.c.amount_atomic).where(
-        payments.c.chain_id == bindparam("chain_id"),
-        payments.c.token_address == bindparam("token_address"),
+        *given(payments, "chain_id", "token_address"),
         payments.c.status != PaymentStatus.REVERSED,
         payments.c.block_number > bindparam("after"),
         payments.c.block_number <= bindparam("last"),
@@ -259,8 +254,7 @@ _ARRIVED = Statement(
 )
 _USES = Statement(
     select(payment_uses.c.wallet, payment_uses.c.project_id, payment_uses.c.deployment_id).where(
-        payment_uses.c.chain_id == bindparam("chain_id"),
-        payment_uses.c.tx_hash == bindparam("tx_hash"),
+        *given(payment_uses, "chain_id", "tx_hash")
     )
 )
 _ADD_USE = insert_of(payment_uses)

@@ -22,6 +22,7 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     columns_of,
+    given,
     insert_of,
 )
 from moorage.storage.schema import deployments, projects, quotes
@@ -79,28 +80,16 @@ _now: BindParameter[int] = bindparam("now_ms")
 
 _LIVE_FOR_WALLET = Statement(
     select(*_COLUMNS)
-    .where(
-        quotes.c.wallet == bindparam("wallet"),
-        quotes.c.unique_name == bindparam("unique_name"),
-        quotes.c.expires_at_ms > _now,
-    )
+    .where(*given(quotes, "wallet", "unique_name"), quotes.c.expires_at_ms > _now)
     .order_by(quotes.c.expires_at_ms.desc())
 )
 _INSERT = insert_of(quotes)
 _RECEIVE = Statement(
     update(quotes)
-    .where(
-        quotes.c.wallet == bindparam("of_wallet"),
-        quotes.c.unique_name == bindparam("of_name"),
-        quotes.c.expires_at_ms > _now,
-    )
+    .where(*given(quotes, wallet="of_wallet", unique_name="of_name"), quotes.c.expires_at_ms > _now)
     .values(received_micro_usd=quotes.c.received_micro_usd + bindparam("amount"))
 )
-_RELEASE = Statement(
-    delete(quotes).where(
-        quotes.c.wallet == bindparam("wallet"), quotes.c.unique_name == bindparam("unique_name")
-    )
-)
+_RELEASE = Statement(delete(quotes).where(*given(quotes, "wallet", "unique_name")))
 _PURGE = Statement(delete(quotes).where(quotes.c.expires_at_ms <= bindparam("before_ms")))
 
 

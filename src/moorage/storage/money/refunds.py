@@ -5,16 +5,12 @@ from sqlalchemy import and_, bindparam, func, null, or_, select, tuple_, update
 
 from moorage.money import MicroUsd
 from moorage.records.payments import UNFINISHED, Finality, Refund, RefundStatus
-from moorage.storage.database import Source, Statement, Transaction, columns_of, insert_of
+from moorage.storage.database import Source, Statement, Transaction, columns_of, given, insert_of
 from moorage.storage.schema import refunds
 
 _COLUMNS = columns_of(refunds, Refund)
 _OF_PAYMENT = Statement(
-    select(*_COLUMNS).where(
-        refunds.c.chain_id == bindparam("chain_id"),
-        refunds.c.tx_hash == bindparam("tx_hash"),
-        refunds.c.log_index == bindparam("log_index"),
-    )
+    select(*_COLUMNS).where(*given(refunds, "chain_id", "tx_hash", "log_index"))
 )
 _EVERY = Statement(select(*_COLUMNS))
 not_final = or_(
@@ -23,16 +19,14 @@ not_final = or_(
 )
 _is_queued = refunds.c.status == RefundStatus.QUEUED
 _is_open = or_(_is_queued, not_final)
-_ONE = Statement(select(*_COLUMNS).where(refunds.c.id == bindparam("refund_id")))
+_ONE = Statement(select(*_COLUMNS).where(*given(refunds, id="refund_id")))
 _OF_REQUEST = Statement(
-    select(*_COLUMNS)
-    .where(refunds.c.request_id == bindparam("request_id"), refunds.c.recipient == bindparam("to"))
-    .order_by(refunds.c.id)
+    select(*_COLUMNS).where(*given(refunds, "request_id", recipient="to")).order_by(refunds.c.id)
 )
 _REQUESTS_OF = Statement(
     select(refunds.c.request_id)
     .where(
-        refunds.c.recipient == bindparam("to"),
+        *given(refunds, recipient="to"),
         refunds.c.request_id != "",
         refunds.c.created_at_ms < bindparam("before_ms"),
     )
@@ -42,9 +36,7 @@ _REQUESTS_OF = Statement(
 )
 _ON_ITS_WAY = Statement(
     select(refunds.c.request_id)
-    .where(
-        refunds.c.recipient == bindparam("to"), or_(_is_queued, refunds.c.status.in_(UNFINISHED))
-    )
+    .where(*given(refunds, recipient="to"), or_(_is_queued, refunds.c.status.in_(UNFINISHED)))
     .limit(1)
 )
 _QUEUED = Statement(
@@ -53,7 +45,7 @@ _QUEUED = Statement(
 _TO_SEND = Statement(
     select(*_COLUMNS)
     .where(
-        refunds.c.chain_id == bindparam("chain_id"),
+        *given(refunds, "chain_id"),
         _is_queued,
         refunds.c.decided_by != "",
         tuple_(refunds.c.created_at_ms, refunds.c.id)
@@ -69,29 +61,24 @@ _DECIDED_SINCE = Statement(
             func.sum(refunds.c.debited_micro_usd).filter(refunds.c.recipient == bindparam("to")), 0
         ),
     ).where(
-        refunds.c.decided_by == bindparam("by"),
+        *given(refunds, decided_by="by"),
         refunds.c.created_at_ms > bindparam("since_ms"),
         refunds.c.status != RefundStatus.FAILED,
     )
 )
 _TO_FOLLOW = Statement(
     select(*_COLUMNS)
-    .where(refunds.c.chain_id == bindparam("chain_id"), not_final)
+    .where(*given(refunds, "chain_id"), not_final)
     .order_by(refunds.c.created_at_ms, refunds.c.id)
 )
 _SENT_BY = Statement(
-    select(refunds.c.id)
-    .where(
-        refunds.c.chain_id == bindparam("chain_id"),
-        refunds.c.refund_tx_hash == bindparam("refund_tx_hash"),
-    )
-    .limit(1)
+    select(refunds.c.id).where(*given(refunds, "chain_id", "refund_tx_hash")).limit(1)
 )
 _ADD = insert_of(refunds, Refund)
 _this = refunds.c.id == bindparam("refund_id")
 _DECIDE = Statement(
     update(refunds)
-    .where(refunds.c.request_id == bindparam("of_request"), _is_queued)
+    .where(*given(refunds, request_id="of_request"), _is_queued)
     .values(decided_by=bindparam("by"), waits_because=null())
 )
 _WAIT = Statement(

@@ -11,6 +11,7 @@ from moorage.storage.database import (
     Transaction,
     Upsert,
     columns_of,
+    given,
     insert_of,
     parameters,
     record_of,
@@ -34,38 +35,29 @@ _REVERTED_SINCE = Statement(
 _ADD = insert_of(relay_transactions, RelayTransaction)
 _HIGHEST = Statement(
     select(func.max(relay_nonces.c.nonce)).where(
-        relay_nonces.c.chain_id == bindparam("of_chain"),
-        relay_nonces.c.sender == bindparam("sender"),
+        *given(relay_nonces, "sender", chain_id="of_chain")
     )
 )
 _TAKE_NONCE = Statement(Upsert(table=relay_nonces, values=parameters(relay_nonces.c.keys())))
 _ONE = Statement(
-    select(*_COLUMNS).where(
-        relay_transactions.c.chain_id == bindparam("of_chain"),
-        relay_transactions.c.tx_hash == bindparam("of_hash"),
-    )
+    select(*_COLUMNS).where(*given(relay_transactions, chain_id="of_chain", tx_hash="of_hash"))
 )
 _SENT_REFUNDS = Statement(
     select(relay_transactions.c.sender)
     .distinct()
     .join_from(refunds, relay_transactions, relay_transactions.c.subject_id == refunds.c.id)
-    .where(refunds.c.chain_id == bindparam("of_chain"))
+    .where(*given(refunds, chain_id="of_chain"))
 )
 _LAST = Statement(
     select(*_COLUMNS).where(*_of_sender).order_by(relay_transactions.c.signed_at_ms.desc()).limit(1)
 )
-_OF_SUBJECT = Statement(
-    select(*_COLUMNS).where(relay_transactions.c.subject_id == bindparam("subject_id"))
-)
+_OF_SUBJECT = Statement(select(*_COLUMNS).where(*given(relay_transactions, "subject_id")))
 _UNMINED = Statement(
     select(*_COLUMNS).where(*_of_sender, relay_transactions.c.status == RelayStatus.SIGNED)
 )
 _SET_STATUS = Statement(
     update(relay_transactions)
-    .where(
-        relay_transactions.c.chain_id == bindparam("of_chain"),
-        relay_transactions.c.tx_hash == bindparam("of_hash"),
-    )
+    .where(*given(relay_transactions, chain_id="of_chain", tx_hash="of_hash"))
     .values(status=bindparam("new_status"), block_number=bindparam("new_block"))
 )
 _REPLACE = Statement(
@@ -75,7 +67,7 @@ _REPLACE = Statement(
 )
 _REOPEN_SUBJECT = Statement(
     update(relay_transactions)
-    .where(relay_transactions.c.subject_id == bindparam("of_subject"))
+    .where(*given(relay_transactions, subject_id="of_subject"))
     .values(status=RelayStatus.SIGNED, block_number=null())
 )
 _REOPEN_NONCE = Statement(

@@ -23,7 +23,15 @@ from moorage.records.payments import (
     Settlement,
     SettlementStatus,
 )
-from moorage.storage.database import Database, Source, Statement, Transaction, columns_of, insert_of
+from moorage.storage.database import (
+    Database,
+    Source,
+    Statement,
+    Transaction,
+    columns_of,
+    given,
+    insert_of,
+)
 from moorage.storage.money.refunds import not_final
 from moorage.storage.schema import payments, refunds, relay_transactions, settlements
 
@@ -77,16 +85,11 @@ _unresolved = settlements.c.status.in_(UNRESOLVED)
 _of_chain = settlements.c.chain_id == bindparam("of_chain")
 
 _ONE = Statement(
-    select(*_COLUMNS).where(
-        _of_chain,
-        settlements.c.token_address == bindparam("token_address"),
-        settlements.c.payer == bindparam("payer"),
-        settlements.c.nonce == bindparam("nonce"),
-    )
+    select(*_COLUMNS).where(_of_chain, *given(settlements, "token_address", "payer", "nonce"))
 )
 _ADD = insert_of(settlements, Settlement)
 _OF_PAYER = Statement(
-    select(settlements.c.id).where(settlements.c.payer == bindparam("payer"), _unresolved).limit(1)
+    select(settlements.c.id).where(*given(settlements, "payer"), _unresolved).limit(1)
 )
 _was_reverted = (
     select(relay_transactions.c.tx_hash)
@@ -98,7 +101,7 @@ _was_reverted = (
 )
 _AT_STAKE = Statement(
     select(func.count()).where(
-        settlements.c.payer == bindparam("payer"),
+        *given(settlements, "payer"),
         settlements.c.status.in_([*UNRESOLVED, SettlementStatus.FAILED]),
         or_(
             settlements.c.status != SettlementStatus.FAILED,
@@ -114,14 +117,12 @@ _UNRESOLVED = Statement(
 _COUNT = Statement(select(func.count()).where(_unresolved, _of_chain))
 _SENT = Statement(
     update(settlements)
-    .where(
-        settlements.c.id == bindparam("of_id"), settlements.c.status == SettlementStatus.INTENDED
-    )
+    .where(*given(settlements, id="of_id"), settlements.c.status == SettlementStatus.INTENDED)
     .values(status=SettlementStatus.SENT)
 )
 _END = Statement(
     update(settlements)
-    .where(settlements.c.id == bindparam("of_id"), _unresolved)
+    .where(*given(settlements, id="of_id"), _unresolved)
     .values(
         status=bindparam("new_status"),
         tx_hash=bindparam("new_hash"),
@@ -150,14 +151,12 @@ _REVERSED = Statement(
 )
 _OF_HASH = Statement(
     select(settlements.c.id, settlements.c.status).where(
-        _of_chain,
-        settlements.c.tx_hash == bindparam("of_hash"),
-        settlements.c.payer == bindparam("of_payer"),
+        _of_chain, *given(settlements, tx_hash="of_hash", payer="of_payer")
     )
 )
 _REOPEN = Statement(
     update(settlements)
-    .where(settlements.c.id == bindparam("of_id"))
+    .where(*given(settlements, id="of_id"))
     .values(status=SettlementStatus.SENT, tx_hash=null(), ended_at_ms=null())
 )
 

@@ -10,6 +10,7 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     columns_of,
+    given,
     insert_of,
     pattern_of,
     upsert_of,
@@ -89,8 +90,7 @@ _PAGE = Statement(
 _ABOUT = Statement(
     select(*_COLUMNS)
     .where(
-        operator_acts.c.at_ms >= bindparam("since_ms"),
-        operator_acts.c.subject == bindparam("of_subject"),
+        operator_acts.c.at_ms >= bindparam("since_ms"), *given(operator_acts, subject="of_subject")
     )
     .order_by(operator_acts.c.id)
     .limit(bindparam("limit"))

@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy import bindparam, delete, func, null, select, update
 
-from moorage.storage.database import Source, Statement, Transaction, upsert_of
+from moorage.storage.database import Source, Statement, Transaction, given, upsert_of
 from moorage.storage.schema import evictions, projects
 
 
@@ -36,7 +36,7 @@ _FIRST_DUE = Statement(
 )
 _NO_FAILURE: dict[str, object] = dict.fromkeys(("failed_at_ms", "failure"), null())
 _ORDER = upsert_of(evictions)
-_CANCEL = Statement(delete(evictions).where(evictions.c.project_id == bindparam("of_project")))
+_CANCEL = Statement(delete(evictions).where(*given(evictions, project_id="of_project")))
 _FAILURES = Statement(
     select(evictions.c.project_id, evictions.c.failed_at_ms, evictions.c.failure).where(
         evictions.c.failed_at_ms.is_not(None)
@@ -44,13 +44,11 @@ _FAILURES = Statement(
 )
 _NOTE_FAILURE = Statement(
     update(evictions)
-    .where(
-        evictions.c.project_id == bindparam("of_project"), evictions.c.at_ms == bindparam("due_ms")
-    )
+    .where(*given(evictions, project_id="of_project", at_ms="due_ms"))
     .values(failed_at_ms=bindparam("tried_at_ms"), failure=bindparam("why"))
 )
 _FORGET_FAILURE = Statement(
-    update(evictions).where(evictions.c.project_id == bindparam("of_project")).values(_NO_FAILURE)
+    update(evictions).where(*given(evictions, project_id="of_project")).values(_NO_FAILURE)
 )
 
 

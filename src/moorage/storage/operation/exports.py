@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 from sqlalchemy import and_, bindparam, case, delete, false, func, or_, select, true
 
-from moorage.storage.database import Source, Statement, Transaction, columns_of, upsert_of
+from moorage.storage.database import Source, Statement, Transaction, columns_of, given, upsert_of
 from moorage.storage.schema import evictions, exports, projects
 
 
@@ -42,10 +42,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 
 _COLUMNS = columns_of(exports, Export)
 _OF_PROJECT = Statement(
-    select(*_COLUMNS).where(
-        exports.c.project_id == bindparam("of_project"),
-        exports.c.by_owner == bindparam("asked_by_owner"),
-    )
+    select(*_COLUMNS).where(*given(exports, project_id="of_project", by_owner="asked_by_owner"))
 )
 _BY_TOKEN = Statement(select(*_COLUMNS).where(exports.c.token == bindparam("of_token")))
 _ALL = Statement(select(*_COLUMNS))
@@ -57,7 +54,7 @@ _MAKING = Statement(
 _MAKING_OF = Statement(
     select(func.count())
     .select_from(exports.join(projects, projects.c.id == exports.c.project_id))
-    .where(exports.c.state == ExportState.MAKING, projects.c.wallet == bindparam("of_wallet"))
+    .where(exports.c.state == ExportState.MAKING, *given(projects, wallet="of_wallet"))
 )
 _HELD = Statement(
     select(
@@ -76,10 +73,10 @@ _BY_SHA256 = Statement(
     select(*_COLUMNS)
     .select_from(exports.join(projects, projects.c.id == exports.c.project_id))
     .where(
-        exports.c.sha256 == bindparam("of_sha256"),
+        *given(exports, sha256="of_sha256"),
         exports.c.state == ExportState.READY,
         exports.c.until_ms > bindparam("now_ms"),
-        projects.c.wallet == bindparam("of_wallet"),
+        *given(projects, wallet="of_wallet"),
     )
     .limit(1)
 )

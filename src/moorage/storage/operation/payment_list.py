@@ -17,7 +17,7 @@ from moorage.records.payments import (
     RefundStatus,
     Settlement,
 )
-from moorage.storage.database import Source, Statement, columns_of, record_of
+from moorage.storage.database import Source, Statement, columns_of, given, record_of
 from moorage.storage.schema import (
     deployments,
     entries,
@@ -172,13 +172,12 @@ _SETTLEMENTS = Statement(
 )
 _SETTLED_BY = Statement(
     select(*columns_of(settlements, Settlement)).where(
-        settlements.c.chain_id == bindparam("of_chain"),
-        settlements.c.tx_hash == bindparam("of_hash"),
+        *given(settlements, chain_id="of_chain", tx_hash="of_hash")
     )
 )
 _QUOTES = Statement(
     select(*columns_of(quotes, Quote))
-    .where(quotes.c.wallet == bindparam("of_wallet"), quotes.c.expires_at_ms > bindparam("now_ms"))
+    .where(*given(quotes, wallet="of_wallet"), quotes.c.expires_at_ms > bindparam("now_ms"))
     .order_by(quotes.c.created_at_ms)
 )
 _ENTRIES = Statement(
@@ -190,7 +189,7 @@ _ENTRIES = Statement(
         entries.c.amount_micro_usd,
     )
     .join_from(postings, entries)
-    .where(postings.c.id == bindparam("of_posting"))
+    .where(*given(postings, id="of_posting"))
     .order_by(entries.c.place)
 )
 _COUNT_HELD = Statement(

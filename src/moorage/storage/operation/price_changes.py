@@ -7,7 +7,15 @@ import msgspec
 from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, insert, null, select, update
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Source, Statement, Transaction, is_listed, listed, record_of
+from moorage.storage.database import (
+    Source,
+    Statement,
+    Transaction,
+    given,
+    is_listed,
+    listed,
+    record_of,
+)
 from moorage.storage.schema import price_changes, projects, run_intervals
 
 
@@ -99,11 +107,7 @@ _ADD = Statement(
     )
 )
 _CANCEL = Statement(delete(price_changes).where(_waits))
-_one = and_(
-    price_changes.c.project_id == bindparam("of_project"),
-    price_changes.c.ordered_at_ms == bindparam("ordered_at_ms"),
-    _waits,
-)
+_one = and_(*given(price_changes, "ordered_at_ms", project_id="of_project"), _waits)
 _POSTPONE = Statement(
     update(price_changes).where(_one).values(look_at_ms=bindparam("new_look_at_ms"))
 )
@@ -114,12 +118,12 @@ _APPLIED = Statement(
 )
 _SET_PRICE = Statement(
     update(projects)
-    .where(projects.c.id == bindparam("of_project"))
+    .where(*given(projects, id="of_project"))
     .values(monthly_price_micro_usd=bindparam("new_price"))
 )
 _ended = func.sum(run_intervals.c.ended_at_ms - run_intervals.c.started_at_ms)
 _RAN = Statement(
-    select(func.coalesce(_ended, 0)).where(run_intervals.c.project_id == bindparam("of_project"))
+    select(func.coalesce(_ended, 0)).where(*given(run_intervals, project_id="of_project"))
 )
 _until_ms = func.coalesce(run_intervals.c.ended_at_ms, bindparam("now_ms", type_=BigInteger))
 _each_ran = select(

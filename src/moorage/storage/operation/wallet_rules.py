@@ -11,6 +11,7 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     columns_of,
+    given,
     record_of,
     upsert_of,
 )
@@ -25,9 +26,9 @@ class NoticeKind(StrEnum):
 
 
 _NOTICES_ALL = Statement(select(notices.c.kind, notices.c.text))
-_NOTICES_ONE = Statement(select(notices.c.text).where(notices.c.kind == bindparam("kind")))
+_NOTICES_ONE = Statement(select(notices.c.text).where(*given(notices, "kind")))
 _NOTICES_SET = upsert_of(notices)
-_REMOVE = Statement(delete(notices).where(notices.c.kind == bindparam("kind")))
+_REMOVE = Statement(delete(notices).where(*given(notices, "kind")))
 
 
 async def current_notices(source: Source) -> dict[str, str]:
@@ -59,7 +60,7 @@ class WalletRule(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = columns_of(wallet_rules, WalletRule)
-_ONE = Statement(select(*_COLUMNS).where(wallet_rules.c.wallet == bindparam("wallet")))
+_ONE = Statement(select(*_COLUMNS).where(*given(wallet_rules, "wallet")))
 _one = select(literal(1).label("one")).subquery()
 _IN_FORCE = Statement(
     select(notices.c.text, *_COLUMNS)

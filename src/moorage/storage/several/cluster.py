@@ -11,6 +11,7 @@ from moorage.storage.database import (
     Statement,
     Transaction,
     Upsert,
+    given,
     parameters,
     upsert_of,
 )
@@ -41,17 +42,17 @@ _AGREE = Statement(Upsert(table=agreements, values=parameters(agreements.c.keys(
 _REPLACE = upsert_of(agreements)
 _REPLACE_EXPECTED = Statement(
     update(agreements)
-    .where(agreements.c.name == bindparam("of_name"), agreements.c.value == bindparam("expected"))
+    .where(*given(agreements, name="of_name", value="expected"))
     .values(value=bindparam("new_value"))
 )
-_AGREED = Statement(select(agreements.c.value).where(agreements.c.name == bindparam("name")))
+_AGREED = Statement(select(agreements.c.value).where(*given(agreements, "name")))
 _SAY = upsert_of(gateways)
 _RUNNING = Statement(
     select(gateways.c.id, gateways.c.name, gateways.c.fingerprints, gateways.c.seen_at_ms)
     .where(gateways.c.seen_at_ms >= bindparam("since_ms"))
     .order_by(gateways.c.id)
 )
-_LEAVE = Statement(delete(gateways).where(gateways.c.id == bindparam("id")))
+_LEAVE = Statement(delete(gateways).where(*given(gateways, "id")))
 _FORGET = Statement(delete(gateways).where(gateways.c.seen_at_ms < bindparam("before_ms")))
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, bindparam, or_, select, update
 from moorage.clock import Clock
 from moorage.errors import AlreadyRunning, DatabaseUnavailable
 from moorage.file_lock import FileLock
-from moorage.storage.database import Database, Statement, Upsert
+from moorage.storage.database import Database, Statement, Upsert, given
 from moorage.storage.schema import leases
 
 log = structlog.get_logger()
@@ -66,19 +66,17 @@ _TAKE = _take_where(
     leases.c.expires_at_ms <= bindparam("now_ms"),
     leases.c.expires_at_ms > bindparam("latest_ms"),
 )
-_READ = Statement(select(leases.c.holder, leases.c.token).where(leases.c.name == bindparam("name")))
+_READ = Statement(select(leases.c.holder, leases.c.token).where(*given(leases, "name")))
 _TAKE_WATCHED = _take_where(
     leases.c.holder == bindparam("own"),
     leases.c.holder == _NOBODY,
     leases.c.token == bindparam("seen_token"),
 )
-_TOKEN = Statement(select(leases.c.token).where(leases.c.name == bindparam("name")))
+_TOKEN = Statement(select(leases.c.token).where(*given(leases, "name")))
 _SET_END = Statement(
     update(leases)
     .where(
-        leases.c.name == bindparam("of_name"),
-        leases.c.holder == bindparam("of_holder"),
-        leases.c.token == bindparam("of_token"),
+        *given(leases, name="of_name", holder="of_holder"), leases.c.token == bindparam("of_token")
     )
     .values(expires_at_ms=bindparam("until_ms"))
 )
