@@ -287,9 +287,7 @@ async def test_payer_is_sent_tokens_back_and_loses_the_credits(
     assert await till.balance() == 500_000 - returned  # debited before it is known to arrive
     assert await till.to_its_end(service, refund) is RefundStatus.REFUNDED
     await till.check(returned=returned, balance=500_000 - returned)
-    (stored,) = await refunds.of_payment(
-        till.db, chain_id=42161, tx_hash=payment.tx_hash, log_index=payment.log_index
-    )
+    (stored,) = await refunds.of_payment(till.db, (42161, payment.tx_hash, payment.log_index))
     assert (stored.status, stored.reason) == (RefundStatus.REFUNDED, "asked for")
 
 
@@ -490,9 +488,7 @@ async def test_refund_is_final_when_its_block_is_safe(till: Till) -> None:
     for _ in range(2):
         await until_mined(till.url)
         await service.follow(refund)
-        (stored,) = await refunds.of_payment(
-            till.db, chain_id=42161, tx_hash=payment.tx_hash, log_index=payment.log_index
-        )
+        (stored,) = await refunds.of_payment(till.db, (42161, payment.tx_hash, payment.log_index))
         seen.append((stored.status, stored.finality))
         await mine(till.url)
     assert seen == [
@@ -765,9 +761,7 @@ async def test_authorization_of_a_refund_that_somebody_else_sends_pays_it(till: 
     await mine(till.url)
     await till.resume()
     await till.resume()
-    (stored,) = await refunds.of_payment(
-        till.db, chain_id=42161, tx_hash=payment.tx_hash, log_index=payment.log_index
-    )
+    (stored,) = await refunds.of_payment(till.db, (42161, payment.tx_hash, payment.log_index))
     assert (stored.status, stored.refund_tx_hash) == (RefundStatus.REFUNDED, theirs)
     await till.check(returned=500_000, balance=0)
 

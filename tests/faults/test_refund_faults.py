@@ -111,12 +111,7 @@ class Operator:
             )
             if one.payer == wallet
         ]
-        begun = await refunds.of_payment(
-            self._db,
-            chain_id=payment.chain_id,
-            tx_hash=payment.tx_hash,
-            log_index=payment.log_index,
-        )
+        begun = await refunds.of_payment(self._db, payments.key_of(payment))
         if all(one.status is RefundStatus.FAILED for one in begun):  # else it has just ended
             await self._service.begin(
                 payment, amount=AtomicUnits(AMOUNT), reason="asked for", note=_noted

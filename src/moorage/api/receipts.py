@@ -50,10 +50,7 @@ async def show_receipt(room: ReceiptRoom, request: Request, caller: Caller) -> R
 
 
 async def _signed(room: ReceiptRoom, payment: Payment) -> SignedReceipt:
-    chain_id, tx_hash, log_index = payments.key_of(payment)
-    sent_back = await refunds.of_payment(
-        room.db, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index
-    )
+    sent_back = await refunds.of_payment(room.db, payments.key_of(payment))
     receipt = _receipt(room, payment, [each for each in sent_back if _is_safe(each)])
     signer, signature = await room.signer.sign(receipt.digest())
     return SignedReceipt(message=receipt, signature=signature, signer=checksum_address(signer))

@@ -330,12 +330,7 @@ async def _claim(
     now_ms: int,
 ) -> MicroUsd:
     """Books a transfer unless it is booked; returns what its payer's balance gained."""
-    before = await payments.one(
-        tx,
-        chain_id=transfer.chain_id,
-        tx_hash=transfer.tx_hash,
-        log_index=transfer.log_index,
-    )
+    before = await payments.one(tx, (transfer.chain_id, transfer.tx_hash, transfer.log_index))
     if before is not None and before.status is not PaymentStatus.REVERSED:
         return MicroUsd(0)
     payment = _payment(
@@ -387,9 +382,7 @@ async def give(tx: Transaction, payment: Payment, taker: str, *, now_ms: int) ->
     """
     if payment.given_to == taker:
         return True
-    sent_back = await refunds.of_payment(
-        tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
-    )
+    sent_back = await refunds.of_payment(tx, payments.key_of(payment))
     amount = payment.credited_micro_usd
     if sent_back or payment.status is not PaymentStatus.CREDITED:
         return False
@@ -584,9 +577,7 @@ async def fill_purse(tx: Transaction, payment: Payment, project_id: str, *, now_
     """
     if await holder_of(tx, payment) == accounts.purse_of(project_id):
         return True
-    earlier = await refunds.of_payment(
-        tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
-    )
+    earlier = await refunds.of_payment(tx, payments.key_of(payment))
     gone = sum(each.debited_micro_usd for each in earlier if each.status is not RefundStatus.FAILED)
     amount = MicroUsd(payment.credited_micro_usd - gone)
     if not await accounts.change_balance(tx, payment.payer, -amount):

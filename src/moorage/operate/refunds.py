@@ -330,9 +330,7 @@ async def _require_known(tx: Transaction, payment: Payment, earlier: int | None)
 
     The one that is being stored is not counted.
     """
-    stored = await refunds.of_payment(
-        tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
-    )
+    stored = await refunds.of_payment(tx, payments.key_of(payment))
     if earlier is not None and len(stored) != earlier + 1:
         raise RefundRefused("It was refunded meanwhile. Look at it again.")
 
@@ -377,9 +375,7 @@ async def _follow(service: Refunds, refund: Refund, wait_seconds: float) -> None
 async def _stored(books: OpenBooks, refund: Refund) -> Refund:
     """Reads the refund's current state; without a database its outcome is as open as it was."""
     try:
-        of_payment = await refunds.of_payment(
-            books.db, chain_id=refund.chain_id, tx_hash=refund.tx_hash, log_index=refund.log_index
-        )
+        of_payment = await refunds.of_payment(books.db, payments.key_of(refund))
     except DatabaseUnavailable:
         return refund
     return next(each for each in of_payment if each.id == refund.id)

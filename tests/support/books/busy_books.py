@@ -24,12 +24,7 @@ MONTHLY = MicroUsd(730_000)  # 1,000 micro-USD an hour
 
 async def stored(tx: Database | Transaction, transfer: Transfer) -> Payment:
     """The payment that a transfer became."""
-    found = await payments.one(
-        tx,
-        chain_id=transfer.chain_id,
-        tx_hash=transfer.tx_hash,
-        log_index=transfer.log_index,
-    )
+    found = await payments.one(tx, (transfer.chain_id, transfer.tx_hash, transfer.log_index))
     assert found is not None
     return found
 

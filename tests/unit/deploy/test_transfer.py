@@ -275,9 +275,7 @@ async def in_purse(yard: Yard, project: Project, *, finality: Finality = Finalit
     paid = transfer(ALICE, 2_000_000)
     async with yard.db.transaction(durable=True) as tx:
         await ledger.credit_transfers(tx, [paid], now_ms=yard.clock.now_ms())
-        found = await payments.one(
-            tx, chain_id=paid.chain_id, tx_hash=paid.tx_hash, log_index=paid.log_index
-        )
+        found = await payments.one(tx, (paid.chain_id, paid.tx_hash, paid.log_index))
         assert found is not None
         assert await ledger.fill_purse(tx, found, project.id, now_ms=yard.clock.now_ms())
         await payments.set_finality(tx, found, finality)
@@ -373,9 +371,7 @@ async def test_what_is_reversed_of_the_givers_payment_is_owed_by_the_giver(
     alice, _ = await balances(yard)
     await transfers.accept((await offer(yard, project, purse=True)).id, wallet=BOB)
     async with yard.db.transaction(durable=True) as tx:
-        now = await payments.one(
-            tx, chain_id=paid.chain_id, tx_hash=paid.tx_hash, log_index=paid.log_index
-        )
+        now = await payments.one(tx, payments.key_of(paid))
         assert now is not None
         await ledger.reverse_payment(tx, now, now_ms=yard.clock.now_ms())
     assert (await balances(yard))[0] == alice - 2_000_000

@@ -50,9 +50,7 @@ async def test_reversal_is_told_once_and_the_return_again(db: Database) -> None:
     await credit(db, sent)
     for _ in range(2):
         async with db.transaction(durable=True) as tx:
-            payment = await payments.one(
-                tx, chain_id=sent.chain_id, tx_hash=sent.tx_hash, log_index=0
-            )
+            payment = await payments.one(tx, (sent.chain_id, sent.tx_hash, 0))
             assert payment is not None
             await ledger.reverse_payment(tx, payment, now_ms=START_MS)
     await credit(db, sent)

@@ -435,9 +435,7 @@ class Money(BookModel):
 
     async def _reverse(self, sent: Transfer) -> int:
         async with self.db.transaction(durable=True) as tx:
-            payment = await payments.one(
-                tx, chain_id=sent.chain_id, tx_hash=sent.tx_hash, log_index=sent.log_index
-            )
+            payment = await payments.one(tx, (sent.chain_id, sent.tx_hash, sent.log_index))
             assert payment is not None
             holder = await ledger.holder_of(tx, payment)
             lost = await ledger.reverse_payment(tx, payment, now_ms=self.clock.now_ms())

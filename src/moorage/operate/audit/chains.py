@@ -14,7 +14,7 @@ from moorage.chains.receipt import FoundLog, Receipt, TransferLog, parse_receipt
 from moorage.chains.rpc import AnswerTooLarge, Pace, RpcClient, RpcError
 from moorage.chains.transfer_search import find_transfers, require_head
 from moorage.errors import ChainUnavailable
-from moorage.operate.audit.rows import Finding, PaymentKey, payment_key, payment_row
+from moorage.operate.audit.rows import Finding, payment_row
 from moorage.payments.taking.verification import (
     lies_in_another_block,
     payment_problem,
@@ -30,6 +30,7 @@ from moorage.records.payments import (
     Search,
 )
 from moorage.storage.money.audit import Books
+from moorage.storage.money.payments import Key, key_of
 
 _RECEIPTS_AT_ONCE = 50
 
@@ -123,7 +124,7 @@ async def _audit_receipts(
             provisional = payment.finality is Finality.PROVISIONAL
             awaited = provisional and lies_in_another_block(payment, receipt)
             into = result.pending if awaited else result.findings
-            into.append(Finding(payment_row(payment_key(payment)), problem))
+            into.append(Finding(payment_row(key_of(payment)), problem))
     for refund in done:
         receipt = receipts.get(refund.refund_tx_hash or "")
         if not refund_is_on_chain(refund, receipt):
@@ -184,7 +185,7 @@ async def _audit_transfers(
 ) -> None:
     """Each transfer that reached us is recorded."""
     latest = (await read_heads(client)).latest
-    known = {payment_key(item): item for item in paid}
+    known = {key_of(item): item for item in paid}
     searched = max(
         (
             cursor.block_number
@@ -207,9 +208,7 @@ async def _audit_transfers(
             into.append(Finding(payment_row(key), problem))
 
 
-def transfer_problem(
-    key: PaymentKey, log: TransferLog, known: Mapping[PaymentKey, Payment]
-) -> str | None:
+def transfer_problem(key: Key, log: TransferLog, known: Mapping[Key, Payment]) -> str | None:
     """Returns why a transfer that reached us is not accounted for; None when it is."""
     payment = known.get(key)
     if payment is None:

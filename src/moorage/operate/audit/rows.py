@@ -31,6 +31,7 @@ from moorage.storage.money import audit as rows
 from moorage.storage.money.accounts import purse_of
 from moorage.storage.money.audit import BilledInterval, Books, Given, Posting
 from moorage.storage.money.grants import Grant
+from moorage.storage.money.payments import Key, key_of
 
 _BACK = tuple(each for each in RefundStatus if each is not RefundStatus.FAILED)
 
@@ -48,10 +49,6 @@ class TokenTotal(msgspec.Struct, frozen=True):
     sent_back: str  # of what was credited or held
 
 
-PaymentKey = tuple[int, str, int]
-"""Chain id, transaction hash, log index."""
-
-
 class Finding(msgspec.Struct, frozen=True):
     """A row that breaks a rule."""
 
@@ -59,12 +56,7 @@ class Finding(msgspec.Struct, frozen=True):
     problem: str
 
 
-def payment_key(payment: Payment | Refund) -> PaymentKey:
-    """Returns the key of a payment, or of the payment that a refund sends back."""
-    return payment.chain_id, payment.tx_hash, payment.log_index
-
-
-def payment_row(key: PaymentKey) -> str:
+def payment_row(key: Key) -> str:
     """Returns a payment's name in a finding."""
     return "payment " + ":".join(map(str, key))
 
@@ -130,7 +122,7 @@ def purse_findings(books: Books) -> Iterator[Finding]:
     owners = {each.project_id: each.wallet for each in books.purses}
     for payment in books.payments:
         if payment.purse is not None and owners.get(payment.purse) != payment.payer:
-            yield Finding(payment_row(payment_key(payment)), "fills the purse of another wallet")
+            yield Finding(payment_row(key_of(payment)), "fills the purse of another wallet")
 
 
 def _sums_of(
@@ -165,9 +157,9 @@ def posting_findings(books: Books) -> Iterator[Finding]:
         yield from _of_transfer(handed, postings)
     for payment in books.payments:
         yield from _of_payment(payment, postings, owners)
-    payments = {payment_key(payment): payment for payment in books.payments}
+    payments = {key_of(payment): payment for payment in books.payments}
     for refund in books.refunds:
-        yield from _of_refund(refund, payments.get(payment_key(refund)), postings, owners)
+        yield from _of_refund(refund, payments.get(key_of(refund)), postings, owners)
     for given in books.grants:
         yield from _of_grant(given, postings)
     for stray in postings:
@@ -229,7 +221,7 @@ def _of_payment(
     payment: Payment, postings: dict[str, Posting], owners: Mapping[str, Sequence[str]]
 ) -> Iterator[Finding]:
     """Checks a payment's postings, and removes them from `postings`."""
-    row = payment_row(payment_key(payment))
+    row = payment_row(key_of(payment))
     base = f"payment:{payment.chain_id}:{payment.tx_hash}:{payment.log_index}"
     rounds = [base, *(f"{base}:{number}" for number in range(2, payment.round + 1))]
     if payment.posting_id != rounds[-1]:
@@ -323,7 +315,7 @@ def worth_findings(
         worth = credit_from_atomic_units(payment.amount, decimals=places)
         if payment.credited_micro_usd != worth:
             yield Finding(
-                payment_row(payment_key(payment)),
+                payment_row(key_of(payment)),
                 f"was credited with {payment.credited_micro_usd}, but is worth {worth}",
             )
 
@@ -406,15 +398,15 @@ def work_findings(books: Books) -> Iterator[Finding]:
 
 def refund_findings(payments: Iterable[Payment], refunds: Iterable[Refund]) -> Iterator[Finding]:
     """The refunds of a payment are at most its amount."""
-    debited: dict[PaymentKey, int] = {}
-    sent: dict[PaymentKey, int] = {}
+    debited: dict[Key, int] = {}
+    sent: dict[Key, int] = {}
     for refund in refunds:
         if refund.status in _BACK:
-            key = payment_key(refund)
+            key = key_of(refund)
             debited[key] = debited.get(key, 0) + refund.debited_micro_usd
             sent[key] = sent.get(key, 0) + refund.amount
     for payment in payments:
-        key = payment_key(payment)
+        key = key_of(payment)
         if debited.get(key, 0) > payment.credited_micro_usd or sent.get(key, 0) > payment.amount:
             yield Finding(payment_row(key), f"brought {payment.amount}, but {sent[key]} went back")
         if payment.status is PaymentStatus.REFUNDED and sent.get(key, 0) != payment.amount:

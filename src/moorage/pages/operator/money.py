@@ -275,7 +275,7 @@ async def _page_of(view: View, payment: Payment) -> Response:
         text=payment.tx_hash,
     )
     this = next(each for each in of_hash if each.payment.log_index == payment.log_index)
-    refunds = await _refunds_of(view, payment)
+    refunds = await refund_rows.of_payment(view.books.db, rows.key_of(payment))
     settlements = await payment_list.settled_by(
         db, chain_id=payment.chain_id, tx_hash=payment.tx_hash
     )
@@ -381,27 +381,13 @@ async def refunds(view: View) -> Response:
     )
 
 
-async def _refunds_of(view: View, payment: Payment) -> list[Refund]:
-    return await refund_rows.of_payment(
-        view.books.db,
-        chain_id=payment.chain_id,
-        tx_hash=payment.tx_hash,
-        log_index=payment.log_index,
-    )
-
-
 async def _payment(view: View) -> Payment:
     """Returns the payment that the address names. Raises InvalidField."""
     named = view.request.path_params
     chain_id, log_index = (_number(named[name]) for name in ("chain_id", "log_index"))
     payment = None
     if chain_id is not None and log_index is not None:
-        payment = await rows.one(
-            view.books.db,
-            chain_id=chain_id,
-            tx_hash=named["tx_hash"].lower(),
-            log_index=log_index,
-        )
+        payment = await rows.one(view.books.db, (chain_id, named["tx_hash"].lower(), log_index))
     if payment is None:
         raise InvalidField("payment", "is not recorded here")
     return payment

@@ -73,7 +73,7 @@ from moorage.records.payments import (
     RelayTransaction,
 )
 from moorage.storage import events
-from moorage.storage.database import Database, Source, Transaction
+from moorage.storage.database import Database, Transaction
 from moorage.storage.money import payments, refunds, relays
 
 
@@ -168,7 +168,7 @@ class RefundFollowUp:
 
     async def _payment_stands(self, refund: Refund) -> bool:
         """Whether the payment is in the books, and every node that answers shows it."""
-        payment = await _payment_of(self._db, refund)
+        payment = await payments.one(self._db, payments.key_of(refund))
         if payment is None or payment.status is PaymentStatus.REVERSED:
             return False
         return not any(
@@ -207,7 +207,7 @@ class RefundFollowUp:
         Anybody may send an authorization that was seen; and the same nonce was used before, if the
         books were restored from an older backup.
         """
-        payment = await _payment_of(self._db, refund)
+        payment = await payments.one(self._db, payments.key_of(refund))
         first = 0 if payment is None else payment.block_number
         use = await find_use(self._client, authorization, from_block=first)
         if use is None:
@@ -349,7 +349,7 @@ class RefundFollowUp:
 
 async def give_up(tx: Transaction, refund: Refund, *, because: str = "", now_ms: int) -> None:
     """Ends a refund that can't be paid any more, and gives what it took back, once."""
-    payment = await _payment_of(tx, refund)
+    payment = await payments.one(tx, payments.key_of(refund))
     if payment is not None and await refunds.failed(tx, refund.id, now_ms=now_ms):
         await ledger.undo_refund(
             tx,
@@ -360,12 +360,6 @@ async def give_up(tx: Transaction, refund: Refund, *, because: str = "", now_ms:
             now_ms=now_ms,
         )
         await tell(tx, refund, EventKind.REFUND_FAILED, because=because, now_ms=now_ms)
-
-
-async def _payment_of(source: Source, refund: Refund) -> Payment | None:
-    return await payments.one(
-        source, chain_id=refund.chain_id, tx_hash=refund.tx_hash, log_index=refund.log_index
-    )
 
 
 def _calls(versions: Sequence[RelayTransaction]) -> list[Call]:
@@ -431,7 +425,7 @@ class Refunds:
         refuses. Raises ChainUnavailable, also with nothing sent.
         """
         token = self._token(payment)
-        earlier = await self._earlier(self._db, payment)
+        earlier = await refunds.of_payment(self._db, payments.key_of(payment))
         if amount is None:
             amount = left_of(payment, earlier)
         await self._require_safe(payment)
@@ -486,7 +480,7 @@ class Refunds:
         One whose payment has left the chain is given up. Raises RefundRefused and ChainUnavailable,
         with nothing sent, and the refund queued as before.
         """
-        payment = await _payment_of(self._db, queued)
+        payment = await payments.one(self._db, payments.key_of(queued))
         if payment is None or payment.status is PaymentStatus.REVERSED:
             async with self._db.transaction(durable=True) as tx:
                 if await refunds.take_up(tx, queued.id):  # else another gateway has just signed it
@@ -494,7 +488,7 @@ class Refunds:
             return queued
         token = self._token(payment)
         await self._require_safe(payment)
-        earlier = await self._earlier(self._db, payment)
+        earlier = await refunds.of_payment(self._db, payments.key_of(payment))
         others = [each for each in earlier if each.id != queued.id]
         _require_left(payment, others, queued.amount, token)
         before = await sent_before(
@@ -511,9 +505,7 @@ class Refunds:
             return queued
 
         async def store(tx: Transaction) -> Refund:
-            current = await payments.one(
-                tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
-            )
+            current = await payments.one(tx, payments.key_of(payment))
             if current is None or current.status is not payment.status:
                 raise RefundRefused(_CHANGED)
             if not await refunds.take_up(tx, queued.id):
@@ -567,7 +559,9 @@ class Refunds:
             prepared, _ = await self._relayer.prepare(payment.token_address, calldata)
             if prepared.refusal is None:
                 break
-            taken = await taken_nonces(self._db, await self._earlier(self._db, payment))
+            taken = await taken_nonces(
+                self._db, await refunds.of_payment(self._db, payments.key_of(payment))
+            )
             if name not in taken:  # not because another part was sent meanwhile
                 raise RefundRefused(f"The transfer would fail: {prepared.refusal}.")
         else:
@@ -575,7 +569,7 @@ class Refunds:
         async with self._db.transaction(durable=True) as tx:
             refund = await store(tx)
             nonce = await self._relayer.claim_nonce(tx, prepared, subject_id=refund.id)
-            taken = await taken_nonces(tx, await self._earlier(tx, payment))
+            taken = await taken_nonces(tx, await refunds.of_payment(tx, payments.key_of(payment)))
             name = next((each for each in unused if each not in taken), None)
             calldata = self._calldata(payment, token, amount, name, valid_before)
             prepared = msgspec.structs.replace(prepared, data=calldata)
@@ -693,10 +687,10 @@ class Refunds:
 
         What burned until now is booked first, so that it is not given back.
         """
-        payment = await _paid(tx, seen)
+        payment = await payments.one(tx, payments.key_of(seen))
         if payment is None or msgspec.structs.replace(payment, finality=seen.finality) != seen:
             raise RefundRefused(_CHANGED)
-        earlier = await self._earlier(tx, payment)
+        earlier = await refunds.of_payment(tx, payments.key_of(payment))
         _require_left(payment, earlier, amount, token)
         now_ms = self._clock.now_ms()
         refund = Refund(
@@ -759,14 +753,6 @@ class Refunds:
             )
         return token
 
-    async def _earlier(self, source: Source, payment: Payment) -> list[Refund]:
-        return await refunds.of_payment(
-            source,
-            chain_id=payment.chain_id,
-            tx_hash=payment.tx_hash,
-            log_index=payment.log_index,
-        )
-
 
 def left_of(payment: Payment, earlier: Iterable[Refund]) -> AtomicUnits:
     """Returns what of a payment was not sent back yet, regardless of its payer's balance."""
@@ -813,9 +799,3 @@ def debit_of(
 
 def _standing(earlier: Iterable[Refund]) -> list[Refund]:
     return [item for item in earlier if item.status is not RefundStatus.FAILED]
-
-
-async def _paid(tx: Transaction, item: Payment) -> Payment | None:
-    return await payments.one(
-        tx, chain_id=item.chain_id, tx_hash=item.tx_hash, log_index=item.log_index
-    )

@@ -82,6 +82,11 @@ def key_of(payment: Payment | Refund) -> Key:
     return (payment.chain_id, payment.tx_hash, payment.log_index)
 
 
+def named(key: Key) -> dict[str, int | str]:
+    """Returns a key as statements are given it."""
+    return dict(zip(("chain_id", "tx_hash", "log_index"), key, strict=True))
+
+
 async def page_of_payer(
     source: Source, payer: str, *, before: tuple[int, Key] | None, limit: int
 ) -> list[PaidFor]:
@@ -333,11 +338,9 @@ async def brought(
     )
 
 
-async def one(source: Source, *, chain_id: int, tx_hash: str, log_index: int) -> Payment | None:
+async def one(source: Source, key: Key) -> Payment | None:
     """Returns the payment of this key, if it was ever claimed."""
-    return await source.record(
-        Payment, _ONE, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index
-    )
+    return await source.record(Payment, _ONE, **named(key))
 
 
 async def every(source: Source) -> tuple[Payment, ...]:
@@ -358,44 +361,24 @@ async def replace(tx: Transaction, payment: Payment) -> None:
 async def set_status(tx: Transaction, payment: Payment, status: PaymentStatus) -> bool:
     """Changes a payment's status; returns False when it no longer has the status in `payment`."""
     touched = await tx.execute(
-        _SET_STATUS,
-        chain_id=payment.chain_id,
-        tx_hash=payment.tx_hash,
-        log_index=payment.log_index,
-        expected=payment.status,
-        new_status=status,
+        _SET_STATUS, **named(key_of(payment)), expected=payment.status, new_status=status
     )
     return touched == 1
 
 
 async def give(tx: Transaction, payment: Payment, taker: str) -> None:
     """Records that a payment is part of another wallet's credits than its payer's."""
-    await tx.execute(
-        _GIVE,
-        chain_id=payment.chain_id,
-        tx_hash=payment.tx_hash,
-        log_index=payment.log_index,
-        taker=taker,
-    )
+    await tx.execute(_GIVE, **named(key_of(payment)), taker=taker)
 
 
 async def set_purse(tx: Transaction, payment: Payment, purse: str) -> None:
     """Records that a payment filled the purse of a project."""
-    await tx.execute(
-        _SET_PURSE,
-        chain_id=payment.chain_id,
-        tx_hash=payment.tx_hash,
-        log_index=payment.log_index,
-        new_purse=purse,
-    )
+    await tx.execute(_SET_PURSE, **named(key_of(payment)), new_purse=purse)
 
 
 async def release(tx: Transaction, payment: Payment) -> bool:
     """Marks a held payment as credited; returns False when it is no longer held."""
-    touched = await tx.execute(
-        _RELEASE, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
-    )
-    return touched == 1
+    return await tx.execute(_RELEASE, **named(key_of(payment))) == 1
 
 
 async def held(db: Database) -> list[Payment]:

@@ -6,6 +6,7 @@ from sqlalchemy import and_, bindparam, func, null, or_, select, tuple_, update
 from moorage.money import MicroUsd
 from moorage.records.payments import UNFINISHED, Finality, Refund, RefundStatus
 from moorage.storage.database import Source, Statement, Transaction, columns_of, given, insert_of
+from moorage.storage.money.payments import Key, named
 from moorage.storage.schema import refunds
 
 _COLUMNS = columns_of(refunds, Refund)
@@ -123,13 +124,9 @@ async def every(source: Source) -> tuple[Refund, ...]:
     return tuple(await source.records(Refund, _EVERY))
 
 
-async def of_payment(
-    source: Source, *, chain_id: int, tx_hash: str, log_index: int
-) -> list[Refund]:
+async def of_payment(source: Source, key: Key) -> list[Refund]:
     """Returns every refund of a payment, failed ones too."""
-    return await source.records(
-        Refund, _OF_PAYMENT, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index
-    )
+    return await source.records(Refund, _OF_PAYMENT, **named(key))
 
 
 async def one(source: Source, refund_id: str) -> Refund | None:
