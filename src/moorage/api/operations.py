@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -96,17 +97,8 @@ _OF_A_BALANCE = {"chain": "the chain's name; arbitrum by default"}
 
 def _served(call: Call[Any], handler: Handler, *also_fails: int, **served: Any) -> Operation:
     """Describes an operation: its call as clients know it, and how it is served."""
-    return Operation(
-        method=call.method,
-        path=call.path,
-        answer=call.answer,
-        body=call.body,
-        signed=call.signed,
-        bound=call.bound,
-        handler=handler,
-        also_fails=also_fails,
-        **served,
-    )
+    known = msgspec.structs.asdict(call)
+    return Operation(**known, handler=handler, also_fails=also_fails, **served)
 
 
 _SELLS = {"paid": True, "priced": True, "or_answer": Quoted}

@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage.api.http.caller import Handler, is_covered, needs
 from moorage.api.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, problem_response
+from moorage.wire.calls import Call
 from moorage.wire.shape import Body, CamelBody
 
 _ORIGIN = (b"access-control-allow-origin", b"*")
@@ -58,29 +60,22 @@ def _is_preflight(scope: Scope) -> bool:
     return {b"origin", b"access-control-request-method"} <= names
 
 
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """`signed` ones need the wallet headers of contract 1.1; `paid` ones take payment headers.
+class Operation(Call[Any], frozen=True, kw_only=True):
+    """A call, and how it is served: `paid` ones take payment headers.
 
     `priced` ones take the headers that name chain and token. `or_answer` and `or_body` are
     second types.
     """
 
-    method: str
-    path: str
     handler: Handler
-    answer: type[Body | CamelBody]
     or_answer: type[Body | CamelBody] | None = None
-    body: type[Body | CamelBody] | None = None
     or_body: type[Body | CamelBody] | None = None
     also_fails: tuple[int, ...] = ()  # statuses besides those that `fails` finds
-    signed: bool = False
     paid: bool = False
     priced: bool = False
-    bound: bool = False  # as its Call
     body_optional: bool = False
     gives: str = ""  # the type of a file that it answers with, besides `answer`
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = {}
 
     @property
     def is_open(self) -> bool:
