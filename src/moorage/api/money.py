@@ -12,12 +12,12 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.address import checksum_address, parse_address
+from moorage.address import checksum_address
 from moorage.api.http.caller import Caller, Front, PaidFront, Payer, require_bound
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payment import refuse_misplaced, repeated
 from moorage.api.http.problems import json_response, with_body
-from moorage.api.http.request import parse_small, read_whole, whole_number
+from moorage.api.http.request import parse_small, read_whole, wallet_in, whole_number
 from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.capacity import Quotas
@@ -191,10 +191,7 @@ def topped_up(credited: Credited, *, tells: bool = True, payer: str = "") -> Res
 def taker_of(body: bytes) -> str | None:
     """Returns the wallet that the body names to get the credits. Raises InvalidField."""
     named = parse_small(body, TopUpBody).for_ if body else ""
-    try:
-        return parse_address(named) if named else None
-    except ValueError as problem:  # an address and the end of a line, which the pattern lets by
-        raise InvalidField("for", "must be a wallet's address: 0x and 40 hex digits") from problem
+    return wallet_in("for", named) if named else None
 
 
 def _given_to(body: bytes, caller: Caller) -> str | None:

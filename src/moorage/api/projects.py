@@ -50,7 +50,7 @@ from moorage.payments.relay.refund_requests import RefundRequests
 from moorage.payments.taking.payment_required import Seller
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.records.usage import Consumption, UsageHour, UsageSpan, latency_of
+from moorage.records.usage import Consumption, UsageHour, UsageSpan, latency_in
 from moorage.storage import idempotency
 from moorage.storage.apps import domains, projects, usage
 from moorage.storage.apps.projects import NEWEST, Place, ProjectQuery
@@ -243,9 +243,7 @@ def _amounts(hours: Sequence[Consumption]) -> dict[str, Any]:
 
 
 def _latency(hours: Sequence[Consumption]) -> LatencyItem | UnsetType:
-    counts = [sum(bucket) for bucket in zip(*(hour.latency_counts for hour in hours), strict=True)]
-    slowest_ms = max((hour.slowest_ms for hour in hours), default=0)
-    latency = latency_of(counts, slowest_ms=slowest_ms)
+    latency = latency_in(hours)
     return UNSET if latency is None else LatencyItem(**latency._asdict())
 
 

@@ -1,5 +1,7 @@
 """Delegates: wallets that may act for another within what that has signed."""
 
+import msgspec
+
 from moorage.auth.authenticator import is_signer
 from moorage.clock import Clock
 from moorage.errors import DelegateNotFound, InvalidField, TooManyDelegates
@@ -60,7 +62,10 @@ class Delegates:
             living = await delegations.live_of(tx, typed.owner, now_ms=now_ms)
             if len(living) >= MAX_DELEGATES or rows >= MAX_ROWS:
                 raise TooManyDelegates
-            stored = _stored(typed, digest, signature, now_ms=now_ms)
+            given = msgspec.structs.asdict(typed) | {"scopes": " ".join(typed.scopes)}
+            stored = StoredDelegation(
+                id=digest.hex(), signature=signature.hex(), created_at_ms=now_ms, **given
+            )
             await delegations.add(tx, stored)
         return stored
 
@@ -107,19 +112,3 @@ class Delegates:
         ends_in = typed.not_after - now_ms // 1000
         if not 0 < ends_in <= MAX_DAYS * _DAY_SECONDS:
             raise InvalidField("typed.notAfter", f"must be within the next {MAX_DAYS} days")
-
-
-def _stored(typed: Delegation, digest: bytes, signature: bytes, *, now_ms: int) -> StoredDelegation:
-    return StoredDelegation(
-        id=digest.hex(),
-        owner=typed.owner,
-        delegate=typed.delegate,
-        host=typed.host,
-        project=typed.project,
-        scopes=" ".join(typed.scopes),
-        limit_usd_month=typed.limit_usd_month,
-        not_after=typed.not_after,
-        epoch=typed.epoch,
-        signature=signature.hex(),
-        created_at_ms=now_ms,
-    )

@@ -96,6 +96,12 @@ class Consumption(msgspec.Struct, frozen=True, kw_only=True):
         return [getattr(self, name) for name in BUCKETS]
 
 
+def latency_in(times: Sequence[Consumption]) -> Latency | None:
+    """Returns the latency of all requests in these hours or spans; None if there are none."""
+    counts = [sum(bucket) for bucket in zip(*(each.latency_counts for each in times), strict=True)]
+    return latency_of(counts, slowest_ms=max((each.slowest_ms for each in times), default=0))
+
+
 class UsageHour(Consumption, frozen=True, kw_only=True):
     """One row of `usage`: the hour that began at `hour_ms`."""
 

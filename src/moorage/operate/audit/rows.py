@@ -435,16 +435,8 @@ def use_findings(books: Books) -> Iterator[Finding]:
 def delegation_findings(books: Books, holders: Mapping[str, str]) -> Iterator[Finding]:
     """The key that acts for its owner signed each delegation as it stands."""
     for each in books.delegations:
-        typed = Delegation(
-            owner=each.owner,
-            host=each.host,
-            delegate=each.delegate,
-            project=each.project,
-            scopes=each.scopes.split(),
-            limit_usd_month=each.limit_usd_month,
-            not_after=each.not_after,
-            epoch=each.epoch,
-        )
+        given = {name: getattr(each, name) for name in Delegation.__struct_fields__}
+        typed = Delegation(**given | {"scopes": each.scopes.split()})
         digest, signature = typed.digest(), bytes.fromhex(each.signature)
         if digest.hex() != each.id or not is_signer(holders[each.owner], digest, signature):
             yield Finding(f"delegation {each.id}", f"is not what {each.owner} has signed")

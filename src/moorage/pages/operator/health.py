@@ -12,6 +12,7 @@ import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
+from moorage.deploy.entrance.capacity import Room
 from moorage.errors import MoorageError
 from moorage.gateway.alert_channels import alert_document
 from moorage.gateway.assembly import Rooms
@@ -77,19 +78,12 @@ class ChainHealth(msgspec.Struct, frozen=True, kw_only=True):
     books: list[TokenBooks]
 
 
-class MachineHealth(msgspec.Struct, frozen=True, kw_only=True):
+class MachineHealth(Room, frozen=True, kw_only=True):
     """What of this machine is sold, and what is used."""
 
-    apps: int  # that run, or are about to
-    memory_sold_bytes: int
-    memory_for_apps_bytes: int  # what may be sold, overcommitment included
     memory_used_bytes: int
-    cpu_sold_millis: int
     cpu_millis: int  # what the machine has
     load: float  # of the last minute, in cores
-    disk_free_bytes: int
-    disk_promised_bytes: int
-    disk_reserve_bytes: int
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,16 +230,10 @@ async def _machine(rooms: Rooms, sample: Samples) -> MachineHealth | None:
     except MoorageError:
         return None
     return MachineHealth(
-        apps=room.apps,
-        memory_sold_bytes=room.memory_sold_bytes,
-        memory_for_apps_bytes=room.memory_bytes,
+        **msgspec.structs.asdict(room),
         memory_used_bytes=round(sample("moorage_app_memory_bytes")),
-        cpu_sold_millis=room.cpu_sold_millis,
         cpu_millis=(os.cpu_count() or 1) * 1000,
         load=os.getloadavg()[0],
-        disk_free_bytes=room.disk_free_bytes,
-        disk_promised_bytes=room.disk_promised_bytes,
-        disk_reserve_bytes=room.disk_reserve_bytes,
     )
 
 

@@ -1,7 +1,6 @@
 """Projects of all wallets, by what they use; suspend and resume one."""
 
 import re
-from collections.abc import Sequence
 
 from starlette.responses import Response
 
@@ -11,7 +10,7 @@ from moorage.operate.customers import evictions
 from moorage.operate.customers.evictions import Subject
 from moorage.pages.operator.view import PER_PAGE, View
 from moorage.records.project import Project
-from moorage.records.usage import Latency, UsageHour, latency_of
+from moorage.records.usage import latency_in
 from moorage.storage.apps import deployments, projects, usage
 from moorage.storage.operation import overview
 from moorage.storage.operation.overview import ProjectOrder
@@ -75,8 +74,8 @@ async def one(view: View) -> Response:
         "project.html",
         project=project,
         deployments=(await deployments.of_project(db, project.id))[:_DEPLOYMENTS],
-        hours=[(hour, _latency([hour])) for hour in hours],
-        latency=_latency(hours),
+        hours=[(hour, latency_in([hour])) for hour in hours],
+        latency=latency_in(hours),
         base_domain=view.context.settings.base_domain,
         eviction=next(
             (
@@ -128,11 +127,6 @@ async def keep(view: View) -> Response:
     project = await _project(view)
     await evictions.keep(view.books, project.unique_name, reason=view.reason())
     return view.done(_path(project), "kept")
-
-
-def _latency(hours: Sequence[UsageHour]) -> Latency | None:
-    counts = [sum(bucket) for bucket in zip(*(hour.latency_counts for hour in hours), strict=True)]
-    return latency_of(counts, slowest_ms=max((hour.slowest_ms for hour in hours), default=0))
 
 
 async def _project(view: View) -> Project:

@@ -14,6 +14,7 @@ from moorage.storage.database import (
     given,
     is_listed,
     listed,
+    parameters,
     record_of,
 )
 from moorage.storage.schema import price_changes, projects, run_intervals
@@ -96,15 +97,9 @@ _COUNT = Statement(
 _DUE = Statement(
     _WAITING.where(price_changes.c.look_at_ms <= bindparam("now_ms")).limit(bindparam("limit"))
 )
+_STORED = [name for name in PriceChange.__struct_fields__ if name not in ("wallet", "months")]
 _ADD = Statement(
-    insert(price_changes).values(
-        look_at_ms=bindparam("from_ms"),
-        **{
-            name: bindparam(name)
-            for name in PriceChange.__struct_fields__
-            if name not in ("wallet", "months")
-        },
-    )
+    insert(price_changes).values(look_at_ms=bindparam("from_ms"), **parameters(_STORED))
 )
 _CANCEL = Statement(delete(price_changes).where(_waits))
 _one = and_(*given(price_changes, "ordered_at_ms", project_id="of_project"), _waits)
@@ -168,14 +163,7 @@ async def replace_ordered(tx: Transaction, changes: Iterable[PriceChange]) -> No
     """Orders these, in place of all that are not in force yet."""
     await tx.execute(_CANCEL)
     for each in changes:
-        await tx.execute(
-            _ADD,
-            project_id=each.project_id,
-            ordered_at_ms=each.ordered_at_ms,
-            before_micro_usd=each.before_micro_usd,
-            after_micro_usd=each.after_micro_usd,
-            from_ms=each.from_ms,
-        )
+        await tx.execute(_ADD, **{name: getattr(each, name) for name in _STORED})
 
 
 async def postpone(tx: Transaction, change: PriceChange, *, look_at_ms: int) -> None:
