@@ -17,7 +17,7 @@ from moorage.cli.operator.gateway import (
 from moorage.cli.screen import Screen, counted
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
-from moorage.money import MICRO_USD_PER_USD, MicroUsd, micro_usd, usd_text
+from moorage.money import usd_text
 
 if TYPE_CHECKING:
     from moorage.operate.customers.evictions import EvictedProject, Subject
@@ -490,7 +490,7 @@ def credit(
     if undo:
         given = [options.in_books(overview.undo_grant, undo)]
     elif wallet:
-        address, amount = wallet_option("WALLET", wallet), _amount(usd)
+        address, amount = wallet_option("WALLET", wallet), overview.granted("USD", usd)
         why = reason_option(reason)
         given = [options.in_books(overview.grant, wallet=address, amount=amount, reason=why)]
     elif usd or reason:
@@ -511,18 +511,6 @@ def _grant_text(given: "Grant") -> str:
         f"{iso_utc(given.created_at_ms)} {usd_text(given.amount_micro_usd)} to {given.wallet}: "
         f"{given.reason} ({given.id}{undone})"
     )
-
-
-def _amount(text: str) -> "MicroUsd":
-    """Returns dollars as micro-USD. Raises InvalidField."""
-    whole, _, fraction = text.removeprefix("$").partition(".")
-    digits = whole + fraction
-    if not (digits.isascii() and digits.isdecimal()) or not whole or len(fraction) > 6:
-        raise InvalidField("USD", "must be dollars as a decimal, such as 5 or 0.25")
-    amount = int(whole) * MICRO_USD_PER_USD + int(fraction.ljust(6, "0"))
-    if not 0 < amount <= 1_000_000 * MICRO_USD_PER_USD:
-        raise InvalidField("USD", "must be more than 0, and a million at most")
-    return micro_usd(amount)
 
 
 def _status(status: str, blocked_reason: str | None, asleep_since_ms: int | None) -> str:

@@ -3,6 +3,7 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 
@@ -11,7 +12,7 @@ from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.ledger.metering import BilledTime
 from moorage.ledger.running_costs import HOUR_MS, owed, runs_out_at
-from moorage.money import MicroUsd
+from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.operate.books import OpenBooks, note_act
 from moorage.records.event import EventKind
 from moorage.records.project import SHARING_STATUSES, ProjectStatus
@@ -25,6 +26,8 @@ from moorage.storage.operation.wallet_rules import NoticeKind, WalletRule
 
 MAX_PROJECTS = 999_999
 """The most projects that a wallet may be allowed."""
+
+_MOST_GIVEN = 1_000_000 * MICRO_USD_PER_USD
 
 
 async def maintenance(books: OpenBooks, *, begin: bool, words: str) -> None:
@@ -96,6 +99,19 @@ async def allow(
 async def allowed(books: OpenBooks) -> Sequence[WalletRule]:
     """Returns the rules of all wallets that have one."""
     return await wallet_rules.every_wallet_rule(books.db)
+
+
+def granted(field: str, text: str) -> MicroUsd:
+    """Returns the dollars to be given that a field names. Raises InvalidField."""
+    try:
+        amount = Decimal(text.strip().removeprefix("$")) * MICRO_USD_PER_USD
+    except InvalidOperation as error:
+        raise InvalidField(field, "must be dollars as a decimal, such as 5 or 0.25") from error
+    if not amount.is_finite() or not 0 < amount <= _MOST_GIVEN:
+        raise InvalidField(field, "must be more than 0, and a million at most")
+    if amount != int(amount):
+        raise InvalidField(field, "must have six decimals at most")
+    return MicroUsd(int(amount))
 
 
 async def grant(

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal, InvalidOperation
 
 import msgspec
 from starlette.responses import Response
@@ -10,11 +9,11 @@ from starlette.responses import Response
 from moorage.errors import InvalidField, UniqueViolation
 from moorage.ledger.ledger import wallet_account
 from moorage.ledger.running_costs import owed, runs_out_at
-from moorage.money import MICRO_USD_PER_USD, MicroUsd
+from moorage.money import MicroUsd
 from moorage.operate.customers import evictions
 from moorage.operate.customers import overview as customer_rules
 from moorage.operate.customers.evictions import Subject
-from moorage.operate.customers.overview import grant, undo_grant
+from moorage.operate.customers.overview import grant, granted, undo_grant
 from moorage.pages.operator.view import PER_PAGE, View, wallet_address
 from moorage.records.event import Event
 from moorage.records.payments import (
@@ -172,7 +171,6 @@ def _to_come(payment: Payment) -> Iterator[Step]:
 
 _LATEST = 10
 _NEWEST = 2**62
-_MAX_GRANT_USD = 1_000_000
 
 
 class WalletBalance:
@@ -261,7 +259,7 @@ async def give(view: View) -> Response:
         await grant(
             view.books,
             wallet=wallet,
-            amount=_amount(view.form.get("usd", "")),
+            amount=granted("usd", view.form.get("usd", "")),
             reason=view.reason(),
             grant_id=_grant_id(view.form.get("id", "")),
         )
@@ -293,20 +291,6 @@ async def allow(view: View) -> Response:
         reason=view.reason(),
     )
     return view.done(f"/operator/wallets/{wallet}", "allowed")
-
-
-def _amount(text: str) -> MicroUsd:
-    """Returns dollars as micro-USD, exactly. Raises InvalidField."""
-    try:
-        dollars = Decimal(text.strip().removeprefix("$"))
-    except InvalidOperation as error:
-        raise InvalidField("usd", "must be an amount such as 2.50") from error
-    if not dollars.is_finite() or not 0 < dollars <= _MAX_GRANT_USD:
-        raise InvalidField("usd", f"must be above 0, and {_MAX_GRANT_USD:,} at most")
-    amount = dollars * MICRO_USD_PER_USD
-    if amount != int(amount):
-        raise InvalidField("usd", "must have six decimals at most")
-    return MicroUsd(int(amount))
 
 
 def _grant_id(text: str) -> str:
