@@ -77,13 +77,13 @@ async def make_manage_token(
     )
 
 
-async def revoke_manage_tokens(room: Front, project: Project) -> Response:
+async def revoke_manage_tokens(room: Front, project: Project) -> ManageTokensRevoked:
     """`DELETE /agent/projects/{projectId}/tokens`: make all its tokens invalid."""
     revoked = await room.manage_tokens.revoke(project.id)
-    return json_response(ManageTokensRevoked(project_id=project.id, revoked=revoked))
+    return ManageTokensRevoked(project_id=project.id, revoked=revoked)
 
 
-async def make_delegate(room: PowerRoom, request: Request, caller: Caller) -> Response:
+async def make_delegate(room: PowerRoom, request: Request, caller: Caller) -> DelegateItem:
     """`POST /agent/delegates`: let another wallet act for the one that signed this."""
     body = parse_small(await read_whole(request), DelegateBody)
     typed = msgspec.convert(msgspec.to_builtins(body.typed), Delegation)
@@ -95,7 +95,7 @@ async def make_delegate(room: PowerRoom, request: Request, caller: Caller) -> Re
     if signed is None:
         raise InvalidField("signature", "must be 0x and 65 bytes in hex")
     typed = msgspec.structs.replace(typed, owner=owner, delegate=delegate)
-    return json_response(_delegate(await room.delegates.take(typed, bytes.fromhex(signed[1]))))
+    return _delegate(await room.delegates.take(typed, bytes.fromhex(signed[1])))
 
 
 async def _require_account(room: PowerRoom, owner: str) -> None:
@@ -105,18 +105,18 @@ async def _require_account(room: PowerRoom, owner: str) -> None:
     raise InvalidRequest("The owner has no credits here, so nobody can act for it: pay first.")
 
 
-async def list_delegates(room: PowerRoom, caller: Caller) -> Response:
+async def list_delegates(room: PowerRoom, caller: Caller) -> DelegateList:
     """`GET /agent/delegates`: who may act for the wallet, and what the next one is signed for."""
     epoch, found = await room.delegates.listed(caller.wallet)
     shown = [_delegate(each) for each in found]
-    return json_response(DelegateList(epoch=epoch, host=room.host, delegates=shown))
+    return DelegateList(epoch=epoch, host=room.host, delegates=shown)
 
 
-async def end_delegate(room: PowerRoom, request: Request, caller: Caller) -> Response:
+async def end_delegate(room: PowerRoom, request: Request, caller: Caller) -> DelegateEnded:
     """`DELETE /agent/delegates/{delegationId}`: end a delegation for good."""
     delegation_id = request.path_params["delegationId"]
     await room.delegates.end(delegation_id, owner=caller.wallet)
-    return json_response(DelegateEnded(id=delegation_id))
+    return DelegateEnded(id=delegation_id)
 
 
 async def end_delegates(room: PowerRoom, request: Request, caller: Caller) -> Response:
@@ -166,17 +166,17 @@ async def make_link(room: LinkRoom, request: Request, caller: Caller) -> Respons
     )
 
 
-async def list_links(room: LinkRoom, caller: Caller) -> Response:
+async def list_links(room: LinkRoom, caller: Caller) -> LinkList:
     """`GET /agent/links`: the wallet's read-only links, and when each was last opened."""
     found = await room.links.listed(caller.wallet)
-    return json_response(LinkList(links=[LinkItem(**_members(link)) for link in found]))
+    return LinkList(links=[LinkItem(**_members(link)) for link in found])
 
 
-async def remove_link(room: LinkRoom, request: Request, caller: Caller) -> Response:
+async def remove_link(room: LinkRoom, request: Request, caller: Caller) -> LinkRemoved:
     """`DELETE /agent/links/{linkId}`: end a link, and whatever it has opened."""
     link_id = request.path_params["linkId"]
     await room.links.revoke(link_id, who=caller.wallet)
-    return json_response(LinkRemoved(id=link_id))
+    return LinkRemoved(id=link_id)
 
 
 async def _order(room: LinkRoom, wallet: str, body: LinkBody) -> LinkOrder:

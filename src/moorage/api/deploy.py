@@ -81,7 +81,7 @@ class DeployRoom(PaidFront):
     uploads: Uploads
 
 
-async def store_upload(room: DeployRoom, request: Request, caller: Caller) -> Response:
+async def store_upload(room: DeployRoom, request: Request, caller: Caller) -> UploadStored:
     """`PUT /agent/uploads/{sha256}`: store an upload for an hour, by the SHA-256 of this body."""
     arrival: Arrival = request.scope[ARRIVAL]
     stored = await room.uploads.stored.put(
@@ -92,13 +92,11 @@ async def store_upload(room: DeployRoom, request: Request, caller: Caller) -> Re
         uploader=arrival.identify(),
         arriving=arrival,
     )
-    return json_response(
-        UploadStored(
-            sha256=stored.sha256,
-            bytes=stored.size,
-            expires_at=stored.expires_at_ms // 1000,
-            upload=DigestUpload(sha256=stored.sha256),
-        )
+    return UploadStored(
+        sha256=stored.sha256,
+        bytes=stored.size,
+        expires_at=stored.expires_at_ms // 1000,
+        upload=DigestUpload(sha256=stored.sha256),
     )
 
 

@@ -89,11 +89,11 @@ _TOP_UP_A_PURSE = [
 ]
 
 
-async def status(room: StatusRoom, polled: Polled) -> Response:
+async def status(room: StatusRoom, polled: Polled) -> DeploymentProgress:
     """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
     found = polled.deployment
     progress = await _progress(room, found)
-    return json_response(msgspec.structs.replace(progress, warnings=await _warnings(room, found)))
+    return msgspec.structs.replace(progress, warnings=await _warnings(room, found))
 
 
 async def _warnings(room: StatusRoom, found: DeploymentView) -> list[WarningItem] | UnsetType:
@@ -262,7 +262,9 @@ class DeploymentRoom(Front):
     runtime: EngineView
 
 
-async def list_deployments(room: DeploymentRoom, request: Request, project: Project) -> Response:
+async def list_deployments(
+    room: DeploymentRoom, request: Request, project: Project
+) -> DeploymentList:
     """`GET /agent/projects/{projectId}/deployments`: newest first, a page of them."""
     limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = request.query_params.get("before")
@@ -272,16 +274,16 @@ async def list_deployments(room: DeploymentRoom, request: Request, project: Proj
     if found is None:
         raise InvalidField("before", "must be the id of a deployment of this project")
     on_machine = await room.runtime.known()
-    return json_response(
-        DeploymentList(
-            project_id=project.id,
-            deployments=[_item(each, project, on_machine) for each in found],
-            next=found[-1].id if len(found) == limit else None,
-        )
+    return DeploymentList(
+        project_id=project.id,
+        deployments=[_item(each, project, on_machine) for each in found],
+        next=found[-1].id if len(found) == limit else None,
     )
 
 
-async def show_deployment(room: DeploymentRoom, request: Request, project: Project) -> Response:
+async def show_deployment(
+    room: DeploymentRoom, request: Request, project: Project
+) -> DeploymentShown:
     """`GET /agent/projects/{projectId}/deployments/{deploymentId}`: one with its plan."""
     wanted = await named_deployment(room.db, request.path_params["deploymentId"], project=project)
     summary, superseded_at_ms = await deployments.release(room.db, wanted, project_id=project.id)
@@ -290,14 +292,12 @@ async def show_deployment(room: DeploymentRoom, request: Request, project: Proje
         raise DeploymentNotFound
     build = await billing.last_build_of(room.db, wanted, wallet=project.wallet)
     item = _item(summary, project, await room.runtime.known())
-    return json_response(
-        DeploymentShown(
-            **msgspec.structs.asdict(item),
-            plan=msgspec.json.decode(stored.plan, type=Plan),
-            build_started_at=_time(build.started_at_ms if build else None),
-            build_seconds=build.ran_ms / 1000 if build else None,
-            superseded_at=_time(superseded_at_ms),
-        )
+    return DeploymentShown(
+        **msgspec.structs.asdict(item),
+        plan=msgspec.json.decode(stored.plan, type=Plan),
+        build_started_at=_time(build.started_at_ms if build else None),
+        build_seconds=build.ran_ms / 1000 if build else None,
+        superseded_at=_time(superseded_at_ms),
     )
 
 
@@ -324,7 +324,7 @@ async def roll_back(
         )
 
 
-async def cancel(room: DeploymentRoom, request: Request, project: Project) -> Response:
+async def cancel(room: DeploymentRoom, request: Request, project: Project) -> Cancelled:
     """`POST /agent/deploy/{projectId}/{deploymentId}/cancel`: end a deployment under way."""
     if project.status is ProjectStatus.DELETING:
         raise ProjectNotFound
@@ -333,7 +333,7 @@ async def cancel(room: DeploymentRoom, request: Request, project: Project) -> Re
     if deployment is None or deployment.project_id != project.id:
         raise DeploymentNotFound
     await room.cancellation.cancel(project, deployment)
-    return json_response(Cancelled(project_id=project.id, deployment_id=deployment.id))
+    return Cancelled(project_id=project.id, deployment_id=deployment.id)
 
 
 def _begun(begun: RollingBack) -> Response:

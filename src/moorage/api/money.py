@@ -59,17 +59,15 @@ _USUAL_DECIMALS = 6
 _PLACE = re.compile(r"(\d{1,15})-(\d{1,15})-(0x[0-9a-f]{64})-(\d{1,9})", re.ASCII)
 
 
-async def list_payments(room: Front, request: Request, caller: Caller) -> Response:
+async def list_payments(room: Front, request: Request, caller: Caller) -> PaymentList:
     """`GET /agent/payments`: the wallet's payments, newest first, and their refunds."""
     limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = _place(request.query_params.get("before"))
     found = await payments.page_of_payer(room.db, caller.wallet, before=before, limit=limit)
     chains = {chain.chain_id: chain for chain in room.chains.values()}
-    return json_response(
-        PaymentList(
-            payments=[_item(each, chains) for each in found],
-            next=_place_text(found[-1].payment) if len(found) == limit else None,
-        )
+    return PaymentList(
+        payments=[_item(each, chains) for each in found],
+        next=_place_text(found[-1].payment) if len(found) == limit else None,
     )
 
 
@@ -241,7 +239,7 @@ class CreditRoom(Front):
     build_time: BuildTime
 
 
-async def show_credits(room: CreditRoom, request: Request, caller: Caller) -> Response:
+async def show_credits(room: CreditRoom, request: Request, caller: Caller) -> Credits:
     """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
     wallet = caller.wallet
     limit = whole_number(request, "limit", default=_DEFAULT_ENTRIES, min_=1, max_=_MAX_ENTRIES)
@@ -254,22 +252,20 @@ async def show_credits(room: CreditRoom, request: Request, caller: Caller) -> Re
     )
     names = {chain.chain_id: chain.name for chain in room.chains.values()}
     an_hour = hour_of(*(each.monthly_price_micro_usd for each in burning))
-    return json_response(
-        Credits(
-            wallet=checksum_address(wallet),
-            balance_usd=usd_number(balance),
-            balance_micro_usd=balance,
-            held_usd=usd_number(MicroUsd(held)) if held else UNSET,
-            burn_per_hour_usd=usd_number(an_hour),
-            burn_per_hour_micro_usd=an_hour,
-            runs_out_at=runs_out(room.metering, balance, burning),
-            announcement=await wallet_rules.notice_text(room.db, NoticeKind.ANNOUNCEMENT) or UNSET,
-            burning=_burning(burning),
-            purses=await _purses(room, wallet) or UNSET,
-            build_allowance=allowance_body(await room.build_time.allowance(room.db, wallet)),
-            ledger=[_entry(each, names) for each in entries],
-            next=str(entries[-1].place) if len(entries) == limit else None,
-        )
+    return Credits(
+        wallet=checksum_address(wallet),
+        balance_usd=usd_number(balance),
+        balance_micro_usd=balance,
+        held_usd=usd_number(MicroUsd(held)) if held else UNSET,
+        burn_per_hour_usd=usd_number(an_hour),
+        burn_per_hour_micro_usd=an_hour,
+        runs_out_at=runs_out(room.metering, balance, burning),
+        announcement=await wallet_rules.notice_text(room.db, NoticeKind.ANNOUNCEMENT) or UNSET,
+        burning=_burning(burning),
+        purses=await _purses(room, wallet) or UNSET,
+        build_allowance=allowance_body(await room.build_time.allowance(room.db, wallet)),
+        ledger=[_entry(each, names) for each in entries],
+        next=str(entries[-1].place) if len(entries) == limit else None,
     )
 
 

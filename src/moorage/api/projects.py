@@ -15,7 +15,7 @@ from moorage.address import checksum_address
 from moorage.api.discovery.guide import Facts
 from moorage.api.http.caller import Caller, Front, require_bound
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.problems import json_response, problem_of
+from moorage.api.http.problems import problem_of
 from moorage.api.http.request import (
     LAST_TIME_MS,
     decode_whole,
@@ -88,30 +88,30 @@ class DomainRoom(Front):
     hosts: Hosts
 
 
-async def add_domain(room: DomainRoom, request: Request, project: Project) -> Response:
+async def add_domain(room: DomainRoom, request: Request, project: Project) -> DomainItem:
     """`POST /agent/projects/{projectId}/domains`: claim a domain; says which records it needs."""
     body = parse_small(await read_whole(request), DomainBody)
     claim = await room.domains.claim(project, body.domain)
-    return json_response(_item(room, project, claim))
+    return _item(room, project, claim)
 
 
-async def list_domains(room: DomainRoom, project: Project) -> Response:
+async def list_domains(room: DomainRoom, project: Project) -> DomainList:
     """`GET /agent/projects/{projectId}/domains`: a project's domains, and how they stand."""
     claims = await room.domains.of_project(project)
     listed = [_item(room, project, claim) for claim in claims]
-    return json_response(DomainList(project_id=project.id, domains=listed))
+    return DomainList(project_id=project.id, domains=listed)
 
 
-async def verify_domain(room: DomainRoom, request: Request, project: Project) -> Response:
+async def verify_domain(room: DomainRoom, request: Request, project: Project) -> DomainItem:
     """`POST /agent/projects/{projectId}/domains/{domain}/verify`: look at its record now."""
     claim = await room.domains.verify(project, request.path_params["domain"])
-    return json_response(_item(room, project, claim))
+    return _item(room, project, claim)
 
 
-async def remove_domain(room: DomainRoom, request: Request, project: Project) -> Response:
+async def remove_domain(room: DomainRoom, request: Request, project: Project) -> DomainRemoved:
     """`DELETE /agent/projects/{projectId}/domains/{domain}`: remove a domain."""
     claim = await room.domains.remove(project, request.path_params["domain"])
-    return json_response(DomainRemoved(domain=claim.host))
+    return DomainRemoved(domain=claim.host)
 
 
 def _item(room: DomainRoom, project: Project, claim: Domain) -> DomainItem:
@@ -178,7 +178,7 @@ class ProjectRoom(Front):
     parsers: ParserPool
 
 
-async def show_usage(room: ProjectRoom, request: Request, project: Project) -> Response:
+async def show_usage(room: ProjectRoom, request: Request, project: Project) -> ProjectUsage:
     """What was used between two times, a day up to now unless given, and the sum."""
     until_ms = time_ms(request, "to", default=min(room.clock.now_ms(), LAST_TIME_MS))
     from_ms = time_ms(request, "from", default=max(0, until_ms - _DAY_MS))
@@ -186,24 +186,22 @@ async def show_usage(room: ProjectRoom, request: Request, project: Project) -> R
         raise InvalidField("from", f"must be before `to`, by at most {_MAX_DAYS} days")
     hours, spans = await _measured(room, request, project, from_ms=from_ms, until_ms=until_ms)
     spent = await room.metering.spent(room.db, project.id, start_ms=from_ms, end_ms=until_ms)
-    return json_response(
-        ProjectUsage(
-            project_id=project.id,
-            from_=iso_utc(from_ms),
-            to=iso_utc(until_ms),
-            now=await _load(room, project),
-            totals=UsageItem(**_amounts(hours if spans is None else spans)),
-            states=[
-                StateItem(
-                    state="asleep" if asleep else "awake",
-                    ms=each.ms,
-                    burned_usd=usd_number(each.burned),
-                )
-                for asleep, each in spent.items()
-            ],
-            hours=[UsageHourItem(hour=iso_utc(hour.hour_ms), **_amounts([hour])) for hour in hours],
-            spans=UNSET if spans is None else [_span_item(each) for each in spans],
-        )
+    return ProjectUsage(
+        project_id=project.id,
+        from_=iso_utc(from_ms),
+        to=iso_utc(until_ms),
+        now=await _load(room, project),
+        totals=UsageItem(**_amounts(hours if spans is None else spans)),
+        states=[
+            StateItem(
+                state="asleep" if asleep else "awake",
+                ms=each.ms,
+                burned_usd=usd_number(each.burned),
+            )
+            for asleep, each in spent.items()
+        ],
+        hours=[UsageHourItem(hour=iso_utc(hour.hour_ms), **_amounts([hour])) for hour in hours],
+        spans=UNSET if spans is None else [_span_item(each) for each in spans],
     )
 
 
@@ -284,19 +282,17 @@ _MESSAGES_OF_PAUSES = {
 _NOT_FOR_EVER = ("out_of_credits", "project_paused")  # causes that retention ends
 
 
-async def list_projects(room: ProjectRoom, request: Request, caller: Caller) -> Response:
+async def list_projects(room: ProjectRoom, request: Request, caller: Caller) -> ProjectList:
     """`GET /agent/projects`: the wallet's projects."""
     query, before = _query(caller.wallet, request), _place(request.query_params.get("before"))
     limit = whole_number(request, "limit", default=_ALL, min_=1, max_=_MAX_ITEMS)
     found = await projects.project_page(room.db, query, before=before, limit=limit + 1)
     has_more, found = len(found) > limit, found[-limit:]
-    return json_response(
-        ProjectList(
-            wallet=checksum_address(caller.wallet),
-            count=len(found) if limit == _ALL else await projects.count_projects(room.db, query),
-            projects=[_project_item(room, project) for project in found],
-            next=f"{found[0].created_at_ms}-{found[0].id}" if has_more else UNSET,
-        )
+    return ProjectList(
+        wallet=checksum_address(caller.wallet),
+        count=len(found) if limit == _ALL else await projects.count_projects(room.db, query),
+        projects=[_project_item(room, project) for project in found],
+        next=f"{found[0].created_at_ms}-{found[0].id}" if has_more else UNSET,
     )
 
 
@@ -320,7 +316,7 @@ def _place(text: str | None) -> Place:
     return Place(int(found["at_ms"]), found["id"])
 
 
-async def show_project(room: ProjectRoom, project: Project) -> Response:
+async def show_project(room: ProjectRoom, project: Project) -> ProjectShown:
     """`GET /agent/projects/{projectId}`: one project whole."""
     now = await room.configuration.show(project)
     verified = await domains.verified_of(room.db, project.id)
@@ -334,10 +330,8 @@ async def show_project(room: ProjectRoom, project: Project) -> Response:
     told = written_warnings(written, room.written.successor(project))
     purse = await _purse(room, project)
     by_clock = await schedules_shown(room.db, project)
-    return json_response(
-        msgspec.structs.replace(
-            shown, warnings=list(told) or UNSET, purse=purse, schedules=by_clock or UNSET
-        )
+    return msgspec.structs.replace(
+        shown, warnings=list(told) or UNSET, purse=purse, schedules=by_clock or UNSET
     )
 
 
@@ -381,37 +375,33 @@ def _purse_change(body: PurseBody) -> PurseChange:
     )
 
 
-async def adopt_project(room: ProjectRoom, project: Project) -> Response:
+async def adopt_project(room: ProjectRoom, project: Project) -> ProjectAdopted:
     """`POST /agent/projects/{projectId}/adopt`: have it share the wallet's credits."""
     async with room.db.transaction(durable=True) as tx:
         moved = await room.metering.adopt(tx, await projects.living(tx, project))
         left = await accounts.balance(tx, project.wallet)
         burning = await billing.open_of_wallet(tx, project.wallet)
-    return json_response(
-        ProjectAdopted(
-            project_id=project.id,
-            moved_usd=usd_number(moved),
-            credits_usd=usd_number(left),
-            burn_per_hour_usd=usd_number(
-                hour_of(*(each.monthly_price_micro_usd for each in burning))
-            ),
-            runs_out_at=runs_out(room.metering, left, burning),
-        )
+    return ProjectAdopted(
+        project_id=project.id,
+        moved_usd=usd_number(moved),
+        credits_usd=usd_number(left),
+        burn_per_hour_usd=usd_number(hour_of(*(each.monthly_price_micro_usd for each in burning))),
+        runs_out_at=runs_out(room.metering, left, burning),
     )
 
 
-async def change_project(room: ProjectRoom, request: Request, project: Project) -> Response:
+async def change_project(room: ProjectRoom, request: Request, project: Project) -> ProjectChanged:
     """`PATCH /agent/projects/{projectId}`: change what it is called, or how its app is run."""
     body = await read_whole(request, max_bytes=MAX_CHANGE_BYTES)
     document = await decode_whole(body, request.scope, room.parsers)
     change = change_request(document, min_sleep_seconds=room.facts.min_sleep_seconds)
     if change.paused is not None:
-        return json_response(await _pause(room, project, paused=change.paused))
+        return await _pause(room, project, paused=change.paused)
     written = None
     if change.volume and not project.volume:
         written = await room.written.by(project.serving_deployment_id, freshly=True)
     changed = await room.configuration.change(project, change, written=written)
-    return json_response(_changed(project, changed))
+    return _changed(project, changed)
 
 
 async def _pause(room: ProjectRoom, project: Project, *, paused: bool) -> ProjectChanged:
@@ -437,7 +427,7 @@ def _changed(project: Project, changed: Changed) -> ProjectChanged:
 
 async def delete_project(
     room: ProjectRoom, request: Request, caller: Caller, project: Project
-) -> Response:
+) -> ProjectDeleted:
     """`DELETE /agent/projects/{projectId}`: stop the app and forget the project.
 
     With a quote, the refund is asked for afterwards; if it is refused, the project is gone anyhow.
@@ -453,7 +443,7 @@ async def delete_project(
     if caller.managed is None and not caller.delegations:
         left = await accounts.balance(room.db, project.wallet)
     deleted = _deleted(project, left, refunds=room.seller.refunds)
-    return json_response(msgspec.structs.replace(deleted, refund=shown, refund_refused=refused))
+    return msgspec.structs.replace(deleted, refund=shown, refund_refused=refused)
 
 
 async def _refund(

@@ -32,7 +32,7 @@ class PublicRoom(Front):
     instance_token: Callable[[], Awaitable[str]] | None
 
 
-async def balance(room: PublicRoom, request: Request) -> Response:
+async def balance(room: PublicRoom, request: Request) -> Balances:
     """`GET /agent/balance/{address}`: token balances on one chain."""
     await limit_address(room, request)
     try:
@@ -42,37 +42,33 @@ async def balance(room: PublicRoom, request: Request) -> Response:
     chain = named_chain(request.query_params.get("chain"), room.chains, field="chain")
     async with room.balance_limit.slot():
         found = await token_balances(room.clients[chain.name], chain, address)
-    return json_response(
-        Balances(
-            address=checksum_address(address),
-            chain=chain.name,
-            chain_id=chain.chain_id,
-            balances=[
-                TokenBalance(
-                    token=token.name,
-                    symbol=token.symbol,
-                    address=token.address,
-                    balance=decimal_text(amount, decimals=token.decimals),
-                    balance_raw=str(amount),
-                    decimals=token.decimals,
-                )
-                for token, amount in found
-            ],
-        )
+    return Balances(
+        address=checksum_address(address),
+        chain=chain.name,
+        chain_id=chain.chain_id,
+        balances=[
+            TokenBalance(
+                token=token.name,
+                symbol=token.symbol,
+                address=token.address,
+                balance=decimal_text(amount, decimals=token.decimals),
+                balance_raw=str(amount),
+                decimals=token.decimals,
+            )
+            for token, amount in found
+        ],
     )
 
 
-async def chains(room: PublicRoom, request: Request) -> Response:
+async def chains(room: PublicRoom, request: Request) -> ChainList:
     """`GET /agent/chains`: the chains that payments are taken on."""
     await limit_address(room, request)
     seller = room.seller
-    return json_response(
-        ChainList(
-            chains=[
-                ChainTaken(**chain_body(chain), payment_protocols=seller.protocols(chain))
-                for chain in seller.chains
-            ]
-        )
+    return ChainList(
+        chains=[
+            ChainTaken(**chain_body(chain), payment_protocols=seller.protocols(chain))
+            for chain in seller.chains
+        ]
     )
 
 

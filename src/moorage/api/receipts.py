@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from moorage.address import checksum_address
 from moorage.api.http.caller import Caller, Front, limit_address
-from moorage.api.http.problems import json_response
 from moorage.chains.receipt import normalise_tx_hash
 from moorage.errors import InvalidField, ReceiptNotFound
 from moorage.ledger.invoice import invoice
@@ -18,7 +16,14 @@ from moorage.payments.receipts import ReceiptSigner
 from moorage.records.payments import Finality, Payment, PaymentStatus, Refund, RefundStatus
 from moorage.storage.money import payments, refunds
 from moorage.storage.money.accounts import MAX_PERIODS
-from moorage.wire.receipts import Receipt, ReceiptKey, ReceiptKeys, ReceiptList, SignedReceipt
+from moorage.wire.receipts import (
+    Invoice,
+    Receipt,
+    ReceiptKey,
+    ReceiptKeys,
+    ReceiptList,
+    SignedReceipt,
+)
 
 _USUAL_DECIMALS = 6
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])", re.ASCII)
@@ -33,7 +38,7 @@ class ReceiptRoom(Front):
     issuer: Sequence[str]  # the operator's name, then the lines of its address
 
 
-async def show_receipt(room: ReceiptRoom, request: Request, caller: Caller) -> Response:
+async def show_receipt(room: ReceiptRoom, request: Request, caller: Caller) -> ReceiptList:
     """`GET /agent/payments/{tx}/receipt`: what the wallet paid by a transaction, signed."""
     try:
         tx_hash = normalise_tx_hash(request.path_params["tx"])
@@ -46,7 +51,7 @@ async def show_receipt(room: ReceiptRoom, request: Request, caller: Caller) -> R
     ]
     if not found:
         raise ReceiptNotFound
-    return json_response(ReceiptList(receipts=[await _signed(room, each) for each in found]))
+    return ReceiptList(receipts=[await _signed(room, each) for each in found])
 
 
 async def _signed(room: ReceiptRoom, payment: Payment) -> SignedReceipt:
@@ -88,7 +93,7 @@ def _receipt(room: ReceiptRoom, payment: Payment, sent_back: Sequence[Refund]) -
     )
 
 
-async def list_keys(room: ReceiptRoom, request: Request) -> Response:
+async def list_keys(room: ReceiptRoom, request: Request) -> ReceiptKeys:
     """`GET /.well-known/moorage-receipts.json`: the addresses that signed this gateway's receipts.
 
     Receipts of earlier ones stay valid.
@@ -100,10 +105,10 @@ async def list_keys(room: ReceiptRoom, request: Request) -> Response:
         ReceiptKey(address=checksum_address(each.address), since_ms=each.since_ms, until_ms=end)
         for each, end in zip(known, ends, strict=False)
     ]
-    return json_response(ReceiptKeys(host=room.host, keys=keys))
+    return ReceiptKeys(host=room.host, keys=keys)
 
 
-async def show_invoice(room: ReceiptRoom, request: Request, caller: Caller) -> Response:
+async def show_invoice(room: ReceiptRoom, request: Request, caller: Caller) -> Invoice:
     """`GET /agent/invoice`: what the wallet paid and used in one month, or up to twelve."""
     now_ms = room.clock.now_ms()
     this = datetime.fromtimestamp(now_ms / 1000, UTC)
@@ -112,7 +117,7 @@ async def show_invoice(room: ReceiptRoom, request: Request, caller: Caller) -> R
     if not 0 <= last - first < MAX_PERIODS:
         raise InvalidField("from", f"must be one of the {MAX_PERIODS} months up to `to`")
     async with room.db.snapshot() as snapshot:
-        made = await invoice(
+        return await invoice(
             snapshot,
             caller.wallet,
             months=dict(_begins(month) for month in range(first, last + 1)),
@@ -120,7 +125,6 @@ async def show_invoice(room: ReceiptRoom, request: Request, caller: Caller) -> R
             issuer=room.issuer,
             now_ms=now_ms,
         )
-    return json_response(made)
 
 
 def _month(request: Request, name: str, *, default: int) -> int:

@@ -2,11 +2,9 @@
 
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
-from starlette.responses import Response
 
 from moorage.address import checksum_address
 from moorage.api.http.caller import Caller, Front
-from moorage.api.http.problems import json_response
 from moorage.api.http.request import parse_small, read_whole, wallet_in
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField, RecoveryNotFound, RecoveryRefused
@@ -20,19 +18,17 @@ from moorage.wire.recovery import (
 )
 
 
-async def show_recovery(room: Front, request: Request, caller: Caller) -> Response:
+async def show_recovery(room: Front, request: Request, caller: Caller) -> RecoveryShown:
     """`GET /agent/recovery`: who may take the wallet over; of another, to who may do that."""
     text = request.query_params.get("wallet")
     wallet = caller.wallet if text is None else wallet_in("wallet", text)
     found = await room.recoveries.of_wallet(wallet)
     if wallet != caller.wallet and (found is None or found.address != caller.wallet):
         raise RecoveryNotFound
-    return json_response(
-        _shown(found or Recovery(wallet=wallet, address="", wait_days=USUAL_WAIT_DAYS))
-    )
+    return _shown(found or Recovery(wallet=wallet, address="", wait_days=USUAL_WAIT_DAYS))
 
 
-async def set_recovery(room: Front, request: Request, caller: Caller) -> Response:
+async def set_recovery(room: Front, request: Request, caller: Caller) -> RecoveryShown:
     """`PUT /agent/recovery`: name who may take the wallet over when its key is lost."""
     body = parse_small(await read_whole(request), RecoveryBody)
     if caller.stranger_at is not None:  # keys are free, and each could name somebody
@@ -40,21 +36,21 @@ async def set_recovery(room: Front, request: Request, caller: Caller) -> Respons
     address = "" if body.address is None else wallet_in("address", body.address)
     if address == caller.wallet:
         raise InvalidField("address", "must be another wallet than the one that may be lost")
-    return json_response(
-        _shown(await room.recoveries.put(caller.wallet, address=address, wait_days=body.wait_days))
+    return _shown(
+        await room.recoveries.put(caller.wallet, address=address, wait_days=body.wait_days)
     )
 
 
-async def claim_wallet(room: Front, request: Request, caller: Caller) -> Response:
+async def claim_wallet(room: Front, request: Request, caller: Caller) -> RecoveryShown:
     """`POST /agent/recovery/claim`: begin to take a wallet over, as the address that it named."""
     body = parse_small(await read_whole(request), ClaimBody)
     wallet = wallet_in("wallet", body.wallet)
-    return json_response(_shown(await room.recoveries.claim(wallet, by=caller.wallet)))
+    return _shown(await room.recoveries.claim(wallet, by=caller.wallet))
 
 
-async def object_to_claim(room: Front, caller: Caller) -> Response:
+async def object_to_claim(room: Front, caller: Caller) -> RecoveryShown:
     """`DELETE /agent/recovery/claim`: end a claim of the wallet, as its owner."""
-    return json_response(_shown(await room.recoveries.object(caller.wallet)))
+    return _shown(await room.recoveries.object(caller.wallet))
 
 
 def _shown(found: Recovery) -> RecoveryShown:

@@ -69,7 +69,7 @@ class RefundRoom(Front):
     pausing: Pausing
 
 
-async def quote_refund(room: RefundRoom, request: Request, caller: Caller) -> Response:
+async def quote_refund(room: RefundRoom, request: Request, caller: Caller) -> RefundQuoted:
     """`POST /agent/refunds/quote`: what would go back now."""
     body = parse_small(await read_whole(request) or b"{}", RefundQuoteBody)
     max_ = None if body.max_usd is None else credits_in("max_usd", body.max_usd)
@@ -80,7 +80,7 @@ async def quote_refund(room: RefundRoom, request: Request, caller: Caller) -> Re
             raise InvalidField("project_id", "must be the id of a project of this wallet")
         project_id = project.id
     asked = RefundAsked(caller.wallet, project_id, max_, body.suspend)
-    return json_response(_quoted(room, await room.requests.quote(asked)))
+    return _quoted(room, await room.requests.quote(asked))
 
 
 async def request_refund(room: RefundRoom, request: Request, caller: Caller) -> Response:
@@ -114,22 +114,20 @@ def _accepted(requested: Requested) -> Response:
     return json_response({"id": requested.id}, status=202)
 
 
-async def show_refund(room: RefundRoom, request: Request, caller: Caller) -> Response:
+async def show_refund(room: RefundRoom, request: Request, caller: Caller) -> RefundShown:
     """`GET /agent/refunds/{refundId}`: how far it has come."""
     found = await room.requests.one(caller.wallet, request.path_params["refundId"])
-    return json_response(shown_refund(room, found))
+    return shown_refund(room, found)
 
 
-async def list_refunds(room: RefundRoom, request: Request, caller: Caller) -> Response:
+async def list_refunds(room: RefundRoom, request: Request, caller: Caller) -> RefundList:
     """`GET /agent/refunds`: those that the wallet asked for, newest first."""
     limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before_ms = whole_number(request, "before", default=_LAST_MS, min_=1, max_=_LAST_MS)
     found = await refunds.requests_of(room.db, caller.wallet, before_ms=before_ms, limit=limit)
-    return json_response(
-        RefundList(
-            refunds=[shown_refund(room, each) for each in found],
-            next=str(found[-1][0].created_at_ms) if len(found) == limit else None,
-        )
+    return RefundList(
+        refunds=[shown_refund(room, each) for each in found],
+        next=str(found[-1][0].created_at_ms) if len(found) == limit else None,
     )
 
 

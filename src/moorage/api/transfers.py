@@ -11,7 +11,6 @@ from starlette.responses import Response
 from moorage.address import checksum_address
 from moorage.api.http.caller import Caller, Front
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.problems import json_response
 from moorage.api.http.request import parse_small, read_whole, wallet_in
 from moorage.clock import iso_utc
 from moorage.deploy.keeping.transfer import Transfers
@@ -73,7 +72,7 @@ def _not_after_ms(given: datetime | UnsetType, *, now_ms: int) -> int:
     return not_after_ms
 
 
-async def list_transfers(room: TransferRoom, caller: Caller) -> Response:
+async def list_transfers(room: TransferRoom, caller: Caller) -> TransferList:
     """`GET /agent/transfers`: what the wallet has offered or was offered, the newest first."""
     found = await transfers.of_wallet(room.db, caller.wallet, limit=_MAX_ITEMS)
     items = []
@@ -81,15 +80,15 @@ async def list_transfers(room: TransferRoom, caller: Caller) -> Response:
         project = await projects.by_id(room.db, transfer.project_id)
         if project is not None:
             items.append(await _item(room, transfer, project))
-    return json_response(TransferList(transfers=items))
+    return TransferList(transfers=items)
 
 
-async def withdraw_offer(room: TransferRoom, request: Request, caller: Caller) -> Response:
+async def withdraw_offer(room: TransferRoom, request: Request, caller: Caller) -> TransferItem:
     """`DELETE /agent/transfers/{offerId}`: end an offer, as its giver or its taker."""
     offer_id = request.path_params["offerId"]
     transfer = await room.transfers.withdraw(offer_id, wallet=caller.wallet)
     project = await projects.by_id(room.db, transfer.project_id)
-    return json_response(await _item(room, transfer, project))
+    return await _item(room, transfer, project)
 
 
 async def accept_offer(room: TransferRoom, request: Request, caller: Caller) -> Response:

@@ -4,10 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from moorage.api.http.caller import Caller, Front
-from moorage.api.http.problems import json_response
 from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.clock import iso_utc
 from moorage.events.webhooks import Webhooks
@@ -38,14 +36,14 @@ class WebhookRoom(Front):
     webhooks: Webhooks
 
 
-async def set_webhook(room: WebhookRoom, request: Request, caller: Caller) -> Response:
+async def set_webhook(room: WebhookRoom, request: Request, caller: Caller) -> WebhookMade:
     """`PUT /agent/webhook`: have one's events sent to a URL; the secret is shown this once."""
     body = parse_small(await read_whole(request), WebhookBody)
     made = await room.webhooks.set(caller.wallet, body.url, stranger_at=caller.stranger_at)
-    return json_response(WebhookMade(url=made.url, secret=made.secret))
+    return WebhookMade(url=made.url, secret=made.secret)
 
 
-async def show_webhook(room: WebhookRoom, caller: Caller) -> Response:
+async def show_webhook(room: WebhookRoom, caller: Caller) -> WebhookShown:
     """`GET /agent/webhook`: one's webhook, and how its deliveries go."""
     webhook, standing = await room.webhooks.show(caller.wallet)
     last = None
@@ -53,24 +51,22 @@ async def show_webhook(room: WebhookRoom, caller: Caller) -> Response:
         last = LastDelivery(
             status=standing.status, attempts=standing.attempts, error=standing.error
         )
-    return json_response(
-        WebhookShown(
-            url=webhook.url,
-            created_at=iso_utc(webhook.created_at_ms),
-            waiting=standing.waiting,
-            next_attempt_at=None if standing.next_at_ms is None else iso_utc(standing.next_at_ms),
-            last_delivery=last,
-        )
+    return WebhookShown(
+        url=webhook.url,
+        created_at=iso_utc(webhook.created_at_ms),
+        waiting=standing.waiting,
+        next_attempt_at=None if standing.next_at_ms is None else iso_utc(standing.next_at_ms),
+        last_delivery=last,
     )
 
 
-async def remove_webhook(room: WebhookRoom, caller: Caller) -> Response:
+async def remove_webhook(room: WebhookRoom, caller: Caller) -> WebhookRemoved:
     """`DELETE /agent/webhook`: have nothing sent any more, not even what waits."""
     await room.webhooks.remove(caller.wallet)
-    return json_response(WebhookRemoved())
+    return WebhookRemoved()
 
 
-async def list_events(room: WebhookRoom, request: Request, caller: Caller) -> Response:
+async def list_events(room: WebhookRoom, request: Request, caller: Caller) -> EventPage:
     """`GET /agent/events`: one's events in their order, page by page."""
     after = whole_number(request, "after", default=0, min_=0, max_=_LAST_SEQUENCE)
     limit = whole_number(request, "limit", default=_DEFAULT_EVENTS, min_=0, max_=_MAX_EVENTS)
@@ -82,14 +78,14 @@ async def list_events(room: WebhookRoom, request: Request, caller: Caller) -> Re
     last = found[-1].sequence if found else after
     hidden = _FOR_OWNERS if caller.is_reader or caller.delegations else frozenset()
     items = [_item(event, hidden=hidden) for event in found]
-    return json_response(EventPage(events=items, last_sequence=last))
+    return EventPage(events=items, last_sequence=last)
 
 
-async def redeliver_event(room: WebhookRoom, request: Request, caller: Caller) -> Response:
+async def redeliver_event(room: WebhookRoom, request: Request, caller: Caller) -> Redelivery:
     """`POST /agent/events/{eventId}/redeliver`: have an event sent once more."""
     event_id = request.path_params["eventId"]
     await room.webhooks.redeliver(caller.wallet, event_id)
-    return json_response(Redelivery(event_id=event_id))
+    return Redelivery(event_id=event_id)
 
 
 def _item(event: Event, *, hidden: Collection[tuple[EventKind, str]]) -> EventItem:

@@ -131,10 +131,10 @@ async def test_adopted_project_shares_its_wallets_credits_and_asked_again_change
         assert await ledger.fill_purse(tx, paid, project.id, now_ms=START_MS)
         await asking.metering.begin(tx, project.id)
     assert (await asking.shown(project))["purse"]["balance_usd"] == 0.7
-    answers = [body_of(await adopt_project(asking.room, project)) for _ in range(2)]
-    assert [each["moved_usd"] for each in answers] == [0.7, 0.0]
+    answers = [await adopt_project(asking.room, project) for _ in range(2)]
+    assert [each.moved_usd for each in answers] == [0.7, 0.0]
     for answer in answers:
-        assert (answer["credits_usd"], answer["burn_per_hour_usd"]) == (0.7, AN_HOUR)
+        assert (answer.credits_usd, answer.burn_per_hour_usd) == (0.7, AN_HOUR)
     assert "purse" not in await asking.shown(project)
 
 

@@ -26,7 +26,7 @@ from moorage.acting import ACTING, Acting
 from moorage.address import parse_address
 from moorage.api.http.idempotency import HEADER as IDEMPOTENCY_KEY
 from moorage.api.http.payment import OfferedPayment, read_payment
-from moorage.api.http.problems import problem_of
+from moorage.api.http.problems import json_response, problem_of
 from moorage.api.http.request import flag, named_project, viewed_deployment
 from moorage.api.http.request_context import CALLER, HAS_PAID, OPEN, PAID, WALLET
 from moorage.auth.authenticator import Authenticator, Verified
@@ -827,7 +827,7 @@ async def _has_signed(front: Front, request: Request, evidence: AuthorizationEvi
     )
 
 
-Handler = Callable[..., Awaitable[Response]]
+Handler = Callable[..., Awaitable[Response | msgspec.Struct]]
 """What answers an operation.
 
 Its arguments are, by their annotations: a record of what it needs, then any of the request and
@@ -851,7 +851,8 @@ async def answered(handler: Handler, room: Front, request: Request) -> Response:
 
     Raises what `authenticate`, `_poll` and `identify` raise; ProjectNotFound and WrongWallet.
     """
-    return await handler(room, *[await make(room, request) for make in _makers(handler)])
+    answer = await handler(room, *[await make(room, request) for make in _makers(handler)])
+    return answer if isinstance(answer, Response) else json_response(answer)
 
 
 async def _request(_: Front, request: Request) -> Request:
