@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -15,7 +16,7 @@ from moorage.operate.books import OpenBooks
 from moorage.pages.operator.audits import Audits, BooksCommand, Reports
 from moorage.pages.operator.health import Health, HealthReader, OperatorContext
 from moorage.pages.operator.site import OperatorSite
-from moorage.pages.sessions.session import Session
+from moorage.pages.sessions.session import AuthGuard, Session
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from support.books.records_fixture import PAY_TO
@@ -94,10 +95,8 @@ class OperatorPages:
             audits=self.audits,
             reports=Reports(BooksCommand(self.report_program, ())),
         )
-        self.site = OperatorSite(
-            context=context, find_session=self._find, hosts=frozenset({HOST}), count=counts_nobody
-        )
-        self._app = self.site.app
+        guard = cast("AuthGuard", SimpleNamespace(session=self._find, hosts=frozenset({HOST})))
+        self._app = OperatorSite(context).app(guard, (), count=counts_nobody)
 
     async def _health(self) -> Health:
         return self.health

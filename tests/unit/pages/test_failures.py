@@ -76,16 +76,11 @@ def sites(reason: Exception | None, count: Count) -> ASGIApp:
         count=count,
         login_routes=wallet_login(guard, count=count, signing=signing, facts=FACTS),
     )
-    operators = OperatorSite(
-        context=cast("OperatorContext", None),
-        find_session=guard.session,
-        hosts=guard.hosts,
-        count=count,
-        login_routes=operator_login(
-            guard, count=count, signing=signing, facts=FACTS, wallets=frozenset()
-        ),
+    login_routes = operator_login(
+        guard, count=count, signing=signing, facts=FACTS, wallets=frozenset()
     )
-    wallet_pages, operator_pages = wallets.app, operators.app
+    operators = OperatorSite(cast("OperatorContext", None)).app(guard, login_routes, count=count)
+    wallet_pages, operator_pages = wallets.app, operators
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
         app = operator_pages if scope["path"].startswith("/operator") else wallet_pages

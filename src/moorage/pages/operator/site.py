@@ -21,7 +21,7 @@ from moorage.pages.operator.health import HealthReader, OperatorContext, read_he
 from moorage.pages.operator.view import View
 from moorage.pages.rendering.templates import PREFIX, page, serve_asset
 from moorage.pages.sessions.form import Count, Form, own_form, require_token, with_error_pages
-from moorage.pages.sessions.session import AuthGuard, FindSession
+from moorage.pages.sessions.session import AuthGuard
 from moorage.pages.sessions.sign_in import is_part, signed_out, typed
 from moorage.settings import Settings
 
@@ -84,23 +84,26 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
 """Method, path below HOME, and handler of each page; all need an operator's session."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class OperatorSite:
-    """What an operator's pages need."""
+    """The pages of one gateway."""
 
     context: OperatorContext
-    find_session: FindSession
-    hosts: frozenset[str]  # that the pages are served at, as `Origin` names them
-    count: Count  # of forms that come without a session
-    login_routes: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
 
     @property
-    def app(self) -> ASGIApp:
-        """The pages as an ASGI app."""
+    def runs(self) -> tuple[Run, ...]:
+        """The tasks that run until the gateway stops."""
+        return (self.context.audits.run,)
+
+    def app(self, guard: AuthGuard, login_routes: tuple[Route, ...], *, count: Count) -> ASGIApp:
+        """Returns the pages for those whom `guard` lets in; `login_routes` lead to it.
+
+        `count` counts forms of all others.
+        """
         return Router(
             [
-                *self.login_routes,
-                *(self._route(*each) for each in PAGES),
+                *login_routes,
+                *(self._route(*each, guard, count) for each in PAGES),
                 Route("/", _home),
                 Route("/favicon.svg", icon()),
                 Route(f"{PREFIX}/{{digest}}/{{name}}", serve_asset),
@@ -108,11 +111,12 @@ class OperatorSite:
             default=_not_found,
         )
 
-    def _route(self, method: str, path: str, handler: Handler) -> Route:
+    def _route(
+        self, method: str, path: str, handler: Handler, guard: AuthGuard, count: Count
+    ) -> Route:
         async def answer(request: Request) -> Response:
-            session = await self.find_session(request)
+            session, hosts = await guard.session(request), guard.hosts
             if session is None and request.method == "POST" and not is_part(request):
-                hosts, count = self.hosts, self.count
                 return await signed_out(request, hosts=hosts, sign_in=SIGN_IN, count=count)
             if session is None:
                 if is_part(request):
@@ -120,7 +124,7 @@ class OperatorSite:
                 return RedirectResponse(SIGN_IN, 303)
             form: Form = {}
             if request.method == "POST":
-                form = await own_form(request, hosts=self.hosts)
+                form = await own_form(request, hosts=hosts)
             view = View(request=request, session=session, context=self.context, form=form)
             return await _answered(handler, view)
 
@@ -155,39 +159,13 @@ async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     await response(scope, receive, send)
 
 
-@dataclass(frozen=True)
-class OpenedPages:
-    """The pages of one gateway."""
-
-    context: OperatorContext
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """The tasks that run until the gateway stops."""
-        return (self.context.audits.run,)
-
-    def app(self, guard: AuthGuard, login_routes: tuple[Route, ...], *, count: Count) -> ASGIApp:
-        """Returns the pages for those whom `guard` lets in; `login_routes` lead to it.
-
-        `count` counts forms of all others.
-        """
-        site = OperatorSite(
-            context=self.context,
-            find_session=guard.session,
-            hosts=guard.hosts,
-            count=count,
-            login_routes=login_routes,
-        )
-        return site.app
-
-
 async def open_operator_pages(
     rooms: Rooms,
     in_force: Callable[[], Settings],
     *,
     load: Callable[[], Settings],
     command: BooksCommand,
-) -> OpenedPages:
+) -> OperatorSite:
     """Opens the pages of a gateway with these rooms.
 
     `in_force` returns the settings in force, `load` reads them again as the next start would;
@@ -206,4 +184,4 @@ async def open_operator_pages(
         audits=Audits(command.of("audit"), clock=core.clock),
         reports=Reports(command),
     )
-    return OpenedPages(context)
+    return OperatorSite(context)

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -204,10 +203,6 @@ class Session:
     def person(self) -> Person:
         """Who asks, as the API in this process knows them."""
         return Person(self.who, project_id=self.project_id, may_change=self.may_change)
-
-
-FindSession = Callable[[Request], Awaitable[Session | None]]
-"""Returns the session of a request to a page, if it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
