@@ -41,7 +41,7 @@ async def credits(  # noqa: A001  (the command's name; the builtin is for the pr
     /,
     *,
     entries: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 10,
-) -> int:
+) -> None:
     """Show your credits, what burns them and when they run out.
 
     Parameters
@@ -55,7 +55,6 @@ async def credits(  # noqa: A001  (the command's name; the builtin is for the pr
     if found.ledger:
         rows = [(each.at, each.kind, f"{each.amount_usd:+.6f}", _of(each)) for each in found.ledger]
         screen.table(("AT", "KIND", "USD", "OF"), rows)
-    return Exit.OK
 
 
 def _summary(found: Credits) -> str:
@@ -89,7 +88,7 @@ async def topup(
     token: Token = "usdc",  # noqa: S107 - a token that pays, not one that logs in
     for_: Annotated[str, Parameter(name="--for")] = "",
     yes: Yes = False,
-) -> int:
+) -> None:
     """Buy credits, which keep your projects running.
 
     The price is shown before it is paid, and asked about on a terminal.
@@ -111,7 +110,6 @@ async def topup(
     screen.document(topup_document(credited))
     screen.result(topup_text(credited.answer))
     screen.result("Next: moorage credits")
-    return Exit.OK
 
 
 def topup_text(answer: ToppedUp) -> str:
@@ -217,7 +215,7 @@ def refund_text(found: RefundShown) -> str:
 
 
 @client_command
-async def receipt(session: Session, tx: str, /, *, verify: Switch = False) -> int:
+async def receipt(session: Session, tx: str, /, *, verify: Switch = False) -> None:
     """Show the gateway's signed receipts of a payment: with --json, the documents to keep.
 
     Parameters
@@ -237,7 +235,6 @@ async def receipt(session: Session, tx: str, /, *, verify: Switch = False) -> in
     for each in found:
         screen.result(receipt_text(each.message))
     screen.note("Signed by the gateway's own key." if verify else "Next: the same with --verify")
-    return Exit.OK
 
 
 def receipt_text(receipt: Receipt) -> str:
@@ -262,7 +259,7 @@ async def events(
     *,
     after: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=200))] = 50,
-) -> int:
+) -> None:
     """List what happened to your money and your projects, oldest first.
 
     Parameters
@@ -280,13 +277,12 @@ async def events(
     screen.table(("SEQUENCE", "AT", "TYPE", "DATA"), rows, none="Nothing has happened since.")
     if len(page.events) == limit:
         screen.result(f"Next: moorage events --after {page.last_sequence}")
-    return Exit.OK
 
 
 @client_command
 async def webhook(
     session: Session, what: Literal["set", "show", "remove"], url: str = "", /
-) -> int:
+) -> None:
     """Have your events sent to a URL: `moorage webhook set https://…`.
 
     Parameters
@@ -310,7 +306,6 @@ async def webhook(
             answer = await client.remove_webhook()
     session.screen.document(answer)
     session.screen.result(webhook_text(answer))
-    return Exit.OK
 
 
 def webhook_text(answer: WebhookMade | WebhookShown | WebhookRemoved) -> str:
@@ -341,7 +336,7 @@ async def dashboard(
     /,
     *,
     open: Switch = False,  # noqa: A002  (the flag's name)
-) -> int:
+) -> None:
     """Print the address of your pages in a browser: what runs, what it costs, and until when.
 
     It opens them once, within 10 minutes, without a wallet in the browser: give it to the person
@@ -358,7 +353,6 @@ async def dashboard(
     screen.note("It opens once, within 10 minutes.")
     if open and not webbrowser.open(made.url):
         screen.warn("no browser was found here: open the address yourself")
-    return Exit.OK
 
 
 @client_command
@@ -369,7 +363,7 @@ async def recovery(
     /,
     *,
     wait_days: Annotated[int, Parameter(validator=Number(gte=7, lte=30))] = 14,
-) -> int:
+) -> None:
     """Name who may take your wallet over if its key is lost: `moorage recovery set 0x…`.
 
     Parameters
@@ -400,7 +394,6 @@ async def recovery(
             found = await client.object()
     screen.document(found)
     screen.result(recovery_text(found))
-    return Exit.OK
 
 
 def recovery_text(found: RecoveryShown) -> str:
@@ -429,7 +422,7 @@ async def links(
     label: str = "",
     days: Annotated[int, Parameter(validator=Number(gte=1, lte=90))] = 7,
     project: str = "",
-) -> int:
+) -> None:
     """Let others look at your pages, without changing anything: `moorage links add --label Ann`.
 
     Parameters
@@ -477,7 +470,6 @@ async def links(
             ]
             heads = ("LINK", "FOR", "SHOWS", "LAST OPENED", "ENDS")
             screen.table(heads, rows, none="No links. Next: moorage links add --label WHO")
-    return Exit.OK
 
 
 @client_command
@@ -491,7 +483,7 @@ async def delegate(
     project: str = "",
     limit: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     days: Annotated[int, Parameter(validator=Number(gte=1, lte=400))] = 30,
-) -> int:
+) -> None:
     """Let another wallet act for yours: `moorage delegate add 0x… --scope deploy --limit 20`.
 
     It gives its commands with --on-behalf-of and your address. It never gets at your credits, your
@@ -547,10 +539,9 @@ async def delegate(
             ]
             heads = ("ID", "WALLET", "PROJECT", "MAY", "A MONTH", "ENDS")
             screen.table(heads, rows, none="No delegates. Next: moorage delegate add WALLET")
-    return Exit.OK
 
 
-def mcp(*, read_only: Switch = False, options: Options = DEFAULTS) -> int:
+def mcp(*, read_only: Switch = False, options: Options = DEFAULTS) -> None:
     """Serve the tools for agents (Model Context Protocol) on standard input and output.
 
     It pays unasked within MOORAGE_MAX_USD_PER_CALL ($5 unless set) and MOORAGE_BUDGET_USD for
@@ -574,13 +565,12 @@ def mcp(*, read_only: Switch = False, options: Options = DEFAULTS) -> int:
         budget=read_budget(os.environ),
     )
     asyncio.run(serve(connection.signed_client(WaitTeller()), wallet, read_only=read_only))
-    return Exit.OK
 
 
 @client_command
 async def balance(
     session: Session, address: str | None = None, /, *, chain: str | None = None
-) -> int:
+) -> None:
     """Show what a wallet holds on chain.
 
     Parameters
@@ -602,14 +592,12 @@ async def balance(
         for each in on_chain.balances
     ]
     screen.table(("CHAIN", "TOKEN", "BALANCE"), rows)
-    return Exit.OK
 
 
 @client_command
-async def chains(session: Session, /) -> int:
+async def chains(session: Session, /) -> None:
     """List the chains and tokens the gateway takes."""
     screen, found = session.screen, await (await session.public_client()).chains()
     screen.document(found)
     rows = [(each.chain, str(each.chain_id), ", ".join(each.tokens)) for each in found.chains]
     screen.table(("CHAIN", "ID", "TOKENS"), rows)
-    return Exit.OK

@@ -116,13 +116,13 @@ _Flags = ParamSpec("_Flags")
 
 
 def client_command(
-    command: Callable[Concatenate[Session, _Flags], Awaitable[int]],
-) -> Callable[..., int]:
+    command: Callable[Concatenate[Session, _Flags], Awaitable[int | None]],
+) -> Callable[..., int | None]:
     """Makes `command` a function that takes the flags of `Options` in place of a session."""
 
     @wraps(command)
-    def run(*arguments: Any, options: Options = DEFAULTS, **flags: Any) -> int:
-        async def carry_out() -> int:
+    def run(*arguments: Any, options: Options = DEFAULTS, **flags: Any) -> int | None:
+        async def carry_out() -> int | None:
             async with AsyncExitStack() as closing:
                 return await command(Session(options, closing), *arguments, **flags)
 

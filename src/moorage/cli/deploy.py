@@ -36,7 +36,7 @@ _UNDER_WAY = frozenset({"queued", "building", "deploying"})
 
 
 @client_command
-async def deployments(session: Session, project: Project, /, *, limit: int = 20) -> int:
+async def deployments(session: Session, project: Project, /, *, limit: int = 20) -> None:
     """List a project's deployments, newest first, and which can be rolled back to.
 
     Parameters
@@ -49,7 +49,6 @@ async def deployments(session: Session, project: Project, /, *, limit: int = 20)
     screen.document(found)
     rows = [(each.id, each.status, each.created_at, _remark(each)) for each in found.deployments]
     screen.table(("DEPLOYMENT", "STATUS", "CREATED", ""), rows)
-    return Exit.OK
 
 
 @client_command
@@ -77,7 +76,7 @@ async def rollback(
 
 
 @client_command
-async def cancel(session: Session, project: Project, deployment: str | None = None, /) -> int:
+async def cancel(session: Session, project: Project, deployment: str | None = None, /) -> None:
     """End a deployment that is under way; what served before it serves on.
 
     Parameters
@@ -90,7 +89,6 @@ async def cancel(session: Session, project: Project, deployment: str | None = No
     cancelled = await client.cancel(project_id, deployment or await _under_way(client, project_id))
     screen.document(cancelled)
     screen.result(f"{project}: the deployment {cancelled.deployment_id} is cancelled.")
-    return Exit.OK
 
 
 async def _under_way(client: Client, project_id: str) -> str:
@@ -134,7 +132,7 @@ async def logs(
     since: str | None = None,
     after: str | None = None,
     times: Switch = False,
-) -> int:
+) -> None:
     """Show what your app wrote, or its build.
 
     What it wrote to stderr is red, what the gateway says cyan. With --follow, --json prints a
@@ -165,7 +163,6 @@ async def logs(
     async for line in _lines(screen, client, (project_id, found), asked, follow=follow):
         before = f"{line.time or '-'} " if times else ""
         screen.result(before + line.text, colour=_COLOURS.get(line.stream))
-    return Exit.OK
 
 
 async def _deployment(client: Client, project_id: str, *, build: bool) -> str:

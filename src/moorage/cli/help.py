@@ -8,7 +8,7 @@ from typing import Any, Literal
 from cyclopts import App, Parameter
 
 from moorage import __version__
-from moorage.cli.main import OPERATOR, Command, Exit, all_commands, exit_code_text
+from moorage.cli.main import OPERATOR, Command, all_commands, exit_code_text
 from moorage.cli.screen import Screen
 
 
@@ -67,7 +67,7 @@ def _indentation(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print a script that completes commands and flags in your shell.
 
     For bash, for one: moorage completion bash > ~/.local/share/bash-completion/completions/moorage
@@ -79,7 +79,6 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
     """
     app = build_app(tuple(each for each in all_commands() if _is_installed(each)))
     Screen(json=False).result(app.generate_completion(prog_name="moorage", shell=shell))
-    return Exit.OK
 
 
 def _is_installed(command: Command) -> bool:

@@ -51,7 +51,7 @@ def projects(
     hours: int = 24,
     config: Path | None = None,
     options: Options = DEFAULTS,
-) -> int:
+) -> None:
     """List your projects and their addresses; as an operator, with --all, those of all wallets.
 
     Parameters
@@ -70,20 +70,20 @@ def projects(
 
         data_dir = None if options.data_dir is None else str(options.data_dir)
         operator = OperatorOptions(config=config, data_dir=data_dir, json=options.json)
-        return every_project(hours=hours, options=operator)
-    return _own_projects(options=options)
+        every_project(hours=hours, options=operator)
+    else:
+        _own_projects(options=options)
 
 
 @client_command
-async def _own_projects(session: Session, /) -> int:
+async def _own_projects(session: Session, /) -> None:
     screen, found = session.screen, await (await session.client()).projects()
     screen.document(found)
     if not found.projects:
         screen.result("No projects yet. Next: moorage deploy DIR --name NAME")
-        return Exit.OK
+        return
     rows = [(each.name, each.status, each.url or "-", each.created_at) for each in found.projects]
     screen.table(("NAME", "STATUS", "ADDRESS", "CREATED"), rows)
-    return Exit.OK
 
 
 @client_command
@@ -140,7 +140,7 @@ async def purse(
     take: str | None = None,
     shared: bool | None = None,
     limit: str | None = None,
-) -> int:
+) -> None:
     """Give a project credits of its own, which it burns first, or limit what it burns in a month.
 
     Without an option, its purse is shown.
@@ -169,12 +169,11 @@ async def purse(
         has = (await client.project(project_id)).purse
         screen.document(has)
         screen.result(_purse_text(project, None if isinstance(has, UnsetType) else has))
-        return Exit.OK
+        return
     changed = await client.set_purse(project_id, change)
     screen.document(changed)
     screen.result(_purse_text(project, changed))
     screen.result(f"Your credits beside it: ${changed.credits_usd:.2f}.")
-    return Exit.OK
 
 
 def _purse_text(project: str, has: Purse | None) -> str:
@@ -189,7 +188,7 @@ def _purse_text(project: str, has: Purse | None) -> str:
 
 
 @client_command
-async def adopt(session: Session, project: Project, /) -> int:
+async def adopt(session: Session, project: Project, /) -> None:
     """Have a project that a payment alone has opened share your wallet's credits."""
     client, screen = await session.client(), session.screen
     adopted = await client.adopt(await find_project(client, project))
@@ -198,7 +197,6 @@ async def adopt(session: Session, project: Project, /) -> int:
         f"{project} shares your credits, with ${adopted.moved_usd:.2f} that it had of its own: "
         f"${adopted.credits_usd:.2f} now."
     )
-    return Exit.OK
 
 
 @client_command
@@ -213,7 +211,7 @@ async def transfer(
         Switch, Parameter(help="Its variables go along; else its app starts without them.")
     ] = False,
     days: Annotated[int, Parameter(help="How long it can be taken, 30 at most.")] = 7,
-) -> int:
+) -> None:
     """Offer a project to another wallet, which takes it with `moorage transfers --accept`."""
     client, screen = await session.client(), session.screen
     body = TransferBody(
@@ -226,7 +224,6 @@ async def transfer(
     screen.document(offered)
     screen.result(transfer_text(offered))
     screen.note(f"Next, as {offered.to}: moorage transfers --accept {offered.offer}")
-    return Exit.OK
 
 
 @client_command
@@ -236,7 +233,7 @@ async def transfers(
     *,
     accept: Annotated[str, Parameter(help="Take the project of this offer.")] = "",
     end: Annotated[str, Parameter(help="End this offer.")] = "",
-) -> int:
+) -> None:
     """List the projects that you have offered or were offered; take one, or end an offer."""
     client, screen = await session.client(), session.screen
     if accept and end:
@@ -245,12 +242,11 @@ async def transfers(
         taken = await client.accept(accept)
         screen.document(taken)
         screen.result(f"{taken.name}: {taken.status}. {taken.message}")
-        return Exit.OK
+        return
     found = [await client.withdraw(end)] if end else await client.transfers()
     screen.document(TransferList(transfers=found))
     for each in found:
         screen.result(transfer_text(each))
-    return Exit.OK
 
 
 def transfer_text(offer: TransferItem) -> str:
@@ -323,7 +319,7 @@ def _is_id(text: str) -> bool:
 
 
 @client_command
-async def show(session: Session, project: Project, /) -> int:
+async def show(session: Session, project: Project, /) -> None:
     """Show a project whole: what serves, its health path, the names of its variables."""
     client, screen = await session.client(), session.screen
     found = await client.project(await find_project(client, project))
@@ -332,7 +328,6 @@ async def show(session: Session, project: Project, /) -> int:
         screen.result(line)
     for warning in found.warnings or []:
         screen.warn(in_cli_words(warning.message))
-    return Exit.OK
 
 
 @client_command
@@ -362,7 +357,8 @@ async def env(
         Those of builds instead, which the next upload sees.
     """
     if not variables and not unset:
-        return await _list_names(session, project)
+        await _list_names(session, project)
+        return Exit.OK
     changes: dict[str, str | None] = dict.fromkeys(unset)
     changes |= VariableReader(os.environ, sys.stdin.buffer).read(variables)
     change = ChangeBody(build_vars=changes) if build else ChangeBody(run_envs=changes)
@@ -478,14 +474,13 @@ def _unless_none(text: str | None) -> str | UnsetType:
     return UNSET if text is None else text
 
 
-async def _list_names(session: Session, project: str) -> int:
+async def _list_names(session: Session, project: str) -> None:
     client, screen = await session.client(), session.screen
     found = await client.project(await find_project(client, project))
     screen.document({"runEnvNames": found.run_env_names, "buildVarNames": found.build_var_names})
     rows = [(name, "app") for name in found.run_env_names]
     rows += [(name, "build") for name in found.build_var_names]
     screen.table(("NAME", "SEEN BY"), rows)
-    return Exit.OK
 
 
 async def _change(session: Session, project: str, change: ChangeBody, *, follow: bool) -> int:
@@ -587,7 +582,7 @@ async def usage(
     since: str | None = None,
     until: str | None = None,
     fine: bool = False,
-) -> int:
+) -> None:
     """Show traffic and resource use of a project's app, by the hour: the last day, unless you say.
 
     Parameters
@@ -624,7 +619,6 @@ async def usage(
             f"Requests that waited until the app was started: {held}, for "
             f"{used.totals.held_ms / held / 1000:.1f} s on average."
         )
-    return Exit.OK
 
 
 def _in_flags(refused: RequestRefused) -> RequestRefused:
@@ -671,7 +665,7 @@ _WAIT_SECONDS = 1800
 
 
 @client_command
-async def export(session: Session, project: Project, file: Path | None = None, /) -> int:
+async def export(session: Session, project: Project, file: Path | None = None, /) -> None:
     """Fetch an archive of a project: files, volume, logs, and variables for a new key.
 
     The key is written beside it, as FILE.key: keep it to yourself. `moorage deploy FILE --name
@@ -697,7 +691,6 @@ async def export(session: Session, project: Project, file: Path | None = None, /
         screen.warn(f"{what}: not in the archive: {why}")
     screen.result(f"{target}: {made.bytes:,} bytes, sha256 {made.sha256}")
     screen.result(f"Next: moorage deploy {target} --name NAME")
-    return Exit.OK
 
 
 async def _ready(client: Client, project_id: str, public_key: str) -> ExportItem:

@@ -47,7 +47,7 @@ def report(
     until: Until = None,
     as_csv: Annotated[bool, Parameter(name="--csv", negative=())] = False,
     options: OperatorOptions = DEFAULTS,
-) -> int:
+) -> None:
     """Report on money, all from the ledger: `moorage operator report revenue --by day`.
 
     `revenue`: what each chain and token brought, what of that was earned (credits are used up in
@@ -80,7 +80,6 @@ def report(
             if not address:
                 raise InvalidField("--wallet", "name the wallet whose invoice it is")
             _invoice(output, settings, address, since_ms, until_ms)
-    return Exit.OK
 
 
 class _Output:
@@ -197,7 +196,7 @@ def ledger(
     until: Until = None,
     wallet: str = "",
     options: GatewayMeant = DEFAULTS,
-) -> int:
+) -> None:
     """Print the ledger as CSV, one line an entry: `moorage operator ledger export > ledger.csv`.
 
     Parameters
@@ -223,7 +222,6 @@ def ledger(
                 writer.writerow(row)
 
     asyncio.run(export())
-    return Exit.OK
 
 
 def payments(
@@ -259,7 +257,8 @@ def payments(
         Credit what is found.
     """
     if what == "find":
-        return _find(first, last, chain=chain, credit=credit, options=options)
+        _find(first, last, chain=chain, credit=credit, options=options)
+        return Exit.OK
     from moorage.operate.books import open_books
     from moorage.operate.refunds import release
     from moorage.storage.money.payments import held
@@ -293,7 +292,7 @@ def payments(
     return Exit.OK
 
 
-def _find(first: str, last: str, *, chain: str, credit: bool, options: OperatorOptions) -> int:
+def _find(first: str, last: str, *, chain: str, credit: bool, options: OperatorOptions) -> None:
     from moorage.operate.refunds import run_find
 
     if not first or not last:
@@ -322,7 +321,6 @@ def _find(first: str, last: str, *, chain: str, credit: bool, options: OperatorO
         screen.result("Nothing was credited." if credit else "The books lack no payment there.")
     elif not credit:
         screen.note("nothing is credited yet: the same with --credit credits it")
-    return Exit.OK
 
 
 def refund(

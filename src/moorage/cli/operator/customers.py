@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from moorage.cli.flags import Switch
-from moorage.cli.main import Exit
 from moorage.cli.operator.gateway import (
     DEFAULTS,
     ActsReason,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 def suspend(
     name: str = "", /, *, reason: str = "", wallet: str = "", options: OperatorOptions = DEFAULTS
-) -> int:
+) -> None:
     """Suspend a project whatever its credits: `moorage operator suspend NAME --reason "…"`.
 
     A running gateway stops it within seconds and ends its billing. Its name, files and credits are
@@ -49,10 +48,9 @@ def suspend(
     subject = _subject(name, wallet)
     found = options.in_books(evictions.suspend, subject, reason_option(reason))
     _tell(options.screen(), "suspended", found)
-    return Exit.OK
 
 
-def resume(name: str = "", /, *, wallet: str = "", options: OperatorOptions = DEFAULTS) -> int:
+def resume(name: str = "", /, *, wallet: str = "", options: OperatorOptions = DEFAULTS) -> None:
     """Lift what `moorage operator suspend` did; from then on credits decide whether an app runs.
 
     Parameters
@@ -66,10 +64,9 @@ def resume(name: str = "", /, *, wallet: str = "", options: OperatorOptions = DE
 
     found = options.in_books(unsuspend, _subject(name, wallet))
     _tell(options.screen(), "resumed", found)
-    return Exit.OK
 
 
-def suspended(*, options: OperatorOptions = DEFAULTS) -> int:
+def suspended(*, options: OperatorOptions = DEFAULTS) -> None:
     """List the projects and wallets that you have suspended, and why."""
     from moorage.operate.customers import evictions
 
@@ -78,7 +75,6 @@ def suspended(*, options: OperatorOptions = DEFAULTS) -> int:
     screen.document({"suspended": [each._asdict() for each in found]})
     rows = [(each.unique_name or "(all)", each.wallet, each.reason) for each in found]
     screen.table(("NAME", "WALLET", "REASON"), rows, none="Nothing is suspended.")
-    return Exit.OK
 
 
 def _subject(name: str, wallet: str) -> "Subject":
@@ -107,7 +103,7 @@ def evict(
     export: bool = True,
     cancel: Switch = False,
     options: OperatorOptions = DEFAULTS,
-) -> int:
+) -> None:
     """Delete a project of anybody's for good: `moorage operator evict NAME --reason "…" --days 14`.
 
     Its owner is told by an event, with the reason and the date, and by another one where to fetch
@@ -156,7 +152,6 @@ def evict(
         )
     for line in (line for each in found for line in waits(each)):
         screen.result(line)
-    return Exit.OK
 
 
 def waits(project: "EvictedProject") -> list[str]:
@@ -186,7 +181,7 @@ def maintenance(
     /,
     *,
     options: OperatorOptions = DEFAULTS,
-) -> int:
+) -> None:
     """Refuse new deploys for a while: `moorage operator maintenance on "back at 14:00 UTC"`.
 
     What runs continues, as do top-ups, rollbacks, restarts and deployments that were accepted or
@@ -210,12 +205,11 @@ def maintenance(
         screen.result("No maintenance: deploys are taken.")
     else:
         screen.result(f"Maintenance: new deploys are refused. {text or _NOTHING_SAID}")
-    return Exit.OK
 
 
 def announce(
     words: str = "", /, *, end: Switch = False, options: OperatorOptions = DEFAULTS
-) -> int:
+) -> None:
     """Tell all customers something: `moorage operator announce "prices change on 1 May"`.
 
     Each wallet that has a project gets an event (`gateway.announcement`), and so its webhook;
@@ -240,7 +234,6 @@ def announce(
     screen.result(text or "Nothing is announced.")
     if told:
         screen.note(f"told to {counted(told, 'wallet')}")
-    return Exit.OK
 
 
 def allow(
@@ -250,7 +243,7 @@ def allow(
     listed: bool | None = None,
     projects: int | None = None,
     options: OperatorOptions = DEFAULTS,
-) -> int:
+) -> None:
     """List a wallet, or limit its projects: `moorage operator allow 0x… --listed`.
 
     With the setting `listed_wallets_only` only listed wallets can deploy and pay. Without a wallet,
@@ -290,7 +283,6 @@ def allow(
         ],
         none="Every wallet is allowed the same.",
     )
-    return Exit.OK
 
 
 def prices(
@@ -300,7 +292,7 @@ def prices(
     *,
     reason: str = "",
     options: OperatorOptions = DEFAULTS,
-) -> int:
+) -> None:
     """Give existing projects the list's price: `moorage operator prices preview 2027-03-01`.
 
     A project keeps the price that it was made with until you order another: that of the settings.
@@ -325,7 +317,7 @@ def prices(
         kept = options.in_books(orders.cancel, reason=reason_option(reason))
         screen.document({"cancelled": kept})
         screen.result(f"Taken back: {counted(kept, 'project')} will not change in price.")
-        return Exit.OK
+        return
     if what == "show":
         found = options.in_books(orders.prices)
     elif what == "preview":
@@ -337,7 +329,6 @@ def prices(
     _show(screen, found, none="There is no project." if what == "show" else "No price changes.")
     if what == "order" and found:
         screen.note("Told to their owners. New projects cost it from the next restart on.")
-    return Exit.OK
 
 
 def _date(text: str) -> int:
@@ -363,7 +354,7 @@ def _show(screen: Screen, found: Sequence["ProjectPrice"], *, none: str) -> None
     )
 
 
-def link(*, options: OperatorOptions = DEFAULTS) -> int:
+def link(*, options: OperatorOptions = DEFAULTS) -> None:
     """Print a link that opens the operator's pages: `moorage operator link`.
 
     It opens them once, within 10 minutes, in a browser that reaches the operator's port; what is
@@ -378,10 +369,9 @@ def link(*, options: OperatorOptions = DEFAULTS) -> int:
     screen.document({"url": made.url, "expires_at": until.replace("+00:00", "Z")})
     screen.result(made.url)
     screen.note("It opens once, within 10 minutes.")
-    return Exit.OK
 
 
-def end(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> int:
+def end(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> None:
     """Sign every operator out of the pages, and take back the links that nobody opened."""
     from moorage.operate.access import end_access
 
@@ -389,13 +379,12 @@ def end(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> int:
     ended = options.in_books(end_access, reason=reason_option(reason))
     screen.document(ended)
     screen.result(f"Ended {ended.sessions} sessions, and took back {ended.links} links.")
-    return Exit.OK
 
 
 _MIB = 1024 * 1024
 
 
-def wallets(*, options: OperatorOptions = DEFAULTS) -> int:
+def wallets(*, options: OperatorOptions = DEFAULTS) -> None:
     """List every wallet: its credits, what it burns, when they run out, what it paid."""
     from moorage.operate.customers import overview
 
@@ -430,10 +419,9 @@ def wallets(*, options: OperatorOptions = DEFAULTS) -> int:
         ],
         none="No wallet has paid yet.",
     )
-    return Exit.OK
 
 
-def every_project(*, hours: int, options: OperatorOptions) -> int:
+def every_project(*, hours: int, options: OperatorOptions) -> None:
     """Prints the projects of all wallets; as `moorage projects --all` does."""
     from moorage.operate.customers import overview
 
@@ -457,7 +445,6 @@ def every_project(*, hours: int, options: OperatorOptions) -> int:
         ],
         none="No projects yet.",
     )
-    return Exit.OK
 
 
 def credit(
@@ -468,7 +455,7 @@ def credit(
     reason: str = "",
     undo: str = "",
     options: OperatorOptions = DEFAULTS,
-) -> int:
+) -> None:
     """Give a wallet credits without a payment: `moorage operator credit 0x… 5.00 --reason "…"`.
 
     Its suspended apps start as after a payment. Without a wallet, lists what was given.
@@ -502,7 +489,6 @@ def credit(
         screen.result(_grant_text(each))
     if not given:
         screen.result("Nobody was given credits.")
-    return Exit.OK
 
 
 def _grant_text(given: "Grant") -> str:

@@ -176,7 +176,7 @@ def restore(
     to: Path | None = None,
     public_key: str = "",
     json: Switch = False,
-) -> int:
+) -> None:
     """Put a backup into an empty directory: all of it, or nothing; or take one project out of it.
 
     Never run the old gateway and the new one at the same time: each would credit the same payments.
@@ -205,7 +205,7 @@ def restore(
         sha256 = restore_project(file, project, target, public_key=public_key or None)
         screen.document({"file": str(target), "sha256": sha256})
         screen.result(f"{target}: sha256 {sha256}. Its owner deploys it: moorage deploy {target}")
-        return Exit.OK
+        return
     if data_dir is None:
         raise InvalidField("--data-dir", "say where to")
     saved = put_back(file, data_dir.absolute())
@@ -220,10 +220,9 @@ def restore(
         "configuration and start it with `moorage serve --config …`. For a minute it refuses "
         "requests, lest one signed before be carried out twice."
     )
-    return Exit.OK
 
 
-def migrate_database(*, options: OperatorOptions = DEFAULTS) -> int:
+def migrate_database(*, options: OperatorOptions = DEFAULTS) -> None:
     """Move the books from the file in the data directory to the server of `database_url`.
 
     Stop the gateway first. The server's database must be empty. All rows are copied in one
@@ -240,10 +239,9 @@ def migrate_database(*, options: OperatorOptions = DEFAULTS) -> int:
         f"${balances}. The file is {moved.file} now. Next: start the gateway with the same "
         "database_url, and delete the file once `moorage operator audit` is content."
     )
-    return Exit.OK
 
 
-def stop(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> int:
+def stop(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> None:
     """End the apps and the proxy of a gateway that you have stopped: `moorage operator stop`.
 
     Nothing of it is left on the machine but its data, and nobody is billed; the next `serve` starts
@@ -258,7 +256,6 @@ def stop(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> int
     screen = options.screen()
     screen.document({"stopped": stopped})
     screen.result(f"Stopped {counted(stopped.apps, 'app')} and the proxy. All data is kept.")
-    return Exit.OK
 
 
 def retire(
@@ -439,7 +436,7 @@ def _move(placed: "Placed") -> str:
 
 def config(
     what: Literal["show", "diff", "history"], /, *, options: OperatorOptions = DEFAULTS
-) -> int:
+) -> None:
     """Show the settings, or what changed or would change: `moorage operator config diff`.
 
     Secrets are told by a fingerprint alone.
@@ -458,7 +455,7 @@ def config(
         screen.document({"settings": listed})
         rows = [(each.setting, _text(each.value), each.origin) for each in listed]
         screen.table(("SETTING", "VALUE", "FROM"), rows, none="")
-        return Exit.OK
+        return
     if what == "diff":
         changes = options.in_books(next_changes, settings)
     else:
@@ -468,7 +465,6 @@ def config(
         screen.result(_change_text(change, dated=what == "history"))
     if not changes:
         screen.result("Nothing is different." if what == "diff" else "No start changed anything.")
-    return Exit.OK
 
 
 def alerts(
@@ -518,7 +514,7 @@ async def _alerts(settings: "Settings", since_ms: int) -> "tuple[list[Alert], li
         return await recent(books.db, since_ms=since_ms), [*(await channels(books.db)).values()]
 
 
-def acts(*, since: Since = None, options: OperatorOptions = DEFAULTS) -> int:
+def acts(*, since: Since = None, options: OperatorOptions = DEFAULTS) -> None:
     """List what operators did by commands, who it was, and why."""
     from moorage.operate.books import acts as acts_since
 
@@ -528,7 +524,6 @@ def acts(*, since: Since = None, options: OperatorOptions = DEFAULTS) -> int:
     screen.document({"acts": found})
     rows = [(iso_utc(it.at_ms), it.who, it.act, it.subject, it.reason) for it in found]
     screen.table(("TIME", "WHO", "ACT", "SUBJECT", "REASON"), rows, none="Nothing was done.")
-    return Exit.OK
 
 
 def recipient(
@@ -538,7 +533,7 @@ def recipient(
     *,
     reason: RecordReason = "",
     options: OperatorOptions = DEFAULTS,
-) -> int:
+) -> None:
     """List each former `pay_to`, or give one up: `moorage operator recipient retire 0x…`.
 
     One that is retired must hold no token on any chain; payments to it are not credited any more.
@@ -558,7 +553,7 @@ def recipient(
         options.in_books(retire_recipient, wanted, reason=why)
         screen.document({"retired": wanted})
         screen.result(f"{wanted} is retired. Restart the gateway; keep the key all the same.")
-        return Exit.OK
+        return
     seen = options.in_books(recipients)
     screen.document({"recipients": seen})
     for each in seen:
@@ -568,7 +563,6 @@ def recipient(
         holds = ", ".join(f"{it.amount} {it.token} on {it.chain}" for it in each.holds)
         since = iso_utc(each.since_ms)
         screen.result(f"{each.address} {state}, since {since}: {holds or 'empty'}")
-    return Exit.OK
 
 
 def base_domain(
@@ -578,7 +572,7 @@ def base_domain(
     *,
     reason: RecordReason = "",
     options: OperatorOptions = DEFAULTS,
-) -> int:
+) -> None:
     """List the domains that were ever `base_domain`, or stop serving apps below one.
 
     Parameters
@@ -596,7 +590,7 @@ def base_domain(
         options.in_books(retire_base_domain, wanted, reason=why)
         screen.document({"retired": wanted})
         screen.result(f"{wanted} is retired: restart the gateway.")
-        return Exit.OK
+        return
     found = options.in_books(base_domains)
     documents = [
         {"domain": each.value, "since_ms": each.since_ms, "retired_at_ms": each.retired_at_ms}
@@ -606,7 +600,6 @@ def base_domain(
     for each in found:
         retired = "" if each.retired_at_ms is None else f", retired {iso_utc(each.retired_at_ms)}"
         screen.result(f"{each.value} since {iso_utc(each.since_ms)}{retired}")
-    return Exit.OK
 
 
 def _text(value: object) -> str:

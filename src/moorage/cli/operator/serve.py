@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from moorage.settings import Settings
 
 
-def plan(directory: Path, /, *, app: AppFlags = NO_FLAGS, json: Switch = False) -> int:
+def plan(directory: Path, /, *, app: AppFlags = NO_FLAGS, json: Switch = False) -> None:
     """Show how a directory would be built and run, and why.
 
     It sees the files that `moorage deploy` would upload, and takes the same flags.
@@ -65,7 +65,6 @@ def plan(directory: Path, /, *, app: AppFlags = NO_FLAGS, json: Switch = False) 
     steps = {"install": made.install, "build": made.build, "start": said(made.start)}
     for step, command in steps.items():
         screen.result(f"{step + ':':<10}{command or '(nothing)'}")
-    return Exit.OK
 
 
 _EXAMPLE = Path("examples/hello-node")
@@ -79,7 +78,7 @@ def dev(
     proxy_port: int | None = None,
     operator_port: int | None = None,
     reset: Switch = False,
-) -> int:
+) -> None:
     """Run gateway, two local chains with funded wallets, sandbox and proxy on this machine.
 
     Ctrl-C stops all of it; the next start finds its state again.
@@ -131,10 +130,9 @@ def dev(
         )
     )
     print("Stopped. Its state is kept; `moorage dev --reset` starts over.")
-    return Exit.OK
 
 
-def serve(*, config: Path, beside_another: Switch = False) -> int:
+def serve(*, config: Path, beside_another: Switch = False) -> None:
     """Run a gateway for real. Apps and proxy keep running when it stops, for the next start.
 
     Parameters
@@ -168,7 +166,6 @@ def serve(*, config: Path, beside_another: Switch = False) -> int:
             beside_another=beside_another,
         )
     )
-    return Exit.OK
 
 
 def check(*, config: Path | None = None, json: Switch = False) -> int:
