@@ -44,6 +44,8 @@ _BUILDS = {
     # A path that the site has on another host would be missing in front of its links here.
     _JEKYLL: "bundle exec jekyll build --baseurl ''",
 }
+_ASSETS = re.compile(rb"^[ \t]*gem[ \t(]+['\"](?:sprockets|propshaft)", re.MULTILINE)
+_APPLICATION = "config/application.rb"
 _MIGRATIONS = "db/migrate"
 _MIGRATE = "bundle exec rake db:migrate"
 _GEMFILES = ("Gemfile", "Gemfile.lock")
@@ -104,6 +106,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         install = f"printf '%s\\n' {' '.join(map(quote, lines))} > Gemfile && bundle install"
         because.append(f"there is no Gemfile: one is made, with {', '.join(gems)}")
     build, is_rails = site.build if site else _BUILDS.get(file), file == _RAILS
+    if is_rails and _lacks_pages(folder):
+        build = None
     has_gems = has_gems or bool(gems)
     start = serve(site.output, fallback=False) if site else _start(folder, file, has_gems=has_gems)
     if is_rails and folder.has(_DATABASE):
@@ -128,6 +132,13 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         tools=(found.tool,),
         secrets=("SECRET_KEY_BASE",) if is_rails and not folder.has("config/master.key") else (),
     )
+
+
+def _lacks_pages(folder: Folder) -> bool:
+    """Whether it is a Rails that answers requests alone: then no task makes assets."""
+    text = folder.data(_APPLICATION, limit=_READ) if folder.has(_APPLICATION) else b""
+    gems = folder.data("Gemfile", limit=_READ)
+    return b"api_only = true" in text and _ASSETS.search(gems) is None
 
 
 def _migrates(folder: Folder) -> bool:

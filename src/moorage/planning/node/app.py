@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from shlex import quote
 from typing import NamedTuple
 
@@ -380,19 +380,35 @@ def _migrated(where: _Site, command: str, because: list[str]) -> str:
     if _without_migrations(script) is not None and not is_site(command):
         moved = [it.strip() for it in script.split("&&") if _MIGRATION.match(it.strip())]
         return "\n".join((*moved, in_place(command)))
-    has = where.manifest.depends_on
-    rows = (row for row in PACKAGES["migrations"] if has(row["package"]))
-    found = ((row, name) for row in rows if (name := _migrations(where.folder, row)))
-    row, name = next(found, (None, ""))
-    if row is None or is_site(command) or _MIGRATES.search("\n".join(where.manifest.commands)):
+    found = next(_migrating(where), None)
+    if found is None or is_site(command) or _MIGRATES.search("\n".join(where.manifest.commands)):
         return command
     if has_in_sources(where.folder, _MIGRATES_ITSELF):
         return command
-    because.append(f"{name} is there: {row['command']} before each start")
-    run = str(row["command"])
+    name, run, place = found
+    because.append(f"{name} is there: {run} before each start")
     if where.up:
-        run = f'PATH="$PWD/{MODULES}/.bin:$PWD/{where.up}/{MODULES}/.bin:$PATH" {run}'
+        up = "/".join([".."] * len(place.split("/"))) if place else where.up
+        run = f'PATH="$PWD/{MODULES}/.bin:$PWD/{up}/{MODULES}/.bin:$PATH" {run}'
+    if place:
+        run = f"(cd {quote(f'{where.up}/{place}')} && {run})"
     return f"{run}\n{in_place(command)}"
+
+
+def _migrating(where: _Site) -> Iterator[tuple[str, str, str]]:
+    """Yields what shows migrations, the command, and the workspace that they are in, "" for none.
+
+    Those of the workspaces that the app depends on come after its own.
+    """
+    places = [("", where.folder, where.manifest)]
+    if where.monorepo is not None and where.workspace is not None:
+        needed = where.monorepo.needed_by(where.workspace)
+        places += [(w.directory, where.root.below(w.directory), w.manifest) for w in needed]
+    for place, folder, manifest in places:
+        for row in PACKAGES["migrations"]:
+            name = _migrations(folder, row) if manifest.depends_on(row["package"]) else ""
+            if name:
+                yield (f"{place}/{name}".lstrip("/"), row["command"], place)
 
 
 def _migrations(folder: Folder, row: Mapping[str, str]) -> str:

@@ -278,6 +278,10 @@ class Monorepo(NamedTuple):
 
     def built_before(self, workspace: Workspace) -> list[Workspace]:
         """Returns the workspaces to build before it, each after those that it needs itself."""
+        return [w for w in self.needed_by(workspace) if w.manifest.script("build")]
+
+    def needed_by(self, workspace: Workspace) -> list[Workspace]:
+        """Returns the workspaces that it depends on, each after those that it needs itself."""
         named: dict[object, Workspace] = {
             w.manifest.name: w for w in self.workspaces if isinstance(w.manifest.name, str)
         }
@@ -294,7 +298,7 @@ class Monorepo(NamedTuple):
                 seen.add(needed.directory)
                 stack.append((needed, iter(_needs(needed, named))))
         del order[workspace.directory]
-        return [w for w in order.values() if w.manifest.script("build")]
+        return [*order.values()]
 
 
 def _needs(workspace: Workspace, named: dict[object, Workspace]) -> list[Workspace]:

@@ -46,9 +46,11 @@ _RUNS = re.compile(
 
 _CLASSES = "|".join(map(re.escape, FRAMEWORKS))
 _FACTORIES = "create_app|make_app|build_app|get_app|create_application|app_factory"
-_HINT = re.compile(rb"\b(?:%b)\s*\(|\b(?:%b)\s*\(" % (_CLASSES.encode(), _FACTORIES.encode()))
+_HINT = re.compile(
+    rb"\b(?:%b)\s*\(|\b(?:%b)\s*\(|\.server\b" % (_CLASSES.encode(), _FACTORIES.encode())
+)
 # Each of FRAMEWORKS and _FACTORIES has one of these in it.
-_WORDS = marks(word.encode() for word in ("_app", "app_factory", *FRAMEWORKS))
+_WORDS = marks(word.encode() for word in ("_app", "app_factory", ".server", *FRAMEWORKS))
 # Each branch matches wherever it starts, closed or not, so that the whole stays linear.
 _STRINGS = re.compile(
     r'"""[\s\S]*?(?:"""|\Z)|"(?:[^"\\\n]|\\[\s\S])*"?'
@@ -165,6 +167,10 @@ def _scan(folder: Folder, file: str) -> Iterable[_Found]:
         elif server is not None:  # without it, only Dash's newest versions are an app themselves
             yield _Found(file, text, server[1], False, kind)
     if objects:
+        return
+    server = _DASH_SERVER.search(text)
+    if server is not None and server[1] in OBJECT_NAMES:  # of another module's Dash
+        yield _Found(file, text, server[1], False, "")
         return
     for match in _FACTORY.finditer(text):
         kind = _CLASS_CALL.search(text, match.end())
