@@ -49,7 +49,7 @@ from moorage.parsers.pool import ParserPool
 from moorage.payments.relay.refund_requests import RefundRequests
 from moorage.payments.taking.payment_required import Seller
 from moorage.records.domain import Domain, DomainStatus
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.records.usage import Consumption, UsageHour, UsageSpan, latency_in
 from moorage.storage import idempotency
 from moorage.storage.apps import domains, projects, usage
@@ -474,15 +474,20 @@ def _deleted(project: Project, left: MicroUsd | None, *, refunds: str) -> Projec
     )
 
 
+def _url(room: ProjectRoom, project: Project) -> str | None:
+    has_address = project.serving_deployment_id is not None and project.kind is Kind.WEB
+    return room.hosts.url(project.unique_name) if has_address else None
+
+
 def _project_item(room: ProjectRoom, project: Project) -> ProjectItem:
-    deployed = project.serving_deployment_id is not None
     return ProjectItem(
         id=project.id,
         name=project.unique_name,
         display_name=project.display_name,
         description=project.description,
         status=project.status,
-        url=room.hosts.url(project.unique_name) if deployed else None,
+        url=_url(room, project),
+        kind=project.kind,
         created_at=iso_utc(project.created_at_ms),
     )
 
@@ -491,7 +496,6 @@ def _shown(
     room: ProjectRoom, project: Project, now: CurrentConfig, verified: list[str], *, burns: bool
 ) -> ProjectShown:
     cause = _because(project) if project.status is ProjectStatus.SUSPENDED else None
-    serves = project.serving_deployment_id is not None
     an_hour, asleep = hour_of(project.monthly_price_micro_usd), project.asleep_since_ms is not None
     an_hour_asleep = hour_of(project.asleep_price_micro_usd)
     now_burns = (an_hour_asleep if asleep else an_hour) if burns else NOTHING
@@ -501,7 +505,8 @@ def _shown(
         display_name=project.display_name,
         description=project.description,
         status=project.status,
-        url=room.hosts.url(project.unique_name) if serves else None,
+        url=_url(room, project),
+        kind=project.kind,
         domains=verified,
         created_at=iso_utc(project.created_at_ms),
         serving_deployment_id=project.serving_deployment_id,

@@ -335,7 +335,8 @@ def deploy_lines(
 ) -> Iterable[str]:
     """The outcome and what to do next, for a person."""
     if status.status == "ready":
-        yield f"{name} is live after {took_seconds:.1f} s: {status.endpoint}"
+        where = status.endpoint or "a worker, without an address"
+        yield f"{name} is live after {took_seconds:.1f} s: {where}"
         if status.message:
             yield in_cli_words(status.message)
         yield f"Next: moorage status {name} · moorage projects · moorage delete {name}"

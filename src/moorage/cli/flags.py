@@ -118,6 +118,12 @@ class AppFlags:
     run: Annotated[
         str | None, Parameter(help="Command that starts the app, if not the usual one")
     ] = None
+    release: Annotated[
+        str | None, Parameter(help="Command run once before a new version serves: migrations")
+    ] = None
+    worker: Annotated[
+        bool, Parameter(help="It listens on no port, and gets no address", negative=())
+    ] = False
     port: Annotated[int | None, Parameter(help="Port the app listens on (it is told as PORT)")] = (
         None
     )
@@ -170,6 +176,7 @@ class AppFlags:
             for field in msgspec.structs.fields(Settings)
         }
         named["sleep_after_seconds"] = None if self.sleep is None else idle_seconds(self.sleep)
+        named["kind"] = "worker" if self.worker else None
         named["run_envs"] = reader.read(self.env or (), of="--env") or None
         named["build_vars"] = reader.read(self.build_env or (), of="--build-env") or None
         if self.schedules is not None:
@@ -185,6 +192,8 @@ _NAMED_OTHERWISE = {
     "install_command": "install",
     "build_command": "build",
     "run_command": "run",
+    "release_command": "release",
+    "kind": "worker",
     "run_envs": "env",
     "sleep_after_seconds": "sleep",
     "build_vars": "build_env",
@@ -207,6 +216,8 @@ _WORDS = {
     "installCommand": "--install",
     "buildCommand": "--build",
     "settings.volume: true": "--volume",
+    'settings.kind "worker"': "--worker",
+    "settings.runCommand": "--run",
     "discard_written: true": "--discard-written",
     "settings.hasDockerfile: true": "--dockerfile",
     "X-Payment-Chain": "--chain",

@@ -264,7 +264,8 @@ def transfer_text(offer: TransferItem) -> str:
 def status_text(project: str, answer: DeploymentProgress) -> str:
     """A deployment's state, for a person."""
     if answer.status == "ready":
-        return f"{project}: ready at {answer.endpoint}" + _after(answer.message)
+        where = f"ready at {answer.endpoint}" if answer.endpoint else "its worker runs"
+        return f"{project}: {where}" + _after(answer.message)
     if answer.status == "failed":
         failed = f"{project}: failed: {in_cli_words(answer.reason or '')}"
         return failed + _after(answer.log_tail) + _after(_next(answer))

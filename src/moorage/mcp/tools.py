@@ -121,6 +121,8 @@ class AppSettings(
     build_command: str | None = None
     build_dir: Annotated[str, Meta(description="what a static site serves")] | None = None
     run_command: str | None = None
+    release_command: Annotated[str, Meta(description="once, before it serves")] | None = None
+    kind: Annotated[Literal["web", "worker"], Meta(description="worker: no port")] | None = None
     health_path: str | None = None
     volume: Annotated[
         bool, Meta(description="true: /data is kept; other files are lost at the next deploy")

@@ -63,12 +63,8 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     run_command: Annotated[
         str | None, _said("the line that starts the app; found by files without it")
     ] = None
-    release_command: Annotated[
-        str | None, _said("run once a deployment, after its build, before it serves: migrations")
-    ] = None
-    kind: Annotated[
-        Kind | None, _said("worker: no port, no address; null: web, or as the Procfile says")
-    ] = None
+    release_command: Annotated[str | None, _said("run once, before it serves: migrations")] = None
+    kind: Annotated[Kind | None, _said("worker: no port; null: by the Procfile")] = None
     install_command: Annotated[
         str | None, _said('the line that installs dependencies; "" installs nothing')
     ] = None

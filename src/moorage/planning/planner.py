@@ -37,7 +37,7 @@ from moorage.planning.reading.folder import Folder, SourceTree
 from moorage.planning.reading.formats import in_place
 from moorage.planning.secrets import own_secrets, plain_examples
 from moorage.planning.toolbox import Dockerfiles, Tool, Toolbox
-from moorage.records.project import Kind
+from moorage.records.project import NEVER_SLEEPS, Kind
 
 _USUAL = (
     "Set settings.runCommand to the line that starts it, or add a package.json, requirements.txt "
@@ -165,7 +165,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         wanted = hosts.followed(folder, _with_procfile(folder, wanted), wish)
         wanted, folder, recipe = _app(folder, wanted, wish, toolbox, because)
         wanted, recipe = _published(folder, wanted, recipe, wish, toolbox)
-        recipe = _released(folder, wanted, recipe, wish)
+        recipe = _updated(wanted, _released(folder, wanted, recipe, wish))
     if wanted.run is not None and not settings.has_dockerfile:
         recipe = _with_interpreters(folder, wanted, recipe, toolbox)
         if (
@@ -174,6 +174,8 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
             and wanted.install is None
         ):
             refuse_unmade(wanted.run, folder, toolbox)
+    if wanted.is_worker and settings.sleep_after_seconds is not None:
+        raise InvalidField("settings.sleepAfterSeconds", NEVER_SLEEPS)
     if wanted.is_worker and static.is_site(recipe.start or ""):
         raise InvalidField("settings.kind", "these files are a site's: they run nothing by itself")
     where = folder.directory if recipe.directory is None else recipe.directory
@@ -419,7 +421,24 @@ def _released(folder: Folder, wanted: Asked, recipe: Recipe, wish: hosts.Wishes)
     )
 
 
-_UPDATES = re.compile(r"migrat|db:prepare|db[ :]push")
+def _updated(wanted: Asked, recipe: Recipe) -> Recipe:
+    """Leaves it to the release command to bring the database up to date, if it does; or says so.
+
+    Planning never has a release command of its own: a migration may change data for good.
+    """
+    *before, start = (recipe.start or "").split("\n")
+    updates = next((line for line in before if _UPDATES.search(line)), "")
+    if not updates or wanted.run is not None:
+        return recipe
+    if _UPDATES.search(wanted.release or ""):
+        kept = (line for line in before if not _UPDATES.search(line))
+        return recipe._replace(start="\n".join((*kept, start)))
+    once = quoted(updates.partition(" || ")[0])
+    said = f"settings.releaseCommand would run this once, and not before each start: {once}"
+    return recipe._replace(because=(*recipe.because, said))
+
+
+_UPDATES = re.compile(r"migrat|db:prepare|db[ :](?:push|upgrade)|alembic upgrade")
 
 
 def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe | None:

@@ -118,6 +118,9 @@ class Kind(StrEnum):
     WORKER = "worker"  # it listens on no port, has no address, and never sleeps
 
 
+NEVER_SLEEPS = "must be null: a worker never sleeps, as no request would wake it"
+
+
 class Project(msgspec.Struct, frozen=True):
     """One row of `projects`."""
 

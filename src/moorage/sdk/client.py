@@ -5,6 +5,7 @@ from contextlib import aclosing
 from decimal import Decimal
 from functools import cached_property
 from hashlib import sha256
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET
@@ -91,6 +92,8 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     install_command: str | None = None
     build_command: str | None = None
     run_command: str | None = None
+    release_command: str | None = None
+    kind: Literal["web", "worker"] | None = None
     framework: str | None = None
     has_dockerfile: bool = False
     directory_path: str | None = None

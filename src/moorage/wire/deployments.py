@@ -82,10 +82,7 @@ Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause]})]
 
 
 class DeploymentProgress(Body, frozen=True, kw_only=True):
-    """Where a deployment stands. `endpoint` is there when `ready`, `reason` when `failed`.
-
-    A worker's is null, and `kind` says so.
-    """
+    """Where a deployment stands. `endpoint`: when `ready`, null of a worker; `reason`: `failed`."""
 
     status: Literal["deploying", "ready", "failed"]
     deployment_id: str

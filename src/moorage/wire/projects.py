@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from moorage.records.access import Scope
 from moorage.records.domain import DomainStatus
-from moorage.records.project import ProjectStatus, TransferState
+from moorage.records.project import Kind, ProjectStatus, TransferState
 from moorage.wire.credits import Purse
 from moorage.wire.delegates import Scopes
 from moorage.wire.refunds import RefundShown
@@ -174,6 +174,7 @@ class ProjectItem(CamelBody, frozen=True, kw_only=True):
     status: Annotated[ProjectStatus, Absent("")]
     url: Annotated[str | None, Absent(None)]
     created_at: Annotated[Time, Absent("")]
+    kind: Annotated[Kind, Absent(Kind.WEB)]
 
 
 class ProjectList(Body, frozen=True, kw_only=True):

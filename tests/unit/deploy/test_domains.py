@@ -3,6 +3,7 @@ from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from yard import HOST, Yard, socket_of
 
@@ -13,7 +14,7 @@ from moorage.deploy.addresses.domains import Domains, LookupFailed
 from moorage.deploy.keeping.apps import Apps
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound, RateLimited
 from moorage.records.domain import Domain, DomainRules, DomainStatus
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
@@ -440,3 +441,9 @@ async def test_start_mends_what_a_crash_left_of_domains_that_changed_hands(
     yard.routes.table[SHOP] = yard.routes.table["gone.example"] = socket_of(app)
     await yard.addresses.sweep()
     assert yard.routes.table == {HOST: socket_of(app)}
+
+
+async def test_worker_takes_no_domain(domains: Domains, project: Project) -> None:
+    worker = msgspec.structs.replace(project, kind=Kind.WORKER)
+    with pytest.raises(InvalidField, match="no address"):
+        await domains.claim(worker, SHOP)

@@ -129,6 +129,32 @@ def test_program_without_a_port_is_planned_as_a_worker() -> None:
     assert made.start.endswith("python bot.py")
 
 
+def test_migrations_are_suggested_as_a_release_command_and_left_to_one() -> None:
+    files = {
+        "manage.py": "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')",
+        "shop/wsgi.py": "",
+        "shop/settings.py": "",
+        "requirements.txt": "django",
+    }
+    by_itself = plan(files)
+    assert by_itself.start.startswith(".venv/bin/python manage.py migrate --noinput\nexec ")
+    assert by_itself.release is UNSET
+    assert (
+        "settings.releaseCommand would run this once, and not before each start: "
+        ".venv/bin/python manage.py migrate --noinput"
+    ) in by_itself.because
+    asked = plan(files, Settings(release_command="python manage.py migrate"))
+    assert asked.start == by_itself.start.partition("\n")[2]
+    other = plan(files, Settings(release_command="python manage.py shell"))
+    assert other.start == by_itself.start
+
+
+def test_worker_that_is_to_sleep_is_refused() -> None:
+    with pytest.raises(InvalidField) as refused:
+        plan(HELLO, Settings(kind=Kind.WORKER, sleep_after_seconds=600))
+    assert refused.value.field == "settings.sleepAfterSeconds"
+
+
 def test_site_is_no_worker() -> None:
     with pytest.raises(InvalidField) as refused:
         plan({"index.html": "<p>"}, Settings(kind=Kind.WORKER))

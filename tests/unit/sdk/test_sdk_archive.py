@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moorage.archive.project import Manifest
-from moorage.records.project import ProjectStatus
+from moorage.records.project import Kind, ProjectStatus
 from moorage.sdk import archive
 from moorage.sdk.archive import (
     DEFAULTS,
@@ -298,6 +298,7 @@ class OneProject(Client):
             name="shop",
             display_name="Corner shop",
             description="",
+            kind=Kind.WEB,
             status=ProjectStatus.ACTIVE,
             url=None,
             created_at="",

@@ -192,6 +192,8 @@ class Domains:
     async def claim(self, project: Project, text: str) -> Domain:
         """Returns the project's claim on a host; makes it if there is none. Raises InvalidField."""
         host = self._rules.host(text)
+        if project.kind is Kind.WORKER:
+            raise InvalidField("domain", "a worker has no address that a domain could lead to")
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             await projects.living(tx, project)

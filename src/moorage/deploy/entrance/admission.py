@@ -73,7 +73,7 @@ from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.records.deployment import Deployment, DeploymentStatus, kept
 from moorage.records.event import EventData, EventKind
 from moorage.records.payments import Quote
-from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
+from moorage.records.project import SHARING_STATUSES, Kind, Project, ProjectStatus
 from moorage.storage import events, idempotency
 from moorage.storage.apps import deployments, names, projects
 from moorage.storage.database import Database, Source, Transaction
@@ -398,6 +398,7 @@ def _new_project(accepted: AcceptedAttempt) -> Project:
         serving_deployment_id=None,
         created_at_ms=accepted.now_ms,
         months=request.months,
+        kind=Kind.WEB if accepted.attempt.plan.listens else Kind.WORKER,
     )
 
 

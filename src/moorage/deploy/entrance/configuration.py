@@ -37,7 +37,14 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.planning.plan import Plan, Settings
 from moorage.records.deployment import Deployment, DeploymentStatus, Finding, JobKind, Origin
-from moorage.records.project import Changes, Project, ProjectStatus, Variables
+from moorage.records.project import (
+    NEVER_SLEEPS,
+    Changes,
+    Kind,
+    Project,
+    ProjectStatus,
+    Variables,
+)
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
@@ -374,10 +381,12 @@ class ProjectConfiguration:
     ) -> bool:
         """Sets when a project sleeps, and wakes one that never is to; returns whether it differs.
 
-        Raises NoCapacity where there is no memory for it awake.
+        Raises NoCapacity where there is no memory for it awake, InvalidField for a worker.
         """
         if seconds is UNSET or seconds == project.sleep_after_seconds:
             return False
+        if seconds is not None and project.kind is Kind.WORKER:
+            raise InvalidField("sleepAfterSeconds", NEVER_SLEEPS)
         await projects.set_sleep_after(tx, project.id, seconds)
         if seconds is None and project.asleep_since_ms is not None:
             await self._capacity.require_memory(tx, project.id)

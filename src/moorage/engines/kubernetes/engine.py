@@ -271,7 +271,8 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
 
     async def connections(self, deployment_id: str) -> int | None:
         """As `Engine.connections`: a cluster does not count who is connected to an app."""
-        return None if self._shared.observed.instance(checked(deployment_id)) else 0
+        found = self._shared.observed.instance(checked(deployment_id))
+        return 0 if found is None or found.address is None else None
 
     async def usage(self) -> dict[str, Usage]:
         """As `Engine.usage`: what the metrics API has; nothing where there is none."""
