@@ -11,7 +11,7 @@ from starlette.responses import Response
 from moorage.api.http.caller import Caller, Front, may_still_read
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.problems import json_response
-from moorage.api.http.request import parse_small, read_whole, whole_number
+from moorage.api.http.request import IN_LOOP_BYTES, parse_small, read_whole, whole_number
 from moorage.api.logs import (
     MAX_LINES,
     Followers,
@@ -31,7 +31,7 @@ from moorage.records.project import Project
 from moorage.records.run import Run, Schedule
 from moorage.storage.apps import runs
 from moorage.storage.database import Source
-from moorage.uploads.request import check_command, check_timeout
+from moorage.uploads.request import COMMAND_LENGTH, check_command, check_timeout
 from moorage.wire.deployments import LogBody
 from moorage.wire.runs import RunBody, RunItem, RunList, RunQueued, ScheduleItem
 
@@ -51,7 +51,9 @@ class RunRoom(Front):
 
 async def begin_run(room: RunRoom, request: Request, caller: Caller, project: Project) -> Response:
     """`POST /agent/projects/{projectId}/runs`: run a command once beside the app."""
-    body = await read_whole(request)
+    body = await read_whole(request, max_bytes=2 * IN_LOOP_BYTES)
+    if len(body) > IN_LOOP_BYTES:
+        raise InvalidField("command", f"must be at most {COMMAND_LENGTH} bytes")
     wanted = parse_small(body, RunBody)
     check_command("command", wanted.command)
     check_timeout("timeout_seconds", wanted.timeout_seconds)

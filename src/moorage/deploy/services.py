@@ -392,7 +392,7 @@ class DeployServices:
     async def _ask(self, project: Project, run: ProjectRun) -> int | None:
         """Visits a project's app for its schedule."""
         host = self.addresses.host(project)
-        headers = {"X-Moorage-Schedule": run.schedule or ""}
+        headers = {"Moorage-Schedule": run.schedule or ""}
         return await self._platform.kept.visit(host, run.path, headers)
 
     @cached_property

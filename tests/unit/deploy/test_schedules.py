@@ -189,7 +189,7 @@ async def test_request_visits_the_app_and_its_status_decides(
     await until(is_over)
     (run,) = await made(yard, project)
     assert (run.status, run.exit_code) == ANSWERS[answer]
-    assert visits == [("hello.example.com", "/cron?a=1", {"X-Moorage-Schedule": "ping"})]
+    assert visits == [("hello.example.com", "/cron?a=1", {"Moorage-Schedule": "ping"})]
     assert (run.charged_micro_usd, yard.runtime.called("copy")) == (0, [])
 
 
