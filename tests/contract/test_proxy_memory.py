@@ -127,6 +127,20 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
+async def test_requests_under_way_are_counted_by_host(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    limited = replace(harbour.settings, visitor_connections=50)
+    await HAProxy(find_tool("haproxy"), limited).start()
+    await until(lambda: len(running_proxies(limited)) == 1)
+    assert await harbour.router.requests("my-app.localhost") == 0
+    streaming = client.get(harbour.url("/stream"), headers={"Host": "my-app.localhost"})
+    async with streaming as response:
+        await response.content.readline()
+        assert await harbour.router.requests("my-app.localhost") == 1
+        assert await harbour.router.requests("another.localhost") == 0
+
+
 async def test_streams_of_one_address_leave_the_proxy_its_memory(
     harbour: Harbour, app: App, directory: Path
 ) -> None:

@@ -146,6 +146,10 @@ class RoutesOfLeader:
         """As `Routes.routes`."""
         return self._routes.routes()
 
+    async def requests(self, host: str) -> int:
+        """As `Routes.requests`."""
+        return await self._routes.requests(host)
+
 
 async def open_beside(stack: AsyncExitStack, settings: Settings, opening: Opening) -> Platform:
     """Opens a platform as `open_platform` does, without engine and proxy.

@@ -12,6 +12,7 @@ given to another project can't reach its former app. A server is deleted once it
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,6 +35,7 @@ _ROUTES = "routes"
 _SERVER = "s"  # with which no IP address begins
 _SERVER_BYTES = 8
 _HELD = "still has connections"
+_UNDER_WAY = re.compile(r"\bconn_cur=(\d+)")
 _AT_ONCE = 80  # changes in one line of the admin socket, which takes 32 KiB
 
 
@@ -112,6 +114,16 @@ class Router:
             return None
         address, _, port = text.rpartition("_")
         return Address(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+
+    async def requests(self, host: str) -> int:
+        """Returns how many requests to `host` are under way: streams and WebSockets among them.
+
+        None are counted by a proxy that bounds none, or in one that it took over from. Raises as
+        `point` does.
+        """
+        check_host(host, max_length=MAX_HOST_LENGTH)
+        found = _UNDER_WAY.search(await ask(self._run_dir, f"show table of_host key {host}") or "")
+        return int(found[1]) if found else 0
 
     def write_map(self) -> None:
         """Writes the map that a proxy reads when it starts."""

@@ -326,6 +326,7 @@ class FakeRoutes:
     def __init__(self) -> None:
         self.table: dict[str, Address] = {}
         self.changes: list[tuple[str, Address | None]] = []
+        self.under_way: dict[str, int] = {}  # requests by host
 
     async def point(self, host: str, target: Address) -> None:
         if self.table.get(host) != target:
@@ -341,6 +342,9 @@ class FakeRoutes:
 
     def routes(self) -> dict[str, Address]:
         return dict(self.table)
+
+    async def requests(self, host: str) -> int:
+        return self.under_way.get(host, 0)
 
 
 class FakeVerifier:

@@ -46,6 +46,9 @@ class Table:
     def routes(self) -> dict[str, Address]:
         return dict(self.table)
 
+    async def requests(self, host: str) -> int:
+        return 0
+
 
 def addresses(db: Database, table: Table, *former: str) -> Addresses:
     hosts = Hosts(base_domain="new.example", scheme="http", port=None, former_domains=former)

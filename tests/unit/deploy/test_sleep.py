@@ -338,6 +338,21 @@ async def test_app_whose_connections_nothing_counts_may_end_its_last_requests(
     assert 5 <= stopped - begun <= 8
 
 
+async def test_what_the_proxy_passes_on_keeps_an_app_awake_whose_connections_nothing_counts(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    """A WebSocket, a stream, a long request."""
+    yard.runtime.open_connections[app.id] = None
+    yard.routes.under_way[HOST] = 1
+    pass_time(yard)
+    await yard.reconcile()
+    assert (await yard.project(project)).asleep_since_ms is None
+    yard.routes.under_way[HOST] = 0
+    pass_time(yard, SLEEP_AFTER_SECONDS - 1)
+    await yard.reconcile()
+    assert (await yard.project(project)).asleep_since_ms is None
+
+
 async def test_falling_asleep_goes_on_after_a_crash(
     yard: Yard, project: Project, app: Deployment
 ) -> None:

@@ -92,6 +92,10 @@ class Routes(Protocol):
         """Returns every host that has a route."""
         ...
 
+    async def requests(self, host: str) -> int:
+        """Returns how many requests to a host are under way at this gateway's proxy."""
+        ...
+
 
 class Addresses:
     """Routes all hosts of a project to one app.
@@ -116,6 +120,10 @@ class Addresses:
         """Routes every host of a project to an app, or nowhere; does nothing where that is so."""
         for host in await self._of(project):
             await self._set(host, target)
+
+    async def requests(self, project: Project) -> int:
+        """Returns how many requests to a project's hosts are under way at this gateway's proxy."""
+        return sum([await self._routes.requests(host) for host in await self._of(project)])
 
     async def unroute(self, project: Project) -> None:
         """Removes the routes of a project."""

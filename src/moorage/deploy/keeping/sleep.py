@@ -170,7 +170,7 @@ class Sleep:
             if app.sleeps and serving is not None:
                 self._note_woken(serving, runs=instance is not None)
             if serving is not None and self.is_idle(project):
-                app.begin("sleep", lambda: self._try(project.id, serving, instance))
+                app.begin("sleep", lambda: self._try(project, serving, instance))
             return False
         if instance is not None:
             app.begin("sleep", lambda: self._stop(project.id, instance))
@@ -201,19 +201,27 @@ class Sleep:
             app.used_at = now
         return now - app.used_at >= max(after_seconds, self._min_seconds)
 
-    async def _try(self, project_id: str, serving: str, instance: Instance | None) -> None:
+    async def _try(self, project: Project, serving: str, instance: Instance | None) -> None:
         """Puts a project's app to sleep, unless it is in use or about to be replaced."""
-        if await self._runtime.connections(serving) or await self._is_visited(project_id, serving):
+        if await self._connections(project, serving) or await self._is_visited(project.id, serving):
             self.use(serving)
-        async with self._apps.held(project_id):
-            project = await projects.by_id(self._db, project_id)
-            if project is None or not self.is_idle(project):
+        async with self._apps.held(project.id):
+            current = await projects.by_id(self._db, project.id)
+            if current is None or not self.is_idle(current):
                 return
             async with self._db.transaction(durable=True) as tx:
-                falls_asleep = await self._metering.fall_asleep(tx, project, serving=serving)
+                falls_asleep = await self._metering.fall_asleep(tx, current, serving=serving)
         self._apps.app(serving).sleeps = falls_asleep
         if falls_asleep and instance is not None:
-            await self._stop(project_id, instance)
+            await self._stop(project.id, instance)
+
+    async def _connections(self, project: Project, serving: str) -> int | None:
+        """Returns how many connections an app has; None if that is not known.
+
+        Where its engine counts none, what the proxy passes on now tells of those there are.
+        """
+        count = await self._runtime.connections(serving)
+        return await self._addresses.requests(project) or None if count is None else count
 
     async def _is_visited(self, project_id: str, serving: str) -> bool:
         """Returns whether any gateway has counted requests since this was last asked."""
@@ -241,7 +249,7 @@ class Sleep:
             if self._addresses.target(project) == instance.address:
                 await self._addresses.unroute(project)
             is_late = self._clock.monotonic_seconds() > deadline
-            count = await self._runtime.connections(serving)
+            count = await self._connections(project, serving)
             if count == 0 or (count is None and is_late):
                 await self._runtime.note(serving, _ASLEEP)
                 await self._runtime.stop(serving)
