@@ -11,7 +11,7 @@ from moorage.auth.rate_limit import TrustedProxies
 from moorage.certificates.services import CertificateServices
 from moorage.deploy.keeping.restarts import next_try
 from moorage.gateway.assembly import Rooms
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.waking import Visitor, Waking
 from moorage.storage.apps import jobs
@@ -74,6 +74,8 @@ def _lookup(rooms: Rooms) -> Callable[[str], Awaitable[Absence]]:
         project = await deploy.addresses.project_at(host)
         if project is None or project.status is ProjectStatus.DELETING:
             return Absence(HostState.UNKNOWN)
+        if project.kind is Kind.WORKER:
+            return Absence(HostState.UNKNOWN)  # nobody is to visit it
         absence = await _absence(project, rooms)
         if absence.state is HostState.ASLEEP and not await deploy.capacity.has_memory(project.id):
             return Absence(HostState.NO_ROOM)
