@@ -73,6 +73,7 @@ async def audit_books(
             for interval in books.intervals
             if _burned(books, interval) < charge_of(interval)
         }
+        | {wallet_account(each.giver) for each in books.given}
     }
     decimals = {
         (chain.chain_id, token.key): token.decimals for chain in chains for token in chain.tokens
@@ -84,7 +85,7 @@ async def audit_books(
         *sum_findings(books),
         *balance_findings(books.accounts, books.balances),
         *purse_findings(books),
-        *posting_findings(books),
+        *posting_findings(books, histories),
         *worth_findings(books.payments, decimals),
         *burn_findings(books, histories),
         *compensation_findings(books),
@@ -141,10 +142,13 @@ def _sums_of(
             yield Finding(f"{kind} {name}", f"its balance is {cached}, its entries sum to {total}")
 
 
-def posting_findings(books: Books) -> Iterator[Finding]:
+def posting_findings(
+    books: Books, histories: Mapping[str, Sequence[tuple[str, int]]]
+) -> Iterator[Finding]:
     """Each payment, refund, grant and transfer has exactly its postings; each belongs to one.
 
-    Or it moves credits between a purse and its own wallet, which count as one here.
+    Or it moves credits between a purse and its own wallet, which count as one here. `histories`
+    holds the history of the account of each wallet that gave a project away.
     """
     owners = _owners(books)
     postings = {each.id: each for each in books.postings}
@@ -154,7 +158,7 @@ def posting_findings(books: Books) -> Iterator[Finding]:
     for given_back in _compensations(books):
         del postings[given_back.id]
     for handed in books.given:
-        yield from _of_transfer(handed, postings)
+        yield from _of_transfer(handed, postings, histories[wallet_account(handed.giver)])
     for payment in books.payments:
         yield from _of_payment(payment, postings, owners)
     payments = {key_of(payment): payment for payment in books.payments}
@@ -174,13 +178,21 @@ def _owners(books: Books) -> dict[str, list[str]]:
     return owners
 
 
-def _of_transfer(given: Given, postings: dict[str, Posting]) -> Iterator[Finding]:
-    """Checks a transfer's posting, if there was a purse, and removes it from `postings`."""
+def _of_transfer(
+    given: Given, postings: dict[str, Posting], history: Sequence[tuple[str, int]]
+) -> Iterator[Finding]:
+    """Checks a transfer's posting, if there was a purse, and removes it from `postings`.
+
+    It moved what the purse had just brought its giver. `history` is that of the giver's account.
+    """
     booked = postings.pop(f"transfer:{given.id}", None)
     if booked is None:
         return
     taken = booked.amounts.get(wallet_account(given.taker), 0)
-    may_move = given.with_purse and taken >= 0
+    ids = [posting_id for posting_id, _ in history]
+    before = history[: ids.index(booked.id)] if booked.id in ids else ()
+    moved = [amount for name, amount in before if name.startswith(f"purse:{given.project_id}:")]
+    may_move = given.with_purse and moved[-1:] == [taken]
     wallets = {wallet_account(given.giver), wallet_account(given.taker)}
     if booked.amounts.keys() - wallets or (taken and not may_move):
         yield Finding(f"transfer {given.id}", f"moved {taken}, which it may not")
@@ -191,20 +203,35 @@ def _compensations(books: Books) -> list[Posting]:
 
 
 def compensation_findings(books: Books) -> Iterator[Finding]:
-    """No project got back more than it burned, from no account but those that it burned."""
-    burned: Counter[tuple[str, str]] = Counter()
+    """What a project got back is what it burned since its app was lost, once.
+
+    Its intervals were cut when the app was lost, and when it was back.
+    """
+    intervals: dict[str, list[BilledInterval]] = {}
     for interval in books.intervals:
-        for account, amount in books.burned.get(interval.id, {}).items():
-            burned[interval.project_id, account] -= amount
+        intervals.setdefault(interval.project_id, []).append(interval)
+    back: Counter[tuple[str, str]] = Counter()
     for given_back in _compensations(books):
-        project_id = given_back.id.split(":")[1]
-        for account, amount in given_back.amounts.items():
-            burned[project_id, account] -= 0 if account == COMPENSATED else amount
-        if set(given_back.amounts) & {EARNED, REFUNDED}:
-            yield Finding(f"posting {given_back.id}", "is of no customer's account")
-    for (project_id, account), left in burned.items():
-        if left < 0 and account != EARNED:
-            yield Finding(f"project {project_id}", f"got back {-left} more than {account} burned")
+        _, project_id, since_ms = given_back.id.split(":")
+        amounts = {each: it for each, it in given_back.amounts.items() if each != COMPENSATED}
+        back.update({(project_id, each): it for each, it in amounts.items()})
+        since = (it for it in intervals.get(project_id, ()) if it.started_at_ms >= int(since_ms))
+        if amounts not in list(_burned_up_to(books, since)):
+            yield Finding(f"posting {given_back.id}", "is not what was burned from then on")
+    for (project_id, account), amount in back.items():
+        parts = (books.burned.get(each.id, {}) for each in intervals.get(project_id, ()))
+        more = amount + sum(each.get(account, 0) for each in parts)
+        if more > 0:
+            yield Finding(f"project {project_id}", f"got back {more} more than {account} burned")
+
+
+def _burned_up_to(books: Books, intervals: Iterable[BilledInterval]) -> Iterator[dict[str, int]]:
+    """Yields what the first of the intervals have burned, by account, then the first two, ..."""
+    burned: Counter[str] = Counter()
+    for interval in intervals:
+        for account, amount in books.burned.get(interval.id, {}).items():
+            burned[account] -= amount if account != EARNED else 0
+        yield {account: amount for account, amount in burned.items() if amount}
 
 
 def _in_wallet(

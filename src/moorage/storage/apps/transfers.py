@@ -21,7 +21,10 @@ _OF_WALLET = Statement(
 )
 _SURPLUS = Statement(
     select(transfers.c.id)
-    .where(*given(transfers, project_id="of_project"))
+    .where(
+        *given(transfers, project_id="of_project"),
+        transfers.c.withdrawn_at_ms.is_not(None),  # invoices and the audit go by the accepted ones
+    )
     .order_by(transfers.c.created_at_ms.desc(), transfers.c.id)
     .offset(bindparam("kept"))
     .limit(100)
@@ -78,10 +81,10 @@ _END_LINKS = Statement(delete(links).where(*given(links, project_id="of_project"
 async def add(tx: Transaction, transfer: Transfer, *, max_kept: int) -> None:
     """Stores an offer; an earlier one of its project must be withdrawn.
 
-    Of its project the newest `max_kept` stay.
+    With it at most `max_kept` of its project stay, the newest, beside those that were accepted.
     """
     await tx.execute(_ADD, **msgspec.structs.asdict(transfer))
-    for surplus in await tx.values(_SURPLUS, of_project=transfer.project_id, kept=max_kept):
+    for surplus in await tx.values(_SURPLUS, of_project=transfer.project_id, kept=max_kept - 1):
         await tx.execute(_DELETE, of_id=surplus)
 
 
