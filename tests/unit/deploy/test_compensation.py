@@ -254,5 +254,5 @@ async def test_audit_finds_that_more_came_back_than_was_burned(
         await ledger.compensate(tx, project, burned, since_ms=1, now_ms=1)
     assert await audited(yard) == [
         f"posting compensated:{project.id}:1: is not what was burned from then on",
-        f"project {project.id}: got back {10_000 - AN_HOUR} more than wallet:{ALICE} burned"
+        f"project {project.id}: got back {10_000 - AN_HOUR} more than wallet:{ALICE} burned",
     ]

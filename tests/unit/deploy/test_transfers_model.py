@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -175,6 +176,29 @@ class Handing(BookModel):
         elif not has_it:
             assert not any(done)
 
+    def teardown(self) -> None:
+        try:
+            self.end_in_a_race_with_its_deletion()
+        finally:
+            super().teardown()
+
+    def end_in_a_race_with_its_deletion(self) -> None:
+        """It is its taker's, or it is gone; what there is of credits stays the same."""
+        self.carry_out_deploys()
+        before, taker = self.now, next(each for each in WALLETS if each != self.owner)
+        self.offer(taker, with_purse=False, with_variables=True, times=1)
+        accept = self.yard.services.transfers.accept(self.offers[-1].id, wallet=taker)
+        taken, deleted = self.run(self._all(accept, self.yard.deletion.delete(before)))
+        assert taken is not deleted
+        self._settle()
+        self.has[self.owner] += self.purse
+        self.purse = 0
+        found = {each: self.run(accounts.balance(self.db, each)) for each in WALLETS}
+        assert found == {each: self.has[each] for each in WALLETS}
+        after = self.run(projects.by_id(self.db, before.id))
+        assert (after is None or after.wallet == before.wallet) is deleted
+        assert self.run(self._audit()) == []
+
     def _is_open(self, offer: Transfer) -> bool:
         return offer.id not in self.over and self.clock.now_ms() <= offer.not_after_ms
 
@@ -244,7 +268,7 @@ class Handing(BookModel):
 
     async def _all(self, *acts: Coroutine[Any, Any, Any]) -> list[bool]:
         done = await asyncio.gather(*acts, return_exceptions=True)
-        assert all(isinstance(each, MoorageError | Project | Transfer) for each in done)
+        assert all(isinstance(each, MoorageError | Project | Transfer | NoneType) for each in done)
         return [not isinstance(each, MoorageError) for each in done]
 
     def _settle(self) -> None:

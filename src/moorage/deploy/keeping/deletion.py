@@ -12,12 +12,13 @@ import structlog
 from moorage.clock import Clock, SteadyWall
 from moorage.deploy.keeping.apps import Apps, ProjectWork
 from moorage.deploy.sources import Sources
-from moorage.errors import ContentUnavailable, LeaderAway
+from moorage.errors import ContentUnavailable, LeaderAway, ProjectNotFound
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, JobKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
+from moorage.storage.money import accounts
 
 _MAX_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -78,7 +79,8 @@ class Deletion:
     async def delete(self, project: Project) -> None:
         """Deletes a project, whatever its state; concurrent calls share one deletion.
 
-        Goes on when its caller is cancelled.
+        Goes on when its caller is cancelled. Raises ProjectNotFound if it is another wallet's by
+        now.
         """
         work = self._apps.project(project.id)
         if work.deletion is None:
@@ -117,6 +119,10 @@ class Deletion:
     async def _delete(self, work: ProjectWork, project: Project) -> None:
         try:
             async with self._db.transaction(durable=True) as tx:
+                await accounts.lock(tx, project.wallet)  # as who gives it to another wallet does
+                current = await projects.by_id(tx, project.id)
+                if current is not None and current.wallet != project.wallet:
+                    raise ProjectNotFound
                 await self.begin(tx, project.id)
             await self._finish(project)
         finally:
