@@ -30,7 +30,7 @@ from moorage.errors import (
     InvalidField,
     RefundInProgress,
     RefundNotFound,
-    RefundTermsChanged,
+    TermsChanged,
 )
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
@@ -42,7 +42,14 @@ from moorage.money import (
     AtomicUnits,
     MicroUsd,
 )
-from moorage.payments.relay.refunds import debit_of, left_of, tell
+from moorage.payments.relay.refunds import (
+    backing,
+    brought_of,
+    debit_of,
+    left_of,
+    may_be_taken_back,
+    tell,
+)
 from moorage.records.event import EventKind
 from moorage.records.payments import Finality, Payment, Refund, RefundStatus
 from moorage.storage import idempotency, recoveries
@@ -196,7 +203,9 @@ class RefundRequests:
         builds = min(balance - running, await self._builds(self._db, payer, balance, asked.max_))
         available = MicroUsd(balance - running - builds)
         asked_for = available if asked.max_ is None else min(available, asked.max_)
-        paid, unsure = await self._backing(self._db, asked.wallet, purse, burned=burned)
+        paid, unsure = await backing(
+            self._db, asked.wallet, purse, clients=self._clients, burned=burned
+        )
         wanted = MicroUsd(min(asked_for, max(0, paid - unsure)))
         not_final = min(asked_for - wanted, unsure)
         items = _allot(found, wanted, refusing, self._clients)
@@ -229,7 +238,7 @@ class RefundRequests:
         )
 
     def check(self, wallet: str, quote_id: str, *, suspend: bool) -> None:
-        """Raises InvalidField for what is no quote for a wallet, RefundTermsChanged if it ended."""
+        """Raises InvalidField for what is no quote for a wallet, TermsChanged if it ended."""
         self._read(wallet, quote_id, suspend=suspend)
 
     async def request(
@@ -243,7 +252,7 @@ class RefundRequests:
     ) -> Requested:
         """Takes the credits of a quote, and queues its refunds; `suspend` ends what burns them.
 
-        Raises InvalidField, RefundTermsChanged, RefundInProgress and RecoveryPending, with
+        Raises InvalidField, TermsChanged, RefundInProgress and RecoveryPending, with
         nothing changed.
         """
         terms = self._read(wallet, quote_id, suspend=suspend is not None)
@@ -268,7 +277,7 @@ class RefundRequests:
             refundable = _sum(each.debited for each in items)
             balance = await accounts.balance(tx, holder)
             builds = await self._builds(tx, payer, balance, gross)
-            paid, unsure = await self._backing(tx, wallet, own_purse)
+            paid, unsure = await backing(tx, wallet, own_purse, clients=self._clients)
             if (
                 not items
                 or _digest(items) != terms.digest
@@ -276,7 +285,7 @@ class RefundRequests:
                 or balance < gross + builds
                 or paid - unsure < gross
             ):
-                raise RefundTermsChanged
+                raise TermsChanged
             if holder != payer:
                 await self._take_from_purse(tx, terms)
             await self._queue(tx, wallet, requested.id, items)
@@ -305,7 +314,7 @@ class RefundRequests:
                 tx, accounts.purse_of(purse.project_id), purse.wallet, gross, now_ms=now_ms
             )
         ):
-            raise RefundTermsChanged
+            raise TermsChanged
 
     async def one(self, wallet: str, request_id: str) -> list[Refund]:
         """Returns the refunds of a wallet's request. Raises RefundNotFound."""
@@ -350,7 +359,7 @@ class RefundRequests:
                 now_ms=now_ms,
             )
             if not taken:
-                raise RefundTermsChanged
+                raise TermsChanged
             await refunds.add(tx, refund)
             await tell(tx, refund, EventKind.REFUND_QUEUED, now_ms=now_ms)
 
@@ -378,30 +387,6 @@ class RefundRequests:
         return await payments.refundable(
             source, wallet, purse=purse, above=GAS, limit=3 * _MAX_ITEMS
         )
-
-    async def _backing(
-        self, source: Source, wallet: str, purse: str | None, *, burned: MicroUsd = NOTHING
-    ) -> tuple[MicroUsd, MicroUsd]:
-        """Returns how much of what a wallet and its purses have was paid for, and not given.
-
-        Or of the purse of a project that a payment alone has opened, where nothing is given. And
-        how much was paid that a chain may take back: what was paid before backs no more then.
-        `burned` is not booked yet: what was given burns first.
-        """
-        unsure = [
-            left
-            for chain_id, finality, left in await payments.not_final(source, wallet, purse=purse)
-            if _may_be_taken_back(finality, self._clients.get(chain_id))
-        ]
-        if purse is not None:
-            has, given = await accounts.balance(source, accounts.purse_of(purse)), NOTHING
-        else:
-            own, others = (
-                await accounts.balance(source, wallet),
-                await accounts.purses_have(source, wallet),
-            )
-            has, given = MicroUsd(own + others), await accounts.left_of_given(source, wallet)
-        return MicroUsd(has - burned - max(0, given - burned)), _sum(unsure)
 
     async def _builds(
         self, source: Source, holder: str, balance: MicroUsd, max_: MicroUsd | None
@@ -475,7 +460,7 @@ class RefundRequests:
         if terms.suspend != suspend:
             raise InvalidField("suspend", "must be as the quote was asked for")
         if terms.expires_at_ms <= self._clock.now_ms():
-            raise RefundTermsChanged
+            raise TermsChanged
         return terms
 
 
@@ -520,19 +505,13 @@ def _item(
     if token is None:
         return None
     left = left_of(payment, earlier)
-    worth = min(wanted, _brought(payment, earlier)) - GAS
+    worth = min(wanted, brought_of(payment, earlier)) - GAS
     unit = 10**token.decimals
     amount = AtomicUnits(min(left, max(0, worth) * unit // MICRO_USD_PER_USD))
     debited = debit_of(payment, earlier, amount, decimals=token.decimals)
     if amount <= 0 or debited <= 0 or debited > worth:
         return None
     return Item(payment, len(earlier), amount, debited)
-
-
-def _brought(payment: Payment, earlier: Sequence[Refund]) -> MicroUsd:
-    """Returns the credits that a payment brought, less what went back of it."""
-    back = sum(each.debited_micro_usd for each in earlier if each.status is not RefundStatus.FAILED)
-    return MicroUsd(payment.credited_micro_usd - back)
 
 
 def _hindrance(
@@ -544,14 +523,7 @@ def _hindrance(
         return "chain_closed"
     if (payment.chain_id, payment.token_address) in refusing:
         return "payer_refused_by_token"
-    return "not_final" if _may_be_taken_back(payment.finality, client) else None
-
-
-def _may_be_taken_back(finality: Finality, client: RpcClient | None) -> bool:
-    """Whether a payment is not final yet: at every node, where two are configured."""
-    if client is not None and client.quorum > 1:
-        return finality is not Finality.FINALIZED
-    return finality is Finality.PROVISIONAL
+    return "not_final" if may_be_taken_back(payment.finality, client) else None
 
 
 def _why_kept(
@@ -565,13 +537,13 @@ def _why_kept(
     kept: dict[str, MicroUsd] = {}
     for payment, earlier in found:
         why = _hindrance(payment, refusing, clients)
-        amount = MicroUsd(min(rest, _brought(payment, earlier)))
+        amount = MicroUsd(min(rest, brought_of(payment, earlier)))
         if why is not None and amount > 0:
             kept[why] = MicroUsd(kept.get(why, NOTHING) + amount)
             rest = MicroUsd(rest - amount)
     chosen = {payments.key_of(each.payment) for each in items}
     others = [
-        _brought(payment, earlier)
+        brought_of(payment, earlier)
         for payment, earlier in found
         if payments.key_of(payment) not in chosen and _hindrance(payment, refusing, clients) is None
     ]

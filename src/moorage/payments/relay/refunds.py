@@ -9,7 +9,7 @@ and recorded instead of sent again.
 
 import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum, auto
 
 import msgspec
@@ -42,11 +42,13 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.metrics import TREASURY_TOKENS
 from moorage.money import (
+    NOTHING,
     AtomicUnits,
     MicroUsd,
     credit_from_atomic_units,
     decimal_text,
     usd_number,
+    usd_text,
 )
 from moorage.payments.relay.refund_search import (
     FoundRefund,
@@ -73,8 +75,8 @@ from moorage.records.payments import (
     RelayTransaction,
 )
 from moorage.storage import events
-from moorage.storage.database import Database, Transaction
-from moorage.storage.money import payments, refunds, relays
+from moorage.storage.database import Database, Source, Transaction
+from moorage.storage.money import accounts, payments, refunds, relays
 
 
 async def tell(
@@ -663,6 +665,8 @@ class Refunds:
         holder = await ledger.holder_of(tx, payment)
         if payment.status is not PaymentStatus.HELD:
             await self._metering.settle(tx, holder)
+            if refund.status is not RefundStatus.REFUNDED and payment.given_to is None:
+                await self._require_backed(tx, payment, holder, refund.debited_micro_usd)
         taken = await ledger.refund(
             tx,
             payment,
@@ -672,6 +676,24 @@ class Refunds:
         )
         await self._metering.suspend_unpaid(tx, holder)
         return taken
+
+    async def _require_backed(
+        self, tx: Transaction, payment: Payment, holder: str, debit: MicroUsd
+    ) -> None:
+        """Raises RefundRefused if credits that were given, or are not final, would go as tokens.
+
+        The payment itself is final enough: the chain was just asked.
+        """
+        purse = payment.purse if holder != payment.payer else None
+        clients = {self._chain.chain_id: self._client}
+        paid, unsure = await backing(tx, payment.payer, purse, clients=clients)
+        if may_be_taken_back(payment.finality, self._client):
+            unsure = MicroUsd(unsure - brought_of(payment, await self._earlier(tx, payment)))
+        if debit > paid - unsure:
+            raise RefundRefused(
+                f"{usd_text(MicroUsd(max(0, paid - unsure)))} of its payer's credits were paid for "
+                "and are final: what was given, or may be reversed, does not go back as tokens."
+            )
 
     async def _intend(
         self,
@@ -757,6 +779,47 @@ class Refunds:
 def left_of(payment: Payment, earlier: Iterable[Refund]) -> AtomicUnits:
     """Returns what of a payment was not sent back yet, regardless of its payer's balance."""
     return AtomicUnits(payment.amount - sum(item.amount for item in _standing(earlier)))
+
+
+def brought_of(payment: Payment, earlier: Iterable[Refund]) -> MicroUsd:
+    """Returns the credits that a payment brought, less what went back of it."""
+    back = sum(each.debited_micro_usd for each in _standing(earlier))
+    return MicroUsd(payment.credited_micro_usd - back)
+
+
+def may_be_taken_back(finality: Finality, client: RpcClient | None) -> bool:
+    """Whether a payment is not final yet: at every node, where two are configured."""
+    if client is not None and client.quorum > 1:
+        return finality is not Finality.FINALIZED
+    return finality is Finality.PROVISIONAL
+
+
+async def backing(
+    source: Source,
+    wallet: str,
+    purse: str | None,
+    *,
+    clients: Mapping[int, RpcClient],
+    burned: MicroUsd = NOTHING,
+) -> tuple[MicroUsd, MicroUsd]:
+    """Returns how much of what a wallet and its purses have was paid for, and not given.
+
+    Or of the purse of a project that a payment alone has opened, where nothing is given. And how
+    much was paid that a chain may take back: what was paid before backs no more then. `burned` is
+    not booked yet: what was given burns first.
+    """
+    unsure = sum(
+        left
+        for chain_id, finality, left in await payments.not_final(source, wallet, purse=purse)
+        if may_be_taken_back(finality, clients.get(chain_id))
+    )
+    if purse is not None:
+        has, given = await accounts.balance(source, accounts.purse_of(purse)), NOTHING
+    else:
+        own = await accounts.balance(source, wallet)
+        has = MicroUsd(own + await accounts.purses_have(source, wallet))
+        given = await accounts.left_of_given(source, wallet)
+    return MicroUsd(has - burned - max(0, given - burned)), MicroUsd(unsure)
 
 
 def _require_safe_find(found: FoundRefund) -> None:
