@@ -31,7 +31,8 @@
     │   ├── PaymentShort  PaymentHeld           credited, but less than the price; held apart
     │   ├── ChallengeInvalid  ChallengeExpired  AuthorizationRefused      unspent
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment, or topped up
-    ├── RefundTermsChanged  RefundInProgress    by its customer; nothing was taken
+    ├── TermsChanged                a quote for a refund, or an offer, is not what was expected
+    ├── RefundInProgress            by its customer; nothing was taken
     ├── BackupFailed  BackupInvalid  RefundRefused     by the operator's commands; nothing was done
     ├── BooksWrong                  a report can't be made, as the ledger breaks its own rules
     ├── ChainUnavailable            the node can't be reached or contradicts itself
@@ -397,7 +398,7 @@ class RefundNotFound(MoorageError):
     """This wallet has asked for no such refund."""
 
 
-class RefundTermsChanged(MoorageError):
+class TermsChanged(MoorageError):
     """The quote does not hold any more. Nothing was sent back: ask for another quote."""
 
 

@@ -141,7 +141,7 @@ OPERATIONS = (
     _served(calls.REVOKE_TOKENS, access.revoke_manage_tokens),
     _served(calls.OFFER, transfers.offer_project, 409),
     _served(calls.TRANSFERS, transfers.list_transfers),
-    _served(calls.ACCEPT, transfers.accept_offer, 404, 409),
+    _served(calls.ACCEPT, transfers.accept_offer, 404, 409, body_optional=True),
     _served(calls.WITHDRAW, transfers.withdraw_offer, 404, 409),
     _served(calls.RECOVERY, recovery.show_recovery, query=_OF_A_RECOVERY),
     _served(calls.SET_RECOVERY, recovery.set_recovery, 409),

@@ -17,11 +17,17 @@ from moorage.deploy.keeping.transfer import Transfers
 from moorage.errors import InvalidField
 from moorage.ledger.metering import Metering
 from moorage.ledger.running_costs import hour_of
-from moorage.money import usd_number
+from moorage.money import NOTHING, credits_in, usd_number
 from moorage.records.project import Project, ProjectStatus, Transfer, TransferState
 from moorage.storage.apps import projects, transfers
 from moorage.storage.money import accounts
-from moorage.wire.projects import ProjectTransferred, TransferBody, TransferItem, TransferList
+from moorage.wire.projects import (
+    AcceptBody,
+    ProjectTransferred,
+    TransferBody,
+    TransferItem,
+    TransferList,
+)
 
 _DAY_MS = 86_400_000
 _USUAL_DAYS = 7
@@ -93,16 +99,18 @@ async def withdraw_offer(room: TransferRoom, request: Request, caller: Caller) -
 
 async def accept_offer(room: TransferRoom, request: Request, caller: Caller) -> Response:
     """`POST /agent/transfers/{offerId}/accept`: take a project over, as the wallet it is for."""
-    offer_id = request.path_params["offerId"]
+    offer_id, content = request.path_params["offerId"], await read_whole(request)
+    expect = parse_small(content or b"{}", AcceptBody).expect
+    purse = NOTHING if expect is UNSET else credits_in("expect.purse_usd", expect.purse_usd)
     async with room.idempotency.attempt(
         request,
-        sha256(await read_whole(request)).hexdigest(),
+        sha256(content).hexdigest(),
         ProjectTransferred,
         wallet=caller.wallet,
     ) as keyed:
         if keyed.answer is not None:
             return keyed.answer
-        project = await room.transfers.accept(offer_id, wallet=caller.wallet)
+        project = await room.transfers.accept(offer_id, wallet=caller.wallet, expected=purse)
         return keyed.answered(_transferred(project))
 
 

@@ -233,13 +233,18 @@ async def transfers(
     *,
     accept: Annotated[str, Parameter(help="Take the project of this offer.")] = "",
     end: Annotated[str, Parameter(help="End this offer.")] = "",
+    purse: Annotated[
+        str | None, Parameter(help="Dollars that its purse must bring along, at least.")
+    ] = None,
 ) -> None:
     """List the projects that you have offered or were offered; take one, or end an offer."""
     client, screen = await session.client(), session.screen
     if accept and end:
         raise ClientMisconfigured("--accept and --end are two commands: pass one.")
     if accept:
-        taken = await client.accept(accept)
+        taken = await client.accept(
+            accept, purse_usd=None if purse is None else dollars_of(purse, of="--purse")
+        )
         screen.document(taken)
         screen.result(f"{taken.name}: {taken.status}. {taken.message}")
         return

@@ -23,7 +23,7 @@ from moorage.errors import (
     RecoveryPending,
     RefundInProgress,
     RefundRefused,
-    RefundTermsChanged,
+    TermsChanged,
 )
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
@@ -246,7 +246,7 @@ async def run_all_unspent(
                     made = await requests.request(
                         asked.wallet, quote.id, expected=None, suspend=None
                     )
-                except (RecoveryPending, RefundInProgress, RefundTermsChanged):
+                except (RecoveryPending, RefundInProgress, TermsChanged):
                     break
                 queued = await requests.one(asked.wallet, made.id)
                 if any(each.waits_because for each in queued):

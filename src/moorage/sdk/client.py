@@ -33,6 +33,7 @@ from moorage.wire.deploy import Deployed, DeployPurse, DigestUpload, ExportUploa
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, LogBody, LogItem
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.projects import (
+    AcceptBody,
     ChangeBody,
     DomainItem,
     DomainList,
@@ -47,6 +48,7 @@ from moorage.wire.projects import (
     ProjectTransferred,
     ProjectUsage,
     TransferBody,
+    TransferExpected,
     TransferItem,
 )
 from moorage.wire.public import (
@@ -461,9 +463,15 @@ class Client(Transport):
         """Returns what this wallet has offered or was offered, the newest first."""
         return (await self.call(calls.TRANSFERS)).transfers
 
-    async def accept(self, offer: str) -> ProjectTransferred:
-        """Takes over a project that was offered to this wallet."""
-        return await self.call(calls.ACCEPT, offer)
+    async def accept(self, offer: str, *, purse_usd: Decimal | None = None) -> ProjectTransferred:
+        """Takes over a project that was offered to this wallet, with so much in its purse, or more.
+
+        Else, `terms_changed`, nothing changes.
+        """
+        body = None
+        if purse_usd is not None:
+            body = AcceptBody(expect=TransferExpected(purse_usd=purse_usd))
+        return await self.call(calls.ACCEPT, offer, body=body)
 
     async def withdraw(self, offer: str) -> TransferItem:
         """Ends an offer, as its giver or as the wallet that it is for."""

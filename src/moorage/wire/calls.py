@@ -44,6 +44,7 @@ from moorage.wire.events import (
     WebhookShown,
 )
 from moorage.wire.projects import (
+    AcceptBody,
     ChangeBody,
     DomainBody,
     DomainItem,
@@ -258,7 +259,9 @@ REVOKE_TOKENS = Call(
 )
 OFFER = Call("POST", "/agent/projects/{projectId}/transfer", TransferItem, TransferBody, bound=True)
 TRANSFERS = _get("/agent/transfers", TransferList)
-ACCEPT = Call("POST", "/agent/transfers/{offerId}/accept", ProjectTransferred, bound=True)
+ACCEPT = Call(
+    "POST", "/agent/transfers/{offerId}/accept", ProjectTransferred, AcceptBody, bound=True
+)
 WITHDRAW = Call("DELETE", "/agent/transfers/{offerId}", TransferItem)
 RECOVERY = _get("/agent/recovery", RecoveryShown)
 SET_RECOVERY = Call("PUT", "/agent/recovery", RecoveryShown, RecoveryBody, bound=True)

@@ -1,6 +1,7 @@
 """Projects: listed, shown, changed, deleted; their domains, exports, tokens and usage."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
@@ -356,6 +357,20 @@ class TransferBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[datetime, Meta(tz=True, description="in 7 days unless given, 30 at most")]
         | UnsetType
     ) = UNSET
+
+
+class TransferExpected(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What must come along."""
+
+    purse_usd: Annotated[Decimal, Meta(description="credits in its purse, at least")]
+
+
+class AcceptBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An acceptance of an offer."""
+
+    expect: Annotated[TransferExpected, Meta(description="else nothing changes")] | UnsetType = (
+        UNSET
+    )
 
 
 class TransferItem(Body, frozen=True, kw_only=True):

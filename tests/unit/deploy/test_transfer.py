@@ -10,6 +10,7 @@ from moorage.engines.engine import Capabilities
 from moorage.errors import (
     MoorageError,
     ProjectNotFound,
+    TermsChanged,
     TokenInvalid,
     TooManyProjects,
     TransferNotFound,
@@ -18,6 +19,7 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.ledger.invoice import invoice
 from moorage.ledger.running_costs import HOUR_MS, charge_up_to
+from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.payments import Finality, Payment
@@ -292,6 +294,23 @@ async def test_purse_stays_with_the_giver_unless_it_goes_along(
     purse = await accounts.balance(yard.db, accounts.purse_of(project.id))
     kept = (await balances(yard))[0] - alice
     assert (purse, kept) == ((2_000_000, 0) if goes_along else (0, 2_000_000))
+
+
+async def test_purse_with_less_than_its_taker_expects_leaves_all_as_it_was(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers
+) -> None:
+    """The giver takes it out at the last moment, or never sends it along."""
+    await in_purse(yard, project)
+    alone = await offer(yard, project)
+    with pytest.raises(TermsChanged):
+        await transfers.accept(alone.id, wallet=BOB, expected=MicroUsd(1))
+    offered = await offer(yard, project, purse=True)
+    with pytest.raises(TermsChanged):
+        await transfers.accept(offered.id, wallet=BOB, expected=MicroUsd(2_000_001))
+    assert (await yard.project(project)).wallet == ALICE
+    assert await accounts.balance(yard.db, accounts.purse_of(project.id)) == 2_000_000
+    given = await transfers.accept(offered.id, wallet=BOB, expected=MicroUsd(2_000_000))
+    assert given.wallet == BOB
 
 
 async def invoiced(yard: Yard, wallet: str) -> Invoice:

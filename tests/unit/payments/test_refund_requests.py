@@ -13,7 +13,7 @@ from moorage.errors import (
     MoorageError,
     RecoveryPending,
     RefundInProgress,
-    RefundTermsChanged,
+    TermsChanged,
 )
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
@@ -257,7 +257,7 @@ async def test_what_was_given_is_not_cash_in_a_purse_either(shop: Shop) -> None:
     async with shop.db.transaction(durable=True) as tx:
         for each in await refunds.of_request(tx, request, wallet=ALICE):
             await refunds.refunded(tx, each.id, refund_tx_hash="0x", is_final=True, now_ms=START_MS)
-    with pytest.raises(RefundTermsChanged):
+    with pytest.raises(TermsChanged):
         await shop.take(of_purse.id)
     assert (await shop.requests.quote(RefundAsked(ALICE, project.id))).refundable == 0
     assert await shop.balance(purse_of(project.id)) == 60_000
@@ -305,7 +305,7 @@ async def test_a_quote_is_taken_once(shop: Shop) -> None:
     async with shop.db.transaction(durable=True) as tx:
         await give_up(tx, queued, now_ms=START_MS)
     assert await shop.balance() == 500_000
-    with pytest.raises(RefundTermsChanged):
+    with pytest.raises(TermsChanged):
         await shop.take(quote.id)
     assert await shop.balance() == 500_000
 
@@ -342,8 +342,8 @@ async def test_forty_requests_at_once_take_the_credits_once(shop: Shop) -> None:
         ("another wallet", InvalidField),
         ("forged", InvalidField),
         ("no quote", InvalidField),
-        ("ended", RefundTermsChanged),
-        ("other terms", RefundTermsChanged),
+        ("ended", TermsChanged),
+        ("other terms", TermsChanged),
     ],
 )
 async def test_quote_that_does_not_hold_takes_nothing(
@@ -374,7 +374,7 @@ async def test_a_newer_payment_changes_the_terms(shop: Shop) -> None:
     await shop.paid(500_000)
     quote = await shop.requests.quote(RefundAsked(ALICE))
     await shop.paid(600_000)
-    with pytest.raises(RefundTermsChanged):
+    with pytest.raises(TermsChanged):
         await shop.take(quote.id)
 
 
@@ -384,7 +384,7 @@ async def test_what_was_burned_meanwhile_changes_the_terms(shop: Shop) -> None:
     async with shop.db.transaction(durable=True) as tx:
         burn = ledger.Burn("none", ALICE, MicroUsd(1), "burn:x:1", START_MS)
         await ledger.burn(tx, [burn], now_ms=START_MS)
-    with pytest.raises(RefundTermsChanged):
+    with pytest.raises(TermsChanged):
         await shop.take(quote.id)
     assert await shop.balance() == 499_999
 
@@ -414,7 +414,7 @@ async def test_payment_of_less_than_its_gas_stays(shop: Shop) -> None:
     await shop.paid(10_000)
     quote = await shop.requests.quote(RefundAsked(ALICE))
     assert quote.items == []
-    with pytest.raises(RefundTermsChanged):
+    with pytest.raises(TermsChanged):
         await shop.take(quote.id)
 
 
@@ -461,7 +461,7 @@ async def test_who_builds_with_the_money_after_the_quote_does_not_take_it_back(s
     quote = await shop.requests.quote(RefundAsked(ALICE))
     assert quote.kept == {}
     await built(shop, 10)
-    with pytest.raises(RefundTermsChanged):
+    with pytest.raises(TermsChanged):
         await shop.take(quote.id)
     assert await shop.balance() == 10 * DOLLAR
 
@@ -535,7 +535,7 @@ async def test_payment_given_away_after_the_quote_is_not_sent_back(shop: Shop) -
     async with shop.db.transaction(durable=True) as tx:
         (payment,) = await payments.by_hash(tx, tx_hash=paid)
         await ledger.give(tx, payment, BOB, now_ms=START_MS)
-    with pytest.raises(RefundTermsChanged):
+    with pytest.raises(TermsChanged):
         await shop.take(quote.id)
     assert await shop.balance(BOB) == 1_000_000
 

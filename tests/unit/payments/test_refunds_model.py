@@ -195,8 +195,11 @@ class Refunding(BookModel):
             await self.metering.end(tx, each)
         return lambda: None
 
-    async def _is_backed(self, wallet: str) -> None:
-        """What stays is all that was given and may not be cash, and all that is not final."""
+    async def _is_backed(self, wallet: str, final: str = "") -> None:
+        """What stays is all that was given and may not be cash, and all that is not final.
+
+        The chain was just asked whether the payment `final` is.
+        """
         async with self.db.snapshot() as tx:
             entries = await accounts.entries_after(
                 tx, 0, since_ms=0, until_ms=2**60, wallet=wallet, limit=10**6
@@ -211,6 +214,7 @@ class Refunding(BookModel):
             each
             for each in paid
             if each.payer == wallet
+            and each.tx_hash != final
             and (each.status, each.finality) == (PaymentStatus.CREDITED, Finality.PROVISIONAL)
         ]
         left: int = sum(each.credited_micro_usd for each in unsure)
@@ -230,6 +234,7 @@ class Refunding(BookModel):
             for each in await payments.by_hash(self.db, tx_hash=tx_hash):
                 part = AtomicUnits(min(amount, each.amount))
                 await self.sending.begin(each, amount=part, reason="fair", note=nothing)
+                await self._is_backed(each.payer, final=tx_hash)
 
         self.let(begin())
 

@@ -87,7 +87,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.RecoveryRefused: Problem(409, "recovery_refused", False),
     errors.TransferNotFound: Problem(404, "transfer_not_found", False),
     errors.RefundNotFound: Problem(404, "refund_not_found", False),
-    errors.RefundTermsChanged: Problem(409, "terms_changed", False),
+    errors.TermsChanged: Problem(409, "terms_changed", False),
     errors.RefundInProgress: Problem(409, "refund_in_progress", True),
     errors.BodyStalled: Problem(408, "body_stalled", True),
     errors.IdempotencyKeyReused: Problem(409, "idempotency_key_reused", False),

@@ -17,9 +17,15 @@ from moorage.deploy.entrance.configuration import (
     queue_deployment,
     refuse_blocked,
 )
-from moorage.errors import ProjectNotFound, TransferNotFound, TransferRefused
+from moorage.errors import (
+    ProjectNotFound,
+    TermsChanged,
+    TransferNotFound,
+    TransferRefused,
+)
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
+from moorage.money import NOTHING, MicroUsd
 from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, Origin
 from moorage.records.event import EventData, EventKind
@@ -42,6 +48,10 @@ _UNDER_WAY = (
 _NOT_FINAL = (
     "A payment of the wallet that gives the project is not final yet, so its credits can't go "
     "along: try again in some minutes. The offer stands."
+)
+_LESS_IN_PURSE = (
+    "Less than you expect goes along with the project. Nothing changed: look at the offer again "
+    "(GET /agent/transfers)."
 )
 _GIVER_OWES = "The wallet that gives the project owes something, so its purse can't go along."
 _PURSE_OWES = "The project's purse owes something since a payment was reversed: top it up first."
@@ -114,12 +124,17 @@ class Transfers:
                 raise TransferRefused("The offer is accepted already.")  # just now, elsewhere
         return msgspec.structs.replace(transfer, withdrawn_at_ms=self._clock.now_ms())
 
-    async def accept(self, transfer_id: str, *, wallet: str) -> Project:
+    async def accept(
+        self, transfer_id: str, *, wallet: str, expected: MicroUsd = NOTHING
+    ) -> Project:
         """Makes the project the taker's, who asks; returns it as it is then.
 
+        Its purse must bring `expected` credits, or more.
+
         Without credits for its next hour it is suspended. Asked again, as when the answer was lost,
-        it changes nothing. Raises TransferNotFound, TransferRefused, ProjectBlocked,
-        RecoveryPending, WalletNotListed, TooManyProjects and Maintenance, with nothing changed.
+        it changes nothing. Raises TransferNotFound, TransferRefused, TermsChanged,
+        ProjectBlocked, RecoveryPending, WalletNotListed, TooManyProjects and Maintenance, with
+        nothing changed.
         """
         now_ms, queued = self._clock.now_ms(), False
         async with self._db.transaction(durable=True) as tx:
@@ -139,7 +154,8 @@ class Transfers:
             was_billed = await billing.open_of(tx, before.id) is not None
             await self._metering.regain(tx, before)  # to whom it burned from, not to the taker
             await self._metering.end(tx, before.id)
-            await self._part_purse(tx, before, transfer, now_ms=now_ms)
+            if await self._part_purse(tx, before, transfer, now_ms=now_ms) < expected:
+                raise TermsChanged(_LESS_IN_PURSE)
             if not await transfers.give(tx, before, taker=wallet):
                 raise TransferNotFound
             after = msgspec.structs.replace(before, wallet=wallet)
@@ -173,14 +189,15 @@ class Transfers:
 
     async def _part_purse(
         self, tx: Transaction, project: Project, transfer: Transfer, *, now_ms: int
-    ) -> None:
-        """Leaves the purse's credits to the giver, unless they go with the project.
+    ) -> MicroUsd:
+        """Leaves the purse's credits to the giver, unless they go with the project; returns what
+        goes.
 
         A limit of the giver's ends.
         """
         purse = await accounts.purse(tx, project.id)
         if purse is None:
-            return
+            return NOTHING
         if purse.balance < 0:
             raise TransferRefused(_PURSE_OWES)
         goes_along = transfer.with_purse and purse.balance > 0
@@ -190,6 +207,7 @@ class Transfers:
             raise TransferRefused(_GIVER_OWES)
         shared = purse.shared or not transfer.with_purse
         await accounts.set_terms(tx, project.id, shared=shared, limit=None)
+        return purse.balance if goes_along else NOTHING
 
     async def _close_doors(self, tx: Transaction, project: Project, *, now_ms: int) -> None:
         """Ends what opened the project to others while it was its giver's."""
