@@ -688,7 +688,8 @@ class Refunds:
         clients = {self._chain.chain_id: self._client}
         paid, unsure = await backing(tx, payment.payer, purse, clients=clients)
         if may_be_taken_back(payment.finality, self._client):
-            unsure = MicroUsd(unsure - brought_of(payment, await self._earlier(tx, payment)))
+            earlier = await refunds.of_payment(tx, payments.key_of(payment))
+            unsure = MicroUsd(unsure - brought_of(payment, earlier))
         if debit > paid - unsure:
             raise RefundRefused(
                 f"{usd_text(MicroUsd(max(0, paid - unsure)))} of its payer's credits were paid for "
