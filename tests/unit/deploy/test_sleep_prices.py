@@ -123,6 +123,7 @@ async def test_runway_is_that_of_the_present_state(
     assert await hours_left() == 730
     await put_to_sleep(yard, project)
     assert await hours_left() == 729 * 5
+    assert (await billing.of_holder(yard.db, project.wallet)).sharing == [MONTH_ASLEEP]
     assert await yard.wake.host(HOST)
     assert await hours_left() == 729
 

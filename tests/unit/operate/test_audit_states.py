@@ -96,6 +96,14 @@ FORGERIES = {
         f"UPDATE run_intervals SET charged_until_ms = charged_until_ms + {10 * HOUR_MS} {OPEN}",
         "run interval",
     ),
+    "run interval said to be asleep": (
+        f"UPDATE run_intervals SET asleep = 1 {SERVES}",
+        "run interval",
+    ),
+    "project said to be asleep": (
+        "UPDATE projects SET asleep_since_ms = 1 WHERE unique_name = 'serves'",
+        "run interval",
+    ),
     "monthly price set to 1": (
         "UPDATE projects SET monthly_price_micro_usd = 1 WHERE unique_name = 'serves'",
         "run interval",

@@ -186,7 +186,7 @@ class Commitments(NamedTuple):
     """What a holder's credits pay for."""
 
     sharing: list[MicroUsd]
-    """The monthly price of each project that shares them."""
+    """The monthly price of each project that shares them, in its present state."""
     burning: list[RunInterval]
     """The open interval of each project that is being billed."""
 
@@ -243,7 +243,7 @@ _OUTDATED_OF = Statement(
 _OPEN_OF_WALLET = Statement(_joined.where(_open, *given(projects, "wallet"), _shares_wallet))
 _shares = projects.c.status.in_([status.value for status in SHARING_STATUSES])
 _commitments = (
-    select(projects.c.monthly_price_micro_usd, _shares, *_OPEN_COLUMNS)
+    select(_price_now, _shares, *_OPEN_COLUMNS)
     .select_from(projects)
     .outerjoin(run_intervals, and_(run_intervals.c.project_id == projects.c.id, _open))
     .outerjoin(purses, _of_project)
