@@ -25,6 +25,7 @@ from support.chains.rpc_proxy import RpcProxy
 from support.clients import book
 from support.clients.wallet import HELLO, Wallet, fresh_name
 from support.gateway.ports import quiet_port
+from support.gateway.receiver import receiving
 from support.gateway.waiting import until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
@@ -227,7 +228,14 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     ready, metrics = await operator.types("watch", "Watch", given=at)
     assert json.loads(ready)["status"] == "ok"
     assert "moorage_build_info" in metrics
-    await operator.types("watch", "Alarms")
+    await operator.types("watch", "Alarms", next_lines=1)
+    async with receiving() as hook:
+        key = gateway.config.parent / "alerts.key"
+        gateway.write(alert_webhook=hook.url, alert_webhook_secret_file=str(key))
+        (tried,) = await operator.types("watch", "Alarms")
+    assert "webhook: ok" in tried
+    gateway.write(alert_webhook=None, alert_webhook_secret_file=None)
+    await operator.types("watch", "With Prometheus")
     (link,) = await operator.types("pages", "The operator's pages")
     assert await answered(link.splitlines()[0]) == 200
 

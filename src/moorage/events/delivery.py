@@ -300,7 +300,7 @@ log = structlog.get_logger()
 PERIOD_SECONDS = 1.0
 _PAUSE_AFTER_FAULT_SECONDS = 30.0
 _LEASE_MS = 60_000  # several times the longest attempt
-_HEADERS = {"Content-Type": "application/json", "User-Agent": f"Moorage/{__version__}"}
+HEADERS = {"Content-Type": "application/json", "User-Agent": f"Moorage/{__version__}"}
 _NOT_WANTED = "the receiver answered 410 Gone, which removed the webhook"
 
 _SECOND_MS = 1000
@@ -428,7 +428,7 @@ class DeliveryWorker:
             body=body,
         )
         try:
-            status = await self._sender.post(webhook.url, headers=_HEADERS | headers, body=body)
+            status = await self._sender.post(webhook.url, headers=HEADERS | headers, body=body)
         except NotDelivered as failure:
             return _Outcome(str(failure))
         if 200 <= status < 300:

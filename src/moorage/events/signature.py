@@ -14,6 +14,15 @@ def new_secret() -> str:
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
+def is_secret(text: str) -> bool:
+    """Returns whether `signed_headers` takes it: the prefix, and 24 to 64 bytes as base64."""
+    try:
+        key = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except ValueError:
+        return False
+    return text.startswith(SECRET_PREFIX) and 24 <= len(key) <= 64
+
+
 def signed_headers(
     *, secret: str, message_id: str, timestamp_seconds: int, body: bytes
 ) -> dict[str, str]:

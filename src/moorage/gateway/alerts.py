@@ -20,6 +20,7 @@ import structlog
 from moorage.core import Core
 from moorage.gateway.vital_signs import EVERY_SECONDS, Labels, Samples
 from moorage.loop import Loop, Scope
+from moorage.metrics import registry
 from moorage.storage.operation import alerts
 from moorage.storage.operation.alerts import Alert
 
@@ -167,7 +168,7 @@ class AlertWatch:
     """Evaluates rules at each tick, and records what begins, fires and ends."""
 
     def __init__(
-        self, core: Core, *, shared: bool, title: str, sample: Callable[[], Samples] = Samples
+        self, core: Core, *, shared: bool, title: str, sample: Callable[[], Samples] | None = None
     ) -> None:
         """It watches the rules on what all gateways see, or the rest; `title` names the gateway."""
         self._core = core
@@ -176,8 +177,9 @@ class AlertWatch:
         self._title = title
         self._rules = {name: rule for name, rule in RULES.items() if rule.shared == shared}
         self._since_ms = core.clock.now_ms()
-        self._sample = sample
-        self._readings = Readings(self._rules, sample(), now_ms=self._since_ms)
+        names = {rule.metric for rule in self._rules.values()}
+        self._sample = sample or (lambda: Samples(registry.restricted_registry(names)))
+        self._readings = Readings(self._rules, self._sample(), now_ms=self._since_ms)
 
     async def tick(self) -> None:
         """Evaluates all rules. Raises DatabaseUnavailable."""

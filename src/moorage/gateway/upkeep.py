@@ -158,15 +158,12 @@ async def daily_digest(rooms: Rooms, settings: Settings) -> Message:
         "first certificate ends": iso_utc(round(ends_seconds * 1000)) if ends_seconds else "none",
         "alerts of the day": str(len(found)),
     }
-    title = title_of(settings)
     lines = [
         *(f"{name}: {fact}" for name, fact in facts.items()),
         *(f"- {each.state}: {each.summary}" for each in found[:_DIGEST_ALERTS]),
     ]
     text = "".join(f"{line}\n" for line in lines)
-    return new_message(
-        "digest", f"[{title}] {day}", text, now_ms=now_ms, gateway=title, facts=facts
-    )
+    return new_message("digest", settings, day, text, now_ms=now_ms, facts=facts)
 
 
 async def _room(rooms: Rooms) -> str:

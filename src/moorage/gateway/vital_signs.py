@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 
 from moorage import __version__
 from moorage.certificates.installation import WildcardFiles
@@ -78,9 +78,9 @@ Labels = frozenset[tuple[str, str]]
 
 
 class Samples:
-    """What every series says at one time."""
+    """What every series says at one time, or those of some names."""
 
-    def __init__(self, registry: CollectorRegistry = registry) -> None:
+    def __init__(self, registry: Collector = registry) -> None:
         self._values: dict[str, dict[Labels, float]] = {}
         for metric in registry.collect():
             for name, labels, value, *_ in metric.samples:

@@ -22,7 +22,7 @@ class MailServer:
         self.port = port
         self.got: list[EmailMessage] = []
         self.recipients: list[list[str]] = []
-        self.encrypted: list[bool] = []
+        self.authenticated: list[bool] = []
         self.refuses = False
 
     async def handle_DATA(  # noqa: N802 (the library's name)
@@ -35,7 +35,7 @@ class MailServer:
         assert isinstance(mail, EmailMessage)
         self.got.append(mail)
         self.recipients.append(envelope.rcpt_tos)
-        self.encrypted.append(session.ssl is not None)
+        self.authenticated.append(bool(session.authenticated))
         return "250 taken"
 
 
@@ -51,7 +51,7 @@ def mail_server(
     """Takes mail over TLS from the first byte on or after STARTTLS, of USER; or of all without."""
     server = MailServer(quiet_port())
     if smtps or starttls:
-        given |= {"authenticator": _checked, "auth_required": True, "auth_require_tls": False}
+        given |= {"authenticator": _checked, "auth_require_tls": starttls is not None}
     if starttls:
         given |= {"tls_context": starttls, "require_starttls": True}
     controller = Controller(

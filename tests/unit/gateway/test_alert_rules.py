@@ -19,10 +19,12 @@ from moorage.gateway.alerts import (
     loops_of_alerts,
     next_state,
 )
-from moorage.gateway.vital_signs import Samples
+from moorage.gateway.vital_signs import Samples, note_upkeep
+from moorage.metrics import record_lost_volume
 from moorage.storage.database import Database
-from moorage.storage.operation import alerts
+from moorage.storage.operation import alerts, audit_log
 from moorage.storage.operation.alerts import Alert, AlertState
+from moorage.storage.operation.audit_log import Upkeep, UpkeepDone
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
 from support.gateway.alert_cases import ALERT_CASES
@@ -126,13 +128,20 @@ async def test_counter_that_appears_counts_from_nothing(
 
 
 @given(
-    ticks=st.lists(st.tuples(st.booleans(), st.booleans()), max_size=80),
+    stretches=st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.integers(1, 12)), min_size=1, max_size=20
+    ),
     for_ticks=st.integers(0, 12),
 )
 def test_alert_begins_fires_and_ends_as_a_look_at_all_that_happened_says(
-    ticks: list[tuple[bool, bool]], for_ticks: int
+    stretches: list[tuple[bool, bool, int]], for_ticks: int
 ) -> None:
-    """Of each tick: whether the condition holds, and whether the process has just started."""
+    """Of each: whether the condition holds, whether the process starts then, how many ticks."""
+    ticks = [
+        (holds, starts and number == 0)
+        for holds, starts, count in stretches
+        for number in range(count)
+    ]
     alert: Alert | None = None
     episode: list[tuple[int, bool]] = []
     fired = False
@@ -216,6 +225,21 @@ async def test_gateways_tell_of_their_own_and_of_what_all_see_once(
         ("MoorageEndedForSpace", "one"),
         ("MoorageEndedForSpace", "two"),
     }
+
+
+async def test_gateway_watches_what_it_has_counted_itself(
+    db: Database, clock: MovableClock, tmp_path: Path
+) -> None:
+    core = core_of(db, clock, tmp_path)
+    watches = [AlertWatch(core, shared=each, title="gw") for each in (False, True)]
+    record_lost_volume()
+    async with db.transaction(durable=False) as tx:
+        audited = UpkeepDone(kind=Upkeep.AUDIT, at_ms=clock.now_ms(), wrong=1)
+        await audit_log.note_upkeep(tx, audited)
+    await note_upkeep(core)
+    for watch in watches:
+        await watch.tick()
+    assert {"MoorageVolumeLost", "MoorageAuditWrong"} <= set(await firing(db))
 
 
 async def test_summary_names_gateway_series_and_value(

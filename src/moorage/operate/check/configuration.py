@@ -280,7 +280,7 @@ def _address_of(path: Path, *, option: str) -> str:
 
 
 def _alerts(settings: Settings) -> str:
-    return ", ".join(each.name for each in channels_of(settings)) or "the operator is not told"
+    return ", ".join(channels_of(settings)) or "the operator is not told"
 
 
 def _wildcard(settings: Settings, *, now_ms: int) -> Iterator[Finding]:

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
+from moorage.gateway.alert_channels import alert_document
 from moorage.pages.operator.site import HOME, PAGES
 from moorage.storage.database import Database
 from moorage.storage.operation import audit_log, wallet_rules
+from moorage.storage.operation.alerts import Alert
 from support.books.records_fixture import ALICE, add_project, fund
 from support.gateway.clock import MovableClock
 from support.gateway.operator_pages import ANN, HOST, WELL, OperatorPages
@@ -94,12 +97,29 @@ async def test_pages_may_not_be_framed_or_stored(pages: OperatorPages) -> None:
 
 
 async def test_the_first_page_names_what_is_wrong(db: Database, clock: MovableClock) -> None:
-    from msgspec.structs import replace as changed
-
-    ill = changed(WELL, parts={"database": "ok", "disk": "nearly full"})
+    ill = structs.replace(WELL, parts={"database": "ok", "disk": "nearly full"})
     text = await OperatorPages(db, clock, health=ill).shown(HOME)
     assert "disk: nearly full" in text
     assert "All is well" not in text
+
+
+async def test_the_first_page_lists_alerts_and_what_to_do(
+    db: Database, clock: MovableClock
+) -> None:
+    alert = Alert(
+        id="alr_1",
+        gateway="two",
+        rule="MoorageNodeDown",
+        labels='{"chain":"base","node":"2"}',
+        summary="node 2 of base does not answer",
+        began_ms=clock.now_ms(),
+        fired_ms=clock.now_ms(),
+    )
+    health = structs.replace(WELL, alerts=[alert_document(alert)])
+    text = await OperatorPages(db, clock, health=health).shown(HOME)
+    for words in ("firing", "ticket", "two", alert.summary, "before the next fails"):
+        assert words in text
+    assert 'id="alerts"' not in await OperatorPages(db, clock).shown(HOME)
 
 
 async def test_acts_bear_the_name_of_whoever_is_signed_in(
