@@ -76,7 +76,7 @@ def _queued(queued: QueuedRun) -> Response:
     return json_response(RunQueued(run_id=queued.run_id), status=202)
 
 
-async def list_runs(room: RunRoom, request: Request, project: Project) -> Response:
+async def list_runs(room: RunRoom, request: Request, project: Project) -> RunList:
     """`GET /agent/projects/{projectId}/runs`: newest first, a page of them."""
     limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = request.query_params.get("before")
@@ -85,28 +85,26 @@ async def list_runs(room: RunRoom, request: Request, project: Project) -> Respon
         if last is None or last.project_id != project.id:
             raise InvalidField("before", "must be the id of a run of this project")
     found = await runs.page(room.db, project_id=project.id, before=before, limit=limit)
-    return json_response(
-        RunList(
-            project_id=project.id,
-            runs=[_item(each) for each in found],
-            next=found[-1].id if len(found) == limit else None,
-        )
+    return RunList(
+        project_id=project.id,
+        runs=[_item(each) for each in found],
+        next=found[-1].id if len(found) == limit else None,
     )
 
 
-async def show_run(room: RunRoom, request: Request, project: Project) -> Response:
+async def show_run(room: RunRoom, request: Request, project: Project) -> RunItem:
     """`GET /agent/projects/{projectId}/runs/{runId}`: where a run stands."""
-    return json_response(_item(await room.runs.of(project, request.path_params["runId"])))
+    return _item(await room.runs.of(project, request.path_params["runId"]))
 
 
-async def end_run(room: RunRoom, request: Request, project: Project) -> Response:
+async def end_run(room: RunRoom, request: Request, project: Project) -> RunItem:
     """`DELETE /agent/projects/{projectId}/runs/{runId}`: end a run that waits or runs."""
-    return json_response(_item(await room.runs.cancel(project, request.path_params["runId"])))
+    return _item(await room.runs.cancel(project, request.path_params["runId"]))
 
 
 async def show_run_log(
     room: RunRoom, request: Request, caller: Caller, project: Project
-) -> Response:
+) -> Response | LogBody:
     """`GET /agent/projects/{projectId}/runs/{runId}/logs`: what it wrote, also live."""
     run = await room.runs.of(project, request.path_params["runId"])
     read = log_reader(room.runtime, run.id, request)
@@ -126,17 +124,15 @@ async def show_run_log(
         )
     over = await is_over()  # asked before reading, so that no line written in between is missed
     page = await read(None, MAX_LINES)
-    return json_response(
-        LogBody(
-            project_id=project.id,
-            deployment_id=run.deployment_id or "",
-            run=_item(await room.runs.of(project, run.id)),
-            kind=LogKind.RUNTIME,
-            lines=[log_item(line) for line in page.lines],
-            next=str(page.next),
-            ended=over and not (await read(page.next, 1)).lines,
-            kept=run.is_kept or not run.is_over,
-        )
+    return LogBody(
+        project_id=project.id,
+        deployment_id=run.deployment_id or "",
+        run=_item(await room.runs.of(project, run.id)),
+        kind=LogKind.RUNTIME,
+        lines=[log_item(line) for line in page.lines],
+        next=str(page.next),
+        ended=over and not (await read(page.next, 1)).lines,
+        kept=run.is_kept or not run.is_over,
     )
 
 

@@ -209,8 +209,10 @@ async def show_project(view: View) -> Response:
     if newest.deployments:
         latest = newest.deployments[0].id
         progress = await view.api.call(calls.STATUS, project.id, latest)
+    latest_runs = await view.api.call(calls.RUNS, project.id, limit=_DEPLOYMENTS_SHOWN)
     return view.page(
         "wallet/project/shown.html",
+        runs=latest_runs.runs,
         project=project,
         deployments=newest.deployments,
         progress=progress,

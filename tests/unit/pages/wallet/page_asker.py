@@ -20,7 +20,7 @@ from moorage.pages.wallet.site import PAGES
 from moorage.pages.wallet.view import View
 from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import DeploymentStatus, Origin
-from moorage.records.project import ProjectStatus
+from moorage.records.project import Kind, ProjectStatus
 from moorage.wire.credits import BuildAllowance, BurningProject, Credits
 from moorage.wire.deployments import (
     DeploymentItem,
@@ -30,6 +30,7 @@ from moorage.wire.deployments import (
 )
 from moorage.wire.events import EventPage
 from moorage.wire.projects import ProjectItem, ProjectList, ProjectShown
+from moorage.wire.runs import RunList
 from support.gateway.clock import START_MS, MovableClock
 from support.gateway.discovery_facts import FACTS
 
@@ -184,6 +185,7 @@ def item(**changed: Any) -> ProjectItem:
         "status": ProjectStatus.ACTIVE,
         "url": "https://my-app.example.com",
         "created_at": NOW,
+        "kind": Kind.WEB,
     }
     return ProjectItem(**usual | changed)
 
@@ -202,6 +204,7 @@ def shown(**changed: Any) -> ProjectShown:
         "url": "https://my-app.example.com",
         "domains": [],
         "created_at": NOW,
+        "kind": Kind.WEB,
         "serving_deployment_id": DEPLOYMENT,
         "deployment_in_progress": None,
         "run_env_names": [],
@@ -263,6 +266,7 @@ def of_project(**answers: Any) -> dict[str, Any]:
         base: answers.get("shown", shown()),
         f"{base}/deployments": answers.get("listed", deployments(deployment())),
         f"{base}/deployments/{DEPLOYMENT}": answers.get("deployment", deployment_shown()),
+        f"{base}/runs": answers.get("runs", RunList(project_id=PROJECT, runs=[], next=None)),
         f"GET /deploy/{PROJECT}/{DEPLOYMENT}/status": answers.get("progress", ready),
     }
 

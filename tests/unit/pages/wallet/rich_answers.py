@@ -23,6 +23,7 @@ from moorage.records.deployment import DeploymentStatus, LogStream, Origin
 from moorage.records.domain import DomainStatus
 from moorage.records.event import DeliveryStatus, EventKind
 from moorage.records.payments import PaymentStatus, RefundStatus
+from moorage.records.run import RunKind, RunStatus
 from moorage.wire.credits import CreditEntry, PaymentItem, PaymentList, RefundItem
 from moorage.wire.deployments import DeploymentProgress
 from moorage.wire.events import EventItem, EventPage, LastDelivery, WebhookShown
@@ -40,6 +41,7 @@ from moorage.wire.projects import (
 )
 from moorage.wire.public import ChainItem
 from moorage.wire.receipts import Invoice, InvoiceLine
+from moorage.wire.runs import RunItem, RunList, ScheduleItem
 from moorage.wire.shape import WarningCode, WarningItem
 from support.gateway.clock import START_MS
 
@@ -64,6 +66,7 @@ def everything(text: str) -> dict[str, Any]:
                 status=DeploymentStatus.FAILED, reason=text, reason_code="crashed"
             ),
             progress=_progress(text),
+            runs=RunList(project_id=PROJECT, runs=[_run(text)], next=None),
         )
         | {
             "GET /payments": _payments(),
@@ -204,6 +207,34 @@ def _project(text: str) -> Any:
         build_var_names=["TOKEN"],
         volume=True,
         warnings=[WarningItem(code=WarningCode.FILES_NOT_KEPT, message=text)],
+        schedules=[
+            ScheduleItem(
+                name="nightly",
+                cron="30 2 * * *",
+                timezone="Europe/Berlin",
+                command=text,
+                timeout_seconds=600,
+                next_due_at=NOW,
+                last_run=_run(text),
+            )
+        ],
+    )
+
+
+def _run(text: str) -> RunItem:
+    return RunItem(
+        run_id="5a6b7c8d-run",
+        status=RunStatus.FAILED,
+        kind=RunKind.COMMAND,
+        command=text,
+        schedule="nightly",
+        timeout_seconds=600,
+        exit_code=1,
+        reason=text,
+        created_at=NOW,
+        ran_seconds=12.0,
+        charged_usd=0.000_012,
+        has_log=True,
     )
 
 
