@@ -20,7 +20,7 @@ from moorage.operate.audit.rows import audit_books
 from moorage.records.event import EventKind
 from moorage.records.payments import RelayStatus, RelayTransaction, Settlement, SettlementStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage import events
+from moorage.storage import delegations, events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, billing, payments, relays, settlements
@@ -31,8 +31,10 @@ from support.books.records_fixture import (
     ALICE,
     ARBITRUM,
     BOB,
+    CAROL,
     add_deployment,
     add_project,
+    delegation,
     fresh_hash,
     fund,
     transfer,
@@ -653,6 +655,39 @@ async def test_a_thousand_spends_at_once_on_two_gateways_burn_the_limit_and_no_m
     assert sum(await have(db, project)) == 100 * PAID - limit
     assert await status_of(db, project) is ProjectStatus.SUSPENDED
     assert await audited(db) == []
+
+
+async def test_builds_at_once_on_two_gateways_burn_a_delegates_limit_and_no_more(
+    db: Database, second_db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100 * PAID)
+    project = await running(db, metering)
+    async with db.transaction(durable=True) as tx:
+        await delegations.add(tx, delegation(limit_usd_month=1))
+    asked = await add_deployment(db, project, acted_by=CAROL)
+    price = MicroUsd(730 * 3_600 * 7_777)  # 7,777 micro-USD a second
+    gateways = [
+        BuildTime(db=each, minutes_per_usd=0, monthly_price=price, clock=clock)
+        for each in (db, second_db)
+    ]
+    places = asyncio.Semaphore(40)
+
+    async def work() -> None:
+        clock.advance(1_000)
+
+    async def build(number: int) -> None:
+        async with places:
+            await gateways[number % 2].spend(
+                work, wallet=ALICE, project_id=project.id, deployment_id=asked.id
+            )
+
+    found = await asyncio.gather(*map(build, range(200)), return_exceptions=True)
+
+    assert {type(each) for each in found} <= {NoneType, DeployFailed, WriteConflict}
+    since_ms = month_of(START_MS).start_ms
+    committed = await accounts.committed_by(db, owner=ALICE, delegate=CAROL, since_ms=since_ms)
+    assert committed == 1_000_000
+    assert await accounts.balance(db, ALICE) == 100 * PAID - 1_000_000
 
 
 async def test_an_app_that_is_ready_at_its_limit_is_suspended_for_that_reason(
