@@ -10,7 +10,7 @@ import asyncio
 import re
 from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from hashlib import sha256
 from http import HTTPStatus
@@ -179,6 +179,8 @@ def _common(tool: Tool) -> Mapping[str, Any]:
     call: Call[Any] | None = getattr(tool.takes, "call", None)
     if call is not None and call.bound:
         return _SIGNED_ARGUMENT
+    if tool.takes is DeployUpload:  # bound, where it fills a purse
+        return {**COMMON, **_SIGNED_ARGUMENT}
     return COMMON if call is None or call.by_token else {}
 
 
@@ -398,18 +400,31 @@ class RemoteCalls:
         headers: list[Header],
         key: str | None,
     ) -> Outcome:
-        """Deploys or tops up, with the payment in `_meta` if there is one."""
+        """Deploys or tops up, with the payment in `_meta` if there is one.
+
+        What fills a purse is signed as what moves money is.
+        """
         paying = payment_headers(caller.meta)
         if any(name == "authorization" for name, _ in paying):
             caller = caller.with_token_apart()
-        request = _BOUGHT[what, caller.is_named].request(body=body)
+        is_bound = "purse" in body
+        request = _BOUGHT[what, is_bound or caller.is_named].request(body=body)
+        more = {"next": _FOLLOW} if what == "deploy" else {}
+        if is_bound:
+            return await self._bound(caller, request, key, (*headers, *paying), **more)
         if key is not None:
             headers = [*headers, ("idempotency-key", key)]
         answer = await self._send(caller, request, [*headers, *paying])
-        more = {"next": _FOLLOW} if what == "deploy" else {}
         return _outcome(answer, caller, **more)
 
-    async def _bound(self, caller: Caller, request: ApiRequest, key: str | None) -> Outcome:
+    async def _bound(
+        self,
+        caller: Caller,
+        request: ApiRequest,
+        key: str | None,
+        others: Sequence[Header] = (),
+        **more: str,
+    ) -> Outcome:
         """Sends what moves money or power; a refusal for its signature says what to sign.
 
         Without a key of its own the call gets its nonce for one.
@@ -419,8 +434,9 @@ class RemoteCalls:
         headers = [("idempotency-key", key or given.get("x-nonce", ""))]
         if "x-wallet-address" in given and "content-digest" not in given:
             headers.append(("content-digest", content_digest(digest)))
-        answer = await self._send(caller, request, [each for each in headers if each[1]])
-        outcome = _outcome(answer, caller)
+        headers = [*others, *(each for each in headers if each[1])]
+        answer = await self._send(caller, request, headers)
+        outcome = _outcome(answer, caller, **more)
         if answer.status != HTTPStatus.UNAUTHORIZED:
             return outcome
         asked = {

@@ -5,6 +5,7 @@ import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any, cast
 
 import msgspec
@@ -502,6 +503,21 @@ async def test_signature_among_the_arguments_is_sent_as_headers_of_version_2(des
     assert headers["content-digest"] == "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
     await desk.call("adopt", project="p", signed="0xAb:17:n2:0x01", idempotency_key="k")
     assert desk.api.seen[1][2]["idempotency-key"] == "k"
+
+
+async def test_deploy_that_fills_a_purse_is_signed_as_what_moves_money_is(desk: Desk) -> None:
+    app = {"name": "shop", "files": [{"path": "index.html", "text": "hi"}], "purse_usd": 5}
+    desk.api.answer = UNBOUND
+    answer = await desk.call("deploy", **app)
+    asked = answer["result"]["structuredContent"]["sign"]
+    assert (asked["method"], asked["path"]) == ("POST", "/agent/deploy")
+    await desk.call("deploy", **app, signed="0xAb:17:nonce:0x01")
+    (_, path, headers, sent) = desk.api.seen[1]
+    digest = sha256(asked["body"].encode()).hexdigest()
+    assert json.loads(asked["body"]) == sent
+    assert (path, asked["bodyDigest"]) == ("/agent/deploy", f"0x{digest}")
+    assert (headers["x-signature-version"], headers["idempotency-key"]) == ("2", "nonce")
+    assert headers["content-digest"].startswith("sha-256=:")
 
 
 async def test_shapeless_signature_is_refused_and_nothing_is_sent(desk: Desk) -> None:
