@@ -506,7 +506,11 @@ async def test_signature_among_the_arguments_is_sent_as_headers_of_version_2(des
 
 
 async def test_deploy_that_fills_a_purse_is_signed_as_what_moves_money_is(desk: Desk) -> None:
-    app = {"name": "shop", "files": [{"path": "index.html", "text": "hi"}], "purse_usd": 5}
+    app: dict[str, Any] = {
+        "name": "shop",
+        "files": [{"path": "index.html", "text": "hi"}],
+        "purse_usd": 5,
+    }
     desk.api.answer = UNBOUND
     answer = await desk.call("deploy", **app)
     asked = answer["result"]["structuredContent"]["sign"]
