@@ -54,6 +54,19 @@ def test_standard_input_is_the_value_of_one_variable() -> None:
         reader.read(["B=-"], of="--build-env")
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("2h", 7_200), ("1d", 86_400)]
+)
+def test_time_until_sleep_has_a_unit_or_is_in_seconds(text: str, seconds: int) -> None:
+    assert settings(AppFlags(sleep=text))["sleepAfterSeconds"] == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "-1m", "1.5h", "10 m", "never", "١m"])
+def test_what_is_no_time_until_sleep_is_refused(text: str) -> None:
+    with pytest.raises(ClientMisconfigured, match="--sleep"):
+        settings(AppFlags(sleep=text))
+
+
 WITHOUT_A_FLAG = {"useBuildAI"}
 """The contract's, for clients that send it; no deploy goes otherwise by it."""
 

@@ -98,6 +98,10 @@ def test_null_is_what_a_project_has_at_first() -> None:
         ({"buildVars": {f"A{n}": None for n in range(201)}}, "buildVars"),
         ({"volume": False}, "volume"),  # it would take data away
         ({"volume": None}, "volume"),
+        ({"sleepAfterSeconds": 0}, "sleepAfterSeconds"),
+        ({"sleepAfterSeconds": True}, "sleepAfterSeconds"),
+        ({"sleepAfterSeconds": "10m"}, "sleepAfterSeconds"),
+        ({"sleepAfterSeconds": 31_536_001}, "sleepAfterSeconds"),
         ({"restart": 1}, "restart"),
         ({"paused": None}, "paused"),
         ({"restart": None}, "restart"),
@@ -107,6 +111,15 @@ def test_what_breaks_a_rule_is_refused_by_name(body: Any, field: str) -> None:
     with pytest.raises(InvalidField) as refused:
         change_request(body)
     assert refused.value.field == field
+
+
+def test_sleep_sooner_than_the_operator_lets_apps_is_refused_with_the_least() -> None:
+    with pytest.raises(InvalidField, match="60 to") as refused:
+        change_request({"sleepAfterSeconds": 59}, min_sleep_seconds=60)
+    assert refused.value.field == "sleepAfterSeconds"
+    asked = change_request({"sleepAfterSeconds": 60}, min_sleep_seconds=60)
+    assert asked.sleep_after_seconds == 60
+    assert change_request({"sleepAfterSeconds": None}).sleep_after_seconds is None
 
 
 def test_a_refusal_repeats_no_value() -> None:

@@ -61,6 +61,7 @@ KNOWN = (
     *("port", "runtime", "useBuildAI", "buildCommand", "runCommand", "installCommand"),
     *("framework", "hasDockerfile", "directoryPath", "buildDir", "runEnvs", "buildVars"),
     *("healthPath", "volume", "releaseCommand", "kind", "schedules"),  # ours
+    "sleepAfterSeconds",
 )
 
 
@@ -83,6 +84,7 @@ def test_every_setting_of_the_contract_is_taken_and_two_of_ours() -> None:
         "releaseCommand": "make data",
         "kind": "worker",
         "schedules": [NIGHTLY],
+        "sleepAfterSeconds": 600,
     }
     assert tuple(given_settings) == KNOWN
     taken = settings(**given_settings)
@@ -242,6 +244,7 @@ def test_settings_are_an_object(value: object) -> None:
         ({"runEnvs": {"A": "a\0"}}, "settings.runEnvs.A"),
         ({"runEnvs": {"A": "\ud800"}}, "settings.runEnvs.A"),
         ({"healthPath": ""}, "settings.healthPath"),
+        ({"sleepAfterSeconds": 0}, "settings.sleepAfterSeconds"),
         ({"healthPath": "healthz"}, "settings.healthPath"),
         ({"healthPath": "/a b"}, "settings.healthPath"),
         ({"healthPath": "/a\r\nX: y"}, "settings.healthPath"),
