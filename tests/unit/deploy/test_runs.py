@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from yard import Yard
 
+from moorage.acting import ACTING, Acting
 from moorage.deploy.work.runs import AT_ONCE, KEPT_LOGS, Runner
 from moorage.engines.engine import AppExit
 from moorage.errors import NothingServes, OutOfCredits, ProjectPaused, RunNotFound, TooManyRuns
@@ -20,7 +21,7 @@ from moorage.storage import events
 from moorage.storage.apps import runs
 from moorage.storage.money import accounts
 from support.books.faulty_database import FaultyDatabase
-from support.books.records_fixture import ARBITRUM, add_project
+from support.books.records_fixture import ARBITRUM, CAROL, add_project
 from support.gateway.clock import MovableClock
 from support.gateway.waiting import until
 
@@ -370,6 +371,16 @@ async def test_run_that_could_not_begin_is_refused(
     yard.db.sql(f"UPDATE projects SET {change}")
     with pytest.raises(REFUSED[change]):
         await queue(yard, project)
+
+
+async def test_run_of_a_delegate_ends_with_what_that_may_commit(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    ACTING.set(Acting(project.wallet, CAROL))  # whose delegation has ended by now
+    run = await came_to(yard, await queue(yard, project), RunStatus.FAILED)
+    assert run.acted_by == CAROL
+    assert "may commit" in run.reason
+    assert yard.runtime.called("start") == []
 
 
 async def test_a_hundred_wait_and_no_more(
