@@ -17,9 +17,15 @@ from standardwebhooks import Webhook
 from moorage.cli.operator.gateway import OperatorOptions, alerts
 from moorage.clock import SystemClock
 from moorage.core import Core
-from moorage.errors import ConfigurationInvalid
+from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
 from moorage.events.delivery import NotDelivered
-from moorage.gateway.alert_channels import Mailbox, Message, channels_of, loops_of_channels
+from moorage.gateway.alert_channels import (
+    DatabaseWatch,
+    Mailbox,
+    Message,
+    channels_of,
+    loops_of_channels,
+)
 from moorage.loop import Loop
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database
@@ -156,8 +162,8 @@ class Telling:
         raise AssertionError
 
     async def tick(self) -> None:
-        for loop in self.loops.values():
-            await loop.tick()
+        for name in ("alerts by webhook", "alerts by mail"):
+            await self.loops[name].tick()
 
     async def put(self, *numbers: int, **state: int) -> None:
         now_ms = self._clock.now_ms()
@@ -221,6 +227,39 @@ async def test_channel_that_is_down_is_tried_again_and_holds_up_no_other(
     assert (first["id"], first["state"], first["severity"]) == ("alr_1", "firing", "ticket")
     assert first["do"]
     assert len(mail.got) == 2
+
+
+class SilentDatabase:
+    """One that answers, or does not."""
+
+    answers = False
+
+    async def check(self) -> None:
+        if not self.answers:
+            raise DatabaseUnavailable
+
+
+async def test_database_that_does_not_answer_is_told_of_without_it(
+    clock: MovableClock, tmp_path: Path
+) -> None:
+    silent: Any = SilentDatabase()
+    leases = Leases(db=silent, holder="a gateway", clock=clock)
+    vault = Vault([bytes(KEY_BYTES)])
+    core = Core(db=silent, vault=vault, leases=leases, clock=clock, data_dir=tmp_path)
+    async with receiving() as hook:
+        key = secret_file(tmp_path)
+        given = {"alert_webhook": hook.url, "alert_webhook_secret_file": key}
+        settings = load_settings(file=None, environ={}, **given)
+        watch = DatabaseWatch(core, settings)
+        told = []
+        for minute in range(8):
+            silent.answers = minute >= 5
+            await watch.tick()
+            told.append([each["data"]["alerts"][0]["state"] for each in hook.documents])
+            clock.advance(MINUTE_MS)
+    fired, over = ["firing"], ["firing", "resolved"]
+    assert told == [[], [], fired, fired, fired, over, over, over]
+    assert hook.documents[0]["data"]["alerts"][0]["labels"] == {"part": "database"}
 
 
 async def test_operator_tries_each_way_and_is_told_what_was_answered(

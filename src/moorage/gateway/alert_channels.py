@@ -10,6 +10,7 @@ import ssl
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate
 from functools import partial
@@ -24,7 +25,7 @@ import structlog
 
 from moorage.clock import iso_utc
 from moorage.core import Core
-from moorage.errors import ConfigurationInvalid, InvalidField
+from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, InvalidField
 from moorage.events.delivery import (
     HEADERS,
     PAUSES_MS,
@@ -48,6 +49,7 @@ _DETAILED = 20
 _LISTED = 100
 _DAY_MS = 86_400_000
 _TOLD_LATE_MS = 3 * _DAY_MS  # what ended longer ago is told no more
+_SILENT_MS = 120_000
 _LONGEST_PAUSE = 4  # of PAUSES_MS: half an hour
 
 
@@ -330,19 +332,68 @@ def _with(channel: Channel, message: Message, **others: int) -> Channel:
     return msgspec.structs.replace(channel, message=text, attempts=0, next_ms=0, **others)
 
 
+class DatabaseWatch:
+    """Tells that the database does not answer: of that no row can be written, and none is read."""
+
+    def __init__(self, core: Core, settings: Settings) -> None:
+        """Raises ConfigurationInvalid."""
+        self._core = core
+        self._settings = settings
+        self._channels = channels_of(settings)
+        self._alert: Alert | None = None
+        self._untold: dict[ChannelName, Message] = {}
+
+    async def tick(self) -> None:
+        """Asks the database, and sends what is to be told, once by each channel that takes it."""
+        now_ms, alert = self._core.clock.now_ms(), self._alert
+        try:
+            await self._core.db.check()
+        except DatabaseUnavailable:
+            self._alert = alert = alert or self._begun(now_ms)
+            if alert.fired_ms is None and now_ms - alert.began_ms >= _SILENT_MS / self._core.speed:
+                self._tell(msgspec.structs.replace(alert, fired_ms=now_ms), now_ms)
+        else:
+            if alert is not None and alert.fired_ms is not None:
+                self._tell(msgspec.structs.replace(alert, ended_ms=now_ms), now_ms)
+            self._alert = None
+        for name, message in list(self._untold.items()):
+            with suppress(NotDelivered):
+                await self._channels[name](message, now_ms)
+                del self._untold[name]
+
+    def _begun(self, now_ms: int) -> Alert:
+        return Alert(
+            id=f"alr_{uuid.uuid4().hex}",
+            gateway=self._core.name,
+            rule="MooragePartNotReady",
+            labels='{"part":"database"}',
+            summary=f"database of {title_of(self._settings, self._core.name)} is not well",
+            began_ms=now_ms,
+        )
+
+    def _tell(self, alert: Alert, now_ms: int) -> None:
+        self._alert = alert
+        message = alerts_message([alert], self._settings, now_ms=now_ms)
+        self._untold = dict.fromkeys(self._channels, message)
+
+
 def loops_of_channels(core: Core, settings: Settings, digest: WriteDigest) -> tuple[Loop, ...]:
-    """Returns a loop for each channel, so that none waits for another.
+    """Returns a loop for each channel, so that none waits for another, and the database's.
 
     Raises ConfigurationInvalid.
     """
-    return tuple(
-        Loop(
-            f"alerts by {name}",
-            every_seconds=10,
-            tick=Notifier(core, name, send, settings, digest).tick,
-            scope=Scope.CLUSTER,
-        )
-        for name, send in channels_of(settings).items()
+    watch = DatabaseWatch(core, settings)
+    return (
+        Loop("database", every_seconds=30, tick=watch.tick, scope=Scope.NODE),
+        *(
+            Loop(
+                f"alerts by {name}",
+                every_seconds=10,
+                tick=Notifier(core, name, send, settings, digest).tick,
+                scope=Scope.CLUSTER,
+            )
+            for name, send in channels_of(settings).items()
+        ),
     )
 
 
