@@ -698,7 +698,7 @@ def _generates(where: _Site, because: list[str]) -> str:
         return ""
     because.append("Prisma's client is written before the build: prisma generate")
     asked = re.findall(r"\benv\(['\"](\w{1,80})['\"]\)", config_text(folder, "prisma.config"))
-    given = "".join(f"{name}=${{{name}:-file:./none.db}} " for name in dict.fromkeys(asked))
+    given = "".join(f'{name}="${{{name}:-file:./none.db}}" ' for name in dict.fromkeys(asked))
     programs = "".join(f"$PWD/{it}:" for it in ("node_modules/.bin", *_programs(where)))
     return f'env {given}PATH="{programs}$PATH" prisma generate && '
 
