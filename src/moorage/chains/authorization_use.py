@@ -37,10 +37,8 @@ def is_used(client: RpcClient, answer: object) -> bool:
     """Whether an answer to `state_call` says that it is used. Raises ChainUnavailable otherwise."""
     if isinstance(answer, RpcError):
         raise answer
-    try:
+    with client.reading():
         return decode_uint256(answer) != 0
-    except ValueError as problem:
-        raise client.contradiction(problem) from problem
 
 
 async def find_use(
@@ -97,10 +95,8 @@ def _wanted(authorization: TransferAuthorization) -> dict[str, Any]:
 
 
 async def _newest(client: RpcClient) -> int:
-    try:
+    with client.reading():
         return parse_quantity(await client.call("eth_blockNumber"))
-    except ValueError as problem:
-        raise client.contradiction(problem) from problem
 
 
 async def _logs(

@@ -67,10 +67,8 @@ def parse_tagged_block(answer: object) -> Block | None:
 async def read_block(client: RpcClient, number: int) -> Block:
     """Reads the block of that number. Raises ChainUnavailable, also if there is none."""
     method, parameters = block_call(number)
-    try:
+    with client.reading():
         block = parse_block(await client.call(method, parameters))
-    except ValueError as problem:
-        raise client.contradiction(problem) from problem
     if block is None:
         raise client.contradiction(f"it has no block {number}")
     return block
@@ -99,11 +97,9 @@ async def is_safe(client: RpcClient, *, number: int, block_hash: str) -> bool:
 async def _read(client: RpcClient, *numbers: int) -> tuple[Heads, list[Block | None]]:
     """Reads the heads, and the blocks of these numbers, in one round trip."""
     answers = await client.batch([*HEAD_CALLS, *map(block_call, numbers)])
-    try:
+    with client.reading():
         heads = parse_heads(answers[:3], finality_blocks=client.chain.finality_blocks)
         return heads, [parse_block(other) for other in answers[3:]]
-    except ValueError as problem:
-        raise client.contradiction(problem) from problem
 
 
 def parse_heads(answers: Sequence[object], *, finality_blocks: int) -> Heads:

@@ -5,6 +5,7 @@ Every batch also asks for `eth_chainId`, so that answers of another chain's node
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
@@ -296,6 +297,14 @@ class RpcClient:
             f"The chain {self.chain.name} contradicts itself: {problem}. "
             "Nothing was recorded; send the same request again."
         )
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Reads answers: a ValueError is raised as what `contradiction` returns."""
+        try:
+            yield
+        except ValueError as problem:
+            raise self.contradiction(problem) from problem
 
     def _first_index(self) -> int:
         if self._favourite and self._clock.monotonic_seconds() >= self._favourite_until:

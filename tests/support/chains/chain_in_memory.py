@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -96,6 +97,9 @@ class ChainInMemory:
 
     def contradiction(self, problem: object) -> ChainUnavailable:
         return ChainUnavailable(str(problem))
+
+    def reading(self) -> AbstractContextManager[None]:
+        return RpcClient.reading(self.client)
 
     def answer(self, method: str, params: Sequence[Any]) -> Any:
         match method:

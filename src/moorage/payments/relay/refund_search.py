@@ -88,15 +88,13 @@ async def sent_before(
     """
     found: FoundRefund | None = None
     unused: tuple[str, ...] = ()
-    try:
+    with client.reading():
         if token.authorization is not None:
             found, unused = await _authorized(source, client, payment, earlier, senders)
         if found is None:
             found = await _transferred(
                 source, client, payment, token, amount=amount, senders=senders
             )
-    except ValueError as problem:
-        raise client.contradiction(problem) from problem
     return SentBefore(found, unused)
 
 
@@ -238,7 +236,5 @@ async def _is_known(source: Source, chain_id: int, tx_hash: str) -> bool:
 async def read_receipt(client: RpcClient, tx_hash: str) -> Receipt | None:
     """Reads a transaction's receipt; None if it is not mined. Raises ChainUnavailable."""
     answer = await client.call("eth_getTransactionReceipt", [tx_hash])
-    try:
+    with client.reading():
         return None if answer is None else parse_receipt(answer, tx_hash=tx_hash)
-    except ValueError as problem:
-        raise client.contradiction(problem) from problem

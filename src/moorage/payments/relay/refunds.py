@@ -193,10 +193,8 @@ class RefundFollowUp:
             return _AuthorizationState.OPEN
         deep = self._client.chain.finality_blocks
         for _, safe, latest in views:
-            try:
+            with self._client.reading():
                 block, newest = parse_tagged_block(safe), parse_block(latest)
-            except ValueError as problem:
-                raise self._client.contradiction(problem) from problem
             if block is None and newest is not None:
                 block = await read_block(self._client, max(0, newest.number - deep))
             if block is None or block.time < authorization.valid_before:
@@ -233,13 +231,11 @@ class RefundFollowUp:
         """Returns a transaction's receipt, as each node that answers shows it."""
         views = await self._client.each([("eth_getTransactionReceipt", [tx_hash])])
         answers = [answer for (answer,) in views if not isinstance(answer, RpcError)]
-        try:
+        with self._client.reading():
             return [
                 None if answer is None else parse_receipt(answer, tx_hash=tx_hash)
                 for answer in answers
             ] or [None]
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
 
     def _view(
         self, refund: Refund, versions: Sequence[RelayTransaction], answers: Sequence[object]
@@ -248,7 +244,7 @@ class RefundFollowUp:
         for answer in (used, *told):
             if isinstance(answer, RpcError):
                 raise answer
-        try:
+        with self._client.reading():
             for version, answer in zip(versions, told, strict=True):
                 if answer is not None:
                     receipt = parse_receipt(answer, tx_hash=version.tx_hash)
@@ -260,8 +256,6 @@ class RefundFollowUp:
                 return _View(outcome=_Outcome.WAITS)
             is_final = not isinstance(used_safe, RpcError) and nonce < parse_quantity(used_safe)
             return _View(outcome=_Outcome.REPLACED if is_final else _Outcome.UNKNOWN)
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
 
     async def _paid(
         self, refund: Refund, version: RelayTransaction | None, receipt: Receipt
@@ -652,10 +646,8 @@ class Refunds:
     async def _valid_before(self) -> int:
         """Returns when an authorization of now ends, by the chain's clock; Unix seconds."""
         method, parameters = block_call("latest")
-        try:
+        with self._client.reading():
             newest = parse_block(await self._client.call(method, parameters))
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
         if newest is None:
             raise self._client.contradiction("there is no newest block")
         return max(newest.time, self._clock.now_ms() // 1000) + _VALID_SECONDS

@@ -60,7 +60,7 @@ async def read_account(
     for answer in (mined, pending, block, tip, *receipts):
         if isinstance(answer, RpcError):
             raise answer
-    try:
+    with client.reading():
         return Account(
             mined=parse_quantity(mined),
             pending=parse_quantity(pending),
@@ -72,8 +72,6 @@ async def read_account(
                 if receipt is not None
             },
         )
-    except ValueError as problem:
-        raise client.contradiction(problem) from problem
 
 
 _DAY_MS = 24 * 3_600_000
@@ -445,11 +443,9 @@ class Relayer:
         for answer in (balance, block, tip):
             if isinstance(answer, RpcError):
                 raise answer
-        try:
+        with self._client.reading():
             self._saw_balance(parse_quantity(balance))
             self._tip = parse_gas_price(block, tip).tip
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
         if not self.solvent:
             log.warning(
                 "relayer is short of gas: no authorizations are offered",

@@ -331,10 +331,8 @@ class Settlements:
         )
         if not is_used(client, state):
             raise AuthorizationRefused(settlement.failure or "it failed before", by_chain=True)
-        try:
+        with client.reading():
             return await self._used_before(authorization, chain, head=parse_quantity(head))
-        except ValueError as problem:
-            raise client.contradiction(problem) from problem
 
     async def _used_before(
         self, authorization: TransferAuthorization, chain: Chain, *, head: int
@@ -628,10 +626,8 @@ class SettlementFollowUp:
             [block_call("safe"), block_call("latest"), *calls]
         )
         used = [is_used(client, answer) for answer in answers]
-        try:
+        with client.reading():
             block, newest = parse_tagged_block(safe), parse_block(latest)
-        except ValueError as problem:
-            raise client.contradiction(problem) from problem
         if newest is None:
             raise client.contradiction("there is no newest block")
         if block is None:  # the node knows no safe block: use one that is `finality_blocks` deep

@@ -140,7 +140,7 @@ async def sightings(
 
     async def look(node: RpcClient) -> list[Sighting]:
         answers = await node.batch(calls, max_response_bytes=max_bytes)
-        try:
+        with node.reading():
             heads = parse_heads(answers[:3], finality_blocks=node.chain.finality_blocks)
             return [
                 Sighting(
@@ -150,8 +150,6 @@ async def sightings(
                 )
                 for place, receipt, block in zip(places, answers[3::2], answers[4::2], strict=True)
             ]
-        except ValueError as problem:
-            raise node.contradiction(problem) from problem
 
     return await client.every(look)
 

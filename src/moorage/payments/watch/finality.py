@@ -87,10 +87,8 @@ class BalanceCheck:
             answers = await node.batch(calls)
             if refused := next((one for one in answers if isinstance(one, RpcError)), None):
                 raise refused
-            try:
+            with node.reading():
                 balances = [decode_uint256(answer) for answer in answers]
-            except ValueError as problem:
-                raise node.contradiction(problem) from problem
             count = len(owners)
             return [sum(balances[at : at + count]) for at in range(0, len(balances), count)]
 
@@ -144,7 +142,7 @@ class BalanceCheck:
     async def _sent(self, token: Token, first: int, last: int) -> int:
         """Returns what our addresses sent to others in these blocks, as any node shows it."""
         sent: dict[tuple[str, int], int] = {}
-        try:
+        with self._client.reading():
             for node in self._client.nodes:
                 for found, transfer in await find_transfers(
                     node, senders=self._recipients, first=first, last=last
@@ -152,8 +150,6 @@ class BalanceCheck:
                     own = transfer.recipient in self._recipients
                     if transfer.token_address == token.key and not own:
                         sent[found.tx_hash, transfer.log_index] = transfer.value
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
         return sum(sent.values())
 
     def _tell(self, token: Token, problem: str) -> None:

@@ -84,10 +84,8 @@ class TransferSearch:
                 raise logs
             self._blocks.refused(asked)
         self._blocks.answered(asked)
-        try:
+        with self._client.reading():
             return self._found(logs, before, after, cursor=cursor, end=end)
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
 
     def _found(
         self, logs: object, before: object, after: object, *, cursor: Cursor, end: int
@@ -715,20 +713,16 @@ class Watcher:
     def _receipt(self, tx_hash: str, answer: object) -> Receipt:
         if isinstance(answer, RpcError):
             raise answer
-        try:
+        with self._client.reading():
             return parse_receipt(answer, tx_hash=tx_hash)
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
 
     def _judged(self, receipt: Receipt, logs: Sequence[FoundLog]) -> tuple[Transfer, ...]:
         """Returns the transfers in a receipt. Raises ChainUnavailable if it lacks one of `logs`."""
         told = {(found.block_hash, found.log) for found in logs}
         if not told <= {(receipt.block_hash, one) for one in receipt.logs}:
             raise self._client.contradiction("a receipt lacks a log that was found")
-        try:
+        with self._client.reading():
             return transfers_in(receipt, self._chain, recipients=self._recipients)
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
 
 
 async def _move(tx: Transaction, cursor: Cursor, at: _NodeSearch | None) -> None:
