@@ -50,6 +50,8 @@ A class's docstring is the message for a person, unless the instance has its own
 fields, never parsed out of text. HTTP statuses and machine codes are in `api.http.problems`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 
@@ -81,6 +83,15 @@ class FieldError(InvalidRequest):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field, self.problem = field, problem
+
+    @classmethod
+    @contextmanager
+    def of(cls, field: str, problem: str = "") -> Iterator[None]:
+        """Raises it for a ValueError, which says the problem unless that is given."""
+        try:
+            yield
+        except ValueError as error:
+            raise cls(field, problem or str(error)) from error
 
 
 class InvalidField(FieldError):

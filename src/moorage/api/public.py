@@ -35,10 +35,8 @@ class PublicRoom(Front):
 async def balance(room: PublicRoom, request: Request) -> Balances:
     """`GET /agent/balance/{address}`: token balances on one chain."""
     await limit_address(room, request)
-    try:
+    with InvalidField.of("address", "must be 0x and 40 hex digits"):
         address = parse_address(request.path_params["address"])
-    except ValueError as error:
-        raise InvalidField("address", "must be 0x and 40 hex digits") from error
     chain = named_chain(request.query_params.get("chain"), room.chains, field="chain")
     async with room.balance_limit.slot():
         found = await token_balances(room.clients[chain.name], chain, address)

@@ -40,10 +40,8 @@ class ReceiptRoom(Front):
 
 async def show_receipt(room: ReceiptRoom, request: Request, caller: Caller) -> ReceiptList:
     """`GET /agent/payments/{tx}/receipt`: what the wallet paid by a transaction, signed."""
-    try:
+    with InvalidField.of("tx"):
         tx_hash = normalise_tx_hash(request.path_params["tx"])
-    except ValueError as error:
-        raise InvalidField("tx", str(error)) from error
     found = [
         payment
         for payment in await payments.by_hash(room.db, tx_hash=tx_hash)

@@ -142,7 +142,5 @@ def _check_token(field: str, token: Token) -> None:
         raise InvalidField(field, "must be lower case, as clients name it")
     if not 0 <= token.decimals <= _MAX_DECIMALS:
         raise InvalidField(f"{field}.decimals", f"must be 0 to {_MAX_DECIMALS}")
-    try:
+    with InvalidField.of(f"{field}.address"):
         parse_address(token.address)
-    except ValueError as error:
-        raise InvalidField(f"{field}.address", str(error)) from error

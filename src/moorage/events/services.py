@@ -45,14 +45,12 @@ class EventServices:
     @cached_property
     def _destinations(self) -> Destinations:
         """Without the networks of apps. Raises InvalidField."""
-        try:
+        with InvalidField.of("webhook_allow_networks"):
             return Destinations(
                 allow=self._settings.webhook_allow_networks,
                 deny=(self._settings.app_subnet, *self._settings.deny_networks),
                 is_own=is_own_address,
             )
-        except ValueError as error:
-            raise InvalidField("webhook_allow_networks", str(error)) from error
 
     @cached_property
     def _deliveries(self) -> DeliveryWorker:

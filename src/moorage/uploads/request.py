@@ -372,14 +372,10 @@ def _check_schedules(schedules: Sequence[PlannedSchedule]) -> None:
         if each.name in names:
             raise InvalidField(f"{field}.name", "is the name of another schedule")
         names.add(each.name)
-        try:
+        with InvalidField.of(f"{field}.timezone"):
             zone(each.timezone)
-        except ValueError as error:
-            raise InvalidField(f"{field}.timezone", str(error)) from None
-        try:
+        with InvalidField.of(f"{field}.cron"):
             check_cron(each.cron, each.timezone)
-        except ValueError as error:
-            raise InvalidField(f"{field}.cron", str(error)) from None
         if (each.command is None) == (each.path is None):
             raise InvalidField(f"{field}.command", "must be there, or path, and not both")
         if each.command is not None:

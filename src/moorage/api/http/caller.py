@@ -419,10 +419,8 @@ async def _verify_signature(front: Front, request: Request) -> Verified:
 
 def _owner(header: str | None) -> Wallet | None:
     """Returns for whom the signer acts, if not for itself. Raises InvalidField."""
-    try:
+    with InvalidField.of("X-On-Behalf-Of", "must be a wallet: 0x and 40 hex digits"):
         return None if header is None else Wallet(parse_address(header))
-    except ValueError:
-        raise InvalidField("X-On-Behalf-Of", "must be a wallet: 0x and 40 hex digits") from None
 
 
 async def _for_owner(

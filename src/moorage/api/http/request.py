@@ -88,10 +88,8 @@ def time_ms(request: Request, name: str, *, default: int) -> int:
 
 def wallet_in(field: str, text: str) -> str:
     """Returns the wallet that a field names, in lower case. Raises InvalidField."""
-    try:
+    with InvalidField.of(field, "must be a wallet's address: 0x and 40 hex digits"):
         wallet = parse_address(text)
-    except ValueError as problem:
-        raise InvalidField(field, "must be a wallet's address: 0x and 40 hex digits") from problem
     if int(wallet, 16) == 0:
         raise InvalidField(field, "is nobody's address")
     return wallet

@@ -453,10 +453,8 @@ def _refund_exit(done: "Iterable[Refund]") -> Exit:
 def _transaction(text: str) -> str:
     from moorage.chains.receipt import normalise_tx_hash
 
-    try:
+    with InvalidField.of("TX_HASH"):
         return normalise_tx_hash(text)
-    except ValueError as error:
-        raise InvalidField("TX_HASH", str(error)) from error
 
 
 def _report_lines(report: "Report") -> list[str]:

@@ -104,10 +104,8 @@ def time_option(option: str, text: str | None, *, default: int) -> int:
     """Unix milliseconds of an ISO 8601 time, in UTC unless it says otherwise."""
     if text is None:
         return default
-    try:
+    with InvalidField.of(option, "must be a time such as 2026-04-07T10:00:00Z"):
         time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidField(option, "must be a time such as 2026-04-07T10:00:00Z") from error
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
     return round(aware.timestamp() * 1000)
 
@@ -116,10 +114,8 @@ def wallet_option(option: str, text: str) -> str:
     """A wallet as the books spell it; "" when none is named. Raises InvalidField."""
     from moorage.address import parse_address
 
-    try:
+    with InvalidField.of(option):
         return parse_address(text) if text else ""
-    except ValueError as error:
-        raise InvalidField(option, str(error)) from error
 
 
 _NO_KEY = (

@@ -295,7 +295,5 @@ async def allow(view: View) -> Response:
 
 def _grant_id(text: str) -> str:
     """Returns the id that the form was made with. Raises InvalidField."""
-    try:
+    with InvalidField.of("id", "is missing: open the wallet's page again"):
         return str(uuid.UUID(text))
-    except ValueError as error:
-        raise InvalidField("id", "is missing: open the wallet's page again") from error

@@ -93,10 +93,8 @@ async def cancel(view: View) -> Response:
 
 def _day_ms(text: str) -> int:
     """Returns the begin of a day in UTC. Raises InvalidField."""
-    try:
+    with InvalidField.of("date", "must be a day such as 2027-03-01"):
         day = date.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidField("date", "must be a day such as 2027-03-01") from error
     return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
 
 
@@ -200,10 +198,8 @@ def _what(view: View) -> str:
 
 
 def _day(name: str, text: str) -> str:
-    try:
+    with InvalidField.of(name, "must be a day such as 2026-04-07"):
         return date.fromisoformat(text).isoformat()
-    except ValueError as error:
-        raise InvalidField(name, "must be a day such as 2026-04-07") from error
 
 
 _UNUSUAL = 10

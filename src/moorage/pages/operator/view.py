@@ -128,7 +128,5 @@ class View:
 
 def wallet_address(text: str) -> str:
     """Returns a wallet's address in lower case. Raises InvalidField."""
-    try:
+    with InvalidField.of("wallet", "must be 0x and 40 hex digits"):
         return parse_address(text.strip())
-    except ValueError as error:
-        raise InvalidField("wallet", "must be 0x and 40 hex digits") from error

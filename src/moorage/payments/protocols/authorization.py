@@ -90,7 +90,7 @@ def read_authorization(
     The error names `field`. A signature has 1 to MAX_SIGNATURE_BYTES bytes; whether it is the
     payer's isn't checked here.
     """
-    try:
+    with PaymentMalformed.of(field):
         return TransferAuthorization(
             chain_id=chain_id,
             token_address=parse_address(token_address),
@@ -102,8 +102,6 @@ def read_authorization(
             nonce=parse_bytes32(written.nonce),
             signature=_parse_signature(signature),
         )
-    except ValueError as error:
-        raise PaymentMalformed(field, str(error)) from error
 
 
 def parse_uint256(text: str) -> int:

@@ -250,10 +250,8 @@ def _tx_hash(written: str | None) -> str | None:
 
 
 def _transaction(named: str, means: PaymentMeans) -> Evidence:
-    try:
+    with PaymentMalformed.of("X-Payment-Tx", "must be 32 bytes of hex"):
         return TransactionEvidence(means=means, tx_hash=normalise_tx_hash(named))
-    except ValueError as error:
-        raise PaymentMalformed("X-Payment-Tx", "must be 32 bytes of hex") from error
 
 
 def _credential(header: str, chains: Mapping[str, Chain]) -> Evidence:

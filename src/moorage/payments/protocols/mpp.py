@@ -294,10 +294,8 @@ def parse_credential(header: str) -> Credential:
                 field=_FIELD,
             ),
         )
-    try:
+    with PaymentMalformed.of(_FIELD):
         return Credential(challenge, request, HashPayload(normalise_tx_hash(written.payload.hash)))
-    except ValueError as error:
-        raise PaymentMalformed(_FIELD, str(error)) from error
 
 
 def check_credential(
@@ -342,7 +340,7 @@ def authorization_nonces(challenge: Challenge) -> tuple[str, str]:
 def _parse_request(text: str) -> ChargeRequest:
     request = decode_base64url(text, _Request, field=_FIELD)
     chain_id = request.method_details.chain_id
-    try:
+    with PaymentMalformed.of(_FIELD):
         if not 0 < chain_id <= _MAX_CHAIN_ID:
             raise ValueError("a chain id is a positive safe integer")
         return ChargeRequest(
@@ -353,8 +351,6 @@ def _parse_request(text: str) -> ChargeRequest:
             credential_types=request.method_details.credential_types,
             reference=request.external_id,
         )
-    except ValueError as error:
-        raise PaymentMalformed(_FIELD, str(error)) from error
 
 
 def _is_ours(challenge: Challenge, secret: bytes) -> bool:
