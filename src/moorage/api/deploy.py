@@ -42,7 +42,7 @@ from moorage.payments.taking.payment_required import (
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
 from moorage.planning.plan import Plan, Settings, confidence
 from moorage.planning.static import said
-from moorage.records.project import Project
+from moorage.records.project import Kind, Project
 from moorage.storage.apps import projects
 from moorage.storage.operation import exports
 from moorage.toolchains.inventory import Inventory
@@ -344,6 +344,8 @@ def _understood(attempt: DeployAttempt, dry_run: DryRun) -> Understood:
         install_command=plan.install,
         build_command=plan.build,
         run_command=said(plan.start),
+        release_command=None if plan.release is UNSET else plan.release,
+        kind=Kind.WEB if plan.listens else Kind.WORKER,
     )
 
 

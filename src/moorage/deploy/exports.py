@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from moorage.archive.project import (
     FILES,
@@ -33,7 +34,7 @@ from moorage.errors import DeployFailed, MoorageError, RateLimited, VariablesUnr
 from moorage.failpoints import failpoint
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.records.deployment import LogKind
-from moorage.records.project import Project, ProjectStatus, Variables
+from moorage.records.project import Kind, Project, ProjectStatus, Variables
 from moorage.storage.apps import deployments, domains, projects
 from moorage.storage.money import accounts
 from moorage.storage.operation import exports
@@ -292,6 +293,8 @@ class Exporter:
             directory_path=plan.directory or None,
             health_path=project.health_path,
             volume=True if project.volume else None,
+            release_command=None if plan.release is UNSET else plan.release,
+            kind=None if plan.listens else Kind.WORKER,
         )
         found = {**msgspec.to_builtins(settings), **given}
         defaults = msgspec.to_builtins(Settings())

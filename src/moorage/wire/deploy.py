@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.planning.plan import Confidence, Plan, Risk, Settings
-from moorage.records.project import AskedPurse
+from moorage.records.project import AskedPurse, Kind
 from moorage.wire.credits import BuildAllowance
 from moorage.wire.problems import Bought, PaymentTold
 from moorage.wire.projects import VariableNames
@@ -121,6 +121,8 @@ class Understood(CamelBody, frozen=True, kw_only=True):
     install_command: str | None
     build_command: str | None
     run_command: str
+    release_command: str | None
+    kind: Kind
 
 
 class Quoted(Body, frozen=True, kw_only=True):

@@ -18,8 +18,8 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, ReleaseStep
+from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 from moorage.storage.money import payments
@@ -317,3 +317,20 @@ async def test_polls_of_what_is_not_ones_own_count_for_the_wallet(
     assert await asking.refused(project.id, deployment.id) is RateLimited
     asking.wallet = ALICE
     await asking.status(project.id, deployment.id)
+
+
+async def test_release_command_that_runs_is_a_stage_of_deploying(
+    db: Database, asking: Asking
+) -> None:
+    begun = {"release_step": ReleaseStep.BEGUN}
+    project, deployment = await made(db, DeploymentStatus.DEPLOYING, **begun)
+    body = await asking.status(project.id, deployment.id)
+    assert (body["status"], body["deployment_status"]) == ("deploying", "releasing")
+
+
+async def test_worker_that_is_ready_has_no_endpoint(db: Database, asking: Asking) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY)
+    async with db.transaction(durable=True) as tx:
+        await projects.set_serving(tx, project.id, deployment.id, kind=Kind.WORKER)
+    body = await asking.status(project.id, deployment.id)
+    assert (body["status"], body["endpoint"], body["kind"]) == ("ready", None, "worker")
