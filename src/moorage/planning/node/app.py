@@ -423,8 +423,8 @@ def _migrations(folder: Folder, row: Mapping[str, str]) -> str:
 
 
 _MIGRATES_ITSELF = re.compile(
-    rb"/migrator['\"]|\bmigrate\.latest\(|\brunMigrations\(|\bumzug\b|\bmigrationsRun\s*:\s*true|\bprodMigrations\b"
-    rb"|\b(?:sequelize|db)\.sync\("
+    rb"/migrator['\"]|\bmigrate\.latest\(|\brunMigrations\(|\bumzug\b|\bmigrationsRun\s*:\s*true"
+    rb"|\bprodMigrations\b|\b(?:sequelize|db)\.sync\("
 )
 _JOURNAL = "drizzle/meta/_journal.json"  # where its configuration says nothing else
 _MIGRATES = re.compile(r"\bmigrat|db[ :]push")
