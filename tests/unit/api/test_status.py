@@ -322,8 +322,7 @@ async def test_polls_of_what_is_not_ones_own_count_for_the_wallet(
 async def test_release_command_that_runs_is_a_stage_of_deploying(
     db: Database, asking: Asking
 ) -> None:
-    begun = {"release_step": ReleaseStep.BEGUN}
-    project, deployment = await made(db, DeploymentStatus.DEPLOYING, **begun)
+    project, deployment = await made(db, DeploymentStatus.DEPLOYING, release_step=ReleaseStep.BEGUN)
     body = await asking.status(project.id, deployment.id)
     assert (body["status"], body["deployment_status"]) == ("deploying", "releasing")
 
