@@ -25,6 +25,7 @@ from moorage.gateway.platform import find_tool
 from moorage.planning.plan import Plan
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
+from moorage.records.size import Size
 from moorage.settings import Settings
 from moorage.uploads.reader import DirectoryTree
 from support.clients.wallet import deploy_body
@@ -160,7 +161,7 @@ async def _in_sandbox(sandbox: Sandbox, example: str) -> float:
         limits=build_limits(_SETTINGS),
         timeout_seconds=_SETTINGS.build_seconds,
     )
-    start = InstanceSpec(deployment_id=deployment_id, plan=plan, limits=app_limits(_SETTINGS))
+    start = InstanceSpec(deployment_id=deployment_id, plan=plan, limits=app_limits(Size()))
     began = time.perf_counter()
     await sandbox.build(build)
     instance = await sandbox.start(start, timeout_seconds=_SETTINGS.listen_seconds)

@@ -21,6 +21,7 @@ from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.gateway.platform import find_tool
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
+from moorage.records.size import Size
 from moorage.settings import Settings
 from moorage.uploads.reader import DirectoryTree
 from support.clients.wallet import Answer, deploy_body
@@ -128,7 +129,7 @@ async def _built(example: str, directory: Path) -> AsyncIterator[Callable[[], Aw
         limits=build_limits(_SETTINGS),
         timeout_seconds=_SETTINGS.build_seconds,
     )
-    start = InstanceSpec(deployment_id="bare", plan=plan, limits=app_limits(_SETTINGS))
+    start = InstanceSpec(deployment_id="bare", plan=plan, limits=app_limits(Size()))
     await sandbox.open()
     try:
         await sandbox.build(build)

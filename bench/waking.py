@@ -16,6 +16,7 @@ from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.gateway.platform import find_tool
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
+from moorage.records.size import Size
 from moorage.settings import Settings
 from moorage.uploads.reader import DirectoryTree
 from support.clients.wallet import Answer, Wallet
@@ -104,7 +105,7 @@ async def _built(sandbox: Sandbox) -> InstanceSpec:
             timeout_seconds=_SETTINGS.build_seconds,
         )
     )
-    return InstanceSpec(deployment_id="bare", plan=plan, limits=app_limits(_SETTINGS))
+    return InstanceSpec(deployment_id="bare", plan=plan, limits=app_limits(Size()))
 
 
 async def _started(sandbox: Sandbox, start: InstanceSpec) -> float:

@@ -18,10 +18,11 @@ from moorage.errors import MoorageError, RateLimited
 from moorage.ledger.ledger import Transfer, credit_transfers
 from moorage.ledger.metering import Metering
 from moorage.money import AtomicUnits
-from moorage.payments.price.quotes import MAX_NAMES_HELD, PriceList, Quotes, Size
+from moorage.payments.price.quotes import MAX_NAMES_HELD, Quotes
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.taking.payment_required import PaymentRequired
 from moorage.planning.plan import Settings
+from moorage.records.size import PriceList
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import relays
 from moorage.storage.opening import open_database
@@ -160,7 +161,7 @@ def admission_of(db: Database, clock: MovableClock, directory: Path) -> Admissio
         db=db,
         quotes=Quotes(db=db, strangers=MemoryRateLimiter(clock=clock), clock=clock),
         paywall=paywall_of(db, FakeVerifier(), clock, ARBITRUM),
-        pricing=Pricing(PriceList(), Size()),
+        pricing=Pricing(PriceList(), PriceList().sizes()),
         sources=Sources(directory),
         capacity=roomy(db),
         quotas=Quotas(),

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -316,3 +317,34 @@ async def test_app_that_crashes_at_its_start_leaves_the_volume_unmounted(
         await begin(sandbox, "first")
     assert not shop_volume(sandbox, tmp_path).disk.mounted
     assert await sandbox.volumes() == {"shop"}
+
+
+async def test_disk_and_volume_grow_with_the_size_and_keep_what_they_have(
+    sandbox: Sandbox, shell: Path
+) -> None:
+    await build(sandbox, shell, plan(), deployment_id="app")
+    small = await begin(sandbox, "app")
+    await said(small, "fs.writeFileSync('/data/kept', 'kept')")
+    await sandbox.stop("app")
+    larger = replace(WITH_VOLUME, disk_bytes=2 * LIMITS.disk_bytes, volume_bytes=128 * MIB)
+    spec = InstanceSpec(
+        deployment_id="app", plan=plan(), limits=larger, volume="shop", resizes=True
+    )
+    grown = await sandbox.start(spec, timeout_seconds=30)
+    filled = "fs.writeFileSync('/data/big', Buffer.alloc(80 * 2 ** 20, 1))"
+    assert await said(grown, filled) is None
+    written = "fs.writeFileSync('big', Buffer.alloc(80 * 2 ** 20, 1))"
+    assert await said(grown, written) is None
+    assert await said(grown, "fs.readFileSync('/data/kept', 'utf8')") == "kept"
+
+
+async def test_disk_does_not_shrink_below_its_files(sandbox: Sandbox, shell: Path) -> None:
+    await build(sandbox, shell, plan(), deployment_id="app")
+    app = await begin(sandbox, "app")
+    await said(app, "fs.writeFileSync('big', Buffer.alloc(24 * 2 ** 20, 1))")
+    await sandbox.stop("app")
+    smaller = replace(WITH_VOLUME, disk_bytes=16 * MIB)
+    spec = InstanceSpec(deployment_id="app", plan=plan(), limits=smaller, resizes=True)
+    with pytest.raises(DeployFailed, match="do not fit on a disk of 16 MiB"):
+        await sandbox.start(spec, timeout_seconds=30)
+    assert await said(await begin(sandbox, "app"), "fs.statSync('big').size") == 24 * MIB

@@ -23,7 +23,6 @@ from moorage.gateway.configuration import serving_chains
 from moorage.ledger.running_costs import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import app_size, price_list
 from moorage.planning import plan
 from moorage.planning.explicit import asked
 from moorage.routing.pages import PAGES
@@ -299,7 +298,7 @@ def test_worked_example_of_burning_is_what_is_charged() -> None:
 
 def test_worked_price_is_the_default_one() -> None:
     settings = Settings()
-    month = price_list(settings).month(app_size(settings))
+    month = settings.size_list.default.month
     assert month == settings.minimum_charge_micro_usd == 500_000
     assert "**$0.50 a\nmonth**" in document("docs/money.md")
 

@@ -8,7 +8,7 @@ from moorage.chains.chain import KNOWN_CHAINS, ChainSettings
 from moorage.cli.operator.serve import check
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.configuration import serving_chains
-from moorage.payments.price.quotes import PriceList, Size, app_size, price_list
+from moorage.records.size import PriceList, Size
 from moorage.settings import Settings, described, load_settings, needed_first, tables
 
 FIELDS = [each for each in msgspec.structs.fields(Settings) if each.name in tables()]
@@ -40,7 +40,7 @@ def refused(**given: Any) -> InvalidField:
 def test_defaults_need_no_file_and_no_environment() -> None:
     settings = load()
     assert (settings.port, settings.base_domain, settings.tls) == (8402, "localhost", False)
-    assert (price_list(settings), app_size(settings)) == (PriceList(), Size())
+    assert (settings.price_list, settings.size_list.default) == (PriceList(), Size())
 
 
 def test_operator_port_is_on_loopback_unless_it_is_for_everybody() -> None:
@@ -329,6 +329,6 @@ def test_prices_and_sizes_follow_the_settings() -> None:
         app_cpu_millis=250,
         app_disk_mib=64,
     )
-    prices, size = price_list(settings), app_size(settings)
+    prices, size = settings.price_list, settings.size_list.default
     assert (prices.memory_gib_month, prices.cpu_month, prices.minimum_charge) == (1, 2, 3)
-    assert (size.memory_mib, size.cpu_millis, size.disk_mib, size.replicas) == (128, 250, 64, 1)
+    assert (size.memory_mib, size.cpu_millis, size.disk_mib) == (128, 250, 64)

@@ -338,6 +338,7 @@ def _understood(attempt: DeployAttempt, dry_run: DryRun) -> Understood:
         build_var_names=sorted(dry_run.variables.build),
         volume=dry_run.volume,
         health_path=dry_run.health_path,
+        size=dry_run.size,
         port=plan.port,
         months=attempt.request.months,
         directory=plan.directory,

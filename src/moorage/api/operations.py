@@ -167,6 +167,7 @@ OPERATIONS = (
     _served(calls.END_DELEGATES, access.end_delegates),
     _served(calls.BALANCE, public.balance, 502, query=_OF_A_BALANCE),
     _served(calls.CHAINS, public.chains),
+    _served(calls.SIZES, public.sizes),
     _served(calls.RECEIPT_KEYS, receipts.list_keys),
     _served(calls.HEALTH, public.health),
 )

@@ -514,6 +514,7 @@ def _shown(
         run_env_names=sorted(now.variables.run),
         build_var_names=sorted(now.variables.build),
         health_path=now.health_path,
+        size=project.size,
         volume=project.volume,
         asleep=asleep,
         sleep_after_seconds=project.sleep_after_seconds,

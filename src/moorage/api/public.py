@@ -11,11 +11,21 @@ from moorage.api.http.caller import Front, limit_address
 from moorage.api.http.problems import json_response
 from moorage.chains.balances import ConcurrencyLimit, token_balances
 from moorage.chains.rpc import RpcClient
+from moorage.deploy.entrance.capacity import Capacity
 from moorage.errors import InvalidField
-from moorage.money import decimal_text
+from moorage.money import decimal_text, usd_number
 from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.taking.payment_required import Seller, chain_body
-from moorage.wire.public import Balances, ChainList, ChainTaken, Health, TokenBalance
+from moorage.records.size import Sizes
+from moorage.wire.public import (
+    Balances,
+    ChainList,
+    ChainTaken,
+    Health,
+    SizeItem,
+    SizeList,
+    TokenBalance,
+)
 
 INSTANCE_HEADER = "Moorage-Gateway"
 """In a request of `GET /health` it asks which gateway answers; in the answer it says so."""
@@ -26,6 +36,8 @@ class PublicRoom(Front):
     """What the handlers of public endpoints need."""
 
     seller: Seller
+    sizes: Sizes
+    capacity: Capacity
     clients: Mapping[str, RpcClient]  # by the chain's name
     balance_limit: ConcurrencyLimit
     # What tells gateways apart; None where one is alone.
@@ -66,6 +78,27 @@ async def chains(room: PublicRoom, request: Request) -> ChainList:
         chains=[
             ChainTaken(**chain_body(chain), payment_protocols=seller.protocols(chain))
             for chain in seller.chains
+        ]
+    )
+
+
+async def sizes(room: PublicRoom, request: Request) -> SizeList:
+    """`GET /agent/sizes`: what an app can be, and what that costs."""
+    await limit_address(room, request)
+    return SizeList(
+        sizes=[
+            SizeItem(
+                name=each.name,
+                memory_mib=each.memory_mib,
+                cpu_millis=each.cpu_millis,
+                disk_mib=each.disk_mib,
+                volume_mib=each.volume_mib,
+                usd_month=usd_number(each.month),
+                usd_month_asleep=usd_number(each.asleep_month),
+                available=await room.capacity.has_room(each),
+            )
+            for each in room.sizes.listed
+            if each.sold
         ]
     )
 

@@ -43,9 +43,9 @@ from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Scope
 from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
-from moorage.payments.price.quotes import PriceList, Size
 from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.services import Payee, PaymentServices
+from moorage.records.size import PriceList, Sizes
 from moorage.settings import Settings
 from moorage.signing import host_of
 from moorage.storage.operation import wallet_rules
@@ -94,7 +94,7 @@ class ApiServices:
     services: Services
     payee: Payee
     prices: PriceList
-    size: Size
+    sizes: Sizes
     proxies: TrustedProxies
     instance_token: Callable[[], Awaitable[str]] | None
 
@@ -169,8 +169,7 @@ class ApiServices:
             seller=self.services.payments.seller,
             settles=bool(settings.relayer_key_file),
             prices=self.prices,
-            size=self.size,
-            volume_mib=settings.app_volume_mib,
+            sizes=self.sizes,
             build_minutes_per_usd=settings.build_minutes_per_usd,
             requests_per_minute=settings.requests_per_minute,
             retention_days=settings.retention_days,
@@ -255,6 +254,8 @@ class ApiServices:
             PublicRoom(
                 **front,
                 seller=self.services.payments.seller,
+                sizes=self.sizes,
+                capacity=self.services.deploy.capacity,
                 clients=self.payee.clients,
                 balance_limit=ConcurrencyLimit(),
                 instance_token=self.instance_token,
@@ -268,7 +269,7 @@ class ApiServices:
             quotes=payments.quotes,
             paywall=payments.paywall,
             prices=self.prices,
-            size=self.size,
+            sizes=self.sizes,
         )
         return DeployRoom(
             **_fields(self._front),

@@ -595,6 +595,27 @@ async def balance(
 
 
 @client_command
+async def sizes(session: Session, /) -> None:
+    """List the sizes of apps: what they have, and what they cost a month, awake and asleep."""
+    screen, found = session.screen, await (await session.public_client()).sizes()
+    screen.document(found)
+    rows = [
+        (
+            each.name,
+            f"{each.memory_mib} MiB",
+            f"{each.cpu_millis / 1000:g}",
+            f"{each.disk_mib} MiB",
+            f"{each.volume_mib} MiB",
+            f"${each.usd_month:f}",
+            f"${each.usd_month_asleep:f}",
+            "" if each.available else "no room now",
+        )
+        for each in found.sizes
+    ]
+    screen.table(("NAME", "MEMORY", "CORES", "DISK", "VOLUME", "A MONTH", "ASLEEP", ""), rows)
+
+
+@client_command
 async def chains(session: Session, /) -> None:
     """List the chains and tokens the gateway takes."""
     screen, found = session.screen, await (await session.public_client()).chains()

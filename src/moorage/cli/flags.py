@@ -130,6 +130,9 @@ class AppFlags:
     health_path: Annotated[
         str | None, Parameter(help="Path that must answer below 500 before it is served; /")
     ] = None
+    size: Annotated[
+        str | None, Parameter(help="Size of the app, of those that `moorage sizes` lists")
+    ] = None
     volume: Annotated[
         bool, Parameter(help="Give it a /data that outlives its versions", negative=())
     ] = False

@@ -148,6 +148,7 @@ CLIENT_COMMANDS = (
     _command("links", _ACCOUNT, "Let others look at your pages."),
     _command("delegate", _ACCOUNT, "Let another wallet act for yours."),
     _command("chains", _ACCOUNT, "List the chains and tokens taken."),
+    _command("sizes", _ACCOUNT, "List the sizes of apps, and what they cost."),
     _command("completion", _HELP, "Print a script that completes commands in your shell."),
     _command("mcp", _ACCOUNT, "Serve these as tools for an agent (MCP)."),
 )

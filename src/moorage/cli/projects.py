@@ -381,10 +381,11 @@ async def configure(
     description: str | None = None,
     health_path: str | None = None,
     volume: Switch = False,
+    size: str | None = None,
     sleep: str | None = None,
     follow: FollowChange = True,
 ) -> int:
-    """Change a project's name for people, health path or sleep, or give it a volume; no upload.
+    """Change a project's name for people, health path, size, sleep or volume, without an upload.
 
     Where the app has to be started again, the present one serves until that is healthy, and also
     if it is not. Exits with 1 when it failed.
@@ -399,6 +400,8 @@ async def configure(
         Path that must answer below 500 before a version is served; / is the usual one.
     volume
         Give it a /data that outlives its versions; it goes with the project alone.
+    size
+        Its size, of those that `moorage sizes` lists; its price counts from the switch on.
     sleep
         How long it idles before it sleeps, for less, until a request: such as 10m; or never.
     """
@@ -407,12 +410,13 @@ async def configure(
         description=_unless_none(description),
         health_path=_unless_none(health_path),
         volume=volume or UNSET,
+        size=_unless_none(size),
         sleep_after_seconds=UNSET if sleep is None else _idle_seconds(sleep),
     )
     if change == ChangeBody():
         raise ClientMisconfigured(
             "say what to change: --display-name, --description, --health-path, --volume or "
-            "--sleep; `moorage env` sets variables"
+            "--size, --sleep; `moorage env` sets variables"
         )
     return await _change(session, project, change, follow=follow)
 
@@ -463,6 +467,7 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
         yield f"under way:   {found.deployment_in_progress}"
     yield f"domains:     {', '.join(found.domains) or '-'}"
     yield f"health path: {found.health_path}"
+    yield f"size:        {found.size}"
     yield f"variables:   {', '.join(found.run_env_names) or '-'}"
     yield f"of builds:   {', '.join(found.build_var_names) or '-'}"
     yield f"burns:       ${found.burn_per_hour_usd:f} an hour"

@@ -3,6 +3,7 @@
 from moorage.deploy.entrance.capacity import Policy, Quotas
 from moorage.engines.engine import Limits
 from moorage.records.deployment import JobPlaces
+from moorage.records.size import Size
 from moorage.settings import Settings
 
 COPIES_SECONDS = 300
@@ -80,9 +81,8 @@ def copies_limit(settings: Settings) -> int:
 
 def export_bytes(settings: Settings) -> int:
     """Returns what an export needs free: the reserve, the copies, and the archive of them."""
-    return (
-        settings.disk_reserve_mib + 2 * (settings.app_disk_mib + settings.app_volume_mib)
-    ) * _MIB
+    largest = settings.size_list.largest
+    return (settings.disk_reserve_mib + 2 * (largest.disk_mib + largest.volume_mib)) * _MIB
 
 
 def ballast_bytes(settings: Settings) -> int:
@@ -95,19 +95,19 @@ def quotas(settings: Settings) -> Quotas:
     return Quotas(listed_only=settings.listed_wallets_only, projects=settings.projects_per_wallet)
 
 
-def app_limits(settings: Settings) -> Limits:
-    """Returns what a running app may use."""
+def app_limits(size: Size) -> Limits:
+    """Returns what a running app of a size may use."""
     return Limits(
-        memory_bytes=settings.app_memory_mib * _MIB,
-        cpu_millis=settings.app_cpu_millis,
+        memory_bytes=size.memory_mib * _MIB,
+        cpu_millis=size.cpu_millis,
         pids=_APP_PIDS,
-        disk_bytes=settings.app_disk_mib * _MIB,
-        volume_bytes=settings.app_volume_mib * _MIB,
+        disk_bytes=size.disk_mib * _MIB,
+        volume_bytes=size.volume_mib * _MIB,
     )
 
 
 def build_limits(settings: Settings) -> Limits:
-    """Returns what a build may use; it writes to the app's own disk."""
+    """Returns what a build may use; it writes to the app's own disk, which its size says."""
     return Limits(
         memory_bytes=settings.build_memory_mib * _MIB,
         cpu_millis=BUILD_CPU_MILLIS,

@@ -43,11 +43,12 @@ from moorage.errors import InvalidField
 from moorage.ledger.metering import Metering
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Run
-from moorage.payments.price.quotes import PriceList, Quotes, Size
+from moorage.payments.price.quotes import Quotes
 from moorage.payments.taking.paywall import Paywall
 from moorage.records.domain import DomainRules
 from moorage.records.project import Project
 from moorage.records.run import Run as ProjectRun
+from moorage.records.size import PriceList, Sizes
 from moorage.settings import Settings
 from moorage.storage.apps import deployments
 
@@ -196,18 +197,18 @@ class DeployServices:
         return Capacity(
             db=self._db,
             runtime=self._view,
-            limits=limits.app_limits(self._settings),
+            sizes=self._settings.size_list,
             policy=limits.capacity_policy(self._settings),
         )
 
     def admission(
-        self, *, quotes: Quotes, paywall: Paywall, prices: PriceList, size: Size
+        self, *, quotes: Quotes, paywall: Paywall, prices: PriceList, sizes: Sizes
     ) -> Admission:
         return Admission(
             db=self._db,
             quotes=quotes,
             paywall=paywall,
-            pricing=Pricing(prices, size),
+            pricing=Pricing(prices, sizes),
             sources=self._sources,
             capacity=self.capacity,
             quotas=self.quotas,
@@ -228,7 +229,7 @@ class DeployServices:
             self._view,
             self._clock,
             releases_kept=limits.RELEASES_KEPT,
-            volume_bytes=limits.app_limits(self._settings).volume_bytes,
+            volume_bytes=limits.app_limits(self._settings.size_list.default).volume_bytes,
         )
 
     @cached_property
@@ -236,6 +237,7 @@ class DeployServices:
         return ProjectConfiguration(
             db=self._db,
             vault=self._core.vault,
+            sizes=self._settings.size_list,
             capacity=self.capacity,
             metering=self._metering,
             copies=self._copies,
@@ -264,6 +266,7 @@ class DeployServices:
             certificates=self._certificates,
             apps=self.apps,
             metering=self._metering,
+            sizes=self._settings.size_list,
             hosts=self._platform.hosts,
             clock=self._clock,
         )
@@ -285,7 +288,7 @@ class DeployServices:
             metering=self._metering,
             locks=self._volume_locks,
             sources=self._sources,
-            size_bytes=limits.app_limits(self._settings).volume_bytes,
+            size_bytes=limits.app_limits(self._settings.size_list.default).volume_bytes,
             clock=self._clock,
         )
 
@@ -338,7 +341,7 @@ class DeployServices:
     def _specs(self) -> Specs:
         return Specs(
             vault=self._core.vault,
-            app_limits=limits.app_limits(self._settings),
+            sizes=self._settings.size_list,
             build_limits=limits.build_limits(self._settings),
             build_seconds=self._settings.build_seconds,
             sources=self._sources,

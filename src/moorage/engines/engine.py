@@ -93,6 +93,7 @@ class InstanceSpec:
     variables: Mapping[str, str] = field(default_factory=dict)  # the deployer's, for the app
     volume: str | None = None  # the id of the volume at /data
     makes_volume: bool = True  # whether the volume is made where there is none; else it is lost
+    resizes: bool = False  # whether its disk and volume get the sizes of `limits`, if they differ
     command: str = ""  # a line for `sh -c`, run in place of the app; "" for the app itself
     listens: bool = True  # False: no port is looked for, and it may end by itself
     log: LogKind = LogKind.RUNTIME  # where what it prints goes

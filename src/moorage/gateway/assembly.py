@@ -49,7 +49,6 @@ from moorage.metrics import declare_chain, record_node
 from moorage.pages.sessions.session import Sessions
 from moorage.pages.sessions.sign_in import Signing
 from moorage.parsers.pool import ParserPool
-from moorage.payments.price.quotes import Size, app_size, price_list
 from moorage.payments.receipts import ReceiptSigner
 from moorage.payments.services import Payee, PaymentServices, note_recipient
 from moorage.settings import Settings
@@ -285,8 +284,8 @@ async def open_rooms(
         settings,
         services=services,
         payee=payee,
-        prices=price_list(settings),
-        size=app_size(settings),
+        prices=settings.price_list,
+        sizes=settings.size_list,
         proxies=TrustedProxies(trusted_proxies(settings), clock=core.clock),
         instance_token=None if duplicates is None else duplicates.text,
     )
@@ -359,11 +358,10 @@ async def _open_parsers(stack: AsyncExitStack) -> ParserPool:
 
 
 def _ledger_settings(settings: Settings) -> LedgerSettings:
-    prices = price_list(settings)
-    size = Size(memory_mib=settings.build_memory_mib, cpu_millis=BUILD_CPU_MILLIS)
+    prices = settings.price_list
     return LedgerSettings(
         build_minutes_per_usd=settings.build_minutes_per_usd,
-        build_month=prices.month(size),
+        build_month=prices.month(memory_mib=settings.build_memory_mib, cpu_millis=BUILD_CPU_MILLIS),
         minimum_charge=prices.minimum_charge,
         compensates=settings.compensate,
     )

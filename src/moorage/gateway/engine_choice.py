@@ -204,7 +204,7 @@ def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
 
 def _cluster(settings: Settings) -> ClusterOptions:
     return ClusterOptions(
-        app=app_limits(settings),
+        app=app_limits(settings.size_list.largest),
         build=build_limits(settings),
         apps_per_wallet=_APPS_PER_WALLET,
         config=settings.kubernetes_config,

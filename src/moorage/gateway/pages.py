@@ -77,7 +77,7 @@ def _lookup(rooms: Rooms) -> Callable[[str], Awaitable[Absence]]:
         if project.kind is Kind.WORKER:
             return Absence(HostState.UNKNOWN)  # nobody is to visit it
         absence = await _absence(project, rooms)
-        if absence.state is HostState.ASLEEP and not await deploy.capacity.has_memory(project.id):
+        if absence.state is HostState.ASLEEP and not await deploy.capacity.has_memory(project):
             return Absence(HostState.NO_ROOM)
         return absence
 

@@ -31,6 +31,7 @@ from moorage.metrics import record_unbooked
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project, ProjectStatus
+from moorage.records.size import Size, SizePrice
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
@@ -206,6 +207,32 @@ class Metering:
             return False
         await self._warn(tx, [interval])
         return True
+
+    async def price_of(self, source: Source, project: Project, size: Size) -> SizePrice:
+        """Returns what a project pays for a size, a month.
+
+        That is what it pays now, or paid when it had that size, while its first months last.
+        """
+        listed = SizePrice(size.month, size.asleep_month)
+        if size.name == project.size:
+            return project.price
+        kept = price_changes.prices_of(project).get(size.name)
+        interval = await billing.open_of(source, project.id)
+        ran_ms = await price_changes.ran_ms(source, project.id)
+        if interval is not None:
+            ran_ms += self.time.now_ms() - interval.started_at_ms
+        if kept is None or ran_ms >= project.months * MONTH_MS:
+            return listed
+        return SizePrice(*map(min, kept, listed))
+
+    async def resize(self, tx: Transaction, project: Project, size: Size) -> None:
+        """Gives a project a size and its price, and cancels a new price of the one that it had.
+
+        `follow` bills it so, if it is billed.
+        """
+        if size.name != project.size:
+            price = await self.price_of(tx, project, size)
+            await price_changes.resize(tx, project, size.name, price)
 
     async def wake(self, tx: Transaction, project: Project) -> bool:
         """Marks a project as awake, and bills it so; `tx` is durable.
@@ -593,9 +620,7 @@ class Metering:
         interval = await billing.open_of(tx, change.project_id)
         ran_ms = await price_changes.ran_ms(tx, change.project_id)
         began_ms = now_ms if interval is None else interval.started_at_ms
-        promised = promised_ms(
-            change.months, before=change.before_micro_usd, after=change.after_micro_usd
-        )
+        promised = promised_ms(change.months, rises=change.rises)
         kept_until_ms = began_ms + promised - ran_ms
         if kept_until_ms > now_ms:
             later_ms = self._clock.now_ms() + kept_until_ms - now_ms

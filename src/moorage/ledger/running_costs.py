@@ -211,8 +211,6 @@ def warning_hours(runs_out_ms: int | None, *, now_ms: int) -> int | None:
     return min(due, default=None)
 
 
-def promised_ms(months: int, *, before: MicroUsd, after: MicroUsd) -> int:
-    """Returns how long a project is billed at `before` in all, before `after` may count."""
-    if after <= before:
-        return 0
-    return months * MONTH_MS
+def promised_ms(months: int, *, rises: bool) -> int:
+    """Returns how long a project is billed at a price in all, before one that rises may count."""
+    return months * MONTH_MS if rises else 0

@@ -124,6 +124,7 @@ class AppSettings(
     release_command: Annotated[str, Meta(description="once, before it serves")] | None = None
     kind: Annotated[Literal["web", "worker"], Meta(description="worker: no port")] | None = None
     health_path: str | None = None
+    size: Annotated[str, Meta(description="small, standard, large …")] | None = None
     volume: Annotated[
         bool, Meta(description="true: /data is kept; other files are lost at the next deploy")
     ] = False

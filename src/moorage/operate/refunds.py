@@ -30,7 +30,6 @@ from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, AtomicUnits
 from moorage.operate.books import OpenBooks, dev_key, note_act, open_books
-from moorage.payments.price.quotes import Size, price_list
 from moorage.payments.relay.refund_requests import RefundAsked, RefundLimits, RefundRequests
 from moorage.payments.relay.refunds import Refunds, give_up
 from moorage.payments.relay.relayer import key_in, treasury_relayer
@@ -273,7 +272,9 @@ async def _requests(settings: Settings, books: OpenBooks) -> RefundRequests:
     clock = SystemClock()
     metering = Metering(db=books.db, clock=clock, boot_id=boot_id())
     await metering.time.resume(books.db)
-    size = Size(memory_mib=settings.build_memory_mib, cpu_millis=BUILD_CPU_MILLIS)
+    month = settings.price_list.month(
+        memory_mib=settings.build_memory_mib, cpu_millis=BUILD_CPU_MILLIS
+    )
     return RefundRequests(
         db=books.db,
         clients=books.clients,
@@ -281,7 +282,7 @@ async def _requests(settings: Settings, books: OpenBooks) -> RefundRequests:
         build_time=BuildTime(
             db=books.db,
             minutes_per_usd=settings.build_minutes_per_usd,
-            monthly_price=price_list(settings).month(size),
+            monthly_price=month,
             clock=clock,
         ),
         senders={},

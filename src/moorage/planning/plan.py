@@ -91,6 +91,9 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     health_path: Annotated[
         str | None, _said("must answer below 500 before the app is served; null: /, or as it was")
     ] = None
+    size: Annotated[
+        str | None, _said("a size of GET /agent/sizes; null: standard, or as it was")
+    ] = None
     volume: Annotated[
         bool | None,
         _said(

@@ -8,6 +8,7 @@ import msgspec
 
 from moorage.money import MicroUsd
 from moorage.records.project import Kind, ProjectStatus
+from moorage.records.size import STANDARD
 
 
 class FindingKind(StrEnum):
@@ -182,11 +183,12 @@ class Deployment(msgspec.Struct, frozen=True):
     engine: str = ""  # the kind of engine that it is built on; "" for none yet, or not known
     acted_by: str = ""  # who asked for it in place of the wallet
     release_step: ReleaseStep | None = None
+    size: str = STANDARD
 
     @property
-    def configuration(self) -> tuple[str, str]:
-        """Variables and health path of its app; they may change until it is `ready`."""
-        return (self.variables, self.health_path)
+    def configuration(self) -> tuple[str, str, str]:
+        """Variables, health path and size of its app; they may change until it is `ready`."""
+        return (self.variables, self.health_path, self.size)
 
     @property
     def acting(self) -> dict[str, str]:

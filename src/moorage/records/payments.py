@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from moorage.money import AtomicUnits, MicroUsd
+from moorage.records.size import STANDARD
 
 
 class Quote(msgspec.Struct, frozen=True):
@@ -21,6 +22,7 @@ class Quote(msgspec.Struct, frozen=True):
     expires_at_ms: int
     promised_at_ms: int  # when this price was first promised; limits how long it is prolonged
     counted_micro_usd: MicroUsd  # what had been received when the quote was made
+    size: str = STANDARD
 
 
 class SettlementStatus(StrEnum):

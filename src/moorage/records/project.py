@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from moorage.errors import InvalidField
 from moorage.money import NOTHING, MicroUsd
+from moorage.records.size import STANDARD, SizePrice
 
 MAX_ENTRIES = 200
 MAX_VALUE_BYTES = 32_768
@@ -150,6 +151,13 @@ class Project(msgspec.Struct, frozen=True):
     asleep_price_micro_usd: MicroUsd = NOTHING  # of a month asleep, as the other is of one awake
     sleep_after_seconds: int | None = None  # how long it idles before it sleeps; None: for ever
     kind: Kind = Kind.WEB  # of what serves, or is to serve first
+    size: str = STANDARD  # that it is billed for
+    kept_prices: str = "{}"  # JSON: a SizePrice by each size that it has left
+
+    @property
+    def price(self) -> SizePrice:
+        """What it pays for its size."""
+        return SizePrice(self.monthly_price_micro_usd, self.asleep_price_micro_usd)
 
     @property
     def makes_volume(self) -> bool:

@@ -59,6 +59,7 @@ from moorage.wire.public import (
     LinkList,
     LinkMade,
     LinkRemoved,
+    SizeList,
 )
 from moorage.wire.receipts import ReceiptKeys, SignedReceipt
 from moorage.wire.recovery import ClaimBody, RecoveryBody, RecoveryShown
@@ -103,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     run_envs: dict[str, str] | None = None
     build_vars: dict[str, str] | None = None
     health_path: str | None = None
+    size: str | None = None
     volume: bool = False
     sleep_after_seconds: int | None = None
     schedules: list[dict[str, str | int]] | None = None
@@ -562,6 +564,10 @@ class Client(Transport):
     async def chains(self) -> ChainList:
         """Returns the chains that payments are accepted on. Public."""
         return await self.call(calls.CHAINS)
+
+    async def sizes(self) -> SizeList:
+        """Returns the sizes of apps, with their prices. Public."""
+        return await self.call(calls.SIZES)
 
     async def health(self) -> Health:
         """Returns `ok` when the gateway answers. Public."""

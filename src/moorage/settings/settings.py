@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from moorage.chains.chain import ChainSettings
+from moorage.money import MicroUsd
+from moorage.records.size import PriceList, Size, Sizes, SizeSetting
 from moorage.storage.opening import DATABASE
 
 TABLE = "table"
@@ -71,6 +73,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chains: Annotated[dict[str, ChainSettings], setting("",
         "The chains payments are taken on, by name.",
         first=True)] = msgspec.field(default_factory=dict)
+    sizes: Annotated[tuple[SizeSetting, ...], setting("",
+        "The sizes of apps, as `[[sizes]]`, each with a `name`, and `memory_mib`, `cpu_millis`, "
+        "`disk_mib`, `volume_mib` where they differ from `[apps]`, which are those of `standard`; "
+        "`month_micro_usd` and `asleep_month_micro_usd` in place of the prices of what it has; "
+        "`sold = false` for one that no more projects may have. None: `small` is half of standard, "
+        "`large` four times, on twice its disk."
+        )] = msgspec.field(default_factory=tuple)
 
     listen: Annotated[str, setting("api",
         "The address and port of the gateway's API; port 0 takes a free one.",
@@ -166,6 +175,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "The price of 1 GiB of memory for a month, in micro-USD.", ge=0)] = 500_000
     cpu_month_micro_usd: Annotated[int, setting("prices",
         "The price of one CPU core for a month, in micro-USD.", ge=0)] = 500_000
+    disk_gib_month_micro_usd: Annotated[int, setting("prices",
+        "The price of 1 GiB of the disk and volume of an app that sleeps, for a month, in "
+        "micro-USD; at most what its size costs awake.", ge=0)] = 100_000
     minimum_charge_micro_usd: Annotated[int, setting("prices",
         "No quote is below this, in micro-USD.", ge=1)] = 500_000
     build_minutes_per_usd: Annotated[int, setting("prices",
@@ -359,6 +371,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def operator_port(self) -> int:
         """The operator's port; 0: a free one."""
         return _split(self.operator_listen)[1]
+
+    @property
+    def price_list(self) -> PriceList:
+        """The operator's prices."""
+        return PriceList(
+            memory_gib_month=MicroUsd(self.memory_gib_month_micro_usd),
+            cpu_month=MicroUsd(self.cpu_month_micro_usd),
+            disk_gib_month=MicroUsd(self.disk_gib_month_micro_usd),
+            minimum_charge=MicroUsd(self.minimum_charge_micro_usd),
+        )
+
+    @property
+    def size_list(self) -> Sizes:
+        """The sizes of apps, with their prices. Raises InvalidField for names that are the same."""
+        standard = Size(
+            memory_mib=self.app_memory_mib,
+            cpu_millis=self.app_cpu_millis,
+            disk_mib=self.app_disk_mib,
+            volume_mib=self.app_volume_mib,
+        )
+        return self.price_list.sizes(standard, listed=self.sizes)
 
     @property
     def has_public_operator_pages(self) -> bool:

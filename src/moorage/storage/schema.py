@@ -37,9 +37,11 @@ projects = Table(
     Column("display_name", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("status", Text, nullable=False),
-    # The price of a month: fixed when the project is made, until a row of price_changes is due.
+    # The price of a month: fixed when it is given its size, until a row of price_changes is due.
     Column("monthly_price_micro_usd", BigInteger, nullable=False),
     Column("asleep_price_micro_usd", BigInteger, nullable=False, server_default="0"),  # the same
+    Column("size", Text, nullable=False, server_default="standard"),  # for which it is billed
+    Column("kept_prices", Text, nullable=False, server_default="{}"),  # of sizes that it has left
     Column("serving_deployment_id", Text),  # the deployment that its address is routed to
     Column("created_at_ms", BigInteger, nullable=False),
     Column("deleted_at_ms", BigInteger),
@@ -53,8 +55,7 @@ projects = Table(
     # The same in billed time, where that is the machine's fault: what burns since is given back.
     Column("lost_since_ms", BigInteger),
     Column("health_path", Text, nullable=False, server_default="/"),
-    # The variables of the next deployment, sealed (storage/vault.py); "" is none.
-    Column("variables", Text, nullable=False, server_default=""),
+    Column("variables", Text, nullable=False, server_default=""),  # of the next one, sealed
     Column("volume", Boolean, nullable=False, server_default=false()),  # has a /data of its own
     # The deployment that served when it was given its volume, and runs without: the volume begins
     # with the next one, and with what this one has written. Null: it had it from its first on.
@@ -131,18 +132,16 @@ deployments = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),  # when it reached ready or failed
     Column("origin", Text, nullable=False, server_default="upload"),
-    # The deployment whose built files it has; none for an upload.
-    Column("copy_of", Text),
+    Column("copy_of", Text),  # the deployment whose built files it has; none for an upload
     Column("health_path", Text, nullable=False, server_default="/"),
+    Column("size", Text, nullable=False, server_default="standard"),  # that it runs at
     Column("variables", Text, nullable=False, server_default=""),  # sealed, as the project's
     # When it stopped serving: after that it is drained, stopped, kept, and deleted in the end.
     Column("superseded_at_ms", BigInteger),
-    # Whether its built files are on the machine, so that it can be served again.
-    Column("is_kept", Boolean, nullable=False, server_default=true()),
+    Column("is_kept", Boolean, nullable=False, server_default=true()),  # its built files are there
     # What its files hold that the deployer should know of: Findings as JSON.
     Column("findings", Text, nullable=False, server_default="[]"),
-    # What may help, if it failed: an Advice as JSON.
-    Column("advice", Text, nullable=False, server_default="{}"),
+    Column("advice", Text, nullable=False, server_default="{}"),  # an Advice as JSON, if it failed
     # Who asked for it in place of the wallet: a delegate, or `token:<id>`; "" is the wallet.
     Column("acted_by", Text, nullable=False, server_default=""),
     # The kind of engine that has its files, or is to have them; "" for none yet, or not noted.
@@ -603,6 +602,7 @@ quotes = Table(
     Column("wallet", Text, nullable=False),
     Column("unique_name", Text, nullable=False),  # held for the wallet until the quote expires
     Column("months", Integer, nullable=False),
+    Column("size", Text, nullable=False, server_default="standard"),
     Column("price_micro_usd", BigInteger, nullable=False),
     Column("received_micro_usd", BigInteger, nullable=False),  # part payments of it so far
     Column("created_at_ms", BigInteger, nullable=False),
@@ -750,6 +750,7 @@ price_changes = Table(
     Column("ordered_at_ms", BigInteger, primary_key=True),
     Column("before_micro_usd", BigInteger, nullable=False),  # a month, as it was announced
     Column("after_micro_usd", BigInteger, nullable=False),
+    Column("after_asleep_micro_usd", BigInteger, nullable=False, server_default="0"),
     Column("from_ms", BigInteger, nullable=False),  # it holds from then on, or once it may
     # When it may be due, as far as is known: tried again then. Null when it is in force.
     Column("look_at_ms", BigInteger),

@@ -15,6 +15,7 @@ from moorage.planning.cron import check_cron, zone
 from moorage.planning.plan import PlannedSchedule, Settings
 from moorage.records.project import MAX_ENTRIES, MAX_VALUE_BYTES, AskedPurse
 from moorage.records.run import MAX_SCHEDULES, MAX_TIMEOUT_SECONDS
+from moorage.records.size import SIZE_NAME
 from moorage.unknown_keys import MisplacedHash, Suggestions, did_you_mean, misplaced_hash
 from moorage.uploads.room import Content, SpoolFile, UploadLimits
 from moorage.uploads.unpacking import (
@@ -219,6 +220,13 @@ def check_sleep(field: str, seconds: int, *, least: int) -> None:
         raise InvalidField(field, problem)
 
 
+def check_size(field: str, value: object) -> str:
+    """Returns `value` if it can be the name of a size. Raises InvalidField."""
+    if not isinstance(value, str) or not re.fullmatch(SIZE_NAME, value):
+        raise InvalidField(field, "must be the name of a size, as GET /agent/sizes lists them")
+    return value
+
+
 def check_variables(field: str, variables: Mapping[str, str | None]) -> None:
     """Checks that a shell can set the names, and an environment can hold the values.
 
@@ -358,6 +366,8 @@ def _check_settings(settings: Settings) -> None:
         check_health_path("settings.healthPath", settings.health_path)
     if settings.sleep_after_seconds is not None:
         check_sleep("settings.sleepAfterSeconds", settings.sleep_after_seconds, least=1)
+    if settings.size is not None:
+        check_size("settings.size", settings.size)
     _check_schedules(settings.schedules)
 
 

@@ -74,6 +74,7 @@ from moorage.wire.public import (
     LinkList,
     LinkMade,
     LinkRemoved,
+    SizeList,
 )
 from moorage.wire.receipts import Invoice, ReceiptKeys, ReceiptList
 from moorage.wire.recovery import ClaimBody, RecoveryBody, RecoveryShown
@@ -289,6 +290,7 @@ END_DELEGATE = Call("DELETE", "/agent/delegates/{delegationId}", DelegateEnded, 
 END_DELEGATES = Call("POST", "/agent/delegates/epoch", DelegatesEnded, bound=True)
 BALANCE = _get("/agent/balance/{address}", Balances, signed=False)
 CHAINS = _get("/agent/chains", ChainList, signed=False)
+SIZES = _get("/agent/sizes", SizeList, signed=False)
 RECEIPT_KEYS = _get("/.well-known/moorage-receipts.json", ReceiptKeys, signed=False)
 HEALTH = _get("/health", Health, signed=False)
 

@@ -115,6 +115,7 @@ class Understood(CamelBody, frozen=True, kw_only=True):
     build_var_names: VariableNames
     volume: Annotated[bool, Meta(description="whether it has a /data that is kept")]
     health_path: str
+    size: str
     port: int
     months: int
     directory: Annotated[str, Meta(description="the app's, below the upload; empty is all of it")]

@@ -213,6 +213,7 @@ class ProjectShown(ProjectItem, frozen=True, kw_only=True):
     run_env_names: Annotated[VariableNames, Absent([])]
     build_var_names: Annotated[VariableNames, Absent([])]
     health_path: Annotated[str, Absent("/")]
+    size: Annotated[str, Absent("standard")]
     volume: Annotated[bool, Meta(description="whether it has a /data that is kept"), Absent(False)]
     asleep: Annotated[bool, Meta(description="idle and stopped; a request wakes it"), Absent(False)]
     sleep_after_seconds: Annotated[
@@ -247,6 +248,7 @@ class ChangeBody(CamelBody, frozen=True, kw_only=True):
         | UnsetType
         | None
     ) = UNSET
+    size: Annotated[str, Meta(description="of GET /agent/sizes")] | UnsetType | None = UNSET
     run_envs: (
         Annotated[
             dict[str, str | None],

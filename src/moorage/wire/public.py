@@ -72,6 +72,25 @@ class ChainList(Body, frozen=True, kw_only=True):
     chains: list[ChainTaken]
 
 
+class SizeItem(Body, frozen=True, kw_only=True):
+    """What an app can be; prices are of a month of running, and of sleep."""
+
+    name: str
+    memory_mib: int
+    cpu_millis: int
+    disk_mib: int
+    volume_mib: Annotated[int, Absent(0)]
+    usd_month: float
+    usd_month_asleep: float
+    available: Annotated[bool, Meta(description="whether one more has room now"), Absent(True)]
+
+
+class SizeList(Body, frozen=True, kw_only=True):
+    """The sizes of apps, smallest first."""
+
+    sizes: list[SizeItem]
+
+
 class TokenBalance(Body, frozen=True, kw_only=True):
     """What an address holds of one token; `balance` is `balance_raw` with the decimal point."""
 

@@ -24,6 +24,7 @@ class Quoting:
     async def offer(self, *, wallet: str, unique_name: str, **wanted: Any) -> Quote:
         async with self.db.transaction(durable=False) as tx:
             _, living = await self.quotes.of_name(tx, wallet=wallet, unique_name=unique_name)
+            wanted = {"size": "standard"} | wanted
             asked = QuoteRequest(wallet=wallet, unique_name=unique_name, **wanted)
             return await self.quotes.offer(tx, living, asked)
 

@@ -3,8 +3,8 @@
 from moorage.api.discovery.documents import PublicStatusBoard
 from moorage.api.discovery.guide import Facts
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.payments.price.quotes import PriceList, Size
 from moorage.payments.taking.payment_required import Seller
+from moorage.records.size import PriceList
 from support.gateway.clock import MovableClock
 
 PAY_TO = "0x7EA5000000000000000000000000000000000001"
@@ -20,8 +20,7 @@ FACTS = Facts(
     ),
     settles=True,
     prices=PriceList(),
-    size=Size(),
-    volume_mib=1024,
+    sizes=PriceList().sizes(),
     build_minutes_per_usd=60,
     requests_per_minute=30,
     retention_days=30,

@@ -45,6 +45,7 @@ from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screen, allow
 from moorage.payments.taking.verification import Lookup, Lookups, Verifier
 from moorage.records.deployment import LogKind, LogStream
+from moorage.records.size import PriceList
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 
@@ -315,7 +316,7 @@ def roomy(db: Database, *, runtime: FakeRuntime | None = None, reserve_bytes: in
     return Capacity(
         db=db,
         runtime=runtime or FakeRuntime(),
-        limits=APP_LIMITS,
+        sizes=PriceList().sizes(),
         policy=Policy(reserve_bytes=reserve_bytes, disk_overcommit=2.0, memory_overcommit=2.0),
     )
 

@@ -22,6 +22,7 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
+from moorage.records.size import PriceList
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 from moorage.storage.money import payments
@@ -78,6 +79,7 @@ class Asking(Believed):
             configuration=ProjectConfiguration(
                 db=db,
                 vault=Vault([bytes(32)]),
+                sizes=PriceList().sizes(),
                 capacity=roomy(db),
                 metering=self.metering,
                 copies=UNLIMITED,

@@ -18,11 +18,12 @@ from moorage.errors import MoorageError
 from moorage.failpoints import armed
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import PriceList, Quotes, Size
+from moorage.payments.price.quotes import Quotes
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.payments.taking.payment_required import Demand, PaymentRequired
 from moorage.planning.plan import Plan, Settings
 from moorage.records.access import StoredDelegation
+from moorage.records.size import PriceList
 from moorage.storage.database import Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from moorage.storage.vault import Vault
@@ -73,7 +74,7 @@ class Gate:
             db=self.db,
             quotes=self.quotes,
             paywall=self.paywall,
-            pricing=Pricing(prices, Size()),
+            pricing=Pricing(prices, prices.sizes()),
             sources=Sources(self.sources),
             capacity=roomy(self.db, runtime=self.runtime, reserve_bytes=reserve_bytes),
             quotas=quotas or Quotas(),

@@ -27,10 +27,11 @@ from moorage.errors import (
 )
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, PriceList
+from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
 from moorage.payments.taking.payment_required import PaymentRequired
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, JobStatus
 from moorage.records.project import Project, ProjectStatus
+from moorage.records.size import PriceList
 from moorage.storage import idempotency
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Statement

@@ -8,9 +8,9 @@ from yard import Yard
 
 from moorage.deploy.entrance.capacity import Capacity, Quotas
 from moorage.errors import Maintenance, NoCapacity, TooManyProjects, WalletNotListed
-from moorage.payments.price.quotes import PriceList
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
+from moorage.records.size import PriceList
 from moorage.storage.apps import projects
 from moorage.storage.money import accounts
 from moorage.storage.operation import wallet_rules
@@ -229,8 +229,9 @@ async def test_what_is_being_started_counts_before_its_row_says_so(
     yard: Yard, capacity: Capacity
 ) -> None:
     yard.runtime.has_memory_for(1)
-    with capacity.starting("resumed"):
-        await capacity.require(yard.db, project_id="resumed")
+    resumed = await add_project(yard.db, ALICE, "resumed", ProjectStatus.SUSPENDED)
+    with capacity.starting(resumed.id, "standard"):
+        await capacity.require(yard.db, project_id=resumed.id)
         with pytest.raises(NoCapacity):
             await capacity.require(yard.db, project_id="another")
     await capacity.require(yard.db, project_id="another")
@@ -286,3 +287,33 @@ async def test_networks_that_are_left_are_for_those_that_were_admitted_first(
     assert not await has_room(yard, capacity)
     yard.runtime.networks = 2
     assert await has_room(yard, capacity)
+
+
+async def test_each_app_counts_with_the_memory_of_its_size(yard: Yard, capacity: Capacity) -> None:
+    yard.runtime.has_memory_for(5)  # of the standard size
+    await add_project(yard.db, ALICE, "large", size="large")
+    await capacity.measure()
+    await capacity.require(yard.db, "standard")
+    with pytest.raises(NoCapacity):
+        await capacity.require(yard.db, "large")
+    assert (await capacity.room()).memory_sold_bytes == 2 * GIB
+
+
+async def test_larger_version_under_way_counts_in_place_of_the_one_that_serves(
+    yard: Yard, capacity: Capacity, project: Project
+) -> None:
+    yard.runtime.has_memory_for(4)
+    await add_deployment(yard.db, project, status=DeploymentStatus.BUILDING, size="large")
+    assert (await capacity.room()).memory_sold_bytes == 2 * GIB
+    with pytest.raises(NoCapacity):
+        await capacity.require(yard.db, "small")
+    await capacity.require(yard.db, "large", project_id=project.id)
+
+
+async def test_disk_counts_by_size(yard: Yard, capacity: Capacity) -> None:
+    yard.runtime.measured = resources(free_bytes=3 * GIB // 2)
+    await capacity.measure()
+    await capacity.require(yard.db, "standard")  # half of its GiB, and the reserve
+    with pytest.raises(NoCapacity):
+        await capacity.require(yard.db, "large")  # half of 2 GiB
+    assert [await capacity.has_room(it) for it in PriceList().sizes().listed] == [True, True, False]

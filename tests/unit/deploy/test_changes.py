@@ -28,6 +28,7 @@ from moorage.errors import (
 )
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus, Variables
+from moorage.records.size import PriceList
 from moorage.storage.apps import projects
 from moorage.storage.money import accounts
 from support.books.records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
@@ -149,6 +150,7 @@ class Desk:
         self.service = ProjectConfiguration(
             db=self.yard.db,
             vault=self.yard.vault,
+            sizes=PriceList().sizes(),
             capacity=roomy(self.yard.db, reserve_bytes=reserve_bytes),
             metering=self.yard.metering,
             copies=self.copies,
@@ -415,3 +417,43 @@ async def test_no_app_runs_without_its_variables(desk: Desk) -> None:
     with pytest.raises(MoorageError, match="cannot be opened"):
         await desk.yard.workflow.run(await desk.yard.claim())
     assert desk.yard.runtime.apps == {}
+
+
+async def test_change_of_size_runs_and_is_billed_from_the_switch_on(
+    desk: Desk, serving: Deployment
+) -> None:
+    changed = await desk.change(size="large")
+    assert changed.effect is Effect.DEPLOYING
+    assert (await desk.yard.project(desk.project)).size == "standard"
+    ready = await desk.yard.deployed()
+    limits = desk.yard.runtime.specs[ready.id].limits
+    assert (limits.memory_bytes, limits.cpu_millis) == (2048 * 1024**2, 2000)
+    project = await desk.yard.project(desk.project)
+    assert (project.size, project.monthly_price_micro_usd) == ("large", 2_000_000)
+
+
+async def test_failed_change_of_size_leaves_size_and_price(desk: Desk, serving: Deployment) -> None:
+    await desk.change(size="large")
+    desk.yard.runtime.faults["start"] = [DeployFailed(FailureCause.OUT_OF_MEMORY, "too small")]
+    failed = await desk.yard.deployed()
+    assert failed.status is DeploymentStatus.FAILED
+    project = await desk.yard.project(desk.project)
+    assert (project.size, project.monthly_price_micro_usd) == ("standard", 500_000)
+
+
+async def test_sizes_one_after_the_other_go_into_the_deployment_under_way(
+    desk: Desk, serving: Deployment
+) -> None:
+    first = await desk.change(size="large")
+    assert await desk.change(size="small") == Changed(Effect.UNDER_WAY, first.deployment_id)
+    ready = await desk.yard.deployed()
+    assert (ready.size, (await desk.yard.project(desk.project)).size) == ("small", "small")
+
+
+async def test_size_that_there_is_not_is_refused_with_those_that_there_are(
+    desk: Desk, serving: Deployment
+) -> None:
+    refused = await desk.refused(size="huge")
+    assert isinstance(refused, InvalidField)
+    assert refused.field == "size"
+    assert "small, standard, large" in refused.message

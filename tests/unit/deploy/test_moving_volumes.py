@@ -572,7 +572,7 @@ async def test_archive_takes_nothing_that_is_kept_free_or_promised_to_another(
 ) -> None:
     """What it took would be missing to apps of others, which would be ended for it."""
     reserve = capacity_policy(SETTINGS).reserve_bytes
-    size = app_limits(SETTINGS).volume_bytes
+    size = app_limits(SETTINGS.size_list.default).volume_bytes
     free = [reserve + size - 1]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
     await queued(yard, project, serving)

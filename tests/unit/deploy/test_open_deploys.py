@@ -22,11 +22,11 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import PriceList
 from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.payment_required import Demand
 from moorage.records.event import EventKind
+from moorage.records.size import PriceList
 from moorage.storage import events
 from moorage.storage.apps import names, projects
 from moorage.storage.money import accounts

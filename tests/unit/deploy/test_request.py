@@ -60,12 +60,12 @@ NIGHTLY = {"name": "nightly", "cron": "0 3 * * *", "command": "./nightly"}
 KNOWN = (
     *("port", "runtime", "useBuildAI", "buildCommand", "runCommand", "installCommand"),
     *("framework", "hasDockerfile", "directoryPath", "buildDir", "runEnvs", "buildVars"),
-    *("healthPath", "volume", "releaseCommand", "kind", "schedules"),  # ours
+    *("healthPath", "size", "volume", "releaseCommand", "kind", "schedules"),  # ours
     "sleepAfterSeconds",
 )
 
 
-def test_every_setting_of_the_contract_is_taken_and_two_of_ours() -> None:
+def test_every_setting_of_the_contract_is_taken_and_those_of_ours() -> None:
     given_settings = {
         "port": 8080,
         "runtime": "node:20",
@@ -80,6 +80,7 @@ def test_every_setting_of_the_contract_is_taken_and_two_of_ours() -> None:
         "runEnvs": {"A": "1"},
         "buildVars": {"B": "2"},
         "healthPath": "/healthz",
+        "size": "large",
         "volume": True,
         "releaseCommand": "make data",
         "kind": "worker",
@@ -251,6 +252,8 @@ def test_settings_are_an_object(value: object) -> None:
         ({"healthPath": "/ä"}, "settings.healthPath"),
         ({"healthPath": "/" + "x" * 1024}, "settings.healthPath"),
         ({"healthPath": 7}, "settings.healthPath"),
+        ({"size": "Large"}, "settings.size"),
+        ({"size": "a" * 33}, "settings.size"),
         ({"buildVars": {"A": "ä" * (MAX_VALUE_BYTES // 2 + 1)}}, "settings.buildVars.A"),
         ({"buildVars": {f"A{n}": "" for n in range(MAX_ENTRIES + 1)}}, "settings.buildVars"),
     ],

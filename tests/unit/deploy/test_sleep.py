@@ -461,12 +461,12 @@ async def test_app_that_the_machine_has_no_memory_for_sleeps_on_until_it_has(
     await put_to_sleep(yard, project)
     yard.runtime.has_memory_for(1)
     awake = await add_project(yard.db, BOB, "theirs")
-    assert not await yard.services.capacity.has_memory(project.id)
+    assert not await yard.services.capacity.has_memory(project)
     assert not await yard.wake.host(HOST)
     assert (await yard.project(project)).asleep_since_ms is not None
     assert yard.runtime.called("start") == []
     async with yard.db.transaction(durable=False) as tx:
         await projects.set_status(tx, awake.id, ProjectStatus.FAILED)
-    assert await yard.services.capacity.has_memory(project.id)
+    assert await yard.services.capacity.has_memory(project)
     assert await yard.wake.host(HOST)
     assert yard.runtime.called("start") == [app.id]

@@ -53,7 +53,7 @@ SETTINGS = load_settings(
     disk_reserve_mib=0,
 )
 ENGINE = "own"  # on which uploads are built
-APP_LIMITS, BUILD_LIMITS = app_limits(SETTINGS), build_limits(SETTINGS)
+APP_LIMITS, BUILD_LIMITS = app_limits(SETTINGS.size_list.default), build_limits(SETTINGS)
 JOB_STATUS = Statement(
     select(jobs_table.c.status).where(jobs_table.c.subject_id == bindparam("subject"))
 )

@@ -12,6 +12,7 @@ from moorage.operate.audit.rows import audit_books
 from moorage.operate.audit.states import audit_states
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
+from moorage.records.size import Size
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
@@ -175,3 +176,63 @@ async def test_date_that_passed_while_the_machine_was_down_bills_nothing_twice(
     await after.tick()
     assert await burned(db) == 2 * HOURLY + 2 * HOURLY // 2
     assert await findings(db, clock) == []
+
+
+LARGE = Size(name="large", month=MicroUsd(4 * OLD), asleep_month=CHEAPER)
+STANDARD_NOW = Size(month=DEARER, asleep_month=CHEAPER)  # the list has gone up meanwhile
+
+
+async def resized(db: Database, metering: Metering, project: Project, size: Size) -> None:
+    async with db.transaction(durable=True) as tx:
+        present = await projects.living(tx, project)
+        await metering.resize(tx, present, size)
+        await metering.follow(tx, await projects.living(tx, project))
+
+
+async def test_each_size_is_burned_at_its_own_price_to_the_millisecond(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await running(db, metering)
+    clock.advance(HOUR_MS)
+    await resized(db, metering, project, LARGE)
+    clock.advance(HOUR_MS // 2)
+    await resized(db, metering, project, STANDARD_NOW)
+    clock.advance(HOUR_MS)
+    await metering.tick()
+    assert await burned(db) == HOURLY + 4 * HOURLY // 2 + HOURLY
+    assert await findings(db, clock) == []
+
+
+async def test_size_that_is_come_back_to_costs_what_it_did_while_its_first_months_last(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await running(db, metering, months=2)
+    await resized(db, metering, project, LARGE)
+    assert await price_of(db, project) == 4 * OLD
+    clock.advance(2 * MONTH_MS - 1)
+    await resized(db, metering, project, STANDARD_NOW)
+    assert await price_of(db, project) == OLD
+    clock.advance(1)
+    await resized(db, metering, project, LARGE)
+    await resized(db, metering, project, STANDARD_NOW)
+    assert await price_of(db, project) == DEARER
+
+
+async def test_cheaper_list_counts_for_a_size_that_is_come_back_to(
+    db: Database, metering: Metering
+) -> None:
+    project = await running(db, metering, months=2)
+    await resized(db, metering, project, LARGE)
+    await resized(db, metering, project, Size(month=CHEAPER, asleep_month=CHEAPER))
+    assert await price_of(db, project) == CHEAPER
+
+
+async def test_new_price_of_a_size_that_was_left_is_cancelled(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await running(db, metering)
+    await order(db, project, CHEAPER, from_ms=clock.now_ms() + HOUR_MS)
+    await resized(db, metering, project, LARGE)
+    clock.advance(2 * HOUR_MS)
+    await metering.tick()
+    assert await price_of(db, project) == 4 * OLD

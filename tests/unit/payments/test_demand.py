@@ -8,7 +8,6 @@ from moorage.chains.chain import KNOWN_CHAINS, Token
 from moorage.clock import iso_utc
 from moorage.errors import PaymentNotFound, PaymentShort
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.price.quotes import Size
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.taking.payment_required import (
     Demand,
@@ -19,6 +18,7 @@ from moorage.payments.taking.payment_required import (
     demand_body,
     purchase,
 )
+from moorage.records.size import Size
 from support.books.records_fixture import ALICE, ARBITRUM, USDC
 from support.gateway.clock import START_MS
 
@@ -165,11 +165,19 @@ def test_terms_and_contact_are_those_of_the_operator() -> None:
 
 
 def test_body_says_what_the_price_buys() -> None:
-    bought = purchase(MicroUsd(500_000), [MicroUsd(500_000)], now_ms=START_MS, size=Size())
+    bought = purchase(
+        MicroUsd(500_000),
+        [MicroUsd(500_000)],
+        now_ms=START_MS,
+        size=Size(),
+        sizes={"standard": MicroUsd(500_000), "large": MicroUsd(2_000_000)},
+    )
     assert msgspec.to_builtins(body(buys=bought)) == PLAIN | {
         "buys": {
             "hours": 730,
             "until": iso_utc(START_MS + 730 * 3_600_000),
+            "size": "standard",
+            "sizes": {"standard": 0.5, "large": 2.0},
             "memory_mib": 512,
             "cpu_millis": 500,
             "disk_mib": 1024,

@@ -1,20 +1,17 @@
 import asyncio
-import math
-from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import MAX_NAMES_HELD, QUOTE_LIFETIME_MS, PriceList, Size
+from moorage.payments.price.quotes import MAX_NAMES_HELD, QUOTE_LIFETIME_MS
 from moorage.payments.price.quotes import honoured as best_price
 from moorage.records.payments import Quote
 from moorage.records.project import ProjectStatus
+from moorage.records.size import PriceList, Size
 from moorage.storage.apps import projects
 from moorage.storage.database import Statement
 from moorage.storage.money import quotes as rows
@@ -34,34 +31,8 @@ def test_default_app_costs_half_a_dollar_a_month(months: int, price: int) -> Non
 
 def test_no_deploy_costs_less_than_the_minimum() -> None:
     cheap = PriceList(memory_gib_month=MicroUsd(1), cpu_month=MicroUsd(1))
-    assert cheap.deploy(Size(), months=24) == 500_000
-    assert cheap.month(Size()) == 2
-
-
-def test_replicas_multiply_the_price() -> None:
-    assert PriceList().month(Size(replicas=3)) == 3 * PriceList().month(Size())
-
-
-@given(
-    memory=st.integers(0, 10**9),
-    cpu=st.integers(0, 10**9),
-    size=st.builds(
-        Size,
-        memory_mib=st.integers(1, 10**6),
-        cpu_millis=st.integers(1, 10**6),
-        replicas=st.integers(1, 10),
-    ),
-    months=st.integers(1, 24),
-    minimum=st.integers(1, 10**7),
-)
-def test_price_is_the_exact_one_rounded_up_by_a_micro_usd_at_most(
-    memory: int, cpu: int, size: Size, months: int, minimum: int
-) -> None:
-    prices = PriceList(MicroUsd(memory), MicroUsd(cpu), MicroUsd(minimum))
-    exact = Fraction(memory * size.memory_mib, 1024) + Fraction(cpu * size.cpu_millis, 1000)
-    least = math.ceil(exact * size.replicas)
-    assert least <= prices.month(size) <= least + 2 * size.replicas
-    assert prices.deploy(size, months=months) == max(minimum, prices.month(size) * months)
+    assert cheap.deploy(cheap.sizes().default, months=24) == 500_000
+    assert cheap.month(memory_mib=512, cpu_millis=500) == 2
 
 
 OLD, NEW = MicroUsd(500_000), MicroUsd(800_000)
@@ -74,14 +45,16 @@ def quotes(db: FaultyDatabase, clock: MovableClock) -> Quoting:
 
 
 async def offer(quotes: Quoting, wallet: str = ALICE, name: str = "hello", **changed: Any) -> Quote:
-    wanted: dict[str, Any] = {"months": 1, "price": OLD} | changed
+    wanted: dict[str, Any] = {"months": 1, "size": "standard", "price": OLD} | changed
     return await quotes.offer(wallet=wallet, unique_name=name, **wanted)
 
 
-async def honoured(quotes: Quoting, price: int, wallet: str = ALICE, months: int = 1) -> int:
+async def honoured(
+    quotes: Quoting, price: int, wallet: str = ALICE, months: int = 1, size: str = "standard"
+) -> int:
     now_ms = quotes.clock.now_ms()
     living = await rows.live(quotes.db, wallet=wallet, unique_name="hello", now_ms=now_ms)
-    return best_price(living, months=months, price=MicroUsd(price))
+    return best_price(living, months=months, size=size, price=MicroUsd(price))
 
 
 async def is_free(quotes: Quoting, wallet: str, name: str = "hello") -> bool:
@@ -119,6 +92,7 @@ async def test_quote_is_for_its_wallet_and_its_months(quotes: Quoting) -> None:
     await offer(quotes)
     assert await honoured(quotes, NEW, wallet=BOB) == NEW
     assert await honoured(quotes, NEW, months=2) == NEW
+    assert await honoured(quotes, NEW, size="large") == NEW
 
 
 async def test_asking_again_gives_the_same_quote_while_half_its_life_is_left(

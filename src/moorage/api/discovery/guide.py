@@ -6,8 +6,9 @@ from string import Template
 from typing import Any
 
 from moorage.money import MicroUsd, decimal_text, usd_text
-from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, PriceList, Size
+from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
 from moorage.payments.taking.payment_required import Seller
+from moorage.records.size import PriceList, Size, Sizes
 from moorage.uploads.request import MAX_MONTHS
 from moorage.uploads.room import UploadLimits
 from moorage.wire.credits import TopUpBody
@@ -28,17 +29,21 @@ class Facts:
     seller: Seller
     settles: bool  # whether it carries out signed authorizations, and pays the gas
     prices: PriceList
-    size: Size
-    volume_mib: int  # the size of a volume
+    sizes: Sizes
     build_minutes_per_usd: int
     requests_per_minute: int
     retention_days: int
     min_sleep_seconds: int
 
     @property
+    def size(self) -> Size:
+        """The size of an app for which none is chosen."""
+        return self.sizes.default
+
+    @property
     def month(self) -> MicroUsd:
-        """The price of one month of an app."""
-        return self.prices.month(self.size)
+        """The price of one month of an app of that size."""
+        return self.size.month
 
     @property
     def most(self) -> MicroUsd:
@@ -274,8 +279,9 @@ def words(facts: Facts) -> dict[str, object]:
 
 
 def _data(facts: Facts) -> str:
+    volume_mib = facts.size.volume_mib
     return (
-        f"`settings.volume: true` gives the project `/data` (`DATA_DIR`, {facts.volume_mib} MiB). "
+        f"`settings.volume: true` gives the project `/data` (`DATA_DIR`, {volume_mib} MiB). "
         "All other files that an app writes are lost at the next deploy."
     )
 

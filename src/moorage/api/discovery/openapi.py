@@ -42,6 +42,7 @@ _MAPS: dict[str, dict[str, Any]] = {
     "Texts": {"type": "string"},
     "OptionalTexts": {"type": ["string", "null"]},
     "Counts": {"type": "integer"},
+    "Amounts": {"type": "number"},
     "Values": {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "number"}]},
 }
 """Objects with any keys, by the schema of their values: generators need a name for each."""

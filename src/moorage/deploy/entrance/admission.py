@@ -53,10 +53,8 @@ from moorage.ledger.running_costs import hour_of
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.payments.price.quotes import (
     QUOTE_LIFETIME_MS,
-    PriceList,
     QuoteRequest,
     Quotes,
-    Size,
     honoured,
     taken_openly,
 )
@@ -74,6 +72,7 @@ from moorage.records.deployment import Deployment, DeploymentStatus, kept
 from moorage.records.event import EventData, EventKind
 from moorage.records.payments import Quote
 from moorage.records.project import SHARING_STATUSES, Kind, Project, ProjectStatus
+from moorage.records.size import STANDARD, PriceList, Size, SizePrice, Sizes
 from moorage.storage import events, idempotency
 from moorage.storage.apps import deployments, names, projects
 from moorage.storage.database import Database, Source, Transaction
@@ -93,25 +92,41 @@ class Shortfall(msgspec.Struct, frozen=True):
 
 
 class Pricing(msgspec.Struct, frozen=True):
-    """Decides by the price list and the size of apps."""
+    """Decides by the price list and the sizes of apps."""
 
     prices: PriceList
-    size: Size
+    sizes: Sizes
 
-    def by_list(self, attempt: DeployAttempt) -> MicroUsd:
-        """Returns today's price."""
-        return self.prices.deploy(self.size, months=attempt.request.months)
+    def by_list(self, attempt: DeployAttempt, size: str) -> MicroUsd:
+        """Returns today's price. Raises InvalidField for a size that there is not."""
+        found = self.sizes.of(size, field="settings.size")
+        return self.prices.deploy(found, months=attempt.request.months)
+
+    def size(self, attempt: DeployAttempt, situation: Situation) -> Size:
+        """Returns the size that it asks for, or that the project has. Raises InvalidField."""
+        own = situation.own
+        return self.sizes.chosen(
+            situation.size(attempt),
+            now=situation.now.size,
+            has_volume=own is not None and own.volume,
+            field="settings.size",
+        )
 
     def price(self, attempt: DeployAttempt, situation: Situation) -> MicroUsd:
         """Returns today's price, or the lower one that a valid quote promises."""
         return honoured(
-            situation.living, months=attempt.request.months, price=self.by_list(attempt)
+            situation.living,
+            months=attempt.request.months,
+            size=situation.size(attempt),
+            price=self.by_list(attempt, situation.size(attempt)),
         )
 
-    def month(self, attempt: DeployAttempt, price: MicroUsd) -> MicroUsd:
+    def month(self, attempt: DeployAttempt, situation: Situation, price: MicroUsd) -> SizePrice:
         """Returns what a month burns: at most what was promised, so that `price` lasts."""
-        promised = -(-price // attempt.request.months)
-        return MicroUsd(min(self.prices.month(self.size), promised))
+        size, promised = self.size(attempt, situation), -(-price // attempt.request.months)
+        return SizePrice(
+            MicroUsd(min(size.month, promised)), MicroUsd(min(size.asleep_month, promised))
+        )
 
     def shortfall(
         self, attempt: DeployAttempt, situation: Situation, price: MicroUsd, *, paid: bool
@@ -140,7 +155,7 @@ class Pricing(msgspec.Struct, frozen=True):
         """
         if situation.own is not None:
             return NOTHING
-        purse, hour = attempt.request.purse, hour_of(self.month(attempt, price))
+        purse, hour = attempt.request.purse, hour_of(self.month(attempt, situation, price).month)
         own = hour if purse is None else max(purse.amount, hour)
         needed = own + hour_of(*situation.sharing) + situation.owes
         return MicroUsd(max(0, needed - situation.balance))
@@ -152,8 +167,15 @@ class Pricing(msgspec.Struct, frozen=True):
         left = MicroUsd(situation.balance + amount - situation.owes)
         monthly = list(situation.sharing)
         if situation.own is None or situation.own.status not in SHARING_STATUSES:
-            monthly.append(self.month(attempt, self.price(attempt, situation)))
-        return purchase(left, monthly, now_ms=now_ms, size=self.size)
+            price = self.price(attempt, situation)
+            monthly.append(self.month(attempt, situation, price).month)
+        sizes = {
+            each.name: self.prices.deploy(each, months=attempt.request.months)
+            for each in self.sizes.listed
+            if each.sold
+        }
+        size = self.size(attempt, situation)
+        return purchase(left, monthly, now_ms=now_ms, size=size, sizes=sizes)
 
     def dry_run(self, attempt: DeployAttempt, situation: Situation, *, now_ms: int) -> DryRun:
         """Returns what this deploy would cost, and whether a payment would be demanded."""
@@ -175,6 +197,7 @@ class Pricing(msgspec.Struct, frozen=True):
             variables=situation.now.with_settings(attempt.request.settings),
             volume=situation.will_have_volume(attempt),
             health_path=attempt.request.settings.health_path or situation.now.health_path,
+            size=situation.size(attempt),
             buys=self.buys(attempt, told, amount if short else NOTHING, now_ms=now_ms),
             redeploys=situation.own is not None,
             is_price=amount == price,
@@ -214,7 +237,8 @@ async def demand_of(
     here that somebody takes before it is paid, as the payment is settled only after all checks. So
     strangers can hold none for free. Its demand tells nothing of any wallet.
     """
-    price, told = pricing.by_list(attempt), situation.told(attempt)
+    size, told = situation.size(attempt), situation.told(attempt)
+    price = pricing.by_list(attempt, size)
     if attempt.is_open:
         await names.release(tx, wallet=attempt.wallet, unique_name=attempt.request.unique_name)
         amount, quote, reason = price, None, ""
@@ -224,6 +248,7 @@ async def demand_of(
             wallet=attempt.wallet,
             unique_name=attempt.request.unique_name,
             months=attempt.request.months,
+            size=size,
             price=price,
             received=NOTHING if receipt is None else situation.balance,
             stranger_at=attempt.stranger_at,
@@ -279,7 +304,7 @@ class AcceptedAttempt(msgspec.Struct, frozen=True):
     situation: Situation
     deployment_id: str
     """The id of its deployment, unless one with the same body is under way already."""
-    monthly: MicroUsd
+    monthly: SizePrice
     """What a month of the project burns, if it is new."""
     receipt: PaymentReceipt | None
     now_ms: int
@@ -394,7 +419,9 @@ def _new_project(accepted: AcceptedAttempt) -> Project:
         display_name=request.display_name,
         description=request.description or "",
         status=ProjectStatus.QUEUED,
-        monthly_price_micro_usd=accepted.monthly,
+        monthly_price_micro_usd=accepted.monthly.month,
+        asleep_price_micro_usd=accepted.monthly.asleep_month,
+        size=accepted.situation.size(accepted.attempt),
         serving_deployment_id=None,
         created_at_ms=accepted.now_ms,
         months=request.months,
@@ -428,6 +455,7 @@ def _new_deployment(accepted: AcceptedAttempt, project: Project) -> Deployment:
         created_at_ms=accepted.now_ms,
         health_path=project.health_path,
         variables=project.variables,
+        size=accepted.situation.size(accepted.attempt),
     )
 
 
@@ -618,7 +646,7 @@ class Admission:
         """
         if attempt.delegation is None:
             return attempt
-        price = self._pricing.by_list(attempt)
+        price = self._pricing.by_list(attempt, attempt.request.settings.size or STANDARD)
         purse = attempt.request.purse or PurseTerms(price, shared=False, limit=None)
         if purse.shared:
             raise InvalidField("purse.shared", "must be false where a delegate deploys")
@@ -716,13 +744,15 @@ class Admission:
                 short = self._pricing.shortfall(attempt, situation, price, paid=paid)
                 if short is None:
                     if not paid:  # others may have been admitted meanwhile
-                        await self._capacity.require_memory(tx, _id(situation))
+                        await self._capacity.require_memory(
+                            tx, situation.size(attempt), _id(situation)
+                        )
                     await self._require_limit(tx, attempt, situation)
                     accepted = AcceptedAttempt(
                         attempt,
                         situation,
                         deployment_id,
-                        self._pricing.month(attempt, price),
+                        self._pricing.month(attempt, situation, price),
                         receipt,
                         self._clock.now_ms(),
                     )
@@ -807,7 +837,12 @@ class Admission:
             await self._quotas.require(source, attempt.wallet, situation.own)
         has_volume = situation.own is not None and situation.own.volume
         new_volume = bool(attempt.request.settings.volume) and not has_volume
-        await self._capacity.require(source, new_volume=new_volume, project_id=_id(situation))
+        await self._capacity.require(
+            source,
+            self._pricing.size(attempt, situation).name,
+            new_volume=new_volume,
+            project_id=_id(situation),
+        )
 
     async def _require_wallet(
         self, source: Source, attempt: DeployAttempt, situation: Situation

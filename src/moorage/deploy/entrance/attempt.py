@@ -154,6 +154,7 @@ class DryRun(msgspec.Struct, frozen=True):
     volume: bool
     """Whether the project will have one."""
     health_path: str
+    size: str
     buys: Purchase
     """What the amount buys, together with the credits on hand."""
     redeploys: bool
@@ -195,6 +196,10 @@ class Situation(msgspec.Struct, frozen=True):
             discard=attempt.request.discard_written,
             named="This deploy",
         )
+
+    def size(self, attempt: DeployAttempt) -> str:
+        """Returns the size of the version that the attempt makes."""
+        return attempt.request.settings.size or self.now.size
 
     def will_have_volume(self, attempt: DeployAttempt) -> bool:
         """Returns whether the project has a volume, or gets one by the attempt."""

@@ -4,21 +4,25 @@ Disks are sparse, and apps use less memory than they may. So free space alone do
 there is room: each app may grow to its limits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
 
-from moorage.engines.engine import EngineView, Limits, Resources
+from moorage.engines.engine import EngineView, Resources
 from moorage.errors import Maintenance, NoCapacity, TooManyProjects, WalletNotListed
 from moorage.metrics import record_disk
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project
+from moorage.records.size import STANDARD, Size, Sizes
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database, Source
 from moorage.storage.money import quotes
+from moorage.storage.money.quotes import Promised
 from moorage.storage.operation import wallet_rules
 from moorage.storage.operation.wallet_rules import WalletRule
+
+_MIB = 1024 * 1024
 
 
 class Quotas:
@@ -107,21 +111,15 @@ class Capacity:
     replaced version does not grow any more.
     """
 
-    def __init__(
-        self, *, db: Database, runtime: EngineView, limits: Limits, policy: Policy
-    ) -> None:
+    def __init__(self, *, db: Database, runtime: EngineView, sizes: Sizes, policy: Policy) -> None:
         self._db = db
         self._runtime = runtime
-        self._limits = limits
+        self._sizes = sizes
         self._policy = policy
         self._resources: Resources | None = None  # as they were measured last
         self._growth_bytes = 0  # by how much the disks of apps may still grow
-        self._starting: set[str] = set()  # projects that are started, but not active in their rows
-
-    @property
-    def volume_bytes(self) -> int:
-        """The size of a new volume."""
-        return self._limits.volume_bytes
+        # Projects that are started, but not active in their rows, and their sizes.
+        self._starting: dict[str, str] = {}
 
     async def measure(self) -> Resources:
         """Measures what there is for apps."""
@@ -140,16 +138,28 @@ class Capacity:
     async def room(self) -> Room:
         """Measures what is sold, and what there is."""
         resources = await self.measure()
-        apps = (await quotes.promised(self._db)).running
+        promised = await quotes.promised(self._db)
         return Room(
-            apps=apps,
-            memory_sold_bytes=apps * self._limits.memory_bytes,
+            apps=promised.running,
+            memory_sold_bytes=_MIB * self._sold(promised, lambda size: size.memory_mib),
             memory_bytes=int(self._policy.memory_overcommit * resources.memory_bytes),
-            cpu_sold_millis=apps * self._limits.cpu_millis,
+            cpu_sold_millis=self._sold(promised, lambda size: size.cpu_millis),
             disk_free_bytes=resources.free_bytes,
             disk_promised_bytes=self._growth_bytes + sum(resources.volume_growth.values()),
             disk_reserve_bytes=self._policy.reserve_bytes,
         )
+
+    def _sold(self, promised: Promised, amount: Callable[[Size], int]) -> int:
+        """Returns how much of something the apps may use that run or are about to.
+
+        A version under way counts in place of the one that serves, where it is larger.
+        """
+        of = {each.name: amount(each) for each in self._sizes.listed}
+        sold = sum(of[size] * count for size, count in promised.awake.items())
+        for each in promised.coming:
+            counted = 0 if each.in_place_of is None else of[each.in_place_of]
+            sold += max(0, of[each.size] - counted)
+        return sold
 
     def spare_bytes(self, resources: Resources) -> int:
         """Returns the free bytes beyond the reserve; negative when part of the reserve is used."""
@@ -158,10 +168,11 @@ class Capacity:
     async def held_bytes(self, project: Project) -> int:
         """Returns how much a project's disk and volume hold, at most."""
         resources, held = await self._runtime.resources(), 0
+        size = self._sizes.of(project.size)
         if (serving := project.serving_deployment_id) is not None:
-            held += self._limits.disk_bytes - resources.growth.get(serving, 0)
+            held += size.disk_mib * _MIB - resources.growth.get(serving, 0)
         if project.volume:
-            held += self._limits.volume_bytes - resources.volume_growth.get(project.id, 0)
+            held += size.volume_mib * _MIB - resources.volume_growth.get(project.id, 0)
         return max(0, held)
 
     async def check(self) -> None:
@@ -170,56 +181,82 @@ class Capacity:
             raise NoCapacity
 
     async def require(
-        self, source: Source, *, new_volume: bool = False, project_id: str = ""
+        self,
+        source: Source,
+        size: str = STANDARD,
+        *,
+        new_volume: bool = False,
+        project_id: str = "",
     ) -> None:
         """Raises NoCapacity unless there is room for one more version, and its new volume if any.
 
         `project_id` is that of an existing project.
         """
         promised = await quotes.promised(source, without=project_id)
-        await self._require_memory(source, project_id, others=promised.running)
-        there = await self._measured()
-        size, volume_size = self._limits.disk_bytes, self._limits.volume_bytes
+        await self._require_memory(source, size, project_id, promised)
+        there, of = await self._measured(), self._sizes.of
         absent = [each for each in promised.coming if each.deployment_id not in there.growth]
-        to_make = {each.project_id for each in absent if each.volume} - there.volume_growth.keys()
-        growth = self._growth_bytes + (len(absent) + 1) * size
-        volumes = sum(there.volume_growth.values()) + (len(to_make) + new_volume) * volume_size
+        to_make = {
+            each.project_id: of(each.size).volume_mib
+            for each in absent
+            if each.volume and each.project_id not in there.volume_growth
+        }
+        disks_mib = sum(of(each.size).disk_mib for each in absent) + of(size).disk_mib
+        volumes_mib = sum(to_make.values()) + new_volume * of(size).volume_mib
+        growth = self._growth_bytes + disks_mib * _MIB
+        volumes = sum(there.volume_growth.values()) + volumes_mib * _MIB
         if there.networks is not None and there.networks <= len(absent):
             raise NoCapacity
         taken = growth / self._policy.disk_overcommit + volumes
         if there.held or taken > self.spare_bytes(there):  # apps that wait for room come first
             raise NoCapacity
 
-    async def require_memory(self, source: Source, project_id: str = "") -> None:
-        """Raises NoCapacity unless memory allows one more app; a running project always has it."""
+    async def require_memory(
+        self, source: Source, size: str = STANDARD, project_id: str = ""
+    ) -> None:
+        """Raises NoCapacity unless memory allows one more app; a running project has its own."""
         promised = await quotes.promised(source, without=project_id)
-        await self._require_memory(source, project_id, others=promised.running)
+        await self._require_memory(source, size, project_id, promised)
 
-    async def _require_memory(self, source: Source, project_id: str, *, others: int) -> None:
-        coming = len(self._starting - {project_id})
-        memory_bytes = (await self._measured()).memory_bytes
-        allowed = self._policy.memory_overcommit * memory_bytes
-        if (others + coming + 1) * self._limits.memory_bytes <= allowed:
+    async def _require_memory(
+        self, source: Source, size: str, project_id: str, others: Promised
+    ) -> None:
+        def memory(each: Size) -> int:
+            return each.memory_mib * _MIB
+
+        starting = (it for name, it in self._starting.items() if name != project_id)
+        wanted = memory(self._sizes.of(size)) + sum(memory(self._sizes.of(it)) for it in starting)
+        allowed = self._policy.memory_overcommit * (await self._measured()).memory_bytes
+        taken = self._sold(others, memory) + wanted
+        if taken <= allowed:
             return
-        if not project_id or others == (await quotes.promised(source)).running:
+        if not project_id or taken > self._sold(await quotes.promised(source), memory):
             raise NoCapacity
+
+    async def has_room(self, size: Size) -> bool:
+        """Returns whether there is room for one more app of a size."""
+        try:
+            await self.require(self._db, size.name)
+        except NoCapacity:
+            return False
+        return True
 
     async def _measured(self) -> Resources:
         return self._resources or await self.measure()
 
-    async def has_memory(self, project_id: str) -> bool:
+    async def has_memory(self, project: Project) -> bool:
         """Returns whether there is memory for a sleeping project's app."""
         try:
-            await self.require_memory(self._db, project_id)
+            await self.require_memory(self._db, project.size, project.id)
         except NoCapacity:
             return False
         return True
 
     @contextmanager
-    def starting(self, project_id: str) -> Iterator[None]:
-        """Counts a project as running while it is started."""
-        self._starting.add(project_id)
+    def starting(self, name: str, size: str) -> Iterator[None]:
+        """Counts a project, or a run, as running while it is started."""
+        self._starting[name] = size
         try:
             yield
         finally:
-            self._starting.discard(project_id)
+            self._starting.pop(name, None)

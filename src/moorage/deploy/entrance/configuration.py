@@ -45,6 +45,7 @@ from moorage.records.project import (
     ProjectStatus,
     Variables,
 )
+from moorage.records.size import STANDARD, Sizes
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
@@ -53,6 +54,7 @@ from moorage.storage.vault import Vault
 from moorage.unknown_keys import Suggestions, did_you_mean
 from moorage.uploads.request import (
     check_health_path,
+    check_size,
     check_sleep,
     check_variables,
     description,
@@ -71,6 +73,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     health_path: str | None = None
     run_envs: Changes = {}
     build_vars: Changes = {}
+    size: str | None = None
     volume: bool = False  # whether to add a volume; it is never removed
     sleep_after_seconds: int | UnsetType | None = UNSET  # None: it never sleeps
     restart: bool = False
@@ -95,6 +98,7 @@ def change_request(document: object, *, min_sleep_seconds: int = 1) -> Change:
         display_name=display_name(document) if "displayName" in document else None,
         description=description(document) if "description" in document else None,
         health_path=_health_path(document) if "healthPath" in document else None,
+        size=_size(document) if "size" in document else None,
         run_envs=_variables(document, "runEnvs"),
         build_vars=_variables(document, "buildVars"),
         volume=_volume(document),
@@ -107,7 +111,7 @@ def change_request(document: object, *, min_sleep_seconds: int = 1) -> Change:
 
 _FIELDS = frozenset(
     (
-        *("displayName", "description", "healthPath", "runEnvs", "buildVars", "volume"),
+        *("displayName", "description", "healthPath", "size", "runEnvs", "buildVars", "volume"),
         *("sleepAfterSeconds", "restart", "paused", "discard_written"),
     )
 )
@@ -138,6 +142,11 @@ def _health_path(document: Mapping[str, Any]) -> str:
         raise InvalidField("healthPath", "must be a string")
     check_health_path("healthPath", value)
     return value
+
+
+def _size(document: Mapping[str, Any]) -> str:
+    value = document["size"]
+    return STANDARD if value is None else check_size("size", value)
 
 
 def _variables(document: Mapping[str, Any], field: str) -> Changes:
@@ -234,6 +243,7 @@ class CurrentConfig(msgspec.Struct, frozen=True):
 
     variables: Variables
     health_path: str
+    size: str = STANDARD
     under_way: tuple[Deployment, ...] = ()
     """At most one."""
     serving: Deployment | None = None
@@ -268,6 +278,7 @@ async def current_config(source: Source, vault: Vault, project: Project) -> Curr
     return CurrentConfig(
         variables=Variables(build=own.build, run=run),
         health_path=project.health_path if newest is None else newest.health_path,
+        size=project.size if newest is None else newest.size,
         under_way=under_way,
         serving=serving,
     )
@@ -334,6 +345,7 @@ class ProjectConfiguration:
         *,
         db: Database,
         vault: Vault,
+        sizes: Sizes,
         capacity: Capacity,
         metering: Metering,
         copies: RateLimiter,
@@ -342,6 +354,7 @@ class ProjectConfiguration:
     ) -> None:
         self._db = db
         self._vault = vault
+        self._sizes = sizes
         self._capacity = capacity
         self._metering = metering
         self._copies = copies  # by wallet: each copies a whole disk
@@ -389,7 +402,7 @@ class ProjectConfiguration:
             raise InvalidField("sleepAfterSeconds", NEVER_SLEEPS)
         await projects.set_sleep_after(tx, project.id, seconds)
         if seconds is None and project.asleep_since_ms is not None:
-            await self._capacity.require_memory(tx, project.id)
+            await self._capacity.require_memory(tx, project.size, project.id)
             await self._metering.wake(tx, project)
         return True
 
@@ -403,8 +416,12 @@ class ProjectConfiguration:
         now = await current_config(tx, self._vault, project)
         wanted = now.variables.changed(build=change.build_vars, run=change.run_envs)
         health_path = change.health_path or now.health_path
+        size = self._sizes.chosen(
+            change.size or now.size, now=now.size, has_volume=project.volume, field="size"
+        )
         new_volume = change.volume and not project.volume
-        for_app = (wanted.run, health_path) != (now.variables.run, now.health_path) or new_volume
+        present = (now.variables.run, now.health_path, now.size)
+        for_app = (wanted.run, health_path, size.name) != present or new_volume
         differs = for_app or wanted != now.variables
         if not (differs or change.restart):
             return Changed(Effect.NONE)
@@ -415,24 +432,28 @@ class ProjectConfiguration:
         if new_volume:
             is_empty = False
             if now.newest is not None:
-                by = _successor(now.newest, project, wanted, self._capacity.volume_bytes)
+                by = _successor(now.newest, project, wanted, size.volume_mib * 1024**2)
                 by = msgspec.structs.replace(by, discard=change.discard_written)
                 refuse_loss(written, by)
                 is_empty = begins_empty(written, by)
             await projects.give_volume(tx, project.id, is_empty=is_empty)
+        if now.newest is None:
+            await self._metering.resize(tx, project, size)
         if now.newest is None or not (for_app or change.restart):
             return Changed(Effect.NEXT_UPLOAD)
         if now.under_way:
             await projects.configure_deployment(
-                tx, now.newest.id, variables=variables, health_path=health_path
+                tx, now.newest.id, variables=variables, health_path=health_path, size=size.name
             )
             return Changed(Effect.UNDER_WAY, now.newest.id)
         if (await ledger.reach(tx, project.id, wallet=project.wallet)).total <= 0:
             raise OutOfCredits
-        await self._capacity.require(tx, new_volume=new_volume, project_id=project.id)
+        await self._capacity.require(tx, size.name, new_volume=new_volume, project_id=project.id)
         await self._copies.check(project.wallet)
         copy = copied_deployment(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
-        deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
+        deployment = msgspec.structs.replace(
+            copy, variables=variables, health_path=health_path, size=size.name
+        )
         await queue_deployment(tx, project, deployment, in_place_of=now.under_way)
         return Changed(Effect.DEPLOYING, deployment.id)
 

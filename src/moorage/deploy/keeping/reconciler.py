@@ -286,8 +286,8 @@ class Reconciler:
         if project.status is ProjectStatus.ACTIVE:
             await self._begin(project, deployment)
         elif project.status is ProjectStatus.SUSPENDED:
-            with self._capacity.starting(project_id):
-                await self._capacity.require_memory(self._db, project_id)
+            with self._capacity.starting(project_id, project.size):
+                await self._capacity.require_memory(self._db, project.size, project_id)
                 await self._begin(project, deployment)
 
     async def _begin(self, project: Project, deployment: Deployment) -> None:

@@ -97,7 +97,7 @@ class WakeElsewhere:
         """Records that a project is wanted; returns False without memory or credits for its app."""
         try:
             async with self._db.transaction(durable=True) as tx:
-                await self._capacity.require_memory(tx, project.id)
+                await self._capacity.require_memory(tx, project.size, project.id)
                 return await self._metering.wake(tx, project)
         except NoCapacity:
             return False
@@ -250,7 +250,7 @@ class Wake:
                 project = await projects.by_id(tx, project_id)
                 if project is None or project.asleep_since_ms is None:
                     return False
-                await self._capacity.require_memory(tx, project_id)
+                await self._capacity.require_memory(tx, project.size, project_id)
                 if not await self._metering.wake(tx, project):
                     return False
             self._sleep.use(serving)

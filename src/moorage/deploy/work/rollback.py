@@ -40,7 +40,10 @@ class RollingBack(msgspec.Struct, frozen=True):
 
 
 class Rollback:
-    """Queues deployments that copy a release with its plan, variables and health path."""
+    """Queues deployments that copy a release with its plan, variables and health path.
+
+    The size stays that which the project has.
+    """
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class Rollback:
         Raises ProjectNotFound, ProjectBlocked, ProjectPaused, OutOfCredits, DeploymentNotFound,
         ReleaseServing, ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
         """
-        await self._capacity.require(self._db, project_id=of.id)
+        await self._capacity.require(self._db, of.size, project_id=of.id)
         on_machine = await self._runtime.known()
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, of.wallet)
@@ -78,7 +81,8 @@ class Rollback:
             if release.id not in on_machine:
                 raise ReleaseGone
             await self._copies.check(project.wallet)
-            deployment = copied_deployment(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
+            copy = copied_deployment(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
+            deployment = msgspec.structs.replace(copy, size=project.size)
             given_up = await queue_deployment(
                 tx,
                 project,

@@ -281,7 +281,7 @@ class Runner:
     async def _execute(self, run: Run, project: Project) -> End | None:
         """Prepares and starts a command, unless it was started before; follows it to its end."""
         work = await billing.work_of(self._db, run.id)
-        with self._capacity.starting(run.id):
+        with self._capacity.starting(run.id, run.size or project.size):
             if work is not None:
                 return await self._follow(run, work, is_new=False)
             deployment = await deployments.by_id(self._db, run.deployment_id or "")

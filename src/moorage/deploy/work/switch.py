@@ -20,6 +20,7 @@ from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, DeploymentStatus, Job, LostJob
 from moorage.records.event import EventKind
 from moorage.records.project import Kind, Project, ProjectStatus
+from moorage.records.size import Sizes
 from moorage.storage import events
 from moorage.storage.apps import deployments, jobs, projects, runs
 from moorage.storage.database import Database, Transaction
@@ -178,6 +179,7 @@ class Switch:
         certificates: Certificates | None,
         apps: Apps,
         metering: Metering,
+        sizes: Sizes,
         hosts: Hosts,
         clock: Clock,
     ) -> None:
@@ -188,6 +190,7 @@ class Switch:
         self._certificates = certificates
         self._apps = apps
         self._metering = metering
+        self._sizes = sizes
         self._hosts = hosts
         self._clock = clock
 
@@ -326,6 +329,7 @@ class Switch:
             planned = plan_of(deployment).schedules or ()
             await runs.set_schedules(tx, project.id, planned, now_ms=now_ms)
             await self._tell_ready(tx, current, deployment, now_ms, certified=certified, told=told)
+            await self._metering.resize(tx, current, self._sizes.of(deployment.size))
             await self._serve(tx, current, now_ms)
             await jobs.finish(tx, job)
 

@@ -14,6 +14,7 @@ import structlog
 from msgspec import UNSET
 
 from moorage.clock import Clock
+from moorage.deploy.limits import app_limits
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.failure import explain, fail, fail_project, learned, second_try
 from moorage.deploy.work.moving import BUILT, build_moved, moves
@@ -43,6 +44,7 @@ from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, Job, LogKind
 from moorage.records.project import Project, ProjectStatus
+from moorage.records.size import Sizes
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
@@ -56,13 +58,13 @@ class Specs:
         self,
         *,
         vault: Vault,
-        app_limits: Limits,
+        sizes: Sizes,
         build_limits: Limits,
         build_seconds: int,
         sources: Sources,
     ) -> None:
         self._vault = vault
-        self._app_limits = app_limits
+        self._sizes = sizes
         self._build_limits = build_limits
         self._build_seconds = build_seconds
         self._sources = sources
@@ -70,11 +72,12 @@ class Specs:
     def build(self, deployment: Deployment, *, owner: str) -> BuildSpec:
         """Returns how its upload is built, with `owner`'s caches and the variables of builds."""
         variables = self._vault.open(deployment.variables, deployment.project_id)
+        app = app_limits(self._sizes.of(deployment.size))
         return BuildSpec(
             deployment_id=deployment.id,
             source=self._sources.path(deployment.id),
             plan=plan_of(deployment),
-            limits=self._build_limits,
+            limits=replace(self._build_limits, disk_bytes=app.disk_bytes),
             timeout_seconds=self._build_seconds,
             owner=owner,
             variables=variables.build,
@@ -88,7 +91,7 @@ class Specs:
             deployment_id=deployment.id,
             plan=plan,
             listens=plan.listens,
-            limits=self._app_limits,
+            limits=app_limits(self._sizes.of(deployment.size)),
             owner=project.wallet,
             variables=variables.run,
             volume=project.id if project.volume and deployment.id != project.volume_after else None,
@@ -204,7 +207,7 @@ class Workflow:
         Raises Reconfigured.
         """
         failpoint("start")
-        spec = self._specs.instance(deployment, project)
+        spec = replace(self._specs.instance(deployment, project), resizes=True)
         async with self._moved(job, deployment, project) as moved:
             await self._release.run(job, deployment, project, spec, moved=bool(moved))
             instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)

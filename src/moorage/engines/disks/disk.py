@@ -173,7 +173,8 @@ CACHES = (
 )
 
 # The field of ext4's superblock that says whether it was unmounted cleanly and has errors.
-_STATE_OFFSET = 1024 + 0x3A
+_SUPERBLOCK = 1024
+_STATE_OFFSET = _SUPERBLOCK + 0x3A
 _STATE_CLEAN = 1
 _STATE_ERRORS = 2
 
@@ -223,6 +224,25 @@ class Disk:
         except BaseException:
             self.unmount()
             raise
+
+    def fit(self, size_bytes: int, uid: int) -> None:
+        """Gives the disk another size, and mounts it again; nothing may use it.
+
+        Raises DeployFailed if its files need more, OSError.
+        """
+        if filesystem_bytes(self.image) == max(size_bytes, MIN_BYTES):
+            return
+        if not self.release():
+            raise OSError(errno.EBUSY, "the disk is still in use", str(self.image))
+        try:
+            resize_image(self.image, max(size_bytes, MIN_BYTES))
+        except processes.ToolFailed as error:
+            size = f"{size_bytes // (1024 * 1024)} MiB"
+            raise DeployFailed(
+                FailureCause.OUT_OF_DISK,
+                f"the app's files do not fit on a disk of {size}; choose a larger size",
+            ) from error
+        self.mount(uid)
 
     @property
     def has_failed(self) -> bool:
@@ -407,6 +427,30 @@ def mount_image(image: Path, mount_point: Path) -> None:
             kernel.mount(device, mount_point, "ext4", _MOUNT_FLAGS, "errors=remount-ro")
         finally:
             os.close(descriptor)
+
+
+def filesystem_bytes(image: Path) -> int:
+    """Returns the size of the ext4 in a file, which may be larger. Raises OSError."""
+    with image.open("rb") as file:
+        file.seek(_SUPERBLOCK)
+        block = file.read(0x1C)
+    blocks, log_size = (int.from_bytes(block[at : at + 4], "little") for at in (0x4, 0x18))
+    return blocks * 1024 << log_size
+
+
+def resize_image(image: Path, size_bytes: int) -> None:
+    """Makes the ext4 in a file, which must not be mounted, larger or smaller.
+
+    Raises ToolFailed if its files need more, OSError.
+    """
+    with _unchecked(image) as lock:
+        processes.run(["e2fsck", "-f", "-y", str(image)], accept=(0, 1), pass_fds=(lock,))
+        if size_bytes > image.stat().st_size:
+            os.truncate(image, size_bytes)
+        kib = f"{size_bytes // 1024}K"
+        # Forced, as its own estimate of the least is up to twice that.
+        processes.run(["resize2fs", "-f", str(image), kib], pass_fds=(lock,))
+        os.truncate(image, size_bytes)
 
 
 def check_image(image: Path) -> None:

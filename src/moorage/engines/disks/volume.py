@@ -25,8 +25,10 @@ from moorage.engines.disks.disk import (
     allocate,
     capacity_bytes,
     check_image,
+    filesystem_bytes,
     growths,
     mount_image,
+    resize_image,
 )
 from moorage.engines.failure import not_carried
 from moorage.engines.host import mounts, processes
@@ -64,17 +66,22 @@ class Volume:
         """Whether it has a disk."""
         return self.disk.image.exists()
 
-    def show(self, deployment_id: str, uid: int, *, size_bytes: int) -> Path:
+    def show(self, deployment_id: str, uid: int, *, size_bytes: int, grows: bool = False) -> Path:
         """Mounts a view for a deployment's app, in which `uid` owns the files; returns where.
 
-        Makes the volume if it does not exist. Raises OSError, DeployFailed.
+        Makes the volume if it does not exist; with `grows`, it has that size at least then. Raises
+        OSError, DeployFailed.
         """
         with self.alone():
             if not self.disk.image.exists():
                 self._create(size_bytes)
-            elif not self.disk.mounted:
-                self._allocate()
-                mount_image(self.disk.image, self.disk.mount_point)
+            else:
+                if grows and filesystem_bytes(self.disk.image) < size_bytes:
+                    self._enlarge(size_bytes)
+                if not self.disk.mounted:
+                    self._allocate()
+                    self._fill_image()
+                    mount_image(self.disk.image, self.disk.mount_point)
             view = self.mounts / deployment_id
             self._unmount(view)  # it may be for another uid
             view.mkdir(mode=0o700)
@@ -194,6 +201,33 @@ class Volume:
         if tree is not None:
             _fill(data, tree)
         unfinished.rename(self.disk.image)
+
+    def _enlarge(self, size_bytes: int) -> None:
+        """Makes the disk larger, also while apps use it, if the kernel lets this process do that.
+
+        Else it is larger once it is mounted again. Raises OSError, DeployFailed.
+        """
+        before = self.disk.image.stat().st_size
+        os.truncate(self.disk.image, max(before, size_bytes))
+        try:
+            allocate(self.disk.image)
+        except OSError as error:
+            os.truncate(self.disk.image, before)
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DeployFailed(FailureCause.OUT_OF_DISK, _NO_ROOM) from error
+        if self.disk.mounted:
+            device = mounts.grow_loop(self.disk.mount_point)
+            try:
+                processes.run(["resize2fs", str(device)])
+            except processes.ToolFailed as error:  # without CAP_SYS_RESOURCE
+                logger.warning("volume %s grows at its next mount: %s", self.directory.name, error)
+
+    def _fill_image(self) -> None:
+        """Lets the file system of an unmounted disk take its whole image."""
+        size_bytes = self.disk.image.stat().st_size
+        if filesystem_bytes(self.disk.image) < size_bytes // 4096 * 4096:
+            resize_image(self.disk.image, size_bytes)
 
     def _allocate(self) -> None:
         """Allocates the blocks of a volume that was restored, or made by an older version."""

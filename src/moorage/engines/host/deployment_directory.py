@@ -234,7 +234,12 @@ class DeploymentDirectory(ABC):
         if volume.repair():
             self.logs.note(LogKind.RUNTIME, _VOLUME_REPAIRED)
             self.host.incidents.add(Incident(self.deployment_id, IncidentKind.VOLUME_REPAIRED))
-        return volume.show(self.deployment_id, uid, size_bytes=spec.limits.volume_bytes)
+        return volume.show(
+            self.deployment_id,
+            uid,
+            size_bytes=spec.limits.volume_bytes,
+            grows=spec.resizes,
+        )
 
     def write(self, record: Record) -> None:
         """Writes the record to disk."""

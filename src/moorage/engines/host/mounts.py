@@ -18,6 +18,7 @@ MS_NOSUID, MS_NODEV, MS_NOATIME, MS_BIND = 0x2, 0x4, 0x400, 0x1000
 _MNT_DETACH = 0x2
 
 _LOOP_CTL_GET_FREE = 0x4C82
+_LOOP_SET_CAPACITY = 0x4C07
 _LOOP_CONFIGURE = 0x4C0A  # Linux 5.8
 _LO_FLAGS_AUTOCLEAR = 4  # the kernel frees the device when its last user is gone
 _LOOP_TRIES = 64  # another process may take the device between asking for it and using it
@@ -141,6 +142,22 @@ def _opened(directory: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def grow_loop(mount_point: Path) -> Path:
+    """Gives the loop device that is mounted somewhere its file's size; returns the device.
+
+    Raises OSError.
+    """
+    number = mount_point.stat().st_dev
+    name = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve().name
+    device = Path("/dev") / name
+    descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _LOOP_SET_CAPACITY)
+    finally:
+        os.close(descriptor)
+    return device
 
 
 def attach_loop(image: Path) -> tuple[int, Path]:

@@ -25,6 +25,7 @@ PROGRAMS = {
     "ip": "iproute2",
     "mkfs.ext4": "e2fsprogs",
     "e2fsck": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
     "setsid": "util-linux",

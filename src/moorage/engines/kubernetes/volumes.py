@@ -20,6 +20,7 @@ from moorage.engines.engine import Limits, NewVolume
 from moorage.engines.failure import not_built, not_carried, not_taken_along
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.cluster.client import PODS, SECRETS, Cluster, NotFound, Refused
+from moorage.engines.kubernetes.cluster.namespaces import requested_bytes
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.objects.app import DATA
 from moorage.engines.kubernetes.objects.labels import (
@@ -44,7 +45,6 @@ from moorage.engines.kubernetes.objects.pod import (
     secret,
 )
 from moorage.engines.kubernetes.running.starting import Patience
-from moorage.engines.kubernetes.running.usage import quantity
 from moorage.engines.kubernetes.volume_program import ANOTHERS, PORT, REFUSED, TOKEN, TOKEN_LENGTH
 from moorage.engines.locks import checked
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
@@ -297,7 +297,7 @@ class ClaimedVolumes(ABC):
         claim = await self._shared.claims.find(checked(volume_id))
         if claim is None:
             return None
-        size = _size_bytes(claim) if max_bytes is None else max_bytes
+        size = requested_bytes(claim) if max_bytes is None else max_bytes
         pod = self._pod(claim, volume_id, "read", str(size), reads=True, size_bytes=size)
         for _ in range(_MAX_USERS):
             received = _Received(target, max_bytes=2 * size + _HEADERS_BYTES)
@@ -443,7 +443,3 @@ def _failed(why: str, cause: FailureCause = FailureCause.INTERRUPTED) -> DeployF
 
 def _refused(error: Refused) -> DeployFailed:
     return DeployFailed(FailureCause.NO_CAPACITY, f"The cluster does not take the volume: {error}.")
-
-
-def _size_bytes(claim: Manifest) -> int:
-    return int(quantity(claim["spec"]["resources"]["requests"]["storage"]))

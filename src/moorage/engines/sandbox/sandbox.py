@@ -248,6 +248,8 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
             starting = _started(directory, slot, spec, port=port)
             await in_thread(directory.write, starting)
             try:
+                if spec.resizes:
+                    await in_thread(directory.disk.fit, spec.limits.disk_bytes, slot.app_uid)
                 await in_thread(app.launch, directory, slot, spec)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error

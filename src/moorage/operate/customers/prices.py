@@ -10,7 +10,6 @@ from moorage.ledger.metering import BilledTime
 from moorage.ledger.running_costs import promised_ms
 from moorage.money import MicroUsd, usd_number
 from moorage.operate.books import OpenBooks, note_act
-from moorage.payments.price.quotes import app_size, price_list
 from moorage.records.event import EventData, EventKind
 from moorage.settings import Settings
 from moorage.storage import events
@@ -30,6 +29,7 @@ class ProjectPrice(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str
     name: str
     wallet: str
+    size: str
     now: MicroUsd
     then: MicroUsd | None  # None where no new price is ordered
     from_ms: int | None  # when that counts: not before its first price may end
@@ -54,7 +54,7 @@ async def price_page(books: OpenBooks, *, limit: int, offset: int) -> list[Proje
 async def preview(books: OpenBooks, settings: Settings, *, from_ms: int) -> list[ProjectPrice]:
     """Returns the projects that an order from `from_ms` on would change. Raises as `order`."""
     async with books.db.snapshot() as snapshot:
-        rows = await price_changes.rows(snapshot, other_than=list_price(settings))
+        rows = await price_changes.rows(snapshot, other_than=settings.size_list)
         planned = await _planned(snapshot, settings, rows, from_ms=from_ms)
         return await _priced(snapshot, books.db, rows, planned)
 
@@ -65,7 +65,7 @@ async def preview_page(
     """Returns a part of what `preview` does, of MAX_IDS projects at most. Raises as that does."""
     async with books.db.snapshot() as snapshot:
         rows = await price_changes.rows(
-            snapshot, other_than=list_price(settings), limit=limit, offset=offset
+            snapshot, other_than=settings.size_list, limit=limit, offset=offset
         )
         planned = await _planned(snapshot, settings, rows, from_ms=from_ms)
         return await _priced(snapshot, books.db, rows, planned, ids=list(planned))
@@ -82,7 +82,7 @@ async def order(
     async with books.db.transaction(durable=True) as tx:
         now_ms = SystemClock().now_ms()
         before = await price_changes.ordered(tx)
-        rows = await price_changes.rows(tx, other_than=list_price(settings))
+        rows = await price_changes.rows(tx, other_than=settings.size_list)
         planned = await _planned(tx, settings, rows, from_ms=from_ms)
         await price_changes.replace_ordered(tx, planned.values())
         await _tell_kept(tx, (it for it in before if it.project_id not in planned), now_ms=now_ms)
@@ -122,11 +122,6 @@ async def _tell_kept(tx: Transaction, kept: Iterable[PriceChange], *, now_ms: in
         )
 
 
-def list_price(settings: Settings) -> MicroUsd:
-    """Returns what the settings' price list asks for a month of an app."""
-    return price_list(settings).month(app_size(settings))
-
-
 async def _planned(
     source: Source, settings: Settings, rows: Iterable[PricedRow], *, from_ms: int
 ) -> dict[str, PriceChange]:
@@ -134,9 +129,9 @@ async def _planned(
 
     Raises InvalidField when a price, of whatever project, would rise too soon.
     """
-    price, now_ms = list_price(settings), SystemClock().now_ms()
+    sizes, now_ms = settings.size_list, SystemClock().now_ms()
     soonest_ms = now_ms + PRICE_NOTICE_DAYS * _DAY_MS
-    dearer = (await price_changes.counts(source, price)).dearer
+    dearer = (await price_changes.counts(source, sizes)).dearer
     if dearer and from_ms < soonest_ms:
         raise InvalidField(
             "DATE",
@@ -150,8 +145,10 @@ async def _planned(
             months=each.months,
             ordered_at_ms=now_ms,
             before_micro_usd=each.monthly_price,
-            after_micro_usd=price,
+            after_micro_usd=sizes.of(each.size).month,
             from_ms=from_ms,
+            before_asleep=each.asleep_price,
+            after_asleep_micro_usd=sizes.of(each.size).asleep_month,
         )
         for each in rows
     }
@@ -181,14 +178,13 @@ async def _priced(
 def _price(row: PricedRow, change: PriceChange | None, *, ran_ms: int, now_ms: int) -> ProjectPrice:
     from_ms = None
     if change is not None:
-        promised = promised_ms(
-            change.months, before=change.before_micro_usd, after=change.after_micro_usd
-        )
+        promised = promised_ms(change.months, rises=change.rises)
         from_ms = max(change.from_ms, now_ms + max(0, promised - ran_ms))
     return ProjectPrice(
         project_id=row.id,
         name=row.name,
         wallet=row.wallet,
+        size=row.size,
         now=row.monthly_price,
         then=None if change is None else change.after_micro_usd,
         from_ms=from_ms,

@@ -27,6 +27,7 @@ from moorage.pages.operator.view import PER_PAGE, View, wallet_address
 from moorage.pages.rendering.templates import file_headers
 from moorage.payments.relay.refunds import left_of
 from moorage.records.payments import Payment, Refund, RefundStatus
+from moorage.records.size import Sizes
 from moorage.storage import events
 from moorage.storage.money import payments as rows
 from moorage.storage.money import refunds as refund_rows
@@ -42,11 +43,11 @@ _DAY_MS = 86_400_000
 async def show_prices(view: View) -> Response:
     """`GET /operator/prices`: what all cost; with a date, what an order would change from then."""
     settings, now_ms = view.context.load(), view.context.clock.now_ms()
-    a_month = prices.list_price(settings)
+    sizes = settings.size_list
     text, problem = view.query.get("date", ""), ""
     part = {"limit": PER_PAGE, "offset": view.offset}
     listed: list[ProjectPrice] = []
-    counts = await price_changes.counts(view.books.db, a_month)
+    counts = await price_changes.counts(view.books.db, sizes)
     previewed = False
     if text:
         try:
@@ -60,7 +61,8 @@ async def show_prices(view: View) -> Response:
     soonest_ms = now_ms + (PRICE_NOTICE_DAYS + 1) * _DAY_MS
     return view.page(
         "prices.html",
-        a_month=a_month,
+        sizes=sizes.listed,
+        shown=_shown_prices(sizes),
         notice_days=PRICE_NOTICE_DAYS,
         counts=counts,
         listed=listed,
@@ -71,6 +73,11 @@ async def show_prices(view: View) -> Response:
     )
 
 
+def _shown_prices(sizes: Sizes) -> str:
+    """Returns all prices of a list, so that no other one is ordered than was shown."""
+    return " ".join(f"{each.name}:{each.month}:{each.asleep_month}" for each in sizes.listed)
+
+
 async def order(view: View) -> Response:
     """`POST …/order`: gives projects the price list's price from a date on, and tells them.
 
@@ -79,7 +86,7 @@ async def order(view: View) -> Response:
     view.require_confirmed()
     from_ms = _day_ms(view.form.get("date", ""))
     settings = view.context.load()
-    if view.form.get("a_month") != str(prices.list_price(settings)):
+    if view.form.get("shown") != _shown_prices(settings.size_list):
         raise InvalidField("a_month", "the settings' file has another price by now: look again")
     await prices.order(view.books, settings, from_ms=from_ms, reason=view.reason())
     return view.done(_PATH, "prices-ordered")

@@ -10,11 +10,13 @@ from msgspec import UNSET
 from starlette.responses import Response
 
 from moorage.errors import InvalidField, MoorageError
+from moorage.money import usd_text
 from moorage.pages.rendering.formatting import harmless, ms
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.logs import Lines
 from moorage.pages.wallet.view import View, hour_asleep, ms_or_none, project_of
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus
+from moorage.records.size import Size
 from moorage.wire import calls
 from moorage.wire.deployments import (
     DeploymentShown,
@@ -186,11 +188,11 @@ def _back(view: View, told: str) -> Response:
 
 
 async def change_settings(view: View) -> Response:
-    """`POST …/settings`: change title, description and health path, or add a volume."""
+    """`POST …/settings`: change title, description, health path and size, or add a volume."""
     form = view.form
     body: dict[str, Any] = {
         field: form[name].strip()
-        for name, field in (("title", "displayName"), ("health", "healthPath"))
+        for name, field in (("title", "displayName"), ("health", "healthPath"), ("size", "size"))
         if form.get(name, "").strip()
     }
     if "description" in form:
@@ -206,6 +208,10 @@ async def change_settings(view: View) -> Response:
     restarts = changed.deployment_id is not UNSET
     told = "saved-restarting" if restarts else "saved"
     return view.redirect(f"/wallet/projects/{view.project_id}/settings", told)
+
+
+def _size_text(size: Size) -> str:
+    return f"{size.name}: {size.memory_mib} MiB, {usd_text(size.month)} a month"
 
 
 def _seconds(typed: str) -> int | str | None:
@@ -229,7 +235,8 @@ async def show_settings(view: View, *, error: str = "", made: ExportItem | None 
         "wallet/project/settings.html",
         status=400 if error else 200,
         project=project,
-        volume_mib=view.facts.volume_mib,
+        volume_mib=view.facts.sizes.of(project.size).volume_mib,
+        sizes=[(each.name, _size_text(each)) for each in view.facts.sizes.listed],
         an_hour_asleep=hour_asleep(project),
         error=error,
         made=made,

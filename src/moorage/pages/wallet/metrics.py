@@ -8,8 +8,8 @@ from starlette.responses import Response
 from moorage.clock import iso_utc
 from moorage.pages.rendering.formatting import Chart, Marker, Series, Unit, ms
 from moorage.pages.wallet.view import DAY_MS, HOUR_MS, View, project_of
-from moorage.payments.price.quotes import Size
 from moorage.records.deployment import DeploymentStatus
+from moorage.records.size import Size
 from moorage.records.usage import SPAN_MS
 from moorage.wire import calls
 from moorage.wire.deployments import DeploymentItem
@@ -38,13 +38,14 @@ async def show_metrics(view: View) -> Response:
         to=iso_utc(until_ms),
         by="5m" if span in _FINE else "hour",
     )
+    size = view.facts.sizes.of(project.size)
     deployed = await view.api.call(calls.DEPLOYMENTS, project.id, limit=_MAX_MARKERS)
     found = measured(usage)
     steps = Steps(
         starts_ms=(starts := range(from_ms, until_ms, step_ms)),
         found=[found.get(start) for start in starts],
         step_ms=step_ms,
-        size=view.facts.size,
+        size=size,
         markers=deploy_markers(deployed.deployments, from_ms=from_ms),
     )
     return view.page(
@@ -55,8 +56,8 @@ async def show_metrics(view: View) -> Response:
         span=span,
         spans=tuple(SPANS),
         step=steps.name,
-        memory_limit=view.facts.size.memory_mib * _MIB,
-        cpu_limit_millis=view.facts.size.cpu_millis,
+        memory_limit=size.memory_mib * _MIB,
+        cpu_limit_millis=size.cpu_millis,
         charts=steps.charts(),
     )
 

@@ -18,7 +18,6 @@ from moorage.errors import ChainUnavailable, NameUnavailable, RateLimited
 from moorage.money import NOTHING, AtomicUnits, MicroUsd
 from moorage.records.payments import Quote
 from moorage.records.project import Project, ProjectStatus
-from moorage.settings import Settings
 from moorage.storage.apps import names, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import quotes
@@ -30,59 +29,6 @@ class PaymentOption(msgspec.Struct, frozen=True):
     chain: Chain
     token: Token
     amount: AtomicUnits
-
-
-MIB_PER_GIB = 1024
-MILLIS_PER_CPU = 1000
-
-
-class Size(msgspec.Struct, frozen=True):
-    """The resources of one replica of an app, and the number of replicas."""
-
-    memory_mib: int = 512
-    cpu_millis: int = 500
-    disk_mib: int = 1024
-    replicas: int = 1
-
-
-class PriceList(msgspec.Struct, frozen=True):
-    """The operator's prices."""
-
-    memory_gib_month: MicroUsd = MicroUsd(500_000)
-    cpu_month: MicroUsd = MicroUsd(500_000)
-    minimum_charge: MicroUsd = MicroUsd(500_000)
-
-    def month(self, size: Size) -> MicroUsd:
-        """Returns the price of one month of `size`, rounded up to the micro-USD."""
-        memory = _ceil_div(self.memory_gib_month * size.memory_mib, MIB_PER_GIB)
-        cpu = _ceil_div(self.cpu_month * size.cpu_millis, MILLIS_PER_CPU)
-        return MicroUsd((memory + cpu) * size.replicas)
-
-    def deploy(self, size: Size, *, months: int) -> MicroUsd:
-        """Returns the price of a deploy (contract 1.2): its months, at least the minimum charge."""
-        return MicroUsd(max(self.minimum_charge, self.month(size) * months))
-
-
-def price_list(settings: Settings) -> PriceList:
-    """Returns the operator's prices."""
-    return PriceList(
-        memory_gib_month=MicroUsd(settings.memory_gib_month_micro_usd),
-        cpu_month=MicroUsd(settings.cpu_month_micro_usd),
-        minimum_charge=MicroUsd(settings.minimum_charge_micro_usd),
-    )
-
-
-def app_size(settings: Settings) -> Size:
-    """Returns what an app gets, as it is priced."""
-    return Size(
-        memory_mib=settings.app_memory_mib,
-        cpu_millis=settings.app_cpu_millis,
-        disk_mib=settings.app_disk_mib,
-    )
-
-
-def _ceil_div(dividend: int, divisor: int) -> int:
-    return -(-dividend // divisor)
 
 
 Held = Mapping[tuple[str, str], AtomicUnits]
@@ -217,6 +163,7 @@ class QuoteRequest(msgspec.Struct, frozen=True):
     wallet: str
     unique_name: str
     months: int
+    size: str
     price: MicroUsd
     """Today's price."""
     received: MicroUsd = NOTHING
@@ -287,7 +234,12 @@ class Quotes:
         held for wallets that never paid at this client address.
         """
         now_ms = self.clock.now_ms()
-        same = [q for q in living if q.months == asked.months and q.price_micro_usd <= asked.price]
+        same = [
+            each
+            for each in living
+            if (each.months, each.size) == (asked.months, asked.size)
+            and each.price_micro_usd <= asked.price
+        ]
         again = await _given_again(tx, same, asked, now_ms=now_ms)
         if again is not None:
             return again
@@ -375,6 +327,7 @@ def _new_quote(asked: QuoteRequest, same: Sequence[Quote], paid: MicroUsd, *, no
         expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
         promised_at_ms=now_ms if kept is None else kept.promised_at_ms,
         counted_micro_usd=paid,
+        size=asked.size,
     )
 
 
@@ -397,6 +350,7 @@ def _may_last(quote: Quote, paid: MicroUsd, *, now_ms: int) -> bool:
     return is_part and now_ms - quote.promised_at_ms < MAX_PROMISE_MS
 
 
-def honoured(living: Iterable[Quote], *, months: int, price: MicroUsd) -> MicroUsd:
-    """Returns the lowest of today's `price` and the quoted prices for the same months."""
-    return min([price, *(quote.price_micro_usd for quote in living if quote.months == months)])
+def honoured(living: Iterable[Quote], *, months: int, size: str, price: MicroUsd) -> MicroUsd:
+    """Returns the lowest of today's `price` and those quoted for the same months and size."""
+    same = (each for each in living if (each.months, each.size) == (months, size))
+    return min([price, *(each.price_micro_usd for each in same)])

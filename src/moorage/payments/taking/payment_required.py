@@ -30,11 +30,12 @@ from moorage.errors import (
 )
 from moorage.ledger.running_costs import HOUR_MS, MONTH_MS
 from moorage.money import MicroUsd, charge_to_atomic_units, usd_number, usd_text
-from moorage.payments.price.quotes import NOTHING_KNOWN, Held, Holdings, PaymentOption, Size
+from moorage.payments.price.quotes import NOTHING_KNOWN, Held, Holdings, PaymentOption
 from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.evidence import PaymentMeans, PaymentWay
 from moorage.payments.protocols.mpp import CredentialType
 from moorage.payments.taking.outcome import PaymentOutcome, PaymentReceipt
+from moorage.records.size import Size
 from moorage.signing import host_of
 from moorage.wire.problems import Bought, PaymentState
 from moorage.wire.shape import WarningItem
@@ -179,6 +180,8 @@ class Purchase(msgspec.Struct, frozen=True):
     """When that ends, if it begins now."""
     size: Size | None
     """The size of the app; None for a top-up."""
+    sizes: dict[str, MicroUsd] = {}
+    """What a deploy of each size costs, by its name."""
 
 
 def purchase(
@@ -187,13 +190,15 @@ def purchase(
     *,
     now_ms: int,
     size: Size | None = None,
+    sizes: dict[str, MicroUsd] | None = None,
 ) -> Purchase:
     """Returns how long `credits_left` lasts for projects at these prices, in whole hours."""
     a_month = sum(monthly_prices)
     if a_month <= 0:
-        return Purchase(hours=None, until_ms=None, size=size)
+        return Purchase(hours=None, until_ms=None, size=size, sizes=sizes or {})
     hours = max(0, credits_left) * MONTH_MS // (a_month * HOUR_MS)
-    return Purchase(hours=hours, until_ms=now_ms + hours * HOUR_MS, size=size)
+    until_ms = now_ms + hours * HOUR_MS
+    return Purchase(hours=hours, until_ms=until_ms, size=size, sizes=sizes or {})
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
@@ -401,6 +406,8 @@ def purchase_body(buys: Purchase) -> Bought:
     return Bought(
         hours=buys.hours,
         until=UNSET if buys.until_ms is None else iso_utc(buys.until_ms),
+        size=UNSET if size is None else size.name,
+        sizes={name: usd_number(price) for name, price in buys.sizes.items()} or UNSET,
         memory_mib=UNSET if size is None else size.memory_mib,
         cpu_millis=UNSET if size is None else size.cpu_millis,
         disk_mib=UNSET if size is None else size.disk_mib,

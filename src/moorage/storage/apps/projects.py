@@ -61,7 +61,11 @@ _GIVE_EMPTY_VOLUME = _set(volume=True, volume_after=null(), volume_missing=True)
 _CONFIGURE_DEPLOYMENT = Statement(
     update(deployments)
     .where(*given(deployments, id="deployment_id"))
-    .values(variables=bindparam("new_variables"), health_path=bindparam("new_health_path"))
+    .values(
+        variables=bindparam("new_variables"),
+        health_path=bindparam("new_health_path"),
+        size=func.coalesce(bindparam("new_size"), deployments.c.size),
+    )
 )
 _FORGET = [
     Statement(update(table).where(column == bindparam("of_project")).values(variables=""))
@@ -99,14 +103,23 @@ async def give_volume(tx: Transaction, project_id: str, *, is_empty: bool = Fals
 
 
 async def configure_deployment(
-    tx: Transaction, deployment_id: str, *, variables: str, health_path: str
+    tx: Transaction,
+    deployment_id: str,
+    *,
+    variables: str,
+    health_path: str,
+    size: str | None = None,
 ) -> None:
-    """Sets the variables and health path of a deployment that has not been started yet."""
+    """Sets the variables and health path of a deployment that has not been started yet.
+
+    And its size, unless that is None.
+    """
     await tx.execute(
         _CONFIGURE_DEPLOYMENT,
         deployment_id=deployment_id,
         new_variables=variables,
         new_health_path=health_path,
+        new_size=size,
     )
 
 

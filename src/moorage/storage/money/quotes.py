@@ -8,6 +8,7 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    literal,
     null,
     select,
     update,
@@ -38,14 +39,17 @@ _MADE = Statement(  # each part by an index: every 402 asks
         deployments.c.id,
         projects.c.id,
         projects.c.volume,
-        case((_living & ~_awake, 1), else_=0),  # it runs, and is not in the count of the awake
+        deployments.c.size,
+        # With which its project counts: null for one that runs, and is not among the awake.
+        case((_awake, projects.c.size), (~_living, deployments.c.size), else_=null()),
+        literal(0),
     )
     .join_from(deployments, projects)
     .where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
     .union_all(
-        select(null(), null(), null(), func.count())
-        .select_from(projects)
+        select(null(), null(), null(), projects.c.size, null(), func.count())
         .where(_awake, projects.c.id != bindparam("without"))
+        .group_by(projects.c.size)
     )
 )
 
@@ -56,23 +60,38 @@ class Coming(msgspec.Struct, frozen=True):
     deployment_id: str
     project_id: str
     volume: bool  # whether the project has one, or will
+    size: str
+    in_place_of: str | None
+    """The size with which its project counts already; None: it does not."""
 
 
 class Promised(msgspec.Struct, frozen=True):
     """What was admitted to this gateway's machines, in all."""
 
-    running: int
-    """How many projects have an app that runs or is about to; sleeping, suspended and failed ones
-    count only while a deployment is under way."""
+    awake: dict[str, int]
+    """How many projects of each size have an app that runs or is about to."""
     coming: list[Coming]
+
+    @property
+    def running(self) -> int:
+        """How many projects have an app that runs or is about to; sleeping, suspended and failed
+        ones count only while a deployment is under way.
+        """
+        new = {each.project_id for each in self.coming if each.in_place_of is None}
+        return sum(self.awake.values()) + len(new)
 
 
 async def promised(source: Source, *, without: str = "") -> Promised:
     """Returns what was promised; the project `without` does not count as running."""
     rows = await source.all(_MADE, without=without)
-    coming = [Coming(row[0], row[1], bool(row[2])) for row in rows if row[0] is not None]
-    counted = {row[1]: row[3] for row in rows if row[1] != without}
-    return Promised(running=sum(counted.values()), coming=coming)
+    return Promised(
+        awake={size: count for *_, size, _, count in rows if count},
+        coming=[
+            Coming(made, of, bool(volume), size, size if of == without else counted)
+            for made, of, volume, size, counted, _ in rows
+            if made is not None
+        ],
+    )
 
 
 _COLUMNS = columns_of(quotes, Quote)

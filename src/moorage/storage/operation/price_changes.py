@@ -1,16 +1,33 @@
 """Queries over new prices that an operator ordered for projects that there are."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import BigInteger, and_, bindparam, case, delete, func, insert, null, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 
-from moorage.money import MicroUsd
+from moorage.money import NOTHING, MicroUsd
+from moorage.records.project import Project
+from moorage.records.size import SizePrice, Sizes
 from moorage.storage.database import (
     Source,
     Statement,
     Transaction,
+    Value,
     given,
     is_listed,
     listed,
@@ -30,6 +47,16 @@ class PriceChange(msgspec.Struct, frozen=True):
     before_micro_usd: MicroUsd
     after_micro_usd: MicroUsd
     from_ms: int
+    before_asleep: MicroUsd = NOTHING
+    after_asleep_micro_usd: MicroUsd = NOTHING
+
+    @property
+    def rises(self) -> bool:
+        """Whether the project is to pay more, awake or asleep."""
+        return (
+            self.after_micro_usd > self.before_micro_usd
+            or self.after_asleep_micro_usd > self.before_asleep
+        )
 
 
 class PricedRow(NamedTuple):
@@ -40,6 +67,8 @@ class PricedRow(NamedTuple):
     wallet: str
     monthly_price: MicroUsd
     months: int  # for how many of running its first price holds
+    size: str
+    asleep_price: MicroUsd
 
 
 class PriceCounts(NamedTuple):
@@ -56,8 +85,13 @@ class PriceCounts(NamedTuple):
 ALL = 2**62
 """A limit above every count."""
 
+_OF_PROJECT = {
+    "wallet": projects.c.wallet,
+    "months": projects.c.months,
+    "before_asleep": projects.c.asleep_price_micro_usd,
+}
 _COLUMNS = [
-    projects.c[name] if name in ("wallet", "months") else price_changes.c[name]
+    price_changes.c[name] if name not in _OF_PROJECT else _OF_PROJECT[name]
     for name in PriceChange.__struct_fields__
 ]
 _waits = price_changes.c.applied_at_ms.is_(None)
@@ -70,34 +104,66 @@ _WAITING = (
 _ORDERED = Statement(_WAITING)
 _ORDERED_OF = Statement(_WAITING.where(is_listed(price_changes.c.project_id)))
 _there = projects.c.deleted_at_ms.is_(None)
-_price = bindparam("price", type_=BigInteger)
-_ROWS = Statement(
+
+
+@cache
+def _by_size(sizes: int) -> tuple[Statement, Statement]:
+    """Returns the queries of projects with another price than the list's, and of all counts."""
+
+    def listed(price: str, own: ColumnElement[int]) -> ColumnElement[int]:
+        each = (
+            (projects.c.size == bindparam(f"size_{n}"), bindparam(f"{price}_{n}", type_=BigInteger))
+            for n in range(sizes)
+        )
+        return case(*each, else_=own)
+
+    month, asleep = projects.c.monthly_price_micro_usd, projects.c.asleep_price_micro_usd
+    to_month, to_asleep = listed("month", month), listed("asleep", asleep)
+    differs = or_(month != to_month, asleep != to_asleep)
+    waiting = select(func.count()).select_from(_WAITING.order_by(None).subquery())
+    counts = select(
+        func.count(),
+        func.sum(case((differs, 1), else_=0)),
+        func.sum(case((or_(month < to_month, asleep < to_asleep), 1), else_=0)),
+        waiting.scalar_subquery(),
+    )
+    return (
+        Statement(_ROWS.where(differs)),
+        Statement(counts.select_from(projects).where(_there)),
+    )
+
+
+def _listed(sizes: Sizes) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for n, each in enumerate(sizes.listed):
+        found |= {
+            f"size_{n}": each.name,
+            f"month_{n}": each.month,
+            f"asleep_{n}": each.asleep_month,
+        }
+    return found
+
+
+_ROWS = (
     select(
         projects.c.id,
         projects.c.unique_name,
         projects.c.wallet,
         projects.c.monthly_price_micro_usd,
         projects.c.months,
+        projects.c.size,
+        projects.c.asleep_price_micro_usd,
     )
-    .where(_there, projects.c.monthly_price_micro_usd != _price)
+    .where(_there)
     .order_by(projects.c.unique_name)
     .limit(bindparam("limit"))
     .offset(bindparam("offset"))
 )
-_COUNT = Statement(
-    select(
-        func.count(),
-        func.sum(case((projects.c.monthly_price_micro_usd != _price, 1), else_=0)),
-        func.sum(case((projects.c.monthly_price_micro_usd < _price, 1), else_=0)),
-        select(func.count()).select_from(_WAITING.order_by(None).subquery()).scalar_subquery(),
-    )
-    .select_from(projects)
-    .where(_there)
-)
+_EVERY_ROW = Statement(_ROWS)
 _DUE = Statement(
     _WAITING.where(price_changes.c.look_at_ms <= bindparam("now_ms")).limit(bindparam("limit"))
 )
-_STORED = [name for name in PriceChange.__struct_fields__ if name not in ("wallet", "months")]
+_STORED = [name for name in PriceChange.__struct_fields__ if name not in _OF_PROJECT]
 _ADD = Statement(
     insert(price_changes).values(look_at_ms=bindparam("from_ms"), **parameters(_STORED))
 )
@@ -114,7 +180,23 @@ _APPLIED = Statement(
 _SET_PRICE = Statement(
     update(projects)
     .where(*given(projects, id="of_project"))
-    .values(monthly_price_micro_usd=bindparam("new_price"))
+    .values(
+        monthly_price_micro_usd=bindparam("new_price"),
+        asleep_price_micro_usd=bindparam("new_asleep"),
+    )
+)
+_CANCEL_OF = Statement(
+    delete(price_changes).where(_waits, *given(price_changes, project_id="of_project"))
+)
+_RESIZE = Statement(
+    update(projects)
+    .where(*given(projects, id="of_project"))
+    .values(
+        size=bindparam("new_size"),
+        kept_prices=bindparam("new_kept"),
+        monthly_price_micro_usd=bindparam("new_month"),
+        asleep_price_micro_usd=bindparam("new_asleep"),
+    )
 )
 _ended = func.sum(run_intervals.c.ended_at_ms - run_intervals.c.started_at_ms)
 _RAN = Statement(
@@ -141,16 +223,20 @@ async def ordered(source: Source, ids: Sequence[str] | None = None) -> list[Pric
 
 
 async def rows(
-    source: Source, *, other_than: MicroUsd | None = None, limit: int = ALL, offset: int = 0
+    source: Source, *, other_than: Sizes | None = None, limit: int = ALL, offset: int = 0
 ) -> list[PricedRow]:
-    """Returns projects by name: all, or those with another price than one."""
-    price = -1 if other_than is None else other_than
-    return await source.records(PricedRow, _ROWS, price=price, limit=limit, offset=offset)
+    """Returns projects by name: all, or those with another price than a list has for their size."""
+    if other_than is None:
+        return await source.records(PricedRow, _EVERY_ROW, limit=limit, offset=offset)
+    statement, _ = _by_size(len(other_than.listed))
+    listed = _listed(other_than)
+    return await source.records(PricedRow, statement, limit=limit, offset=offset, **listed)
 
 
-async def counts(source: Source, price: MicroUsd) -> PriceCounts:
-    """Returns how all projects stand to a price."""
-    row = await source.one(_COUNT, price=price)
+async def counts(source: Source, sizes: Sizes) -> PriceCounts:
+    """Returns how all projects stand to the prices of a list."""
+    _, statement = _by_size(len(sizes.listed))
+    row = await source.one(statement, **_listed(sizes))
     return PriceCounts(*(int(each or 0) for each in row or (0, 0, 0, 0)))
 
 
@@ -189,8 +275,35 @@ async def apply(tx: Transaction, change: PriceChange, *, at_ms: int) -> bool:
     )
     if done != 1:
         return False
-    await tx.execute(_SET_PRICE, of_project=change.project_id, new_price=change.after_micro_usd)
+    await tx.execute(
+        _SET_PRICE,
+        of_project=change.project_id,
+        new_price=change.after_micro_usd,
+        new_asleep=change.after_asleep_micro_usd,
+    )
     return True
+
+
+def prices_of(project: Project) -> dict[str, SizePrice]:
+    """Returns what a project paid for each size that it has left."""
+    return msgspec.json.decode(project.kept_prices, type=dict[str, SizePrice])
+
+
+async def resize(tx: Transaction, project: Project, size: str, price: SizePrice) -> None:
+    """Gives a project another size at a price, and keeps what it paid for the one that it leaves.
+
+    A new price that is not in force yet was ordered for that: it is cancelled.
+    """
+    kept = prices_of(project) | {project.size: project.price}
+    await tx.execute(_CANCEL_OF, of_project=project.id)
+    await tx.execute(
+        _RESIZE,
+        of_project=project.id,
+        new_size=size,
+        new_kept=msgspec.json.encode(kept, order="sorted").decode(),
+        new_month=price.month,
+        new_asleep=price.asleep_month,
+    )
 
 
 async def ran_ms(source: Source, project_id: str) -> int:

@@ -95,7 +95,10 @@ def test_every_operation_says_who_may_call_it() -> None:
         if methods.get("get", {}).get("security") == []
     }
     keys = "/.well-known/moorage-receipts.json"
-    assert public == {"/agent/balance/{address}", "/agent/chains", "/health", keys}
+    assert public == {
+        *("/agent/balance/{address}", "/agent/chains", "/agent/sizes", "/health"),
+        keys,
+    }
 
 
 @pytest.mark.parametrize("path", ["/deploy", "/credits"])

@@ -8,7 +8,6 @@ import pytest
 
 from moorage.errors import InvalidField
 from moorage.pages.operator.audits import BooksCommand, Reports
-from moorage.payments.price.quotes import app_size, price_list
 from moorage.records.usage import UsageHour
 from moorage.settings import Settings
 from moorage.storage import events
@@ -29,8 +28,9 @@ def dearer(db: Database, clock: MovableClock) -> OperatorPages:
     return OperatorPages(db, clock, written=DEARER)
 
 
-def a_month(settings: Settings) -> str:
-    return str(price_list(settings).month(app_size(settings)))
+def shown_prices(settings: Settings) -> str:
+    sizes = settings.size_list.listed
+    return " ".join(f"{each.name}:{each.month}:{each.asleep_month}" for each in sizes)
 
 
 def reporting(directory: Path, script: str) -> str:
@@ -61,7 +61,7 @@ async def test_new_price_is_previewed_then_ordered_and_taken_back(
     assert await price_changes.ordered(db) == []
     assert "1 project has another price" in await dearer.shown(f"/operator/prices?date={LATER}")
     assert await price_changes.ordered(db) == []
-    form = {"date": LATER, "reason": "power costs more", "a_month": a_month(DEARER)}
+    form = {"date": LATER, "reason": "power costs more", "shown": shown_prices(DEARER)}
     assert (await dearer.post("/operator/prices/order", **form)).status == 400
     answer = await dearer.post("/operator/prices/order", **form, confirmed="true")
     assert answer.location == "/operator/prices?done=prices-ordered"
@@ -93,7 +93,7 @@ async def test_prices_are_shown_a_page_at_a_time(dearer: OperatorPages, db: Data
     assert preview.count("2199-03-01 00:00:00 UTC") == 10
     refused = await dearer.shown("/operator/prices?date=2026-01-01&page=2")
     assert "60 projects would cost more" in refused
-    form = {"date": LATER, "reason": "power", "a_month": a_month(DEARER), "confirmed": "true"}
+    form = {"date": LATER, "reason": "power", "shown": shown_prices(DEARER), "confirmed": "true"}
     await dearer.post("/operator/prices/order", **form)
     ordered = await dearer.shown("/operator/prices?page=2")
     assert ordered.count("2199-03-01 00:00:00 UTC") == 10
@@ -116,9 +116,9 @@ async def test_new_price_counts_once_the_paid_months_have_run(
 async def test_price_is_ordered_only_as_it_was_shown(dearer: OperatorPages, db: Database) -> None:
     await add_project(db)
     shown = await dearer.shown(f"/operator/prices?date={LATER}")
-    assert f'name="a_month" value="{a_month(DEARER)}"' in shown
+    assert f'name="shown" value="{shown_prices(DEARER)}"' in shown
     dearer.written = Settings(app_memory_mib=8192)
-    form = {"date": LATER, "reason": "power", "a_month": a_month(DEARER), "confirmed": "true"}
+    form = {"date": LATER, "reason": "power", "shown": shown_prices(DEARER), "confirmed": "true"}
     answer = await dearer.post("/operator/prices/order", **form)
     assert answer.status == 400
     assert "another price by now" in answer.text

@@ -210,6 +210,7 @@ def shown(**changed: Any) -> ProjectShown:
         "run_env_names": [],
         "build_var_names": [],
         "health_path": "/",
+        "size": "standard",
         "volume": False,
         "asleep": False,
         "burn_per_hour_usd": 0.000685,

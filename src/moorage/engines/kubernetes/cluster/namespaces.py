@@ -33,6 +33,7 @@ from moorage.engines.kubernetes.objects.namespace import (
 )
 from moorage.engines.kubernetes.objects.pod import Manifest
 from moorage.engines.kubernetes.running.record import Record, parse
+from moorage.engines.kubernetes.running.usage import quantity
 from moorage.engines.locks import Locks
 from moorage.errors import ClusterUnavailable
 
@@ -41,6 +42,11 @@ _AGAIN_SECONDS = 600.0  # after which a namespace that is there is made as it sh
 _ENDING_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 _OVER = ("Succeeded", "Failed")
+
+
+def requested_bytes(claim: Manifest) -> int:
+    """Returns the size that a claim asks for."""
+    return int(quantity(claim["spec"]["resources"]["requests"]["storage"]))
 
 
 class Claims:
@@ -67,11 +73,25 @@ class Claims:
         found = await self._claims({VOLUME_LABEL: volume_id})
         return next((claim for claim in found if not _is_ending(claim)), None)
 
-    async def ensure(self, volume_id: str, *, owner: str, namespace: str, size_bytes: int) -> None:
-        """Makes a volume, unless it is there, of whatever size."""
+    async def ensure(
+        self,
+        volume_id: str,
+        *,
+        owner: str,
+        namespace: str,
+        size_bytes: int,
+        grows: bool = False,
+    ) -> None:
+        """Makes a volume, unless it is there; of whatever size, or else with `grows` larger.
+
+        Its storage class must let it grow. Raises Refused.
+        """
         try:
-            await self._cluster.get(CLAIMS, volume_name(volume_id), namespace=namespace)
+            found = await self._cluster.get(CLAIMS, volume_name(volume_id), namespace=namespace)
+            is_made = not grows or requested_bytes(found) >= size_bytes
         except NotFound:
+            is_made = False
+        if not is_made:
             await self._cluster.apply(
                 volume_claim(
                     volume_id,

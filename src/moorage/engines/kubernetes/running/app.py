@@ -117,6 +117,7 @@ async def launch(
                     owner=spec.owner,
                     namespace=record.namespace,
                     size_bytes=spec.limits.volume_bytes,
+                    grows=spec.resizes,
                 )
             *first, last = app_objects(app, shared.pods)
             await asyncio.gather(*map(shared.cluster.apply, first))
