@@ -119,6 +119,7 @@ async def test_the_first_page_lists_alerts_and_what_to_do(
     text = await OperatorPages(db, clock, health=health).shown(HOME)
     for words in ("firing", "ticket", "two", alert.summary, "before the next fails"):
         assert words in text
+    assert "All is well" not in text
     assert 'id="alerts"' not in await OperatorPages(db, clock).shown(HOME)
 
 
