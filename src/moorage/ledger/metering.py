@@ -372,6 +372,14 @@ class Metering:
         await self.suspend_unpaid(tx, accounts.purse_of(project.id))
         await self.time.note(tx)
         balance = await accounts.balance(tx, accounts.purse_of(project.id))
+        data: EventData = {
+            "project_id": project.id,
+            "added_usd": usd_number(change.add),
+            "taken_usd": usd_number(change.take),
+            "balance_usd": usd_number(balance),
+        }
+        kind = EventKind.PURSE_CHANGED
+        await events.record(tx, wallet=project.wallet, kind=kind, data=data, now_ms=now_ms)
         return purse._replace(balance=balance, shared=shared, adopted=True, limit=limit)
 
     async def tick(self) -> list[str]:

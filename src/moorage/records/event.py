@@ -33,6 +33,7 @@ class EventKind(StrEnum):
     PROJECT_SUSPENDED = "project.suspended"  # out of credits or of disk, paused, or blocked
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
     PROJECT_ADOPTED = "project.adopted"  # it shares its wallet's credits, with its purse's rest
+    PURSE_CHANGED = "project.purse_changed"  # credits were moved, or its terms were set
     PROJECT_TRANSFERRED = "project.transferred"  # another wallet has taken it
     PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again
     PROJECT_CERTIFIED = "project.certified"  # its certificate came: HTTPS, and billing, begin

@@ -422,6 +422,18 @@ async def test_what_is_taken_back_was_burned_by_nothing_until_this_millisecond(
     assert await audited(db) == []
 
 
+async def test_a_wallet_hears_of_each_change_of_a_purse(db: Database, metering: Metering) -> None:
+    await fund(db, ALICE, PAID)
+    project = await running(db, metering)
+    await order(db, metering, project, PurseChange(add=MicroUsd(50_000)))
+    await order(db, metering, project, PurseChange(take=MicroUsd(20_000), limit=None))
+    told = [each.data for each in await events.of_wallet(db, ALICE, after=0, limit=20)][-2:]
+    assert told == [
+        {"project_id": project.id, "added_usd": 0.05, "taken_usd": 0, "balance_usd": 0.05},
+        {"project_id": project.id, "added_usd": 0, "taken_usd": 0.02, "balance_usd": 0.03},
+    ]
+
+
 async def test_more_than_the_wallet_has_is_not_added(
     db: Database, metering: Metering, clock: MovableClock
 ) -> None:
