@@ -67,7 +67,11 @@ async def begin_run(room: RunRoom, request: Request, caller: Caller, project: Pr
         if keyed.answer is not None:
             return keyed.answer
         queued = await room.runs.queue(
-            project, wanted.command, timeout_seconds=wanted.timeout_seconds, claim=keyed.claim
+            project,
+            wanted.command,
+            timeout_seconds=wanted.timeout_seconds,
+            size=wanted.size,
+            claim=keyed.claim,
         )
         return keyed.answered(queued)
 
@@ -169,6 +173,7 @@ def _item(run: Run) -> RunItem:
         missed=run.missed or UNSET,
         deployment_id=run.deployment_id or UNSET,
         timeout_seconds=run.timeout_seconds,
+        size=run.size or UNSET,
         exit_code=UNSET if run.exit_code is None else run.exit_code,
         reason=run.reason or UNSET,
         created_at=iso_utc(run.created_at_ms),

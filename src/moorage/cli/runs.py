@@ -22,6 +22,7 @@ async def run(
     timeout_seconds: Annotated[
         int, Parameter(name="--timeout", validator=Number(gte=1, lte=3_600))
     ] = 600,
+    size: str | None = None,
     detach: Switch = False,
 ) -> int:
     """Run a command once, in a copy of the files that the app serves with.
@@ -35,13 +36,15 @@ async def run(
         The command, behind --.
     timeout_seconds
         How many seconds it may take.
+    size
+        One of `moorage sizes`, if not the app's.
     detach
         Only queue it, and print its id.
     """
     client, screen = await session.client(), session.screen
     project_id = await find_project(client, project)
     line = command[0] if len(command) == 1 else shlex.join(command)
-    queued = await client.run(project_id, line, timeout_seconds=timeout_seconds)
+    queued = await client.run(project_id, line, timeout_seconds=timeout_seconds, size=size)
     if detach:
         screen.document(queued)
         screen.result(queued.run_id)

@@ -386,6 +386,7 @@ class DeployServices:
             specs=self._specs,
             capacity=self.capacity,
             metering=self._metering,
+            sizes=self._settings.size_list,
             ask=self._ask,
             start_seconds=self._settings.listen_seconds,
             clock=self._clock,
@@ -404,7 +405,12 @@ class DeployServices:
 
     @cached_property
     def runs_of_projects(self) -> Runs:
-        return Runs(db=self._db, clock=self._clock, on_queued=self._wake_runner)
+        return Runs(
+            db=self._db,
+            sizes=self._settings.size_list,
+            clock=self._clock,
+            on_queued=self._wake_runner,
+        )
 
     def _wake_runner(self) -> None:
         if self.keeps:

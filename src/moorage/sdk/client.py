@@ -318,9 +318,16 @@ class Client(Transport):
         """Ends a deployment under way; nothing of it runs when this returns."""
         return await self.call(calls.CANCEL, project_id, deployment_id)
 
-    async def run(self, project_id: str, command: str, *, timeout_seconds: int = 600) -> RunQueued:
+    async def run(
+        self,
+        project_id: str,
+        command: str,
+        *,
+        timeout_seconds: int = 600,
+        size: str | None = None,
+    ) -> RunQueued:
         """Queues a command that runs once beside the app; `follow_run` shows what it writes."""
-        body = RunBody(command=command, timeout_seconds=timeout_seconds)
+        body = RunBody(command=command, timeout_seconds=timeout_seconds, size=size)
         return await self.call(calls.RUN, project_id, body=body)
 
     async def runs(self, project_id: str, *, limit: int = 20) -> RunList:

@@ -15,6 +15,7 @@ class RunBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout_seconds: Annotated[int, Meta(description=f"at most {MAX_TIMEOUT_SECONDS}")] = (
         DEFAULT_TIMEOUT_SECONDS
     )
+    size: Annotated[str, Meta(description="null: the app's")] | None = None
 
 
 class RunQueued(CamelBody, frozen=True, kw_only=True):
@@ -37,16 +38,17 @@ class RunItem(CamelBody, frozen=True, kw_only=True):
     missed: Annotated[int, Meta(description="due times passed for which it stands")] | UnsetType = (
         UNSET
     )
-    deployment_id: Annotated[str, Meta(description="whose files it has")] | UnsetType = UNSET
+    deployment_id: str | UnsetType = UNSET
     timeout_seconds: int
+    size: str | UnsetType = UNSET
     exit_code: (
         Annotated[int, Meta(description="or the status that the app answered")] | UnsetType
     ) = UNSET
-    reason: Annotated[str, Meta(description="why it did not succeed")] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
     created_at: Time
     started_at: Time | UnsetType = UNSET
     ended_at: Time | UnsetType = UNSET
-    ran_seconds: Annotated[float, Meta(description="as far as it is booked")]
+    ran_seconds: float
     charged_usd: float
     has_log: bool
     acted_by: str | UnsetType = UNSET

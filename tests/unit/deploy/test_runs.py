@@ -4,12 +4,19 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from yard import Yard
+from yard import SETTINGS, Yard
 
 from moorage.acting import ACTING, Acting
 from moorage.deploy.work.runs import AT_ONCE, KEPT_LOGS, Runner
 from moorage.engines.engine import AppExit
-from moorage.errors import NothingServes, OutOfCredits, ProjectPaused, RunNotFound, TooManyRuns
+from moorage.errors import (
+    InvalidField,
+    NothingServes,
+    OutOfCredits,
+    ProjectPaused,
+    RunNotFound,
+    TooManyRuns,
+)
 from moorage.failpoints import armed
 from moorage.ledger.running_costs import charge_up_to
 from moorage.money import MicroUsd
@@ -47,10 +54,16 @@ class Crash(BaseException):
 
 
 async def queue(
-    yard: Yard, project: Project, command: str = "work", *, timeout_seconds: int = 600
+    yard: Yard,
+    project: Project,
+    command: str = "work",
+    *,
+    timeout_seconds: int = 600,
+    size: str | None = None,
 ) -> str:
     service = yard.services.runs_of_projects
-    return (await service.queue(project, command, timeout_seconds=timeout_seconds)).run_id
+    queued = await service.queue(project, command, timeout_seconds=timeout_seconds, size=size)
+    return queued.run_id
 
 
 async def run_of(yard: Yard, run_id: str) -> Run:
@@ -381,6 +394,22 @@ async def test_run_of_a_delegate_ends_with_what_that_may_commit(
     assert run.acted_by == CAROL
     assert "may commit" in run.reason
     assert yard.runtime.called("start") == []
+
+
+async def test_run_of_another_size_has_its_memory_and_its_price(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    large = SETTINGS.size_list.of("large")
+    run_id = await queue(yard, project, size="large")
+    await came_to(yard, run_id, RunStatus.RUNNING)
+    await until(lambda: run_id in yard.runtime.apps)
+    assert yard.runtime.specs[run_id].limits.memory_bytes == large.memory_mib * 1024 * 1024
+    yard.clock.advance(5_000)
+    yard.runtime.die(run_id, exit_code=0)
+    run = await came_to(yard, run_id, RunStatus.SUCCEEDED)
+    assert run.charged_micro_usd == charge_up_to(5_000, monthly_price=large.month)
+    with pytest.raises(InvalidField, match="size"):
+        await queue(yard, project, size="huge")
 
 
 async def test_a_hundred_wait_and_no_more(

@@ -200,8 +200,8 @@ def operation(identity: str, facts: Facts) -> str:
         "credits stay with the wallet.",
         "store_upload": 'The body is what `upload` of a deploy holds. Then `upload: {"type": '
         '"digest", "sha256": …}` names it in deploys and quotes: its bytes travel once.',
-        "begin_run": "In a copy of the files that serve, with their variables and /data: "
-        "migrations, scripts. It burns by the second, and its log tells how it ended.",
+        "begin_run": "In a copy of the files that serve, with their variables and /data. "
+        "It burns by the second; its log tells how it ended.",
         "show_logs": "Lines of one build, or of one version of the app.",
     }.get(identity, "")
 

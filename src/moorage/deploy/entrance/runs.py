@@ -12,6 +12,7 @@ from moorage.errors import NothingServes, OutOfCredits, RunNotFound, TooManyRuns
 from moorage.ledger import ledger
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.run import Run, RunKind, RunStatus
+from moorage.records.size import Sizes
 from moorage.storage import idempotency
 from moorage.storage.apps import projects, runs
 from moorage.storage.database import Database
@@ -33,18 +34,27 @@ class QueuedRun(msgspec.Struct, frozen=True):
 class Runs:
     """What an owner does with the runs of a project."""
 
-    def __init__(self, *, db: Database, clock: Clock, on_queued: Callable[[], None]) -> None:
+    def __init__(
+        self, *, db: Database, sizes: Sizes, clock: Clock, on_queued: Callable[[], None]
+    ) -> None:
         self._db = db
+        self._sizes = sizes
         self._clock = clock
         self._on_queued = on_queued
 
     async def queue(
-        self, of: Project, command: str, *, timeout_seconds: int, claim: Claim | None = None
+        self,
+        of: Project,
+        command: str,
+        *,
+        timeout_seconds: int,
+        size: str | None = None,
+        claim: Claim | None = None,
     ) -> QueuedRun:
         """Queues a run of a command, which begins as soon as there is a place.
 
-        Raises ProjectNotFound, ProjectBlocked, ProjectPaused, OutOfCredits, NothingServes,
-        TooManyRuns.
+        Raises InvalidField for a size that there is not, ProjectNotFound, ProjectBlocked,
+        ProjectPaused, OutOfCredits, NothingServes, TooManyRuns.
         """
         queued = QueuedRun(str(uuid.uuid4()))
         async with self._db.transaction(durable=True) as tx:
@@ -53,6 +63,8 @@ class Runs:
             refuse_stopped(await accounts.wallet_row(tx, project.wallet), project)
             if project.serving_deployment_id is None:
                 raise NothingServes
+            if size is not None:
+                self._sizes.chosen(size, now=project.size, has_volume=False, field="size")
             reach = await ledger.reach(tx, project.id, wallet=project.wallet)
             if reach.total <= 0 or project.status is ProjectStatus.SUSPENDED:
                 raise OutOfCredits
@@ -65,6 +77,7 @@ class Runs:
                 wallet=project.wallet,
                 kind=RunKind.COMMAND,
                 command=command,
+                size=size or "",
                 timeout_seconds=timeout_seconds,
                 status=RunStatus.QUEUED,
                 created_at_ms=self._clock.now_ms(),

@@ -15,6 +15,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Capacity
+from moorage.deploy.limits import app_limits
 from moorage.deploy.work.workflow import Specs
 from moorage.engines.engine import AppExit, Engine, Keep
 from moorage.errors import (
@@ -30,9 +31,10 @@ from moorage.loop import until_tick
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.run import Run, RunKind, RunStatus
+from moorage.records.size import STANDARD, Size, Sizes
 from moorage.storage import events
 from moorage.storage.apps import deployments, jobs, projects, runs
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import billing
 from moorage.storage.money.billing import Work, WorkKind
 
@@ -76,6 +78,7 @@ class Runner:
         specs: Specs,
         capacity: Capacity,
         metering: Metering,
+        sizes: Sizes,
         ask: Ask,
         start_seconds: float,
         clock: Clock,
@@ -86,7 +89,9 @@ class Runner:
         self._runtime = runtime
         self._specs = specs
         self._capacity = capacity
+        self._metering = metering
         self._time = metering.time
+        self._sizes = sizes
         self._ask = ask
         self._start_seconds = start_seconds
         self._clock = clock
@@ -203,14 +208,14 @@ class Runner:
 
     async def _enter(self, run: Run) -> Run | None:
         """Lets a queued run begin; returns it as it is then, or None if it waits or has ended."""
-        has_room = run.kind is RunKind.REQUEST or await self._has_room()
+        has_room = run.kind is RunKind.REQUEST or await self._has_room(run)
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, run.project_id)
             end = _refusal(run, project)
             serving = None if project is None else project.serving_deployment_id
             if project is not None and serving is not None and end is None:
                 if run.kind is RunKind.COMMAND:
-                    end = await self._unpaid(tx, self._work_of(run, project))
+                    end = await self._unpaid(tx, await self._work_of(tx, run, project))
                 if end is None and not has_room:
                     if self._clock.now_ms() - run.created_at_ms < _MAX_WAIT_MS:
                         return None
@@ -224,14 +229,15 @@ class Runner:
             await self._end_in(tx, run, end)
         return None
 
-    async def _has_room(self) -> bool:
+    async def _has_room(self, run: Run) -> bool:
+        project = await projects.by_id(self._db, run.project_id)
         try:
-            await self._capacity.require(self._db)
+            await self._capacity.require(self._db, self._size_of(run, project).name)
         except NoCapacity:
             return False
         return True
 
-    async def _unpaid(self, source: Transaction | Database, work: Work) -> End | None:
+    async def _unpaid(self, source: Source, work: Work) -> End | None:
         """Returns the end of a run that nothing pays for any more."""
         try:
             await require_credits(source, work, now_ms=self._clock.now_ms())
@@ -239,13 +245,18 @@ class Runner:
             return End(RunStatus.FAILED, failed.reason)
         return None
 
-    def _work_of(self, run: Run, project: Project) -> Work:
+    def _size_of(self, run: Run, project: Project | None) -> Size:
+        """Returns the size that was asked for, or the app's."""
+        return self._sizes.of(run.size or (STANDARD if project is None else project.size))
+
+    async def _work_of(self, source: Source, run: Run, project: Project) -> Work:
+        price = await self._metering.price_of(source, project, self._size_of(run, project))
         return Work(
             id=run.id,
             wallet=run.wallet,
             project_id=run.project_id,
             deployment_id=project.serving_deployment_id or "",
-            monthly_price_micro_usd=project.monthly_price_micro_usd,
+            monthly_price_micro_usd=price.month,
             started_at_ms=self._time.now_ms(),
             kind=WorkKind.RUN,
             acted_by=run.acted_by,
@@ -292,12 +303,13 @@ class Runner:
                 deployment_id=run.id,
                 command=run.command,
                 listens=False,
+                limits=app_limits(self._size_of(run, project)),
             )
             try:
                 failpoint("run copy")
                 await self._runtime.copy(deployment.id, run.id)
                 failpoint("run start")
-                work = self._work_of(run, project)
+                work = await self._work_of(self._db, run, project)
                 if not await self._start(run, work):
                     return None
                 failpoint("run started")
