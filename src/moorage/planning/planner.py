@@ -174,10 +174,8 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
             and wanted.install is None
         ):
             refuse_unmade(wanted.run, folder, toolbox)
-    if wanted.is_worker and settings.sleep_after_seconds is not None:
-        raise InvalidField("settings.sleepAfterSeconds", NEVER_SLEEPS)
-    if wanted.is_worker and static.is_site(recipe.start or ""):
-        raise InvalidField("settings.kind", "these files are a site's: they run nothing by itself")
+    if wanted.is_worker:
+        _check_worker(settings, recipe)
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
@@ -215,6 +213,14 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         kind=Kind.WORKER if wanted.is_worker else msgspec.UNSET,
     )
     return _with_risks(folder, plan, settings, recipe, toolbox, wish.needed)
+
+
+def _check_worker(settings: Settings, recipe: Recipe) -> None:
+    """Raises InvalidField for what is no worker's."""
+    if settings.sleep_after_seconds is not None:
+        raise InvalidField("settings.sleepAfterSeconds", NEVER_SLEEPS)
+    if static.is_site(recipe.start or ""):
+        raise InvalidField("settings.kind", "these files are a site's: they run nothing by itself")
 
 
 def _with_risks(
