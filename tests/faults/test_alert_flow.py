@@ -80,4 +80,11 @@ async def test_dead_node_is_told_once_by_each_way_and_its_return_too(tmp_path: P
                 assert {each["To"] for each in mail.got} == {"ops@example.com"}
                 reports = [each for each in mail.got if "payments held: 0" in str(each)]
                 assert len(reports) == 1  # of the day
+                given = {
+                    name.removeprefix("MOORAGE_").lower(): value
+                    for name, value in stage.variables().items()
+                }
+                code, listed = await stage.command("operator", "alerts", **given)
+                assert (code, {each["id"] for each in listed["alerts"]}) == (0, set(fired))
+                assert {each["error"] for each in listed["channels"]} == {""}
                 assert await stage.audit() == []
