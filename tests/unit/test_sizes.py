@@ -71,6 +71,7 @@ def test_unknown_size_is_refused_with_those_that_are_sold() -> None:
     with pytest.raises(InvalidField, match="must be one of the sizes here: standard, big"):
         listed.of("hug", field="settings.size")
     assert listed.of("old").memory_mib == 512  # which a project may still have
+    assert listed.of("gone") == listed.default  # taken off the list, although one has it
 
 
 @given(

@@ -415,8 +415,8 @@ async def configure(
     )
     if change == ChangeBody():
         raise ClientMisconfigured(
-            "say what to change: --display-name, --description, --health-path, --volume or "
-            "--size, --sleep; `moorage env` sets variables"
+            "say what to change: --display-name, --description, --size, --health-path, --volume or "
+            "--sleep; `moorage env` sets variables"
         )
     return await _change(session, project, change, follow=follow)
 

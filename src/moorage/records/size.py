@@ -144,11 +144,16 @@ class Sizes(msgspec.Struct, frozen=True):
             raise InvalidField(field, problem)
         return size
 
-    def of(self, name: str, *, field: str = "size") -> Size:
-        """Returns the size of this name. Raises InvalidField, which names those that are sold."""
+    def of(self, name: str, *, field: str = "") -> Size:
+        """Returns the size of this name; of a `field`, it raises InvalidField with those sold.
+
+        Without one, a name that is no longer listed, of a project that has it, is the standard.
+        """
         for each in self.listed:
             if each.name == name:
                 return each
+        if not field:
+            return self.default
         sold = ", ".join(each.name for each in self.listed if each.sold)
         raise InvalidField(field, f"must be one of the sizes here: {sold}")
 

@@ -73,9 +73,7 @@ class Bought(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="when that ends, in ISO 8601, if it begins now"),
     ] = UNSET
     size: str | UnsetType = UNSET
-    sizes: Annotated[
-        dict[str, float] | UnsetType, Meta(description="what each size costs for these months")
-    ] = UNSET
+    sizes: Annotated[dict[str, float] | UnsetType, Meta(description="each one's price")] = UNSET
     memory_mib: int | UnsetType = UNSET
     cpu_millis: Annotated[int | UnsetType, Meta(description="thousandths of a core")] = UNSET
     disk_mib: int | UnsetType = UNSET

@@ -82,7 +82,7 @@ class SizeItem(Body, frozen=True, kw_only=True):
     volume_mib: Annotated[int, Absent(0)]
     usd_month: float
     usd_month_asleep: float
-    available: Annotated[bool, Meta(description="whether one more has room now"), Absent(True)]
+    available: Annotated[bool, Meta(description="has room now"), Absent(True)]
 
 
 class SizeList(Body, frozen=True, kw_only=True):

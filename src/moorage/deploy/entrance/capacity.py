@@ -154,11 +154,11 @@ class Capacity:
 
         A version under way counts in place of the one that serves, where it is larger.
         """
-        of = {each.name: amount(each) for each in self._sizes.listed}
-        sold = sum(of[size] * count for size, count in promised.awake.items())
+        of = self._sizes.of
+        sold = sum(amount(of(size)) * count for size, count in promised.awake.items())
         for each in promised.coming:
-            counted = 0 if each.in_place_of is None else of[each.in_place_of]
-            sold += max(0, of[each.size] - counted)
+            counted = 0 if each.in_place_of is None else amount(of(each.in_place_of))
+            sold += max(0, amount(of(each.size)) - counted)
         return sold
 
     def spare_bytes(self, resources: Resources) -> int:
