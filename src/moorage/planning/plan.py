@@ -103,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     ] = None
     sleep_after_seconds: Annotated[
         int | None,
-        _said("idle for so long it sleeps; null: never, or as it was"),
+        _said("idle so long it sleeps; null: never, or as it was"),
     ] = None
     schedules: Annotated[
         list[PlannedSchedule], _said("what this version runs by the clock, at most 20")

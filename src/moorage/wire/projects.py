@@ -217,7 +217,7 @@ class ProjectShown(ProjectItem, frozen=True, kw_only=True):
     volume: Annotated[bool, Meta(description="whether it has a /data that is kept"), Absent(False)]
     asleep: Annotated[bool, Meta(description="idle and stopped; a request wakes it"), Absent(False)]
     sleep_after_seconds: Annotated[
-        int | None, Meta(description="idle for so long it sleeps; null: never"), Absent(None)
+        int | None, Meta(description="idle so long it sleeps; null: never"), Absent(None)
     ]
     burn_per_hour_usd: Annotated[float, Meta(description="what it burns now"), Absent(0.0)]
     price_per_hour_usd: Annotated[
@@ -266,9 +266,7 @@ class ChangeBody(CamelBody, frozen=True, kw_only=True):
         Annotated[bool, Meta(description="true gives it a /data; none is taken away")] | UnsetType
     ) = UNSET
     sleep_after_seconds: (
-        Annotated[int, Meta(description="idle for so long it sleeps; null: never")]
-        | UnsetType
-        | None
+        Annotated[int, Meta(description="idle so long it sleeps; null: never")] | UnsetType | None
     ) = UNSET
     restart: Annotated[bool, Meta(description="restart the app, changed or not")] | UnsetType = (
         UNSET

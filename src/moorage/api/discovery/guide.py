@@ -66,6 +66,13 @@ class Facts:
         )
 
     @property
+    def asleep_text(self) -> str:
+        """What it costs asleep, for a person."""
+        asleep = self.size.asleep_month
+        share = f", {100 * asleep // self.month} % of its price" if self.month else ""
+        return f"{usd_text(asleep)} a month{share}"
+
+    @property
     def chains_text(self) -> str:
         """What may be paid with, for a person."""
         return "; ".join(
@@ -263,6 +270,7 @@ def words(facts: Facts) -> dict[str, object]:
         "url": facts.url,
         "price": facts.price_text,
         "month": usd_text(facts.month),
+        "asleep": facts.asleep_text,
         "chains": facts.chains_text,
         "pay_to": facts.seller.pay_to,
         "gas": " The gateway pays the gas." if facts.settles else "",
