@@ -152,12 +152,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     port, wish = settings.port, hosts.Wishes()
     if settings.has_dockerfile and toolbox.dockerfiles is not Dockerfiles.STEPS:
         plan = image.planned(folder, settings, wanted, tuple(because), toolbox.dockerfiles)
-        return msgspec.structs.replace(
-            plan,
-            release=wanted.release or msgspec.UNSET,
-            kind=Kind.WORKER if wanted.is_worker else msgspec.UNSET,
-            schedules=tuple(settings.schedules) or msgspec.UNSET,
-        )
+        return _with_work(plan, settings, wanted)
     if settings.has_dockerfile:
         recipe, port = dockerfile.planned(folder, settings, wanted, toolbox)
     else:
@@ -168,12 +163,6 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         recipe = _updated(wanted, _released(folder, wanted, recipe, wish))
     if wanted.run is not None and not settings.has_dockerfile:
         recipe = _with_interpreters(folder, wanted, recipe, toolbox)
-        if (
-            wanted.run_from == folder.path("Procfile")
-            and recipe.build is None
-            and wanted.install is None
-        ):
-            refuse_unmade(wanted.run, folder, toolbox)
     if wanted.is_worker:
         _check_worker(settings, recipe)
     where = folder.directory if recipe.directory is None else recipe.directory
@@ -208,11 +197,19 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         install_inputs=recipe.install_inputs if recipe.install else (),
         older_python=(recipe.older_python if recipe.install else "") or msgspec.UNSET,
         secrets=secrets or msgspec.UNSET,
+    )
+    plan = _with_work(plan, settings, wanted)
+    return _with_risks(folder, plan, settings, recipe, toolbox, wish.needed)
+
+
+def _with_work(plan: Plan, settings: Settings, wanted: Asked) -> Plan:
+    """Adds what runs beside requests, or without any."""
+    return msgspec.structs.replace(
+        plan,
         schedules=tuple(settings.schedules) or msgspec.UNSET,
-        release=_in_folder(wanted.release, wanted.release, where) or msgspec.UNSET,
+        release=_in_folder(wanted.release, wanted.release, plan.directory) or msgspec.UNSET,
         kind=Kind.WORKER if wanted.is_worker else msgspec.UNSET,
     )
-    return _with_risks(folder, plan, settings, recipe, toolbox, wish.needed)
 
 
 def _check_worker(settings: Settings, recipe: Recipe) -> None:
@@ -281,10 +278,16 @@ def _risks(
 
 
 def _with_interpreters(folder: Folder, wanted: Asked, recipe: Recipe, toolbox: Toolbox) -> Recipe:
-    """Adds the languages that the given start runs. Raises RuntimeUnsupported if one lacks."""
+    """Adds the languages that the given start runs. Raises RuntimeUnsupported if one lacks.
+
+    Also for a program that the start of a Procfile names, and nothing makes.
+    """
     source = wanted.run_from or "settings.runCommand"
     has = {tool.program for tool in recipe.tools}
     found = interpreters(wanted.run or "", folder, toolbox, source=source)
+    is_unbuilt = recipe.build is None and wanted.install is None
+    if is_unbuilt and wanted.run_from == folder.path("Procfile"):
+        refuse_unmade(wanted.run or "", folder, toolbox)
     return recipe._replace(tools=(*recipe.tools, *(t for t in found if t.program not in has)))
 
 
