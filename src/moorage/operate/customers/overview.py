@@ -1,9 +1,10 @@
 """The customers: what they have and run, credits given by hand, and what is told and allowed."""
 
+import re
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 import msgspec
 
@@ -28,6 +29,7 @@ MAX_PROJECTS = 999_999
 """The most projects that a wallet may be allowed."""
 
 _MOST_GIVEN = 1_000_000 * MICRO_USD_PER_USD
+_DOLLARS = re.compile(r"\$?([0-9]+(?:\.[0-9]{0,6})?)")
 
 
 async def maintenance(books: OpenBooks, *, begin: bool, words: str) -> None:
@@ -103,14 +105,11 @@ async def allowed(books: OpenBooks) -> Sequence[WalletRule]:
 
 def granted(field: str, text: str) -> MicroUsd:
     """Returns the dollars to be given that a field names. Raises InvalidField."""
-    try:
-        amount = Decimal(text.strip().removeprefix("$")) * MICRO_USD_PER_USD
-    except InvalidOperation as error:
-        raise InvalidField(field, "must be dollars as a decimal, such as 5 or 0.25") from error
-    if not amount.is_finite() or not 0 < amount <= _MOST_GIVEN:
+    if not (dollars := _DOLLARS.fullmatch(text.strip())):
+        raise InvalidField(field, "must be dollars as a decimal, such as 5 or 0.25")
+    amount = Decimal(dollars[1]) * MICRO_USD_PER_USD
+    if not 0 < amount <= _MOST_GIVEN:
         raise InvalidField(field, "must be more than 0, and a million at most")
-    if amount != int(amount):
-        raise InvalidField(field, "must have six decimals at most")
     return MicroUsd(int(amount))
 
 
