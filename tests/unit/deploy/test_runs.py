@@ -1,13 +1,14 @@
 """Runs: begun once, followed over restarts of the gateway, ended as they end, and paid for."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 from yard import SETTINGS, Yard
 
 from moorage.acting import ACTING, Acting
-from moorage.deploy.work.runs import AT_ONCE, KEPT_LOGS, Runner
+from moorage.deploy.work.runs import AT_ONCE, KEPT_LOGS, POLL_SECONDS, Runner
 from moorage.engines.engine import AppExit
 from moorage.errors import (
     InvalidField,
@@ -317,6 +318,7 @@ async def test_so_many_run_at_once_of_a_wallet_and_in_all(
         await yard.active(other, micro_usd=CREDITS, billed=False)
         for _ in range(of_wallet + 1):
             await queue(yard, other)
+            yard.clock.advance(1)  # who came first is first
     await yard.services.runner.look()
     await until(lambda: len(yard.runtime.called("start")) == in_all)
     running = await runs.held(yard.db)
@@ -341,6 +343,25 @@ async def test_run_waits_while_the_machine_has_no_room(
     yard.runtime.has_memory_for(2)
     await yard.services.capacity.measure()
     await came_to(yard, run_id, RunStatus.RUNNING)
+
+
+async def test_run_that_waits_for_room_is_looked_at_no_more_often_than_it_is_polled(
+    db: FaultyDatabase, clock: MovableClock, tmp_path: Path, project: Project
+) -> None:
+    speed, looks = 10, 4
+    (tmp_path / "sources").mkdir()
+    yard = Yard(db, clock, tmp_path / "sources", speed=speed)
+    await yard.active(project, micro_usd=CREDITS, billed=False)
+    yard.runtime.has_memory_for(1)  # which the app has
+    await yard.services.capacity.measure()
+    run_id, begun = await queue(yard, project), time.monotonic()
+    with db.statements() as done:
+        process = asyncio.create_task(yard.services.runner.run())
+        await until(lambda: sum("row_number" in it for it in done) >= looks)
+    process.cancel()
+    await asyncio.gather(process, return_exceptions=True)
+    assert time.monotonic() - begun > (looks - 1) * POLL_SECONDS / speed / 2
+    assert (await run_of(yard, run_id)).status is RunStatus.QUEUED
 
 
 async def test_logs_of_the_last_runs_alone_are_kept(

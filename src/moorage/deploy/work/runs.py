@@ -97,7 +97,7 @@ class Runner:
         self._clock = clock
         self._speed = speed
         self._woken = asyncio.Event()
-        self._tasks: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._tasks: dict[str, tuple[Run, asyncio.Task[bool]]] = {}
 
     def wake(self) -> None:
         """Looks for runs now rather than at the next poll."""
@@ -165,29 +165,34 @@ class Runner:
         if run.id not in self._tasks:
             task = asyncio.create_task(self._work(run), name=f"run {run.id}")
             self._tasks[run.id] = (run, task)
-            task.add_done_callback(lambda _: self._ended(run))
+            task.add_done_callback(lambda done: self._done(run.id, done))
 
-    def _ended(self, run: Run) -> None:
-        self._tasks.pop(run.id, None)
-        if not run.is_over:  # another may have its place
-            self.wake()
+    def _done(self, run_id: str, task: asyncio.Task[bool]) -> None:
+        self._tasks.pop(run_id, None)
+        if not task.cancelled() and task.exception() is None and task.result():
+            self.wake()  # another may have its place
 
-    async def _work(self, run: Run) -> None:
+    async def _work(self, run: Run) -> bool:
+        """Returns whether it has ended; one that waits, or failed to be seen, is polled."""
         try:
-            await self._carry_out(run)
+            return await self._carry_out(run)
         except (DatabaseUnavailable, ClusterUnavailable) as error:  # the next look begins it again
             log.warning("run is looked at again", run=run.id, error=error.message)
         except Exception:
             log.exception("run failed", run=run.id)
             await self._end(run, End(RunStatus.INTERRUPTED, _LOST))
+        return False
 
-    async def _carry_out(self, queued: Run) -> None:
-        """Brings a run as far as it goes now; of one that has ended, only its log stays."""
+    async def _carry_out(self, queued: Run) -> bool:
+        """Brings a run as far as it goes now, and returns whether it has ended.
+
+        Of one that has ended, only its log stays.
+        """
         run = queued
         if run.status is RunStatus.QUEUED:
             entered = await self._enter(run)
             if entered is None:
-                return
+                return False
             run = entered
         if not run.is_over:
             project = await projects.by_id(self._db, run.project_id)
@@ -205,6 +210,7 @@ class Runner:
             async with self._db.transaction(durable=False) as tx:
                 await runs.clear(tx, run.id)
             await self._forget(await runs.kept_of(self._db, run.project_id, after=KEPT_LOGS))
+        return current is None or current.is_over
 
     async def _enter(self, run: Run) -> Run | None:
         """Lets a queued run begin; returns it as it is then, or None if it waits or has ended."""
