@@ -45,7 +45,7 @@ from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screen, allow
 from moorage.payments.taking.verification import Lookup, Lookups, Verifier
 from moorage.records.deployment import LogKind, LogStream
-from moorage.records.size import PriceList
+from moorage.records.size import PriceList, Sizes
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 
@@ -311,12 +311,18 @@ class FakeRuntime:
         )
 
 
-def roomy(db: Database, *, runtime: FakeRuntime | None = None, reserve_bytes: int = 0) -> Capacity:
+def roomy(
+    db: Database,
+    *,
+    runtime: FakeRuntime | None = None,
+    reserve_bytes: int = 0,
+    sizes: Sizes | None = None,
+) -> Capacity:
     """A machine with a TiB free, of which so much is kept back; or what a fake runtime says."""
     return Capacity(
         db=db,
         runtime=runtime or FakeRuntime(),
-        sizes=PriceList().sizes(),
+        sizes=sizes or PriceList().sizes(),
         policy=Policy(reserve_bytes=reserve_bytes, disk_overcommit=2.0, memory_overcommit=2.0),
     )
 

@@ -10,7 +10,7 @@ from moorage.deploy.entrance.capacity import Capacity, Quotas
 from moorage.errors import Maintenance, NoCapacity, TooManyProjects, WalletNotListed
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.records.size import PriceList
+from moorage.records.size import PriceList, SizeSetting
 from moorage.storage.apps import projects
 from moorage.storage.money import accounts
 from moorage.storage.operation import wallet_rules
@@ -317,3 +317,28 @@ async def test_disk_counts_by_size(yard: Yard, capacity: Capacity) -> None:
     with pytest.raises(NoCapacity):
         await capacity.require(yard.db, "large")  # half of 2 GiB
     assert [await capacity.has_room(it) for it in PriceList().sizes().listed] == [True, True, False]
+
+
+async def test_volume_that_a_size_makes_larger_counts_by_what_it_grows(
+    yard: Yard, project: Project
+) -> None:
+    """Also while another project's is about to."""
+    roomier = SizeSetting(name="roomier", volume_mib=4096)
+    capacity = roomy(yard.db, runtime=yard.runtime, sizes=PriceList().sizes(listed=[roomier]))
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.give_volume(tx, project.id)
+    there = {project.id: 0}
+    yard.runtime.measured = resources(
+        free_bytes=7 * GIB // 2, volume_growth=there
+    )  # half a GiB for its disk
+    await capacity.measure()
+    await capacity.require(yard.db, "roomier", project_id=project.id)
+    await add_deployment(yard.db, project, size="roomier")
+    yard.runtime.measured = resources(free_bytes=4 * GIB - 1, volume_growth=there)
+    await capacity.measure()
+    with pytest.raises(NoCapacity):
+        await capacity.require(yard.db)
+    yard.runtime.measured = resources(free_bytes=7 * GIB // 2 - 1, volume_growth=there)
+    await capacity.measure()
+    with pytest.raises(NoCapacity):
+        await capacity.require(yard.db, "roomier", project_id=project.id)

@@ -450,6 +450,17 @@ async def test_sizes_one_after_the_other_go_into_the_deployment_under_way(
     assert (ready.size, (await desk.yard.project(desk.project)).size) == ("small", "small")
 
 
+async def test_larger_size_of_a_deployment_under_way_needs_room_as_any(
+    desk: Desk, serving: Deployment
+) -> None:
+    begun = await desk.change(healthPath="/up")
+    desk.with_reserve(2**40)
+    assert isinstance(await desk.refused(size="large"), NoCapacity)
+    assert (await desk.change(healthPath="/")).effect is Effect.UNDER_WAY
+    assert begun.deployment_id is not None
+    assert (await desk.yard.deployment(begun.deployment_id)).size == "standard"
+
+
 async def test_size_that_there_is_not_is_refused_with_those_that_there_are(
     desk: Desk, serving: Deployment
 ) -> None:

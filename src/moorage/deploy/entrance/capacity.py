@@ -203,6 +203,14 @@ class Capacity:
         }
         disks_mib = sum(of(each.size).disk_mib for each in absent) + of(size).disk_mib
         volumes_mib = sum(to_make.values()) + new_volume * of(size).volume_mib
+        volumes_mib += sum(
+            self._enlarges(each.before, each.size)
+            for each in promised.coming
+            if each.project_id in there.volume_growth and each.project_id != project_id
+        )
+        own = await projects.by_id(source, project_id) if project_id else None
+        if own is not None and own.volume and not new_volume:
+            volumes_mib += self._enlarges(own.size, size)
         growth = self._growth_bytes + disks_mib * _MIB
         volumes = sum(there.volume_growth.values()) + volumes_mib * _MIB
         if there.networks is not None and there.networks <= len(absent):
@@ -210,6 +218,10 @@ class Capacity:
         taken = growth / self._policy.disk_overcommit + volumes
         if there.held or taken > self.spare_bytes(there):  # apps that wait for room come first
             raise NoCapacity
+
+    def _enlarges(self, before: str, after: str) -> int:
+        """Returns by how many MiB a project's volume grows when it gets another size."""
+        return max(0, self._sizes.of(after).volume_mib - self._sizes.of(before).volume_mib)
 
     async def require_memory(
         self, source: Source, size: str = STANDARD, project_id: str = ""

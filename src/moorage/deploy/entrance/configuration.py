@@ -441,6 +441,10 @@ class ProjectConfiguration:
             await self._metering.resize(tx, project, size)
         if now.newest is None or not (for_app or change.restart):
             return Changed(Effect.NEXT_UPLOAD)
+        if size.name != now.size or new_volume or not now.under_way:
+            await self._capacity.require(
+                tx, size.name, new_volume=new_volume, project_id=project.id
+            )
         if now.under_way:
             await projects.configure_deployment(
                 tx, now.newest.id, variables=variables, health_path=health_path, size=size.name
@@ -448,7 +452,6 @@ class ProjectConfiguration:
             return Changed(Effect.UNDER_WAY, now.newest.id)
         if (await ledger.reach(tx, project.id, wallet=project.wallet)).total <= 0:
             raise OutOfCredits
-        await self._capacity.require(tx, size.name, new_volume=new_volume, project_id=project.id)
         await self._copies.check(project.wallet)
         copy = copied_deployment(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
         deployment = msgspec.structs.replace(

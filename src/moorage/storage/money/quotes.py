@@ -42,12 +42,13 @@ _MADE = Statement(  # each part by an index: every 402 asks
         deployments.c.size,
         # With which its project counts: null for one that runs, and is not among the awake.
         case((_awake, projects.c.size), (~_living, deployments.c.size), else_=null()),
+        projects.c.size,
         literal(0),
     )
     .join_from(deployments, projects)
     .where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
     .union_all(
-        select(null(), null(), null(), projects.c.size, null(), func.count())
+        select(null(), null(), null(), projects.c.size, null(), null(), func.count())
         .where(_awake, projects.c.id != bindparam("without"))
         .group_by(projects.c.size)
     )
@@ -63,6 +64,8 @@ class Coming(msgspec.Struct, frozen=True):
     size: str
     in_place_of: str | None
     """The size with which its project counts already; None: it does not."""
+    before: str
+    """The size that its project has now."""
 
 
 class Promised(msgspec.Struct, frozen=True):
@@ -85,10 +88,10 @@ async def promised(source: Source, *, without: str = "") -> Promised:
     """Returns what was promised; the project `without` does not count as running."""
     rows = await source.all(_MADE, without=without)
     return Promised(
-        awake={size: count for *_, size, _, count in rows if count},
+        awake={size: count for *_, size, _, _, count in rows if count},
         coming=[
-            Coming(made, of, bool(volume), size, size if of == without else counted)
-            for made, of, volume, size, counted, _ in rows
+            Coming(made, of, bool(volume), size, size if of == without else counted, before)
+            for made, of, volume, size, counted, before, _ in rows
             if made is not None
         ],
     )
