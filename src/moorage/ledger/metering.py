@@ -180,8 +180,10 @@ class Metering:
     async def begin_or_suspend(self, tx: Transaction, project: Project) -> bool:
         """Starts billing a project, or suspends it if what it can burn does not pay an hour of it.
 
-        It must not be billed yet. Returns whether it is served. Its wallet is told of a suspension.
+        It must not be billed yet. One that sleeps sleeps on. Returns whether it is served. Its
+        wallet is told of a suspension.
         """
+        before = await projects.by_id(tx, project.id)
         since_ms = project.suspended_at_ms or self.time.now_ms()
         await projects.suspend(tx, project.id, at_ms=since_ms)
         if not await self.may_resume(tx, project):
@@ -190,6 +192,8 @@ class Metering:
                 await self._tell_suspended(tx, project.id, project.wallet, at_limit=at_limit)
             return False
         await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        if before is not None and before.asleep_since_ms is not None:
+            await projects.sleep_on(tx, project.id, since_ms=before.asleep_since_ms)
         await self.begin(tx, project.id)
         return True
 

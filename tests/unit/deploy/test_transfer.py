@@ -272,6 +272,24 @@ async def test_variables_stay_with_the_giver_unless_they_go_along(
     assert (under_way.copy_of, under_way.status) == (serving.id, DeploymentStatus.QUEUED)
 
 
+@pytest.mark.parametrize("variables", [True, False])
+async def test_app_that_sleeps_sleeps_on_at_its_price_asleep(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers, *, variables: bool
+) -> None:
+    """Its new owner has no memory that was not sold to it."""
+    await fund(yard.db, BOB, ENOUGH)
+    async with yard.db.transaction(durable=True) as tx:
+        assert await yard.metering.fall_asleep(tx, await yard.project(project), serving=serving.id)
+    await transfers.accept((await offer(yard, project, variables=variables)).id, wallet=BOB)
+    given = await yard.project(project)
+    assert (given.status, given.asleep_since_ms) == (ProjectStatus.ACTIVE, yard.clock.now_ms())
+    assert await deployments.under_way_of(yard.db, project.id) == []
+    yard.clock.advance(HOUR_MS)
+    await yard.metering.tick()
+    hour = charge_up_to(HOUR_MS, monthly_price=project.asleep_price_micro_usd)
+    assert (await balances(yard))[1] == ENOUGH - hour
+
+
 async def in_purse(yard: Yard, project: Project, *, finality: Finality = Finality.SAFE) -> Payment:
     """A payment of Alice's that is in the project's purse."""
     paid = transfer(ALICE, 2_000_000)

@@ -232,7 +232,8 @@ class Transfers:
         await projects.configure(tx, project.id, **kept)
         await projects.configure_deployment(tx, serving.id, **kept)
         current = await projects.by_id(tx, project.id)
-        if current is None or current.status is not ProjectStatus.ACTIVE:
+        runs = current is not None and current.status is ProjectStatus.ACTIVE
+        if current is None or not runs or current.asleep_since_ms is not None:
             return False
         copy = copied_deployment(serving, Origin.CONFIGURATION, now_ms=now_ms)
         again = msgspec.structs.replace(copy, variables=variables)

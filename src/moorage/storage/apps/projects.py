@@ -379,6 +379,7 @@ _FALL_ASLEEP = Statement(
     )
     .values(asleep_since_ms=bindparam("at_ms"), down_since_ms=null())
 )
+_SLEEP_ON = _set(asleep_since_ms=bindparam("since_ms"))
 _WAKE = _set(asleep_since_ms=null())
 _SET_SERVING = _set(
     _not_deleting,
@@ -501,6 +502,11 @@ async def fall_asleep(tx: Transaction, project_id: str, *, serving: str, at_ms: 
     Returns False when it is asleep already, another deployment serves, or one is under way.
     """
     return await tx.execute(_FALL_ASLEEP, project_id=project_id, serving=serving, at_ms=at_ms) == 1
+
+
+async def sleep_on(tx: Transaction, project_id: str, *, since_ms: int) -> None:
+    """Marks a project as asleep that was: a suspension was taken back."""
+    await tx.execute(_SLEEP_ON, project_id=project_id, since_ms=since_ms)
 
 
 async def wake(tx: Transaction, project_id: str) -> None:
