@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from yard import Yard
 
-from moorage.deploy.work.schedules import LATE_MS
+from moorage.deploy.work.schedules import KEPT_RUNS, LATE_MS
 from moorage.failpoints import armed
 from moorage.planning.plan import PlannedSchedule
 from moorage.records.deployment import Deployment
@@ -278,3 +278,41 @@ async def test_year_of_schedules_with_crashes_at_every_step_agrees_with_a_plain_
             assert begin == stands_for[0]
             assert run.missed == sum(each <= by_ms for each in stands_for)
             assert max(stands_for) <= run.created_at_ms
+
+
+RUNS = """
+    WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :number)
+    INSERT INTO runs (id, project_id, wallet, kind, timeout_seconds, status, created_at_ms,
+        ended_at_ms)
+    SELECT 'run' || n, :project, :wallet, 'request', 60, 'succeeded', :now_ms + n, :now_ms + n
+    FROM numbers
+"""
+
+
+async def test_runs_of_ninety_days_are_kept_and_so_many_of_a_project(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    now_ms, number = yard.clock.now_ms(), KEPT_RUNS + 3
+    of = {"project": project.id, "wallet": project.wallet, "now_ms": now_ms, "number": number}
+    yard.db.sql(RUNS, of)
+    yard.db.sql("UPDATE runs SET is_kept = 1 WHERE id = 'run1'")
+    yard.db.sql("UPDATE runs SET ended_at_ms = NULL, status = 'queued' WHERE id = 'run2'")
+    await yard.services.schedules.purge()
+    left = {run.id for run in await made(yard, project)}
+    assert len(left) == KEPT_RUNS + 2
+    assert {"run1", "run2", "run4"} < left
+    yard.clock.advance(91 * DAY_MS)
+    await yard.services.schedules.purge()
+    assert {run.id for run in await made(yard, project)} == {"run1", "run2"}
+
+
+async def test_what_is_asked_every_second_reads_no_run_that_has_ended(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    with yard.db.statements() as done:
+        await runs.held(yard.db)
+        await runs.kept(yard.db)
+        await runs.next_queued(yard.db, of_each=4)
+    for statement in filter(lambda it: "FROM runs" in it, done):
+        steps = [row[3] for row in yard.db.sql(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not [it for it in steps if it.startswith("SCAN runs") and "INDEX" not in it], steps

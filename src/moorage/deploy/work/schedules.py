@@ -21,6 +21,9 @@ MAX_MISSED = 1_000
 LATE_MS = 60_000
 """A due time that was passed by more is missed: it is made up for, and told."""
 
+KEPT_RUNS = 2_000
+"""Of a project: twenty schedules make 28,800 a day, and requests cost nothing."""
+
 _AT_ONCE = 100
 _KEPT_MS = 90 * 86_400_000
 _HELD = "The project was suspended or paused then: it is not made up for."
@@ -41,9 +44,10 @@ class Schedules:
             await self._take(due)
 
     async def purge(self) -> None:
-        """Removes runs that ended 90 days ago and whose logs are not kept."""
+        """Removes old runs whose logs are not kept: of 90 days ago, or more than `KEPT_RUNS`."""
+        before_ms = self._clock.now_ms() - _KEPT_MS
         async with self._db.transaction(durable=False) as tx:
-            await runs.purge(tx, before_ms=self._clock.now_ms() - _KEPT_MS)
+            await runs.purge(tx, before_ms=before_ms, keep=KEPT_RUNS)
 
     async def _take(self, due: Due) -> None:
         schedule, now_ms = due.schedule, self._clock.now_ms()

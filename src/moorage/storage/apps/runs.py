@@ -14,6 +14,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     update,
 )
 
@@ -43,7 +44,9 @@ _found = select(*_columns).select_from(runs).outerjoin(work, work.c.id == runs.c
 _this = runs.c.id == bindparam("run_id")
 _of_project = runs.c.project_id == bindparam("project_id")
 _queued = runs.c.status == RunStatus.QUEUED.value
-_running = or_(runs.c.status == RunStatus.RUNNING.value, runs.c.holds)
+# As the indexes have it: `holds = 1`, which SQLAlchemy writes for SQLite, would find none.
+_running = or_(runs.c.status == RunStatus.RUNNING.value, text("runs.holds"))
+_has_log = text("runs.is_kept")
 
 
 def _before(status: RunStatus) -> ColumnElement[bool]:
@@ -118,17 +121,28 @@ _UNDER_WAY_OF = Statement(
         _of_project, runs.c.status.in_([RunStatus.QUEUED.value, RunStatus.RUNNING.value])
     )
 )
-_KEPT = Statement(select(runs.c.id).where(runs.c.is_kept))
+_KEPT = Statement(select(runs.c.id).where(_has_log))
 _KEPT_OF = Statement(
     select(runs.c.id)
-    .where(_of_project, runs.c.is_kept)
+    .where(_of_project, _has_log)
     .order_by(*_newest)
     .offset(bindparam("after"))
     .limit(bindparam("limit"))
 )
 _FORGET = Statement(update(runs).where(_this, ~runs.c.holds).values(is_kept=false()))
+_ages = select(
+    runs.c.id, func.row_number().over(partition_by=runs.c.project_id, order_by=_newest).label("age")
+).subquery()
 _PURGE = Statement(
-    delete(runs).where(runs.c.ended_at_ms < bindparam("before_ms"), ~runs.c.is_kept, ~runs.c.holds)
+    delete(runs).where(
+        or_(
+            runs.c.ended_at_ms < bindparam("before_ms"),
+            runs.c.id.in_(select(_ages.c.id).where(_ages.c.age > bindparam("keep"))),
+        ),
+        runs.c.ended_at_ms.is_not(None),
+        ~runs.c.is_kept,
+        ~runs.c.holds,
+    )
 )
 
 
@@ -218,9 +232,12 @@ async def forget(tx: Transaction, run_id: str) -> None:
     await tx.execute(_FORGET, run_id=run_id)
 
 
-async def purge(tx: Transaction, *, before_ms: int) -> None:
-    """Removes runs that ended before a time, and whose logs are kept no longer."""
-    await tx.execute(_PURGE, before_ms=before_ms)
+async def purge(tx: Transaction, *, before_ms: int, keep: int) -> None:
+    """Removes runs that ended before a time, or before the last `keep` of their project.
+
+    Those whose logs are kept stay.
+    """
+    await tx.execute(_PURGE, before_ms=before_ms, keep=keep)
 
 
 class Due(NamedTuple):
