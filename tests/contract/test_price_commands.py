@@ -15,6 +15,7 @@ from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, BOB, CAROL, add_project
 
 DEAR, CHEAP, TODAY = 2_000_000, 100_000, 500_000  # half a GiB and half a core at $0.50 each
+ASLEEP = 200_000  # 2 GiB of disks at $0.10 each
 NEXT_YEAR = (datetime.now(UTC) + timedelta(days=365)).strftime("%Y-%m-%dT00:00:00Z")
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT00:00:00Z")
 
@@ -31,9 +32,19 @@ def config(db_path: Path) -> Path:
 
 @pytest.fixture
 async def projects(db: Database) -> Database:
-    await add_project(db, ALICE, "cheap", monthly_price_micro_usd=CHEAP, months=1)
-    await add_project(db, BOB, "dear", monthly_price_micro_usd=DEAR, months=1)
-    await add_project(db, ALICE, "same", monthly_price_micro_usd=TODAY, months=1)
+    for wallet, name, price in (
+        (ALICE, "cheap", CHEAP),
+        (BOB, "dear", DEAR),
+        (ALICE, "same", TODAY),
+    ):
+        await add_project(
+            db,
+            wallet,
+            name,
+            monthly_price_micro_usd=price,
+            asleep_price_micro_usd=min(price, ASLEEP),
+            months=1,
+        )
     return db
 
 

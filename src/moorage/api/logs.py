@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from heapq import merge
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, Unpack
 
 import msgspec
 from starlette.requests import Request
@@ -21,7 +21,7 @@ from moorage.api.http.problems import json_response
 from moorage.api.http.request import time_ms, viewed_deployment, whole_number
 from moorage.api.http.request_context import STREAMS
 from moorage.clock import iso_utc
-from moorage.engines.engine import Cursor, EngineView, LogLine, LogPage
+from moorage.engines.engine import Cursor, EngineView, Lines, LogLine, LogPage, LogSource
 from moorage.errors import (
     ClusterUnavailable,
     ContentUnavailable,
@@ -37,7 +37,7 @@ from moorage.records.deployment import (
     Summary,
 )
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, projects
+from moorage.storage.apps import deployments, projects, transfers
 from moorage.storage.database import Database
 from moorage.wire.deployments import LogBody, LogEnd, LogItem, ProjectLogBody, ProjectLogItem
 
@@ -267,7 +267,8 @@ async def show_logs(room: LogRoom, request: Request, caller: Caller) -> Response
         deployment=request.path_params["deploymentId"],
         wallet=caller.wallet,
     )
-    kind, read = log_kind(request), log_reader(room.runtime, found.id, request)
+    source = await owners_log(room.db, room.runtime, found.project_id)
+    kind, read = log_kind(request), log_reader(source, found.id, request)
     if follows(request):
         return LogStreamResponse(
             room.followers,
@@ -339,7 +340,28 @@ def _choice(request: Request, name: str, kind: type[Choice], default: Choice) ->
     return kind(text)
 
 
-def log_reader(runtime: EngineView, deployment_id: str, request: Request) -> LogReader:
+class _Since(LogSource):
+    """Logs from a time on."""
+
+    def __init__(self, source: LogSource, since_ms: int) -> None:
+        self._source = source
+        self._since_ms = since_ms
+
+    async def read_log(self, deployment_id: str, kind: LogKind, **lines: Unpack[Lines]) -> LogPage:
+        lines["since_ms"] = max(self._since_ms, lines.get("since_ms", 0))
+        return await self._source.read_log(deployment_id, kind, **lines)
+
+
+async def owners_log(db: Database, source: LogSource, project_id: str) -> LogSource:
+    """Returns what a project's owner may read of its logs.
+
+    That does not go back before it was given to them without its variables, which may stand there.
+    """
+    given_at_ms = await transfers.given_at_ms(db, project_id)
+    return _Since(source, given_at_ms) if given_at_ms else source
+
+
+def log_reader(source: LogSource, deployment_id: str, request: Request) -> LogReader:
     """Returns a reader that continues after a cursor; without one, from where the request says.
 
     Raises InvalidField.
@@ -348,8 +370,8 @@ def log_reader(runtime: EngineView, deployment_id: str, request: Request) -> Log
 
     async def read(cursor: Cursor | None, limit: int) -> LogPage:
         if cursor is not None:
-            return await runtime.read_log(deployment_id, query.kind, after=cursor, limit=limit)
-        return await runtime.read_log(
+            return await source.read_log(deployment_id, query.kind, after=cursor, limit=limit)
+        return await source.read_log(
             deployment_id,
             query.kind,
             after=query.after,
@@ -454,10 +476,20 @@ class MergedLog:
     part; what two write at the same moment may come in two parts.
     """
 
-    def __init__(self, db: Database, engine: EngineView, project_id: str, kind: LogKind) -> None:
+    def __init__(
+        self,
+        db: Database,
+        engine: EngineView,
+        project_id: str,
+        kind: LogKind,
+        *,
+        source: LogSource | None = None,
+    ) -> None:
+        """`source` has the lines, by default the engine itself."""
         self.kind = kind
         self._db = db
         self._engine = engine
+        self._source = source or engine
         self._project_id = project_id
         self._listed: list[Summary] = []  # newest first
         self._listed_at = time.monotonic() - _LISTED_SECONDS
@@ -527,7 +559,7 @@ class MergedLog:
         limit: int,
     ) -> LogPage:
         cursor = place.cursors.get(_key(deployment_id))
-        return await self._engine.read_log(
+        return await self._source.read_log(
             deployment_id,
             self.kind,
             after=cursor or 0,
@@ -560,7 +592,8 @@ async def show_project_logs(
     room: LogRoom, request: Request, caller: Caller, project: Project
 ) -> Response:
     """Lines of all its deployments, also live."""
-    log = MergedLog(room.db, room.runtime, project.id, log_kind(request))
+    source = await owners_log(room.db, room.runtime, project.id)
+    log = MergedLog(room.db, room.runtime, project.id, log_kind(request), source=source)
     read = _reader(request, log)
     if follows(request):
         return LogStreamResponse(

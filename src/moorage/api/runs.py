@@ -19,6 +19,7 @@ from moorage.api.logs import (
     follows,
     log_item,
     log_reader,
+    owners_log,
     streamed,
 )
 from moorage.clock import iso_utc
@@ -111,7 +112,7 @@ async def show_run_log(
 ) -> Response | LogBody:
     """`GET /agent/projects/{projectId}/runs/{runId}/logs`: what it wrote, also live."""
     run = await room.runs.of(project, request.path_params["runId"])
-    read = log_reader(room.runtime, run.id, request)
+    read = log_reader(await owners_log(room.db, room.runtime, project.id), run.id, request)
 
     async def is_over() -> bool:
         now = await runs.by_id(room.db, run.id)

@@ -16,7 +16,8 @@ from moorage.errors import (
     WrongWallet,
 )
 from moorage.records.deployment import Deployment, DeploymentStatus, LogKind
-from moorage.records.project import ProjectStatus
+from moorage.records.project import ProjectStatus, Transfer
+from moorage.storage.apps import transfers
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, BOB, add_deployment, add_project
 from support.gateway.believed import Believed, body_of, request_of
@@ -80,6 +81,24 @@ async def test_query_says_where_lines_begin(
 ) -> None:
     await asking.page(await made(db, DeploymentStatus.READY), query)
     assert asking.runtime.asked[0] == {"kind": LogKind.RUNTIME, "limit": 10_000, **expected}
+
+
+@pytest.mark.parametrize(
+    ("goes_along", "since_ms"), [(False, 1_000), (True, 0)], ids=["stay", "go along"]
+)
+async def test_what_was_written_with_the_givers_variables_is_not_the_next_owners(
+    db: Database, asking: Asking, goes_along: bool, since_ms: int
+) -> None:
+    found = await made(db, DeploymentStatus.READY)
+    given = Transfer(
+        id="offer", project_id=found.project_id, giver=BOB, taker=ALICE, with_purse=False,
+        with_variables=goes_along, created_at_ms=1, not_after_ms=2_000, accepted_at_ms=1_000,
+    )  # fmt: skip
+    async with db.transaction(durable=True) as tx:
+        await transfers.add(tx, given, max_kept=9)
+    for query in ("after=0", "after=77", "kind=build&since=1970-01-01T00:00:00Z"):
+        await asking.page(found, query)
+    assert {each.get("since_ms", 0) for each in asking.runtime.asked} == {since_ms}
 
 
 async def test_last_event_id_goes_before_the_query(db: Database, asking: Asking) -> None:

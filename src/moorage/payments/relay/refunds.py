@@ -674,8 +674,11 @@ class Refunds:
     ) -> None:
         """Raises RefundRefused if credits that were given, or are not final, would go as tokens.
 
-        The payment itself is final enough: the chain was just asked.
+        The payment itself is final enough: the chain was just asked. That there are so many credits
+        at all is the ledger's to say.
         """
+        if debit > await accounts.balance(tx, holder):
+            return
         purse = payment.purse if holder != payment.payer else None
         clients = {self._chain.chain_id: self._client}
         paid, unsure = await backing(tx, payment.payer, purse, clients=clients)

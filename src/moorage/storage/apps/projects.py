@@ -67,10 +67,14 @@ _CONFIGURE_DEPLOYMENT = Statement(
         size=func.coalesce(bindparam("new_size"), deployments.c.size),
     )
 )
-_FORGET = [
-    Statement(update(table).where(column == bindparam("of_project")).values(variables=""))
-    for table, column in ((projects, projects.c.id), (deployments, deployments.c.project_id))
-]
+_FORGET = (
+    Statement(update(projects).where(*given(projects, id="of_project")).values(variables="")),
+    Statement(
+        update(deployments)
+        .where(*given(deployments, project_id="of_project"))
+        .values(variables="", log_tail="")  # logs may tell them
+    ),
+)
 
 
 async def describe(
@@ -124,7 +128,7 @@ async def configure_deployment(
 
 
 async def forget_variables(tx: Transaction, project_id: str) -> None:
-    """Removes the variables of a project and of all its deployments."""
+    """Removes the variables of a project and of all its deployments, and what they last wrote."""
     for statement in _FORGET:
         await tx.execute(statement, of_project=project_id)
 

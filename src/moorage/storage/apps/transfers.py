@@ -1,7 +1,7 @@
 """Queries over offers of projects to other wallets, and what gives a project to its taker."""
 
 import msgspec
-from sqlalchemy import bindparam, delete, null, or_, select, update
+from sqlalchemy import bindparam, delete, func, null, or_, select, update
 
 from moorage.records.payments import Finality, PaymentStatus
 from moorage.records.project import Project, Transfer
@@ -18,6 +18,11 @@ _OF_WALLET = Statement(
     .where(or_(transfers.c.giver == bindparam("wallet"), transfers.c.taker == bindparam("wallet")))
     .order_by(transfers.c.created_at_ms.desc(), transfers.c.id)
     .limit(bindparam("limit"))
+)
+_GIVEN_AT = Statement(
+    select(func.max(transfers.c.accepted_at_ms)).where(
+        *given(transfers, project_id="of_project"), transfers.c.with_variables.is_(False)
+    )
 )
 _SURPLUS = Statement(
     select(transfers.c.id)
@@ -91,6 +96,11 @@ async def add(tx: Transaction, transfer: Transfer, *, max_kept: int) -> None:
 async def by_id(source: Source, transfer_id: str) -> Transfer | None:
     """Returns an offer."""
     return await source.record(Transfer, _ONE, of_id=transfer_id)
+
+
+async def given_at_ms(source: Source, project_id: str) -> int:
+    """Returns when a project was last given away without its variables; 0: never."""
+    return await source.value(_GIVEN_AT, of_project=project_id) or 0
 
 
 async def of_wallet(source: Source, wallet: str, *, limit: int) -> list[Transfer]:
