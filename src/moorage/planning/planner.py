@@ -163,8 +163,8 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         recipe = _updated(wanted, _released(folder, wanted, recipe, wish))
     if wanted.run is not None and not settings.has_dockerfile:
         recipe = _with_interpreters(folder, wanted, recipe, toolbox)
-    if wanted.is_worker:
-        _check_worker(settings, recipe)
+    if wanted.is_worker and static.is_site(recipe.start or ""):
+        raise InvalidField("settings.kind", "these files are a site's: they run nothing by itself")
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
@@ -203,7 +203,9 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
 
 
 def _with_work(plan: Plan, settings: Settings, wanted: Asked) -> Plan:
-    """Adds what runs beside requests, or without any."""
+    """Adds what runs beside requests, or without any. Raises InvalidField."""
+    if wanted.is_worker:
+        _check_worker(settings)
     return msgspec.structs.replace(
         plan,
         schedules=tuple(settings.schedules) or msgspec.UNSET,
@@ -212,12 +214,14 @@ def _with_work(plan: Plan, settings: Settings, wanted: Asked) -> Plan:
     )
 
 
-def _check_worker(settings: Settings, recipe: Recipe) -> None:
+def _check_worker(settings: Settings) -> None:
     """Raises InvalidField for what is no worker's."""
     if settings.sleep_after_seconds is not None:
         raise InvalidField("settings.sleepAfterSeconds", NEVER_SLEEPS)
-    if static.is_site(recipe.start or ""):
-        raise InvalidField("settings.kind", "these files are a site's: they run nothing by itself")
+    for number, each in enumerate(settings.schedules):
+        if each.path is not None:
+            field = f"settings.schedules.{number}.path"
+            raise InvalidField(field, "is a request, and a worker answers none: give a command")
 
 
 def _with_risks(

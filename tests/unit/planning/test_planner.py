@@ -1,12 +1,13 @@
 import json
 
+import msgspec
 import pytest
 from msgspec import UNSET
 
 from moorage.errors import InvalidField, PlanNotFound, RuntimeUnsupported, UploadInvalid
-from moorage.planning.plan import Plan, Settings, Stack
+from moorage.planning.plan import Plan, PlannedSchedule, Settings, Stack
 from moorage.planning.planner import make_plan
-from moorage.planning.toolbox import Toolbox
+from moorage.planning.toolbox import Dockerfiles, Toolbox
 from moorage.records.project import Kind
 from support.engines.memory_tree import MemoryTree
 from support.engines.toolboxes import TOOLBOX
@@ -153,6 +154,19 @@ def test_worker_that_is_to_sleep_is_refused() -> None:
     with pytest.raises(InvalidField) as refused:
         plan(HELLO, Settings(kind=Kind.WORKER, sleep_after_seconds=600))
     assert refused.value.field == "settings.sleepAfterSeconds"
+
+
+@pytest.mark.parametrize("files", [HELLO, {"Dockerfile": "FROM node:20\nCMD node w.js\n"}])
+def test_worker_that_is_to_be_requested_by_the_clock_is_refused(files: dict[str, str]) -> None:
+    by_command = PlannedSchedule(name="sum", cron="0 3 * * *", command="node sum.js")
+    by_path = PlannedSchedule(name="ask", cron="0 3 * * *", path="/ask")
+    settings = Settings(
+        kind=Kind.WORKER, schedules=[by_command, by_path], has_dockerfile="Dockerfile" in files
+    )
+    toolbox = msgspec.structs.replace(TOOLBOX, dockerfiles=Dockerfiles.BUILT)
+    with pytest.raises(InvalidField) as refused:
+        make_plan(MemoryTree(files), settings, toolbox)
+    assert refused.value.field == "settings.schedules.1.path"
 
 
 def test_site_is_no_worker() -> None:
