@@ -481,6 +481,28 @@ async def test_deletion_that_begins_while_the_payment_is_taken_refuses_the_deplo
     await gate.deploy(tx=paid)
 
 
+async def test_project_that_is_deleted_while_the_payment_is_taken_leaves_no_smaller_price(
+    gate: Gate,
+) -> None:
+    """The new one of its name is of the standard size, which costs twice as much."""
+    small = await add_project(gate.db, ALICE, "hello", size="small")
+
+    def delete(step: str) -> None:
+        gate.db.sql("UPDATE projects SET status = 'deleted', deleted_at_ms = 1")
+        gate.db.sql("DELETE FROM names")
+
+    gate.on_step = delete
+    paid = gate.pay(amount=12 * PRICE // 2)
+    demand = await gate.demanded(months=12, tx=paid)
+    assert demand.amount == 12 * PRICE // 2  # the other half
+    gate.on_step = lambda step: None
+    admitted = await gate.deploy(months=12, tx=gate.pay(amount=12 * PRICE // 2))
+    assert admitted.project_id != small.id
+    new = await projects.by_id(gate.db, admitted.project_id)
+    assert new is not None
+    assert (new.size, new.monthly_price_micro_usd) == ("standard", PRICE)
+
+
 # At the same time
 
 

@@ -555,14 +555,14 @@ class Admission:
         )
 
     async def _admit(self, attempt: DeployAttempt, upload: Upload) -> Admitted:
-        price = await self._price(attempt)
+        price, size = await self._price(attempt)
         deployment_id = str(uuid.uuid4())
         receipt: PaymentReceipt | None = None
         try:
             await self._sources.keep(deployment_id, upload)
             receipt = await self._pay(attempt)
             failpoint("credited")
-            admitted, superseded = await self._enter(attempt, price, receipt, deployment_id)
+            admitted, superseded = await self._enter(attempt, price, size, receipt, deployment_id)
         except BaseException as error:
             await self._clear_up(deployment_id, keep=isinstance(error, CommitUnknown))
             if receipt is not None and isinstance(error, MoorageError):
@@ -605,10 +605,11 @@ class Admission:
             )
         return PaymentRequired(demand)
 
-    async def _price(self, attempt: DeployAttempt) -> MicroUsd:
-        """Returns the price, after every check that needs no payment: nobody pays for a refusal.
+    async def _price(self, attempt: DeployAttempt) -> tuple[MicroUsd, str]:
+        """Returns the price, and of which size, after every check that needs no payment.
 
-        Raises PaymentRequired unless the request brings a payment that is enough, or needs none.
+        Nobody pays for a refusal. Raises PaymentRequired unless the request brings a payment that
+        is enough, or needs none.
         """
         has_paid = await self._paywall.may_have_moved(attempt.evidence)
         async with self._db.transaction(durable=False, of=attempt.names) as tx:
@@ -617,7 +618,7 @@ class Admission:
             demanded = None if has_paid else await self._still_due(tx, attempt, situation, price)
         if demanded is not None:
             raise PaymentRequired(demanded)
-        return price
+        return price, situation.size(attempt)
 
     async def _still_due(
         self, tx: Transaction, attempt: DeployAttempt, situation: Situation, price: MicroUsd
@@ -727,6 +728,7 @@ class Admission:
         self,
         attempt: DeployAttempt,
         price: MicroUsd,
+        size: str,
         receipt: PaymentReceipt | None,
         deployment_id: str,
     ) -> tuple[Admitted, tuple[str, ...]]:
@@ -737,6 +739,10 @@ class Admission:
                 await accounts.lock(tx, attempt.wallet)
                 apart = await self._place(tx, attempt, receipt)
                 situation = await self._situation(tx, attempt)
+                if (
+                    situation.size(attempt) != size
+                ):  # its project was deleted, or resized, meanwhile
+                    price = self._pricing.price(attempt, situation)
                 # Others may have been admitted meanwhile, or who paid was never asked to.
                 await self._require_wallet(tx, attempt, situation)
                 if attempt.is_open and receipt and not await self._paywall.fill(tx, receipt):
