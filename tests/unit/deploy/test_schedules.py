@@ -110,6 +110,36 @@ async def test_never_two_of_a_schedule_at_once(
     assert len(await missed(yard, project)) == 2
 
 
+async def test_due_time_that_has_run_and_comes_again_as_the_clock_is_set_back_runs_no_more(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    other = PlannedSchedule(name="other", cron="5 * * * *", command="count")
+    await plan(yard, project, HOURLY, other)
+    yard.clock.advance(HOUR_MS)
+    await yard.services.schedules.tick()
+    end_runs(yard)
+    yard.clock.step(-HOUR_MS // 2)
+    for version in ((), (HOURLY, other)):
+        await plan(yard, project, *version)
+    for _ in range(2):
+        yard.clock.advance(HOUR_MS)
+        await yard.services.schedules.tick()
+        end_runs(yard)
+    due = [(run.schedule, (run.due_at_ms or 0) - START_MS) for run in await made(yard, project)]
+    times = [("other", 5), ("hourly", 60), ("other", 65), ("hourly", 120), ("other", 125)]
+    assert due == [(name, minutes * 60_000) for name, minutes in times]
+
+
+async def test_schedule_that_cannot_be_understood_any_more_holds_up_no_other(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    await plan(yard, project, HOURLY, msgspec.structs.replace(HOURLY, name="later"))
+    yard.db.sql("UPDATE schedules SET timezone = 'Of/Yesterday' WHERE name = 'hourly'")
+    yard.clock.advance(HOUR_MS)
+    await yard.services.schedules.tick()
+    assert [run.schedule for run in await made(yard, project)] == ["later"]
+
+
 @pytest.mark.parametrize("change", ["status = 'suspended'", "paused_at_ms = 1, status='suspended'"])
 async def test_what_a_stopped_project_missed_is_told_when_it_runs_again_and_not_made_up(
     yard: Yard, project: Project, serving: Deployment, change: str

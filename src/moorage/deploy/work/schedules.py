@@ -4,7 +4,10 @@ import uuid
 from collections.abc import Callable
 from itertools import chain, islice, takewhile
 
+import structlog
+
 from moorage.clock import Clock
+from moorage.errors import MoorageError
 from moorage.failpoints import failpoint
 from moorage.planning.cron import due_after
 from moorage.records.event import EventKind
@@ -13,6 +16,8 @@ from moorage.storage import events
 from moorage.storage.apps import runs
 from moorage.storage.apps.runs import Due
 from moorage.storage.database import Database, Transaction
+
+log = structlog.get_logger()
 
 EVERY_SECONDS = 1.0
 MAX_MISSED = 1_000
@@ -41,7 +46,12 @@ class Schedules:
     async def tick(self) -> None:
         """Makes a run of each schedule that is due: of all its due times that were passed."""
         for due in await runs.due(self._db, now_ms=self._clock.now_ms(), limit=_AT_ONCE):
-            await self._take(due)
+            try:
+                await self._take(due)
+            except MoorageError:
+                raise
+            except Exception:  # a fault in one, as of a time zone that is gone, holds up no other
+                log.exception("schedule failed", project=due.schedule.project_id)
 
     async def purge(self) -> None:
         """Removes old runs whose logs are not kept: of 90 days ago, or more than `KEPT_RUNS`."""
@@ -64,8 +74,7 @@ class Schedules:
             if not why and await runs.is_under_way(tx, schedule):
                 why = _STILL
             run = _run_of(due, now_ms, skipped=why)
-            await runs.add(tx, run)
-            if run.missed:
+            if await runs.add(tx, run) and run.missed:
                 await _tell(tx, run)
             failpoint("schedule taken")
         failpoint("schedule queued")

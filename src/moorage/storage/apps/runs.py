@@ -11,7 +11,6 @@ from sqlalchemy import (
     delete,
     false,
     func,
-    insert,
     or_,
     select,
     text,
@@ -26,6 +25,7 @@ from moorage.storage.database import (
     Source,
     Statement,
     Transaction,
+    Upsert,
     columns_of,
     insert_of,
     parameters,
@@ -54,7 +54,7 @@ def _before(status: RunStatus) -> ColumnElement[bool]:
     return runs.c.status.in_([one.value for one in RunStatus if status in RUN_TRANSITIONS[one]])
 
 
-_ADD = Statement(insert(runs).values(parameters(_OWN)))
+_ADD = Statement(Upsert(table=runs, values=parameters(_OWN)))
 _ONE = Statement(_found.where(_this))
 _newest = (runs.c.created_at_ms.desc(), runs.c.id.desc())
 _PAGE = Statement(_found.where(_of_project).order_by(*_newest).limit(bindparam("limit")))
@@ -146,10 +146,10 @@ _PURGE = Statement(
 )
 
 
-async def add(tx: Transaction, run: Run) -> None:
-    """Adds a run. Raises UniqueViolation if its due time has one."""
+async def add(tx: Transaction, run: Run) -> bool:
+    """Adds a run; returns False if its due time has one: the clock was set back since."""
     given = msgspec.structs.asdict(run)
-    await tx.execute(_ADD, **{name: given[name] for name in _OWN})
+    return await tx.execute(_ADD, **{name: given[name] for name in _OWN}) == 1
 
 
 async def by_id(source: Source, run_id: str) -> Run | None:
