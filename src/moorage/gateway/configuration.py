@@ -15,6 +15,7 @@ from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
 from moorage.settings import Settings, chain_named, of_another, recorded
+from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source
 from moorage.storage.money import settlements
 from moorage.storage.operation import configuration
@@ -91,13 +92,14 @@ async def take_configuration(db: Database, settings: Settings, *, clock: Clock) 
     """Records how the settings differ from the last start's; returns them with former domains.
 
     Raises ConfigurationInvalid, with nothing recorded, when a chain or a token was taken out on
-    which money is still on its way.
+    which money is still on its way, or a size that projects have.
     """
     now_ms = clock.now_ms()
     async with db.transaction(durable=True) as tx:
         before = await in_force(tx, settings)
         changes = list(compare(before, recorded(settings), now_ms=now_ms))
         await _refuse_loss(tx, settings, changes)
+        await _refuse_lost_sizes(tx, settings)
         await configuration.add_change(tx, changes)
         await configuration.BASE_DOMAINS.add(tx, settings.base_domain, since_ms=now_ms)
         former = await configuration.BASE_DOMAINS.in_use(tx)
@@ -143,4 +145,14 @@ async def _refuse_loss(
             f"chains: money is still on its way there, which nobody would follow ({listed}). "
             "Put it back in, with `closed = true` if it shall take no more; once all of it is "
             "final, within the hour on most chains, it can go."
+        )
+
+
+async def _refuse_lost_sizes(source: Source, settings: Settings) -> None:
+    """Raises ConfigurationInvalid where projects have a size that is not listed."""
+    listed = {each.name for each in settings.size_list.listed}
+    if lost := sorted(await projects.sizes(source) - listed):
+        raise ConfigurationInvalid(
+            f"sizes: projects have {', '.join(lost)}, and pay for it. Put it back in, with "
+            "`sold = false` if no more projects may have it."
         )

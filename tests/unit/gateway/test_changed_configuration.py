@@ -11,11 +11,12 @@ from moorage.errors import ConfigurationInvalid
 from moorage.gateway.configuration import former_chains, take_configuration
 from moorage.ledger import ledger
 from moorage.records.payments import Finality
+from moorage.records.size import SizeSetting
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database, Statement
 from moorage.storage.operation import configuration
 from moorage.storage.schema import payments
-from support.books.records_fixture import ARBITRUM, transfer
+from support.books.records_fixture import ARBITRUM, add_project, transfer
 from support.gateway.clock import MovableClock
 
 NODE = {"rpc_urls": ["https://node.example/v2/s3cret"]}
@@ -177,3 +178,14 @@ async def test_each_gateways_place_is_its_own_and_what_all_share_is_everybodys(
         db, settings(gateway_name="one", listen=one, retention_days=9), clock=clock
     )
     assert [each[0] for each in await changed(db)] == ["two: listen", "retention_days"]
+
+
+async def test_size_that_projects_have_and_pay_for_can_not_be_taken_out(
+    db: Database, clock: MovableClock
+) -> None:
+    await add_project(db, size="large")
+    alone = SizeSetting(name="huge", memory_mib=8192)
+    with pytest.raises(ConfigurationInvalid, match="sizes: projects have large, and pay for it"):
+        await take_configuration(db, settings(sizes=[alone]), clock=clock)
+    kept = SizeSetting(name="large", sold=False)
+    await take_configuration(db, settings(sizes=[alone, kept]), clock=clock)

@@ -399,6 +399,7 @@ _UNCERTIFIED = Statement(
     select(*_PROJECT).where(_living, projects.c.uncertified_since_ms.is_not(None))
 )
 _SERVED = Statement(select(*_PROJECT).where(_living, projects.c.serving_deployment_id.is_not(None)))
+_SIZES = Statement(select(projects.c.size).where(_living).distinct())
 _SET_UNCERTIFIED = _set(uncertified_since_ms=bindparam("since_ms"))
 _SET_DELETED = Statement(
     update(projects)
@@ -531,6 +532,11 @@ async def set_serving(
 async def served(source: Source) -> list[Project]:
     """Returns the projects that serve or have served, also asleep or suspended."""
     return await source.records(Project, _SERVED)
+
+
+async def sizes(source: Source) -> set[str]:
+    """Returns the sizes that projects have."""
+    return {str(row[0]) for row in await source.all(_SIZES)}
 
 
 async def uncertified(source: Source) -> list[Project]:
