@@ -25,7 +25,7 @@ from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.payments import Finality, Payment
 from moorage.records.project import Project, ProjectStatus, Transfer, Variables
 from moorage.storage import delegations, events
-from moorage.storage.apps import deployments, names, projects
+from moorage.storage.apps import deployments, names, projects, runs
 from moorage.storage.apps import transfers as stored
 from moorage.storage.money import accounts, billing, payments
 from moorage.wire.receipts import Invoice
@@ -39,6 +39,7 @@ from support.books.records_fixture import (
     fund,
     transfer,
 )
+from support.gateway.waiting import until
 
 ENOUGH = 5_000_000
 
@@ -312,6 +313,29 @@ async def test_purse_stays_with_the_giver_unless_it_goes_along(
     purse = await accounts.balance(yard.db, accounts.purse_of(project.id))
     kept = (await balances(yard))[0] - alice
     assert (purse, kept) == ((2_000_000, 0) if goes_along else (0, 2_000_000))
+
+
+async def test_run_of_the_giver_is_not_paid_from_the_purse_that_the_taker_has(
+    yard: Yard, project: Project, serving: Deployment, transfers: Transfers
+) -> None:
+    await in_purse(yard, project)
+    service, runner = yard.services.runs_of_projects, yard.services.runner
+    begun = await service.queue(await yard.project(project), "work", timeout_seconds=60)
+    await runner.look()
+    await until(lambda: begun.run_id in yard.runtime.apps)
+    yard.clock.advance(9_000)  # not booked yet
+    await transfers.accept((await offer(yard, project, purse=True)).id, wallet=BOB)
+    purse = await accounts.balance(yard.db, accounts.purse_of(project.id))
+    await until(lambda: begun.run_id not in yard.runtime.apps)
+
+    async def has_ended() -> bool:
+        run = await runs.by_id(yard.db, begun.run_id)
+        return run is not None and run.is_over and not run.holds
+
+    await until(has_ended)
+    assert await accounts.balance(yard.db, accounts.purse_of(project.id)) == purse
+    async with yard.db.snapshot() as snapshot:
+        assert (await audit_books(snapshot, [ARBITRUM]))[1] == []
 
 
 async def test_purse_with_less_than_its_taker_expects_leaves_all_as_it_was(

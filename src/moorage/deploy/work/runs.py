@@ -369,6 +369,9 @@ class Runner:
             await self._book_in(tx, work, ran_ms)
 
     async def _book_in(self, tx: Transaction, work: Work, ran_ms: int) -> None:
+        project = await projects.by_id(tx, work.project_id)
+        if project is None or project.wallet != work.wallet:
+            return  # its purse may be another wallet's by now
         whole_seconds_ms = -(-ran_ms // 1000) * 1000
         await book(tx, work, ran_ms=whole_seconds_ms, now_ms=self._clock.now_ms())
 
