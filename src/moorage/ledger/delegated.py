@@ -5,9 +5,12 @@ and what builds and runs that it asked for burn of the owner's credits. What com
 gives no room again: a delegate may delete what others filled.
 """
 
+from moorage.acting import acted_by
+from moorage.errors import DelegateLimit
 from moorage.ledger.running_costs import month_of
 from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
 from moorage.records.access import Scope, StoredDelegation
+from moorage.records.project import Project
 from moorage.storage import delegations, recoveries
 from moorage.storage.database import Source
 from moorage.storage.money import accounts
@@ -49,3 +52,22 @@ async def left_for_work(source: Source, work: Work, *, now_ms: int) -> MicroUsd 
         await left_of(source, each, now_ms=now_ms) for each in live if each.covers(Scope.DEPLOY)
     ]
     return max(lefts, default=NOTHING)
+
+
+async def require_as_cheap(source: Source, project: Project, month: MicroUsd) -> None:
+    """Raises DelegateLimit where a delegate would have a project burn more a month than it does.
+
+    One that lives from its purse alone burns no more than that. Who took the wallet over is no
+    delegate.
+    """
+    by = acted_by(project.wallet)
+    if month <= project.monthly_price_micro_usd or not by.startswith("0x"):
+        return
+    purse = await accounts.purse(source, project.id)
+    if purse is not None and not purse.shared:
+        return
+    if by != await recoveries.holder_of(source, project.wallet):
+        raise DelegateLimit(
+            "This size would burn more of the owner's credits than the project does now, without "
+            "end: its owner can choose it, or have the project live from its purse alone."
+        )

@@ -175,6 +175,7 @@ def attempt(
     delegation: StoredDelegation | None = None,
     plan: Plan = PLAN,
     purse: PurseTerms | None = None,
+    size: str | None = None,
 ) -> DeployAttempt:
     means = PaymentMeans(chain=ARBITRUM, token=USDC)
     return DeployAttempt(
@@ -184,7 +185,7 @@ def attempt(
             display_name=display_name,
             description=description,
             months=months,
-            settings=Settings(),
+            settings=Settings(size=size),
             purse=purse,
         ),
         request_digest=hashlib.sha256(body.encode()).hexdigest(),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from yard import Yard
 
+from moorage.acting import ACTING, Acting
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.deploy.entrance.configuration import (
     Change,
@@ -15,6 +16,7 @@ from moorage.deploy.entrance.configuration import (
     change_request,
 )
 from moorage.errors import (
+    DelegateLimit,
     DeployFailed,
     FailureCause,
     InvalidField,
@@ -31,7 +33,7 @@ from moorage.records.project import Project, ProjectStatus, Variables
 from moorage.records.size import PriceList
 from moorage.storage.apps import projects
 from moorage.storage.money import accounts
-from support.books.records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
+from support.books.records_fixture import ALICE, CAROL, UNLIMITED, add_deployment, add_project, fund
 from support.gateway.fakes import roomy
 
 
@@ -459,6 +461,14 @@ async def test_larger_size_of_a_deployment_under_way_needs_room_as_any(
     assert (await desk.change(healthPath="/")).effect is Effect.UNDER_WAY
     assert begun.deployment_id is not None
     assert (await desk.yard.deployment(begun.deployment_id)).size == "standard"
+
+
+async def test_delegate_makes_no_project_dearer_that_burns_its_owners_credits(
+    desk: Desk, serving: Deployment
+) -> None:
+    ACTING.set(Acting(ALICE, CAROL))
+    assert isinstance(await desk.refused(size="large"), DelegateLimit)
+    assert (await desk.change(size="small")).effect is Effect.DEPLOYING
 
 
 async def test_size_that_there_is_not_is_refused_with_those_that_there_are(

@@ -91,6 +91,21 @@ async def test_redeploy_by_a_delegate_commits_nothing(gate: Gate) -> None:
         await opens(gate, "other", nothing)
 
 
+async def test_delegate_gives_no_project_that_burns_its_owners_credits_a_dearer_size(
+    gate: Gate,
+) -> None:
+    await fund(gate.db, ALICE, 10 * PRICE)
+    await gate.deploy()
+    by = delegation(limit_usd_month=1)
+    opened = await opens(gate, "shop", by)
+    assert isinstance(await gate.refused(body="two", delegation=by, size="large"), DelegateLimit)
+    await gate.deploy(body="two", delegation=by, size="small")
+    larger = await gate.deploy(name="shop", body="two", delegation=by, size="large")
+    assert larger.project_id == opened.project_id  # which burns its purse alone
+    ACTING.set(Acting())
+    await gate.deploy(body="three", size="large")
+
+
 async def test_what_comes_back_of_purses_gives_no_room_again(gate: Gate) -> None:
     await fund(gate.db, ALICE, 10 * PRICE)
     by = delegation(limit_usd_month=1)

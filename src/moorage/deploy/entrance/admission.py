@@ -47,7 +47,7 @@ from moorage.errors import (
 )
 from moorage.failpoints import failpoint
 from moorage.ledger import ledger
-from moorage.ledger.delegated import left_of
+from moorage.ledger.delegated import left_of, require_as_cheap
 from moorage.ledger.metering import Metering
 from moorage.ledger.running_costs import hour_of
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
@@ -657,8 +657,15 @@ class Admission:
     async def _require_limit(
         self, source: Source, attempt: DeployAttempt, situation: Situation
     ) -> None:
-        """Raises DelegateLimit if a delegate may not commit what its new project is to have."""
+        """Raises DelegateLimit if a delegate may not commit what its new project is to have.
+
+        Or if it would have a project that there is burn more by another size.
+        """
         purse = attempt.request.purse
+        if (own := situation.own) is not None and situation.size(attempt) != situation.now.size:
+            size = self._pricing.size(attempt, situation)
+            price = await self._metering.price_of(source, own, size)
+            await require_as_cheap(source, own, price.month)
         if attempt.delegation is None or purse is None or situation.own is not None:
             return
         left = await left_of(source, attempt.delegation, now_ms=self._clock.now_ms())

@@ -34,6 +34,7 @@ from moorage.errors import (
     ProjectPaused,
 )
 from moorage.ledger import ledger
+from moorage.ledger.delegated import require_as_cheap
 from moorage.ledger.metering import Metering
 from moorage.planning.plan import Plan, Settings
 from moorage.records.deployment import Deployment, DeploymentStatus, Finding, JobKind, Origin
@@ -372,7 +373,7 @@ class ProjectConfiguration:
 
         `written` is what the running version has written, for a new volume to begin with. Raises
         FilesWouldBeLost, InvalidField, ProjectBlocked, ProjectPaused, ProjectNotFound,
-        OutOfCredits, NoCapacity, RateLimited.
+        OutOfCredits, DelegateLimit, NoCapacity, RateLimited.
         """
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, project.wallet)
@@ -419,6 +420,9 @@ class ProjectConfiguration:
         size = self._sizes.chosen(
             change.size or now.size, now=now.size, has_volume=project.volume, field="size"
         )
+        if size.name != now.size:
+            price = await self._metering.price_of(tx, project, size)
+            await require_as_cheap(tx, project, price.month)
         new_volume = change.volume and not project.volume
         present = (now.variables.run, now.health_path, now.size)
         for_app = (wanted.run, health_path, size.name) != present or new_volume
