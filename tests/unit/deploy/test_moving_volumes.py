@@ -31,7 +31,8 @@ from moorage.gateway.pages import pages_app
 from moorage.operate.audit.states import audit_states
 from moorage.records.deployment import Deployment, DeploymentStatus, LostJob, Origin
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, jobs, projects
+from moorage.records.run import RunStatus
+from moorage.storage.apps import deployments, jobs, projects, runs
 from moorage.storage.database import Source
 from moorage.storage.money import accounts
 from moorage.storage.operation import evictions, exports
@@ -140,6 +141,30 @@ async def test_nothing_is_routed_to_the_new_app_before_its_copy_counts(
     assert found["volume held"] == [False, True]
     for step in ("volume exported", "volume moved", "health", "ready", "volume counts"):
         assert found[step] == [False, False], step
+
+
+async def test_run_that_writes_to_the_volume_is_ended_before_the_volume_is_read(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    current, runner = await yard.project(project), yard.services.runner
+    run = await yard.services.runs_of_projects.queue(current, "work", timeout_seconds=60)
+    working = asyncio.create_task(runner.run())
+    await until(lambda: run.run_id in leaving.apps)
+    writing: list[bool] = []
+
+    def look(method: str, _: str) -> None:
+        if method == "read_volume":
+            writing.append(run.run_id in leaving.apps)
+
+    leaving.on_call = look
+    await queued(yard, project, serving)
+    assert (await yard.deployed()).status is DeploymentStatus.READY
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert writing == [False]
+    ended = await runs.by_id(yard.db, run.run_id)
+    assert ended is not None
+    assert (ended.status, "moved" in ended.reason) == (RunStatus.CANCELLED, True)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -39,7 +39,7 @@ from moorage.ledger.metering import Metering
 from moorage.planning.plan import Stack
 from moorage.records.deployment import Deployment, Job, LostJob, Origin
 from moorage.records.project import Project
-from moorage.storage.apps import deployments, jobs, projects
+from moorage.storage.apps import deployments, jobs, projects, runs
 from moorage.storage.database import Database, Source, Transaction
 from moorage.threads import in_thread, to_its_end
 
@@ -314,6 +314,8 @@ class VolumeMoves:
                 await jobs.hold(tx, job, jobs.MOVING)
             await self._addresses.unroute(project)
         failpoint("volume held")
+        while await runs.holds(self._db, project.id):  # they see that it moves, and end
+            await asyncio.sleep(_POLL_SECONDS)
         known = await way.before.known()
         for each in await deployments.of_project(self._db, project.id):
             if each.id in known:

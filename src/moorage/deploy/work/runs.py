@@ -362,7 +362,14 @@ class Runner:
         current = await runs.by_id(self._db, run.id)
         if current is None or current.is_over:
             return End(RunStatus.CANCELLED)  # as it was ended already
-        return _refusal(run, await projects.by_id(self._db, run.project_id))
+        project = await projects.by_id(self._db, run.project_id)
+        end = _refusal(run, project)
+        if project is None or end is not None:
+            return end
+        if project.volume and await jobs.is_moving(self._db, project.id):
+            # What it wrote from now on would be lost.
+            return End(RunStatus.CANCELLED, "The project's volume was moved. Run it again.")
+        return None
 
     async def _book(self, work: Work, ran_ms: int) -> None:
         async with self._db.transaction(durable=True) as tx:

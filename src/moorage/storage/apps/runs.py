@@ -121,6 +121,7 @@ _UNDER_WAY_OF = Statement(
         _of_project, runs.c.status.in_([RunStatus.QUEUED.value, RunStatus.RUNNING.value])
     )
 )
+_HOLDS = Statement(select(func.count()).where(_of_project, text("runs.holds")))
 _KEPT = Statement(select(runs.c.id).where(_has_log))
 _KEPT_OF = Statement(
     select(runs.c.id)
@@ -210,6 +211,11 @@ async def end(
 async def clear(tx: Transaction, run_id: str) -> None:
     """Notes that no engine has more of it than its log."""
     await tx.execute(_CLEARED, run_id=run_id)
+
+
+async def holds(source: Source, project_id: str) -> bool:
+    """Returns whether an engine may have more of a run of a project than its log."""
+    return bool(await source.number(_HOLDS, project_id=project_id))
 
 
 async def under_way_of(source: Source, project_id: str) -> list[str]:
