@@ -50,6 +50,7 @@ BUILT = "built"
 
 TIDY_SECONDS = 60.0
 _LAST_REQUESTS_SECONDS = 5.0  # how long requests may take that came before the route was removed
+_LAST_RUNS_SECONDS = 60.0  # how long runs may take to end; they have 5 s after SIGTERM
 _POLL_SECONDS = 0.05
 
 INSTALLED = frozenset({"node_modules", ".venv", "__pycache__", ".pnpm-store"})
@@ -314,8 +315,7 @@ class VolumeMoves:
                 await jobs.hold(tx, job, jobs.MOVING)
             await self._addresses.unroute(project)
         failpoint("volume held")
-        while await runs.holds(self._db, project.id):  # they see that it moves, and end
-            await asyncio.sleep(_POLL_SECONDS)
+        await self._until_runs_end(project.id)
         known = await way.before.known()
         for each in await deployments.of_project(self._db, project.id):
             if each.id in known:
@@ -338,6 +338,14 @@ class VolumeMoves:
             serving=current.serving_deployment_id or "",
             since_ms=self._clock.now_ms(),
         )
+
+    async def _until_runs_end(self, project_id: str) -> None:
+        """Waits for the project's runs, which see that it moves. Raises ClusterUnavailable."""
+        deadline = self._clock.monotonic_seconds() + _LAST_RUNS_SECONDS
+        while await runs.holds(self._db, project_id):
+            if self._clock.monotonic_seconds() > deadline:
+                raise ClusterUnavailable("A run of the project does not end.")
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _until_idle(self, engine: Engine, deployment_id: str) -> None:
         deadline = self._clock.monotonic_seconds() + _LAST_REQUESTS_SECONDS
