@@ -65,6 +65,7 @@ async def test_app_that_writes_without_a_volume_is_warned_until_it_has_one(walle
         "runCommand": quote.body["plan"]["start"],
         "releaseCommand": None,
         "kind": "web",
+        "size": "standard",
     }
     assert codes((await wallet.deploy(name, files, settings=settings)).body) == expected  # the 402
     first = await wallet.deploy_paid(name, files, settings=settings)

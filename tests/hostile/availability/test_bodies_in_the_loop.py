@@ -137,7 +137,8 @@ class Owner:
 
     def path(self, template: str, data: bytes) -> str:
         """An operation's path; one with another parameter has to be taken in here."""
-        return template.format(projectId=self.project_id, sha256=hashlib.sha256(data).hexdigest())
+        digest = hashlib.sha256(data).hexdigest()
+        return template.format(projectId=self.project_id, offerId="none", sha256=digest)
 
 
 async def test_worst_small_body_of_every_operation_is_parsed_in_no_time(

@@ -321,6 +321,8 @@ class Confirmations:
                     raise NonceReused("This signature was used before. Sign again.")
             except MoorageError as refused:
                 error = refused.message
+            else:
+                return
         raise Unconfirmed(statement, sentence=sentence, error=error)
 
 
