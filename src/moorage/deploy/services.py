@@ -288,7 +288,7 @@ class DeployServices:
             metering=self._metering,
             locks=self._volume_locks,
             sources=self._sources,
-            size_bytes=limits.app_limits(self._settings.size_list.default).volume_bytes,
+            sizes=self._settings.size_list,
             clock=self._clock,
         )
 

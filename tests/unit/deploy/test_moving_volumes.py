@@ -8,13 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import msgspec
 import pytest
 import structlog
 from starlette.types import ASGIApp, Message
 from yard import APP_LIMITS, ENGINE, HOST, SETTINGS, Yard, socket_of
 
 from moorage.auth.rate_limit import TrustedProxies
-from moorage.deploy.limits import app_limits, capacity_policy
+from moorage.deploy.limits import capacity_policy
 from moorage.deploy.work.moving import queue_move
 from moorage.deploy.work.workflow import MAX_ATTEMPTS
 from moorage.engines.engine import BuildSpec, Instance, InstanceSpec
@@ -32,6 +33,7 @@ from moorage.operate.audit.states import audit_states
 from moorage.records.deployment import Deployment, DeploymentStatus, LostJob, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.run import RunStatus
+from moorage.records.size import SizeSetting
 from moorage.storage.apps import deployments, jobs, projects, runs
 from moorage.storage.database import Source
 from moorage.storage.money import accounts
@@ -44,6 +46,7 @@ from support.gateway.fakes import FakeRuntime, app_address, tree_of
 from support.gateway.waiting import until
 
 LEFT = "left"
+ROOMIER = SizeSetting(name="roomier", volume_mib=4096)
 KEPT = "what the app has stored"
 STAGES = ("read_volume", "write_volume", "start")
 STEPS = ("volume held", "volume exported", "volume moved", "health", "ready")
@@ -62,7 +65,8 @@ def leaving() -> FakeRuntime:
 def yard(
     db: FaultyDatabase, clock: MovableClock, tmp_path: Path, leaving: FakeRuntime
 ) -> Iterator[Yard]:
-    made = Yard(db, clock, tmp_path / "sources", leaving=leaving)
+    settings = msgspec.structs.replace(SETTINGS, sizes=(ROOMIER,))
+    made = Yard(db, clock, tmp_path / "sources", leaving=leaving, settings=settings)
     made.sources.mkdir()
     with armed(made.reach):
         yield made
@@ -588,17 +592,21 @@ async def test_archive_of_a_move_that_was_cut_off_and_given_up_is_removed(
     assert list(archives.iterdir()) == []
 
 
+@pytest.mark.parametrize(("size", "mib"), [("standard", 1024), ("roomier", 4096)])
 async def test_archive_takes_nothing_that_is_kept_free_or_promised_to_another(
     yard: Yard,
     project: Project,
     serving: Deployment,
     leaving: FakeRuntime,
     monkeypatch: pytest.MonkeyPatch,
+    size: str,
+    mib: int,
 ) -> None:
     """What it took would be missing to apps of others, which would be ended for it."""
+    yard.db.sql("UPDATE deployments SET size = ?", (size,))
+    serving = msgspec.structs.replace(serving, size=size)
     reserve = capacity_policy(SETTINGS).reserve_bytes
-    size = app_limits(SETTINGS.size_list.default).volume_bytes
-    free = [reserve + size - 1]
+    free = [reserve + mib * 1024**2 - 1]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
     await queued(yard, project, serving)
     refused = await yard.deployed()

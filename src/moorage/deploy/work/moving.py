@@ -28,6 +28,7 @@ from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.entrance.configuration import copied_deployment, queue_deployment
 from moorage.deploy.keeping.apps import Apps
+from moorage.deploy.limits import app_limits
 from moorage.deploy.sources import Sources
 from moorage.engines.engine import BuildSpec, Engine, NewVolume
 from moorage.engines.failure import not_carried
@@ -39,6 +40,7 @@ from moorage.ledger.metering import Metering
 from moorage.planning.plan import Stack
 from moorage.records.deployment import Deployment, Job, LostJob, Origin
 from moorage.records.project import Project
+from moorage.records.size import Sizes
 from moorage.storage.apps import deployments, jobs, projects, runs
 from moorage.storage.database import Database, Source, Transaction
 from moorage.threads import in_thread, to_its_end
@@ -145,10 +147,10 @@ class VolumeMoves:
         metering: Metering,
         locks: Locks,
         sources: Sources,
-        size_bytes: int,
+        sizes: Sizes,
         clock: Clock,
     ) -> None:
-        """`locks` are those of volumes, for exports as well; `size_bytes` is that of a new one.
+        """`locks` are those of volumes, for exports as well.
 
         `scratch` is a directory for archives that are under way, which need not exist;
         `reserve_bytes` of its disk are not for them.
@@ -164,7 +166,7 @@ class VolumeMoves:
         self._addresses = addresses
         self._apps = apps
         self._metering = metering
-        self._size_bytes = size_bytes
+        self._sizes = sizes
         self._clock = clock
         self._locks = locks
 
@@ -212,8 +214,11 @@ class VolumeMoves:
             volume_id=project.id,
             owner=project.wallet,
             deployment_id=deployment.id,
-            size_bytes=self._size_bytes,
+            size_bytes=self._size_bytes(deployment),
         )
+
+    def _size_bytes(self, deployment: Deployment) -> int:
+        return app_limits(self._sizes.of(deployment.size)).volume_bytes
 
     async def tidy(self) -> None:
         """Removes what moves have left of volumes where these do not count, and their archives.
@@ -253,7 +258,7 @@ class VolumeMoves:
     ) -> AsyncIterator[Tree | None]:
         try:
             await self._runtime.stop(deployment.id)  # an attempt that was cut off may have begun it
-            with self._archive_room(), self._closed(project.id, way):
+            with self._archive_room(deployment), self._closed(project.id, way):
                 await self._stop(job, project, way)
                 if way.written_by and way.written_by == deployment.copy_of and not way.is_apart:
                     await self._runtime.copy(way.written_by, deployment.id)  # with its last files
@@ -272,7 +277,7 @@ class VolumeMoves:
             tree = await way.before.read_volume(
                 project.id,
                 directory / "volume.tar.gz",
-                max_bytes=self._size_bytes,
+                max_bytes=self._size_bytes(deployment),
                 written_by=way.written_by,
             )
             failpoint("volume exported")
@@ -283,17 +288,18 @@ class VolumeMoves:
             await self._discard_archive(project.id)
 
     @contextmanager
-    def _archive_room(self) -> Iterator[None]:
+    def _archive_room(self, deployment: Deployment) -> Iterator[None]:
         """Holds room for an archive of a whole volume. Raises DeployFailed if there is none."""
+        size_bytes = self._size_bytes(deployment)
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        needed = self._size_bytes + self._under_way + self._reserve_bytes
+        needed = size_bytes + self._under_way + self._reserve_bytes
         if needed > shutil.disk_usage(self._scratch).free:
             raise not_carried("the gateway's disk has no room for an archive of it")
-        self._under_way += self._size_bytes
+        self._under_way += size_bytes
         try:
             yield
         finally:
-            self._under_way -= self._size_bytes
+            self._under_way -= size_bytes
 
     @contextmanager
     def _closed(self, volume_id: str, way: _Way) -> Iterator[None]:
