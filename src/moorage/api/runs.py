@@ -89,7 +89,7 @@ async def list_runs(room: RunRoom, request: Request, project: Project) -> RunLis
         last = await runs.by_id(room.db, before)
         if last is None or last.project_id != project.id:
             raise InvalidField("before", "must be the id of a run of this project")
-    found = await runs.page(room.db, project_id=project.id, before=before, limit=limit)
+    found = await runs.page(room.db, project, before=before, limit=limit)
     return RunList(
         project_id=project.id,
         runs=[_item(each) for each in found],
@@ -144,7 +144,7 @@ async def show_run_log(
 async def schedules_shown(source: Source, project: Project) -> list[ScheduleItem]:
     """Returns a project's schedules, each with its last run."""
     return [
-        _schedule(each, await runs.last_of(source, each))
+        _schedule(each, await runs.last_of(source, project, each.name))
         for each in await runs.schedules_of(source, project.id)
     ]
 

@@ -51,7 +51,7 @@ async def made(yard: Yard, project: Project) -> list[Run]:
     found: list[Run] = []
     while True:
         before = found[-1].id if found else None
-        page = await runs.page(yard.db, project_id=project.id, before=before, limit=1_000)
+        page = await runs.page(yard.db, project, before=before, limit=1_000)
         found += page
         if not page:
             return sorted(found, key=lambda run: run.due_at_ms or 0)

@@ -10,6 +10,7 @@ from moorage.engines.engine import Capabilities
 from moorage.errors import (
     MoorageError,
     ProjectNotFound,
+    RunNotFound,
     TermsChanged,
     TokenInvalid,
     TooManyProjects,
@@ -315,7 +316,7 @@ async def test_purse_stays_with_the_giver_unless_it_goes_along(
     assert (purse, kept) == ((2_000_000, 0) if goes_along else (0, 2_000_000))
 
 
-async def test_run_of_the_giver_is_not_paid_from_the_purse_that_the_taker_has(
+async def test_run_of_the_giver_is_not_paid_from_the_takers_purse_and_not_shown_to_the_taker(
     yard: Yard, project: Project, serving: Deployment, transfers: Transfers
 ) -> None:
     await in_purse(yard, project)
@@ -334,6 +335,10 @@ async def test_run_of_the_giver_is_not_paid_from_the_purse_that_the_taker_has(
 
     await until(has_ended)
     assert await accounts.balance(yard.db, accounts.purse_of(project.id)) == purse
+    taken = await yard.project(project)
+    assert await runs.page(yard.db, taken, before=None, limit=9) == []
+    with pytest.raises(RunNotFound):
+        await service.of(taken, begun.run_id)
     async with yard.db.snapshot() as snapshot:
         assert (await audit_books(snapshot, [ARBITRUM]))[1] == []
 

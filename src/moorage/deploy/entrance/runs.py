@@ -100,8 +100,8 @@ class Runs:
         return await self.of(project, run_id)
 
     async def of(self, project: Project, run_id: str) -> Run:
-        """Returns a run of a project. Raises RunNotFound."""
+        """Returns a run of a project, and of the wallet that has it now. Raises RunNotFound."""
         run = await runs.by_id(self._db, run_id)
-        if run is None or run.project_id != project.id:
+        if run is None or (run.project_id, run.wallet) != (project.id, project.wallet):
             raise RunNotFound
         return run

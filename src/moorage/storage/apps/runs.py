@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from moorage.planning.cron import due_after
 from moorage.planning.plan import PlannedSchedule
-from moorage.records.project import ProjectStatus
+from moorage.records.project import Project, ProjectStatus
 from moorage.records.run import RUN_TRANSITIONS, Run, RunStatus, Schedule
 from moorage.storage.database import (
     Source,
@@ -43,6 +43,7 @@ _columns = [
 _found = select(*_columns).select_from(runs).outerjoin(work, work.c.id == runs.c.id)
 _this = runs.c.id == bindparam("run_id")
 _of_project = runs.c.project_id == bindparam("project_id")
+_of_wallet = runs.c.wallet == bindparam("of_wallet")  # not those of who had the project before
 _queued = runs.c.status == RunStatus.QUEUED.value
 # As the indexes have it: `holds = 1`, which SQLAlchemy writes for SQLite, would find none.
 _running = or_(runs.c.status == RunStatus.RUNNING.value, text("runs.holds"))
@@ -57,11 +58,14 @@ def _before(status: RunStatus) -> ColumnElement[bool]:
 _ADD = Statement(Upsert(table=runs, values=parameters(_OWN)))
 _ONE = Statement(_found.where(_this))
 _newest = (runs.c.created_at_ms.desc(), runs.c.id.desc())
-_PAGE = Statement(_found.where(_of_project).order_by(*_newest).limit(bindparam("limit")))
+_PAGE = Statement(
+    _found.where(_of_project, _of_wallet).order_by(*_newest).limit(bindparam("limit"))
+)
 _place = select(runs.c.created_at_ms).where(_this).scalar_subquery()
 _PAGE_BEFORE = Statement(
     _found.where(
         _of_project,
+        _of_wallet,
         or_(
             runs.c.created_at_ms < _place,
             and_(runs.c.created_at_ms == _place, runs.c.id < bindparam("run_id")),
@@ -158,10 +162,13 @@ async def by_id(source: Source, run_id: str) -> Run | None:
     return await source.record(Run, _ONE, run_id=run_id)
 
 
-async def page(source: Source, *, project_id: str, before: str | None, limit: int) -> list[Run]:
-    """Returns at most `limit` runs of a project that came before one of them, the newest first."""
+async def page(source: Source, of: Project, *, before: str | None, limit: int) -> list[Run]:
+    """Returns at most `limit` runs of a project that came before one of them, the newest first.
+
+    Those of a wallet that had the project before are left out.
+    """
     statement = _PAGE if before is None else _PAGE_BEFORE
-    given: dict[str, Any] = {"project_id": project_id, "limit": limit}
+    given: dict[str, Any] = {"project_id": of.id, "of_wallet": of.wallet, "limit": limit}
     return await source.records(Run, statement, **given, run_id=before)
 
 
@@ -292,7 +299,9 @@ _REMOVE_SCHEDULES = Statement(
     delete(schedules).where(schedules.c.project_id == bindparam("project_id"))
 )
 _LAST_OF_SCHEDULE = Statement(
-    _found.where(_of_project, runs.c.schedule == bindparam("of_name")).order_by(*_newest).limit(1)
+    _found.where(_of_project, _of_wallet, runs.c.schedule == bindparam("of_name"))
+    .order_by(*_newest)
+    .limit(1)
 )
 _UNDER_WAY_OF_SCHEDULE = Statement(
     select(func.count())
@@ -316,10 +325,10 @@ async def schedules_of(source: Source, project_id: str) -> list[Schedule]:
     return await source.records(Schedule, _SCHEDULES_OF, project_id=project_id)
 
 
-async def last_of(source: Source, schedule: Schedule) -> Run | None:
-    """Returns the newest run of a schedule."""
+async def last_of(source: Source, of: Project, name: str) -> Run | None:
+    """Returns the newest run of a project's schedule, since it is its wallet's."""
     return await source.record(
-        Run, _LAST_OF_SCHEDULE, project_id=schedule.project_id, of_name=schedule.name
+        Run, _LAST_OF_SCHEDULE, project_id=of.id, of_wallet=of.wallet, of_name=name
     )
 
 
