@@ -28,6 +28,8 @@ from moorage.errors import (
     ProjectPaused,
     RateLimited,
 )
+from moorage.ledger.running_costs import hour_of
+from moorage.money import MicroUsd
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus, Variables
 from moorage.records.size import PriceList
@@ -461,6 +463,19 @@ async def test_larger_size_of_a_deployment_under_way_needs_room_as_any(
     assert (await desk.change(healthPath="/")).effect is Effect.UNDER_WAY
     assert begun.deployment_id is not None
     assert (await desk.yard.deployment(begun.deployment_id)).size == "standard"
+
+
+async def test_size_whose_next_hour_the_credits_do_not_pay_is_refused(
+    desk: Desk, serving: Deployment
+) -> None:
+    """At the switch the app would be suspended, which the present size still pays for."""
+    spare = hour_of(MicroUsd(2_000_000)) - 1
+    desk.yard.db.sql("UPDATE wallets SET balance_micro_usd = ?", (spare,))
+    assert isinstance(await desk.refused(size="large"), OutOfCredits)
+    assert (await desk.change(size="small")).effect is Effect.DEPLOYING
+    assert isinstance(await desk.refused(size="large"), OutOfCredits)
+    desk.yard.db.sql("UPDATE wallets SET balance_micro_usd = ?", (spare + 1,))
+    assert (await desk.change(size="large")).effect is Effect.UNDER_WAY
 
 
 async def test_delegate_makes_no_project_dearer_that_burns_its_owners_credits(

@@ -36,6 +36,7 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.ledger.delegated import require_as_cheap
 from moorage.ledger.metering import Metering
+from moorage.ledger.running_costs import hour_of
 from moorage.planning.plan import Plan, Settings
 from moorage.records.deployment import Deployment, DeploymentStatus, Finding, JobKind, Origin
 from moorage.records.project import (
@@ -421,8 +422,11 @@ class ProjectConfiguration:
             change.size or now.size, now=now.size, has_volume=project.volume, field="size"
         )
         if size.name != now.size:
-            price = await self._metering.price_of(tx, project, size)
-            await require_as_cheap(tx, project, price.month)
+            month = (await self._metering.price_of(tx, project, size)).month
+            await require_as_cheap(tx, project, month)
+            reach = await ledger.reach(tx, project.id, wallet=project.wallet)
+            if now.newest is not None and reach.total < hour_of(month):
+                raise OutOfCredits  # at the switch it would be suspended
         new_volume = change.volume and not project.volume
         present = (now.variables.run, now.health_path, now.size)
         for_app = (wanted.run, health_path, size.name) != present or new_volume
