@@ -62,7 +62,7 @@ def asked(
     project: Project, path: str, method: str, body: Any = None, run: str = "", **headers: str
 ) -> Request:
     content = b"" if body is None else msgspec.json.encode(body)
-    named = {"projectId": project.id} | ({"runId": run} if run else {})
+    named: dict[str, Any] = {"projectId": project.id} | ({"runId": run} if run else {})
     path = path.replace("{projectId}", project.id).replace("{runId}", run)
     return request_of(path=path, method=method, headers=headers, body=content, **named)
 
