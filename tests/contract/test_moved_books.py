@@ -30,7 +30,7 @@ from support.gateway.clock import MovableClock
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 
 MANY = 1_201  # more than are read at once
-ROWS = {"events": MANY}
+ROWS = {"events": MANY, "alert_channels": 1}  # a channel has one row
 WAITING = """SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'idle in transaction'"""
 Table_ = dict[str, list[tuple[object, ...]]]
