@@ -475,6 +475,8 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
     idle = found.sleep_after_seconds
     sleeps = "never" if idle is None else f"after {idle} s without a request or connection"
     yield f"sleeps:      {sleeps}; ${found.asleep_per_hour_usd:f} an hour asleep"
+    for each in found.schedules or ():
+        yield f"schedule:    {each.name}, {each.cron} {each.timezone}; next {each.next_due_at}"
 
 
 def _idle_seconds(text: str) -> int | None:
