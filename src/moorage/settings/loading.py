@@ -174,6 +174,8 @@ def described(settings: Settings) -> dict[str, Any]:
     values["acme_directories"] = [
         _hidden(url) if "@" in url else url for url in settings.acme_directories
     ]
+    if settings.alert_webhook:
+        values["alert_webhook"] = _host(settings.alert_webhook)
     chains = {f"{_CHAIN}{name}": _chain(name, each) for name, each in settings.chains.items()}
     builtins: dict[str, Any] = msgspec.to_builtins(values | chains)
     return builtins
@@ -205,11 +207,11 @@ def chain_named(setting: str) -> str | None:
 
 def _chain(name: str, settings: ChainSettings) -> Mapping[str, object]:
     chain = settings.chain(name)
-    return msgspec.structs.asdict(chain) | {"rpc_urls": [_node(url) for url in chain.rpc_urls]}
+    return msgspec.structs.asdict(chain) | {"rpc_urls": [_host(url) for url in chain.rpc_urls]}
 
 
-def _node(url: str) -> str:
-    """Returns a node's host; the rest of its URL is often its owner's key."""
+def _host(url: str) -> str:
+    """Returns a URL's host; the rest, of a node's or a chat's, is often its owner's key."""
     return f"{urlsplit(url).netloc.rpartition('@')[2]} {_fingerprint(url)}"
 
 

@@ -86,6 +86,7 @@ async def test_secrets_are_recorded_by_their_fingerprints(
             database_url=f"postgresql://moorage:{key}@db.example/moorage",
             screening=("/bin/screen", f"--token={key}"),
             build_env={"MIRROR": f"https://{key}@mirror.example"},
+            alert_webhook=f"https://chat.example/services/{key}",
         )
         await take_configuration(db, given, clock=clock)
     names = {name for name, _, _ in await changed(db)}
@@ -95,11 +96,13 @@ async def test_secrets_are_recorded_by_their_fingerprints(
             "database_url",
             "screening",
             "build_env",
+            "alert_webhook",
         ),
     }
     history = await configuration.history(db)
     assert "s3cret" not in str(history)
     assert "node.example" in str(history)
+    assert "chat.example" in str(history)
 
 
 async def test_chain_with_payments_that_are_not_final_can_not_be_taken_out(
