@@ -319,8 +319,9 @@ async def test_so_many_run_at_once_of_a_wallet_and_in_all(
         for _ in range(of_wallet + 1):
             await queue(yard, other)
             yard.clock.advance(1)  # who came first is first
-    await yard.services.runner.look()
-    await until(lambda: len(yard.runtime.called("start")) == in_all)
+        await yard.services.runner.look()
+        begun = min(in_all, (number + 1) * of_wallet)
+        await until(lambda begun=begun: len(yard.runtime.called("start")) == begun)
     running = await runs.held(yard.db)
     assert len(running) == in_all
     assert max([run.wallet for run in running].count(run.wallet) for run in running) == of_wallet
@@ -329,6 +330,23 @@ async def test_so_many_run_at_once_of_a_wallet_and_in_all(
     await came_to(yard, first.id, RunStatus.FAILED)
     await yard.services.runner.look()
     await until(lambda: len(yard.runtime.called("start")) == in_all + 1)
+
+
+async def test_wallet_that_runs_nothing_goes_before_those_that_asked_earlier_for_more(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    in_all, of_wallet = AT_ONCE[RunKind.COMMAND]
+    for number in range(in_all // of_wallet):
+        other = await add_project(yard.db, wallet=f"0x{number + 2:040x}", name=f"other{number}")
+        await yard.active(other, micro_usd=CREDITS, billed=False)
+        for _ in range(of_wallet + 2):
+            await queue(yard, other)
+            yard.clock.advance(1)
+    await yard.services.runner.look()
+    await until(lambda: len(yard.runtime.called("start")) == in_all)
+    late = await queue(yard, project)
+    yard.runtime.die(yard.runtime.called("start")[0])
+    await came_to(yard, late, RunStatus.RUNNING)
 
 
 async def test_run_waits_while_the_machine_has_no_room(
@@ -373,8 +391,12 @@ async def test_logs_of_the_last_runs_alone_are_kept(
         made.append(await queue(yard, project))
         await came_to(yard, made[-1], RunStatus.SUCCEEDED)
         yard.clock.advance(1_000)
+
+    async def is_forgotten() -> bool:
+        return not (await run_of(yard, made[0])).is_kept
+
+    await until(is_forgotten)
     assert yard.runtime.discarded == set(made[1:])
-    assert not (await run_of(yard, made[0])).is_kept
 
 
 async def test_deleted_project_leaves_nothing_of_its_runs(

@@ -7,8 +7,10 @@ knows the end, is `interrupted`, and never begun again.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from operator import itemgetter
 
 import msgspec
 import structlog
@@ -123,7 +125,7 @@ class Runner:
         for run in await runs.held(self._db):
             self._begin(run)
         most = max(of_wallet for _, of_wallet in AT_ONCE.values())
-        for run in await runs.next_queued(self._db, of_each=most):
+        for run in self._in_turn(await runs.next_queued(self._db, of_each=most)):
             if self._has_place(run):
                 self._begin(run)
 
@@ -154,6 +156,15 @@ class Runner:
             for run_id in run_ids:
                 await runs.clear(tx, run_id)
                 await runs.forget(tx, run_id)
+
+    def _in_turn(self, queued: Iterable[Run]) -> list[Run]:
+        """Orders runs so that whose wallet has fewer goes first; else two could have all places."""
+        number = Counter((run.wallet, run.kind) for run, _ in self._tasks.values())
+        turns = []
+        for run in queued:
+            turns.append((number[run.wallet, run.kind], run))
+            number[run.wallet, run.kind] += 1
+        return [run for _, run in sorted(turns, key=itemgetter(0))]
 
     def _has_place(self, run: Run) -> bool:
         others = [other for other, _ in self._tasks.values() if other.kind is run.kind]
