@@ -16,6 +16,7 @@ from cronsim import CronSim, CronSimError
 _FIELDS = 5
 _MAX_LENGTH = 100
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(?:/[A-Za-z0-9_+-]{1,32}){0,2}", re.ASCII)
+_NO_ZONES = ("localtime", "posixrules", "posix/", "right/")  # this machine's, and other clocks
 
 
 class _Cron(CronSim):
@@ -35,7 +36,7 @@ class _Cron(CronSim):
 def zone(timezone: str) -> ZoneInfo:
     """Returns the zone of that name. Raises ValueError."""
     try:
-        if _ZONE.fullmatch(timezone):
+        if _ZONE.fullmatch(timezone) and not timezone.startswith(_NO_ZONES):
             return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, OSError, ValueError):
         pass
