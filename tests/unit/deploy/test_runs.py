@@ -363,6 +363,24 @@ async def test_run_waits_while_the_machine_has_no_room(
     await came_to(yard, run_id, RunStatus.RUNNING)
 
 
+async def test_of_runs_at_once_only_those_begin_that_there_is_room_for(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    yard.runtime.has_memory_for(2)  # one of which the app has
+    await yard.services.capacity.measure()
+    queued = [await queue(yard, project) for _ in range(2)]
+
+    async def one_runs() -> bool:
+        await yard.services.runner.look()
+        await asyncio.sleep(0.01)
+        found = [(await run_of(yard, each)).status for each in queued]
+        assert found != [RunStatus.RUNNING] * 2
+        return RunStatus.RUNNING in found
+
+    await until(one_runs)
+    await one_runs()
+
+
 async def test_run_that_waits_for_room_is_looked_at_no_more_often_than_it_is_polled(
     db: FaultyDatabase, clock: MovableClock, tmp_path: Path, project: Project
 ) -> None:

@@ -99,6 +99,7 @@ class Runner:
         self._clock = clock
         self._speed = speed
         self._woken = asyncio.Event()
+        self._entering = asyncio.Lock()
         self._tasks: dict[str, tuple[Run, asyncio.Task[bool]]] = {}
 
     def wake(self) -> None:
@@ -186,7 +187,8 @@ class Runner:
     async def _work(self, run: Run) -> bool:
         """Returns whether it has ended; one that waits, or failed to be seen, is polled."""
         try:
-            return await self._carry_out(run)
+            with contextlib.ExitStack() as counted:
+                return await self._carry_out(run, counted)
         except (DatabaseUnavailable, ClusterUnavailable) as error:  # the next look begins it again
             log.warning("run is looked at again", run=run.id, error=error.message)
         except Exception:
@@ -194,17 +196,20 @@ class Runner:
             await self._end(run, End(RunStatus.INTERRUPTED, _LOST))
         return False
 
-    async def _carry_out(self, queued: Run) -> bool:
+    async def _carry_out(self, queued: Run, counted: contextlib.ExitStack) -> bool:
         """Brings a run as far as it goes now, and returns whether it has ended.
 
+        One that begins counts as running before another may begin, until `counted` is closed.
         Of one that has ended, only its log stays.
         """
         run = queued
         if run.status is RunStatus.QUEUED:
-            entered = await self._enter(run)
-            if entered is None:
-                return False
-            run = entered
+            async with self._entering:
+                entered = await self._enter(run)
+                if entered is None:
+                    return False
+                run = entered
+                await self._count(run, counted)
         if not run.is_over:
             project = await projects.by_id(self._db, run.project_id)
             end = _refusal(run, project)
@@ -245,6 +250,11 @@ class Runner:
                     return await runs.by_id(tx, run.id)
             await self._end_in(tx, run, end)
         return None
+
+    async def _count(self, run: Run, counted: contextlib.ExitStack) -> None:
+        if run.kind is RunKind.COMMAND:
+            size = self._size_of(run, await projects.by_id(self._db, run.project_id))
+            counted.enter_context(self._capacity.starting(run.id, size.name))
 
     async def _has_room(self, run: Run) -> bool:
         project = await projects.by_id(self._db, run.project_id)
