@@ -14,6 +14,7 @@ from moorage.engines.disks.volume import Volume
 from moorage.engines.engine import Instance, InstanceSpec, Keep, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
+from moorage.failpoints import armed
 from support.engines.sandbox_fixture import make_sandbox, volume_of
 from support.engines.small_apps import LIMITS, MIB, belongings, build, get, plan, start
 
@@ -348,3 +349,24 @@ async def test_disk_does_not_shrink_below_its_files(sandbox: Sandbox, shell: Pat
     with pytest.raises(DeployFailed, match="do not fit on a disk of 16 MiB"):
         await sandbox.start(spec, timeout_seconds=30)
     assert await said(await begin(sandbox, "app"), "fs.statSync('big').size") == 24 * MIB
+
+
+async def test_disk_that_could_not_be_made_smaller_is_as_it_was(
+    sandbox: Sandbox, shell: Path
+) -> None:
+    await build(sandbox, shell, plan(), deployment_id="app")
+    app = await begin(sandbox, "app")
+    await said(app, "fs.writeFileSync('big', Buffer.alloc(8 * 2 ** 20, 1))")
+    await sandbox.stop("app")
+    smaller = replace(WITH_VOLUME, disk_bytes=LIMITS.disk_bytes // 2)
+    spec = InstanceSpec(deployment_id="app", plan=plan(), limits=smaller, resizes=True)
+
+    def end(step: str) -> None:
+        if step == "resized":
+            raise OSError("ends here")
+
+    with pytest.raises(OSError, match="ends here"), armed(end):
+        await sandbox.start(spec, timeout_seconds=30)
+    await sandbox.stop("app")
+    again = await sandbox.start(spec, timeout_seconds=30)
+    assert await said(again, "fs.statSync('big').size") == 8 * MIB

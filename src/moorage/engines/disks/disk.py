@@ -15,13 +15,14 @@ from os import scandir
 from pathlib import Path
 
 from moorage.archive.tree import Tree, TreeRefused, write_tree
-from moorage.clock import Clock
+from moorage.clock import Clock, SystemClock
 from moorage.engines.disks.trees import remove_all, remove_below
 from moorage.engines.engine import WrittenFiles
 from moorage.engines.failure import not_taken_along
 from moorage.engines.host import mounts, processes
 from moorage.engines.host import mounts as kernel
 from moorage.errors import DeployFailed, FailureCause
+from moorage.failpoints import failpoint
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_ENTRIES = 20_000
@@ -228,15 +229,23 @@ class Disk:
     def fit(self, size_bytes: int, uid: int) -> None:
         """Gives the disk another size, and mounts it again; nothing may use it.
 
-        Raises DeployFailed if its files need more, OSError.
+        A crash, and a failure, leave it as it was. Raises DeployFailed if its files need more,
+        OSError.
         """
         if filesystem_bytes(self.image) == max(size_bytes, MIN_BYTES):
             return
         if not self.release():
             raise OSError(errno.EBUSY, "the disk is still in use", str(self.image))
+        resized = self.image.with_suffix(".resized")  # one that is made smaller halfway is lost
         try:
-            resize_image(self.image, max(size_bytes, MIN_BYTES))
+            copy_image(self.image, resized, clock=SystemClock())
+            resize_image(resized, max(size_bytes, MIN_BYTES))
+            with resized.open("rb") as file:
+                os.fsync(file.fileno())
+            failpoint("resized")
+            resized.replace(self.image)
         except processes.ToolFailed as error:
+            resized.unlink()
             size = f"{size_bytes // (1024 * 1024)} MiB"
             raise DeployFailed(
                 FailureCause.OUT_OF_DISK,
