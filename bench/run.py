@@ -2,7 +2,7 @@
 
 bench/run.py [deploying] [containers] [cluster] [redeploying] [status] [unpaid] [paid] [upload]
     [idle] [waking] [sleeping] [proxying] [watcher] [metering] [planning] [starting] [sharing]
-    [keeping] [capacity] [pages]
+    [keeping] [capacity] [pages] [working]
 """
 
 import os
@@ -32,6 +32,7 @@ import unpaid  # noqa: E402
 import upload  # noqa: E402
 import waking  # noqa: E402
 import watcher  # noqa: E402
+import working  # noqa: E402
 from measure import Row, machine, table  # noqa: E402
 
 BENCHMARKS = {
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "upload": upload.run,
     "idle": idle.run,
     "waking": waking.run,
+    "working": working.run,
     "sleeping": sleeping.run,
     "proxying": proxying.run,
     "watcher": watcher.run,
