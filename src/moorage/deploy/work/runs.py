@@ -199,7 +199,7 @@ class Runner:
     async def _carry_out(self, queued: Run, counted: contextlib.ExitStack) -> bool:
         """Brings a run as far as it goes now, and returns whether it has ended.
 
-        One that begins counts as running before another may begin, until `counted` is closed.
+        A command counts as running before another may begin, until `counted` is closed.
         Of one that has ended, only its log stays.
         """
         run = queued
@@ -210,6 +210,8 @@ class Runner:
                     return False
                 run = entered
                 await self._count(run, counted)
+        elif not run.is_over:
+            await self._count(run, counted)
         if not run.is_over:
             project = await projects.by_id(self._db, run.project_id)
             end = _refusal(run, project)
@@ -319,33 +321,32 @@ class Runner:
     async def _execute(self, run: Run, project: Project) -> End | None:
         """Prepares and starts a command, unless it was started before; follows it to its end."""
         work = await billing.work_of(self._db, run.id)
-        with self._capacity.starting(run.id, run.size or project.size):
-            if work is not None:
-                return await self._follow(run, work, is_new=False)
-            deployment = await deployments.by_id(self._db, run.deployment_id or "")
-            if deployment is None:
-                return End(RunStatus.FAILED, "Its version is gone.")
-            spec = replace(
-                self._specs.instance(deployment, project),
-                deployment_id=run.id,
-                command=run.command,
-                listens=False,
-                limits=app_limits(self._size_of(run, project)),
-            )
-            try:
-                failpoint("run copy")
-                await self._runtime.copy(deployment.id, run.id)
-                failpoint("run start")
-                work = await self._work_of(self._db, run, project)
-                if not await self._start(run, work):
-                    return None
-                failpoint("run started")
-                await self._runtime.start(spec, timeout_seconds=self._start_seconds)
-            except DeployFailed as failed:
-                return End(RunStatus.FAILED, failed.reason)
-            except NoCapacity as full:
-                return End(RunStatus.FAILED, full.message)
-            return await self._follow(run, work, is_new=True)
+        if work is not None:
+            return await self._follow(run, work, is_new=False)
+        deployment = await deployments.by_id(self._db, run.deployment_id or "")
+        if deployment is None:
+            return End(RunStatus.FAILED, "Its version is gone.")
+        spec = replace(
+            self._specs.instance(deployment, project),
+            deployment_id=run.id,
+            command=run.command,
+            listens=False,
+            limits=app_limits(self._size_of(run, project)),
+        )
+        try:
+            failpoint("run copy")
+            await self._runtime.copy(deployment.id, run.id)
+            failpoint("run start")
+            work = await self._work_of(self._db, run, project)
+            if not await self._start(run, work):
+                return None
+            failpoint("run started")
+            await self._runtime.start(spec, timeout_seconds=self._start_seconds)
+        except DeployFailed as failed:
+            return End(RunStatus.FAILED, failed.reason)
+        except NoCapacity as full:
+            return End(RunStatus.FAILED, full.message)
+        return await self._follow(run, work, is_new=True)
 
     async def _follow(self, run: Run, work: Work, *, is_new: bool) -> End | None:
         """Waits for the end of a command, and books its time; None if its row was ended.

@@ -7,7 +7,7 @@ from itertools import chain, islice, takewhile
 import structlog
 
 from moorage.clock import Clock
-from moorage.errors import MoorageError
+from moorage.errors import DatabaseUnavailable
 from moorage.failpoints import failpoint
 from moorage.planning.cron import due_after
 from moorage.records.event import EventKind
@@ -48,7 +48,7 @@ class Schedules:
         for due in await runs.due(self._db, now_ms=self._clock.now_ms(), limit=_AT_ONCE):
             try:
                 await self._take(due)
-            except MoorageError:
+            except DatabaseUnavailable:
                 raise
             except Exception:  # a fault in one, as of a time zone that is gone, holds up no other
                 log.exception("schedule failed", project=due.schedule.project_id)
