@@ -19,10 +19,10 @@ from typing import Any, cast
 
 from customers import Customers, fill
 from measure import SERVER_CPU, Row, cpu_seconds, median, on_cpu, spread
-from moorage.deploy.addresses.addresses import Hosts
-from moorage.deploy.addresses.routes import FOLLOW_SECONDS, FollowedRoutes
-from moorage.deploy.loops import loops_of
 from moorage.engines.engine import Instance
+from moorage.hosting.addresses.addresses import Hosts
+from moorage.hosting.addresses.routes import FOLLOW_SECONDS, FollowedRoutes
+from moorage.hosting.loops import loops_of
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
@@ -32,7 +32,7 @@ from support.books.records_fixture import add_project
 from support.gateway.clock import MovableClock
 from support.gateway.fakes import FakeRoutes, app_address
 
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "unit" / "deploy"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "unit" / "hosting"))
 
 from yard import Yard
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from gateway import EXAMPLES, api_port, example_files, funded, gateway
 from load import Caller, app_at, request_bytes, tcp
 from measure import Row, median, spread
-from moorage.deploy.limits import app_limits, build_limits
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.gateway.platform import find_tool
+from moorage.hosting.limits import app_limits, build_limits
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.records.size import Size

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from moorage.address import Address
-from moorage.deploy.work.switch import wait_until_healthy
 from moorage.errors import DeployFailed, FailureCause
+from moorage.hosting.work.switch import wait_until_healthy
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import bindparam, func, select
 
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.deploy.entrance.admission import Admission, Pricing
-from moorage.deploy.entrance.attempt import DeployAttempt
-from moorage.deploy.entrance.capacity import Quotas
-from moorage.deploy.sources import Sources
 from moorage.errors import MoorageError, RateLimited
+from moorage.hosting.entrance.admission import Admission, Pricing
+from moorage.hosting.entrance.attempt import DeployAttempt
+from moorage.hosting.entrance.capacity import Quotas
+from moorage.hosting.sources import Sources
 from moorage.ledger.ledger import Transfer, credit_transfers
 from moorage.ledger.metering import Metering
 from moorage.money import AtomicUnits

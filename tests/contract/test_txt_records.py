@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import dns.rcode
 import pytest
 
-from moorage.deploy.addresses.domains import LookupFailed, TxtRecords
+from moorage.hosting.addresses.domains import LookupFailed, TxtRecords
 from support.engines.name_server import NameServer, name_server
 
 NAME = "_moorage.app.example.com"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from moorage.address import Address
-from moorage.deploy.work.switch import wait_until_healthy
 from moorage.errors import DeployFailed, FailureCause
+from moorage.hosting.work.switch import wait_until_healthy
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 LIMIT_SECONDS = 2.0

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from moorage.api.http.request import parse_small
-from moorage.deploy.entrance.configuration import change_request
 from moorage.errors import InvalidField
+from moorage.hosting.entrance.configuration import change_request
 from moorage.unknown_keys import Suggestions
 from moorage.uploads.request import deploy_request
 from moorage.wire.credits import TopUpBody

@@ -20,14 +20,14 @@ from moorage.api.http.payment import refuse_misplaced, repeated
 from moorage.api.http.problems import json_response, with_body
 from moorage.api.http.request import content_length, flag
 from moorage.api.money import allowance_body
-from moorage.deploy.addresses.addresses import Hosts, is_reserved
-from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun, refuse_credentials
-from moorage.deploy.entrance.written import Written
-from moorage.deploy.exports import ExportFiles
-from moorage.deploy.sources import SharedUploads
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import DatabaseUnavailable, InvalidField, UploadNotFound
+from moorage.hosting.addresses.addresses import Hosts, is_reserved
+from moorage.hosting.entrance.admission import Admission
+from moorage.hosting.entrance.attempt import Admitted, DeployAttempt, DryRun, refuse_credentials
+from moorage.hosting.entrance.written import Written
+from moorage.hosting.exports import ExportFiles
+from moorage.hosting.sources import SharedUploads
 from moorage.ledger.build_time import BuildTime
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
 from moorage.parsers.plans import Plans, UploadParser

@@ -18,13 +18,6 @@ from moorage.api.http.request import (
     whole_number,
 )
 from moorage.clock import iso_utc
-from moorage.deploy.addresses.addresses import Hosts
-from moorage.deploy.entrance.attempt import warnings, written_warnings
-from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
-from moorage.deploy.keeping.space import NO_SPACE
-from moorage.deploy.work.cancellation import Cancellation
-from moorage.deploy.work.rollback import Rollback, RollingBack
 from moorage.engines.engine import EngineView
 from moorage.errors import (
     DeploymentNotFound,
@@ -33,6 +26,13 @@ from moorage.errors import (
     ProjectBlocked,
     ProjectNotFound,
 )
+from moorage.hosting.addresses.addresses import Hosts
+from moorage.hosting.entrance.attempt import warnings, written_warnings
+from moorage.hosting.entrance.written import Written
+from moorage.hosting.keeping.restarts import CrashLoop, crash_loop
+from moorage.hosting.keeping.space import NO_SPACE
+from moorage.hosting.work.cancellation import Cancellation
+from moorage.hosting.work.rollback import Rollback, RollingBack
 from moorage.ledger import ledger
 from moorage.ledger.metering import AT_LIMIT, Metering
 from moorage.ledger.running_costs import Waiting, hour_of, lacking

@@ -14,7 +14,6 @@ from moorage.api.http.request import parse_small, read_whole
 from moorage.archive.project import seal
 from moorage.clock import Clock, iso_utc
 from moorage.core import Core
-from moorage.deploy.exports import ExportFiles, ask_export
 from moorage.errors import (
     ContentUnavailable,
     DatabaseUnavailable,
@@ -23,6 +22,7 @@ from moorage.errors import (
     InvalidField,
     RateLimited,
 )
+from moorage.hosting.exports import ExportFiles, ask_export
 from moorage.records.project import Project
 from moorage.storage.database import Database
 from moorage.storage.operation import exports

@@ -20,8 +20,8 @@ from moorage.api.http.problems import json_response, with_body
 from moorage.api.http.request import parse_small, read_whole, wallet_in, whole_number
 from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
-from moorage.deploy.entrance.capacity import Quotas
 from moorage.errors import InvalidField, SignatureUnbound
+from moorage.hosting.entrance.capacity import Quotas
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import held_account, wallet_account
 from moorage.ledger.metering import Metering

@@ -28,20 +28,20 @@ from moorage.api.money import purse_body, runs_out
 from moorage.api.refunds import shown_refund
 from moorage.api.runs import schedules_shown
 from moorage.clock import iso_utc
-from moorage.deploy.addresses.addresses import Hosts
-from moorage.deploy.addresses.domains import Domains
-from moorage.deploy.entrance.attempt import written_warnings
-from moorage.deploy.entrance.configuration import (
+from moorage.errors import InvalidField, MoorageError
+from moorage.hosting.addresses.addresses import Hosts
+from moorage.hosting.addresses.domains import Domains
+from moorage.hosting.entrance.attempt import written_warnings
+from moorage.hosting.entrance.configuration import (
     Changed,
     CurrentConfig,
     Effect,
     ProjectConfiguration,
     change_request,
 )
-from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.deletion import DAY_MS, Deletion
-from moorage.deploy.keeping.suspension import Paused, Pausing
-from moorage.errors import InvalidField, MoorageError
+from moorage.hosting.entrance.written import Written
+from moorage.hosting.keeping.deletion import DAY_MS, Deletion
+from moorage.hosting.keeping.suspension import Paused, Pausing
 from moorage.ledger.metering import Metering, PurseChange
 from moorage.ledger.running_costs import hour_of
 from moorage.money import NOTHING, MicroUsd, credits_in, usd_number, usd_text

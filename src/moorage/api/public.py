@@ -11,8 +11,8 @@ from moorage.api.http.caller import Front, limit_address
 from moorage.api.http.problems import json_response
 from moorage.chains.balances import ConcurrencyLimit, token_balances
 from moorage.chains.rpc import RpcClient
-from moorage.deploy.entrance.capacity import Capacity
 from moorage.errors import InvalidField
+from moorage.hosting.entrance.capacity import Capacity
 from moorage.money import decimal_text, usd_number
 from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.taking.payment_required import Seller, chain_body

@@ -15,8 +15,8 @@ from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.clock import iso_utc
-from moorage.deploy.keeping.suspension import Pausing
 from moorage.errors import InvalidField
+from moorage.hosting.keeping.suspension import Pausing
 from moorage.money import MicroUsd, credits_in, decimal_text, usd_number
 from moorage.payments.relay.refund_requests import (
     DECIDED_IN_MS,

@@ -23,9 +23,9 @@ from moorage.api.logs import (
     streamed,
 )
 from moorage.clock import iso_utc
-from moorage.deploy.entrance.runs import QueuedRun, Runs
 from moorage.engines.engine import EngineView
 from moorage.errors import InvalidField
+from moorage.hosting.entrance.runs import QueuedRun, Runs
 from moorage.money import usd_number
 from moorage.records.deployment import LogKind
 from moorage.records.project import Project

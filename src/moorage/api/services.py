@@ -34,11 +34,11 @@ from moorage.auth.tokens import Links, ManageTokens
 from moorage.auth.wallet import ContractWallets
 from moorage.chains.balances import ConcurrencyLimit
 from moorage.core import Core
-from moorage.deploy.addresses.addresses import Hosts
-from moorage.deploy.services import DeployServices
-from moorage.deploy.sources import SharedUploads
 from moorage.engines.engine import EngineView
 from moorage.events.services import EventServices
+from moorage.hosting.addresses.addresses import Hosts
+from moorage.hosting.services import DeployServices
+from moorage.hosting.sources import SharedUploads
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Scope
 from moorage.parsers.plans import Plans

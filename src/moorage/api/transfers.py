@@ -13,8 +13,8 @@ from moorage.api.http.caller import Caller, Front
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.request import parse_small, read_whole, wallet_in
 from moorage.clock import iso_utc
-from moorage.deploy.keeping.transfer import Transfers
 from moorage.errors import InvalidField
+from moorage.hosting.keeping.transfer import Transfers
 from moorage.ledger.metering import Metering
 from moorage.ledger.running_costs import hour_of
 from moorage.money import NOTHING, credits_in, usd_number

@@ -24,9 +24,6 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock, boot_id
 from moorage.content.store import open_content
 from moorage.core import Core
-from moorage.deploy.limits import BUILD_CPU_MILLIS
-from moorage.deploy.loops import loops_of
-from moorage.deploy.services import DeployServices
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices
 from moorage.gateway import vital_signs
@@ -43,6 +40,9 @@ from moorage.gateway.leadership import (
 )
 from moorage.gateway.platform import Platform, instance_id, trusted_proxies
 from moorage.gateway.platform_beside import REPORT_SECONDS, MachineView, report
+from moorage.hosting.limits import BUILD_CPU_MILLIS
+from moorage.hosting.loops import loops_of
+from moorage.hosting.services import DeployServices
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.loop import Loop, Run, Scope
 from moorage.metrics import declare_chain, record_node

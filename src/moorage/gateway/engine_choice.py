@@ -12,7 +12,6 @@ import msgspec
 
 from moorage.clock import Clock
 from moorage.content.store import open_content
-from moorage.deploy.limits import STOP_SECONDS, app_limits, build_limits
 from moorage.engines.engine import Engine
 from moorage.engines.host.cgroup import Division
 from moorage.engines.host.configuration import DEPLOYMENTS, ConnectionLimits, HostConfiguration
@@ -21,6 +20,7 @@ from moorage.engines.kind import ClusterOptions, EngineKind, EngineOptions
 from moorage.engines.pair import EnginePair
 from moorage.engines.table import ENGINES, engine_kind
 from moorage.errors import ConfigurationInvalid
+from moorage.hosting.limits import STOP_SECONDS, app_limits, build_limits
 from moorage.loop import Keeps, always
 from moorage.planning.toolbox import Toolbox
 from moorage.settings import Settings

@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.auth.rate_limit import TrustedProxies
 from moorage.certificates.services import CertificateServices
-from moorage.deploy.keeping.restarts import next_try
 from moorage.gateway.assembly import Rooms
+from moorage.hosting.keeping.restarts import next_try
 from moorage.records.project import Kind, Project, ProjectStatus
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.waking import Visitor, Waking

@@ -19,8 +19,6 @@ import structlog
 
 from moorage.api.http.connections import listen_tcp
 from moorage.clock import Clock, SystemClock
-from moorage.deploy.addresses.addresses import Hosts, Routes
-from moorage.deploy.platform import AppPlatform, Following, Keeping
 from moorage.engines.engine import Engine, EngineView
 from moorage.engines.host.probe import made_groups
 from moorage.errors import ConfigurationInvalid
@@ -35,6 +33,8 @@ from moorage.gateway.engine_choice import (
     run_directory,
 )
 from moorage.gateway.engine_choice import offered as offered_to
+from moorage.hosting.addresses.addresses import Hosts, Routes
+from moorage.hosting.platform import AppPlatform, Following, Keeping
 from moorage.loop import Keeps
 from moorage.planning.toolbox import Toolbox
 from moorage.process import find_program

@@ -10,8 +10,6 @@ import msgspec
 
 from moorage.address import Address
 from moorage.clock import Clock
-from moorage.deploy.addresses.addresses import Routes
-from moorage.deploy.platform import Following
 from moorage.engines.engine import Capabilities, Engine, Lines, LogPage, Resources
 from moorage.engines.host.configuration import FOLDERS
 from moorage.engines.logs import logs
@@ -31,6 +29,8 @@ from moorage.gateway.platform import (
     served_at,
     url_of,
 )
+from moorage.hosting.addresses.addresses import Routes
+from moorage.hosting.platform import Following
 from moorage.records.deployment import LogKind
 from moorage.routing.haproxy import port_in_use_by
 from moorage.routing.router import Router

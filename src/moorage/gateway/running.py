@@ -27,7 +27,6 @@ from moorage.auth.nonces import NonceStore
 from moorage.chains.chain import Chain
 from moorage.clock import Clock, SystemClock
 from moorage.core import Core
-from moorage.deploy.loops import OLD_SOURCES_SECONDS
 from moorage.errors import MoorageError
 from moorage.gateway.assembly import Rooms, open_core, open_nonces, open_rooms, open_shared
 from moorage.gateway.configuration import (
@@ -68,6 +67,7 @@ from moorage.gateway.platform import (
 )
 from moorage.gateway.platform_beside import open_beside, open_following
 from moorage.gateway.upkeep import loops_of_upkeep
+from moorage.hosting.loops import OLD_SOURCES_SECONDS
 from moorage.loop import Keeps, always
 from moorage.mcp.remote import McpEndpoint
 from moorage.pages.sessions.session import operator_guard, wallet_guard

@@ -26,7 +26,6 @@ from moorage.backup.archive import (
 from moorage.backup.staging import Staging
 from moorage.clock import Clock, SystemClock, iso_utc
 from moorage.core import Core
-from moorage.deploy.exports import Exporter, ExportFiles
 from moorage.engines.kind import Exports
 from moorage.engines.locks import Locks
 from moorage.engines.table import engine_kind
@@ -34,6 +33,7 @@ from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid, Sc
 from moorage.gateway.data_directory import KEY_FILE, keys_in, missing_keys
 from moorage.gateway.engine_choice import run_directory
 from moorage.gateway.platform import instance_id
+from moorage.hosting.exports import Exporter, ExportFiles
 from moorage.operate.books import require_newest
 from moorage.settings import Settings
 from moorage.storage.apps import projects

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 from moorage.clock import SystemClock
-from moorage.deploy.work.moving import queue_move
 from moorage.engines.docker.kind import KIND as DOCKER
 from moorage.engines.images.base_images import OF_THE_GATEWAY, BaseImages
 from moorage.engines.images.image import parse_reference
@@ -18,6 +17,7 @@ from moorage.engines.sandbox.kind import KIND as SANDBOX
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.engine_choice import kinds
+from moorage.hosting.work.moving import queue_move
 from moorage.operate.books import OpenBooks, open_books
 from moorage.planning.plan import Plan, Stack
 from moorage.records.project import Project, ProjectStatus

@@ -15,7 +15,6 @@ from moorage.chains.heads import read_block, read_heads
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.clock import Clock, SystemClock, boot_id
-from moorage.deploy.limits import BUILD_CPU_MILLIS
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
@@ -25,6 +24,7 @@ from moorage.errors import (
     RefundRefused,
     TermsChanged,
 )
+from moorage.hosting.limits import BUILD_CPU_MILLIS
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from moorage.api.http.caller import PERSON, Limiters, Person
 from moorage.auth.rate_limit import MemoryRateLimiter, TrustedProxies
 from moorage.clock import Clock
-from moorage.deploy.addresses.addresses import Hosts
+from moorage.hosting.addresses.addresses import Hosts
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE
 

@@ -14,7 +14,6 @@ from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
-from moorage.deploy.entrance.capacity import Capacity, Policy
 from moorage.engines.engine import (
     AppExit,
     AppState,
@@ -36,6 +35,7 @@ from moorage.engines.engine import (
 )
 from moorage.engines.failure import volume_lost
 from moorage.errors import DeployFailed, FailureCause, PaymentAlreadyUsed
+from moorage.hosting.entrance.capacity import Capacity, Policy
 from moorage.ledger.ledger import Transfer
 from moorage.money import AtomicUnits
 from moorage.payments.protocols.evidence import AuthorizationEvidence, PaymentMeans

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Scope
 from moorage.api.exports import exports_app
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.core import Core
-from moorage.deploy.exports import ExportFiles
+from moorage.hosting.exports import ExportFiles
 from moorage.records.project import Project
 from moorage.storage.database import Database
 from moorage.storage.operation import exports

@@ -14,8 +14,8 @@ from moorage.api.http import idempotency as module
 from moorage.api.http.caller import Caller
 from moorage.api.http.idempotency import LEASE_MS, Idempotency, idempotency_key
 from moorage.api.http.problems import json_response
-from moorage.deploy.work.rollback import RollingBack
 from moorage.errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidField
+from moorage.hosting.work.rollback import RollingBack
 from moorage.records.project import Project
 from moorage.storage import idempotency
 from moorage.storage.database import Database

@@ -12,12 +12,12 @@ from moorage.api.http.caller import answered
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.projects import adopt_project, change_project, set_purse, show_project
 from moorage.clock import iso_utc
-from moorage.deploy.entrance.attempt import Admitted
-from moorage.deploy.entrance.configuration import ProjectConfiguration
-from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.suspension import Pausing
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import InvalidField
+from moorage.hosting.entrance.attempt import Admitted
+from moorage.hosting.entrance.configuration import ProjectConfiguration
+from moorage.hosting.entrance.written import Written
+from moorage.hosting.keeping.suspension import Pausing
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import DeploymentStatus

@@ -10,7 +10,6 @@ from moorage.api.http.caller import Front, answered, authenticate
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.runs import begin_run, end_run, list_runs, show_run
 from moorage.auth.tokens import ManageTokens
-from moorage.deploy.entrance.runs import Runs
 from moorage.errors import (
     IdempotencyKeyReused,
     InvalidField,
@@ -19,6 +18,7 @@ from moorage.errors import (
     TokenScope,
     WrongWallet,
 )
+from moorage.hosting.entrance.runs import Runs
 from moorage.records.access import Scope
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project

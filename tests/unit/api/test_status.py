@@ -5,8 +5,6 @@ import pytest
 
 from moorage.api.deployments import status
 from moorage.api.http.caller import Person, answered
-from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.restarts import History
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import (
     DeploymentNotFound,
@@ -15,6 +13,8 @@ from moorage.errors import (
     RateLimited,
     WrongWallet,
 )
+from moorage.hosting.entrance.written import Written
+from moorage.hosting.keeping.restarts import History
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd

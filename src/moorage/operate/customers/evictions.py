@@ -3,9 +3,9 @@
 import msgspec
 
 from moorage.clock import SystemClock, iso_utc
-from moorage.deploy.keeping.evictions import STOPPED
-from moorage.deploy.keeping.suspension import block_project, block_wallet, unblock_wallet
 from moorage.errors import InvalidField
+from moorage.hosting.keeping.evictions import STOPPED
+from moorage.hosting.keeping.suspension import block_project, block_wallet, unblock_wallet
 from moorage.operate.books import OpenBooks, note_act
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus

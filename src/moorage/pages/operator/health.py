@@ -12,12 +12,12 @@ import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
-from moorage.deploy.entrance.capacity import Room
 from moorage.errors import MoorageError
 from moorage.gateway.alert_channels import alert_document
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.operator_port import checks_of, states_of
 from moorage.gateway.vital_signs import Samples
+from moorage.hosting.entrance.capacity import Room
 from moorage.ledger.ledger import received_account
 from moorage.ledger.metering import BilledTime
 from moorage.money import decimal_text
