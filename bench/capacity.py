@@ -1,7 +1,7 @@
 """What requests, rest and a start cost, by the number of projects, and by where the books are.
 
 Each gateway has made-up projects, of which five thousand at most sleep, with files of theirs; the
-others are suspended, as their credits ran out. docs/capacity.md draws conclusions.
+others are suspended, as their credits ran out. docs/run/capacity.md draws conclusions.
 """
 
 import asyncio

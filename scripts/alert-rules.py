@@ -1,4 +1,4 @@
-"""Makes Prometheus' rules and the table of docs/operate/watch.md from gateway/alerts.toml.
+"""Makes Prometheus' rules and the table of docs/run/watch.md from gateway/alerts.toml.
 
 Usage: .venv/bin/python scripts/alert-rules.py > ops/prometheus/moorage.rules.yml
        .venv/bin/python scripts/alert-rules.py table
@@ -13,7 +13,7 @@ from moorage.gateway.alerts import RULES, Form, Rule
 
 HEAD = """\
 # Alerts of a Moorage gateway, made by scripts/alert-rules.py from src/moorage/gateway/alerts.toml.
-# docs/operate/watch.md says what to do when one rings.
+# docs/run/watch.md says what to do when one rings.
 # Scrape /metrics of the operator's port as job "moorage".
 groups:
   - name: moorage
@@ -91,7 +91,7 @@ def _duration(seconds: int) -> str:
 
 
 def table() -> str:
-    """The table of alerts, for docs/operate/watch.md."""
+    """The table of alerts, for docs/run/watch.md."""
     return TABLE + DOWN + "".join(_row(name, rule) for name, rule in RULES.items())
 
 

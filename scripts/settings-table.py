@@ -1,4 +1,4 @@
-"""Prints the tables of settings in docs/operate/configure.md, made from their own descriptions.
+"""Prints the tables of settings in docs/run/configure.md, made from their own descriptions.
 
 Usage: .venv/bin/python scripts/settings-table.py
 """

@@ -56,7 +56,7 @@ def alerts() -> list[str]:
 
 def test_each_alert_is_tested_and_has_advice() -> None:
     assert alerts() == list(CASES)
-    advice = (REPOSITORY / "docs/operate/watch.md").read_text()
+    advice = (REPOSITORY / "docs/run/watch.md").read_text()
     assert [name for name in alerts() if f"`{name}`" not in advice] == []
 
 

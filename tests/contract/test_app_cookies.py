@@ -161,7 +161,7 @@ async def test_what_else_a_cookie_says_stays_as_it_was(proxy: Proxy) -> None:
 async def test_cookies_are_cleaned_behind_an_informational_answer_that_passes(
     proxy: Proxy,
 ) -> None:
-    """Of which browsers take none: see docs/decisions/haproxy.md."""
+    """Of which browsers take none: see docs/inside/decisions/haproxy.md."""
     hints = f"HTTP/1.1 103 Early Hints\r\nSet-Cookie: a=1; Domain={BASE}\r\n\r\n".encode()
     async with proxy.app(OWN, hints + answer(f"Set-Cookie: b=1; Domain={BASE}")):
         first, last = await proxy.ask(OWN)

@@ -119,7 +119,7 @@ async def test_certificate_of_an_unknown_authority_is_told_nothing(tmp_path: Pat
     assert receiver.got == []
 
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "use" / "webhooks.md").read_text()
 BODY = '{"data":{"name":"café"}}'.encode()
 CALL_VERIFY = (
     "\nconst [secret, headers, body] = JSON.parse(require('fs').readFileSync(0));"

@@ -20,7 +20,7 @@ from moorage.sdk.errors import AppFailed, PaymentRefused
 from support.clients.wallet import Answer, Wallet, deploy_body, fresh_name
 from support.gateway.gateway_fixture import REPOSITORY, DevGateway
 
-DOCUMENT = (REPOSITORY / "docs" / "python.md").read_text()
+DOCUMENT = (REPOSITORY / "docs" / "use" / "python.md").read_text()
 APP = (
     "console.log('word is', process.env.WORD);"
     "require('http').createServer((_, res) => res.end(process.env.MODE)).listen(process.env.PORT)"

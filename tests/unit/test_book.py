@@ -13,8 +13,8 @@ COMMANDS = [line for line in book.lines() if line.text.startswith("moorage ")]
 
 
 def test_table_of_the_book_names_each_page() -> None:
-    found = [path.stem for path in (book.DOCUMENTS / "operate").glob("*.md")]
-    assert sorted(book.pages()) == sorted(found)
+    found = {path.stem for path in book.DOCUMENTS.glob("*.md")}
+    assert set(book.pages()) == found - {"README", "docker", "kubernetes"}
     assert len(COMMANDS) > 40
 
 

@@ -1,4 +1,4 @@
-"""The figures of docs/capacity.md are those that were measured, or follow from the code."""
+"""The figures of docs/run/capacity.md are those that were measured, or follow from the code."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from moorage.engines.host.cgroup import Division, divide
 from moorage.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
-PAGE = (REPOSITORY / "docs" / "capacity.md").read_text()
+PAGE = (REPOSITORY / "docs" / "run" / "capacity.md").read_text()
 MEASURED = (REPOSITORY / "bench" / "RESULTS.md").read_text().partition("## capacity\n")[2]
 MIB = 1024 * 1024
 

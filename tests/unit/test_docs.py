@@ -146,7 +146,7 @@ def test_every_endpoint_that_is_named_exists() -> None:
 
 
 def test_every_name_in_the_architecture_exists() -> None:
-    tokens = re.findall(r"`([A-Za-z_][\w.]*)`", document("docs/architecture.md"))
+    tokens = re.findall(r"`([A-Za-z_][\w.]*)`", document("docs/inside/architecture.md"))
     words = set(re.findall(r"\w+", SOURCE))
     names = [token for token in tokens if not (REPOSITORY / token).exists()]
     assert len(names) > 40
@@ -169,7 +169,7 @@ def settings_tables() -> str:
 
 
 def test_every_setting_is_documented_with_its_true_default_and_nothing_else_is() -> None:
-    shown = section("docs/operate/configure.md", "Settings")
+    shown = section("docs/run/configure.md", "Settings")
     assert shown.endswith(settings_tables())  # made by scripts/settings-table.py
 
 
@@ -182,7 +182,7 @@ def test_tables_of_settings_say_what_the_settings_say() -> None:
 
 def test_example_in_a_document_stands_in_the_right_tables() -> None:
     settings = {field.name for field in msgspec.structs.fields(Settings)}
-    book = [text for path, text in DOCUMENTS.items() if path.parent.name == "operate"]
+    book = [text for path, text in DOCUMENTS.items() if path.parent.name == "run"]
     examples = [example for text in book for example in fenced(text, "toml")]
     assert len(examples) > 5
     for example in examples:
@@ -195,11 +195,11 @@ def test_example_in_a_document_stands_in_the_right_tables() -> None:
 
 def test_every_key_of_a_chain_is_documented() -> None:
     keys = {field.name for field in msgspec.structs.fields(ChainSettings)}
-    assert {row[0] for row in rows(section("docs/operate/configure.md", "Configure"))} == keys
+    assert {row[0] for row in rows(section("docs/run/configure.md", "Configure"))} == keys
 
 
 def test_example_configuration_is_one_that_serves(tmp_path: Path) -> None:
-    (example,) = fenced(section("docs/operate/configure.md", "Configure"), "toml")
+    (example,) = fenced(section("docs/run/configure.md", "Configure"), "toml")
     file = tmp_path / "moorage.toml"
     file.write_text(example)
     settings = load_settings(file=file, environ={})
@@ -220,7 +220,7 @@ def test_every_metric_is_documented() -> None:
     assert vital_signs.EVERY_SECONDS  # metrics are there once their modules are imported
     assert duplicate_gateway_check.ASK_SECONDS
     families = set(re.findall(r"^# TYPE (moorage_\w+)", exposition()[0].decode(), re.MULTILINE))
-    told = {row[0] for row in rows(section("docs/operate/watch.md", "Watch"))}
+    told = {row[0] for row in rows(section("docs/run/watch.md", "Watch"))}
     assert told == families - {name for name in families if name.endswith("_created")}
 
 
@@ -234,7 +234,7 @@ def answered() -> dict[str, tuple[int, bool]]:
 
 
 def test_settings_of_a_deploy_are_documented_with_their_flags_defaults_and_rules() -> None:
-    shown = rows(section("docs/configuration.md", "Settings of a deploy"))
+    shown = rows(section("docs/use/configuration.md", "Settings of a deploy"))
     told = {name: msgspec.json.decode(default) for name, _, default, *_ in shown}
     assert told == msgspec.to_builtins(plan.Settings())
     assert {name: flag for name, flag, *_ in shown if flag} == dict(setting_flags())
@@ -259,21 +259,21 @@ def test_every_code_is_documented_with_status_and_retryable() -> None:
     told = {
         code: (int(status), {"yes": True, "no": False}[retryable])
         for code, status, retryable, _money, _advice in rows(
-            document("docs/errors.md").partition("\n## ")[0]
+            document("docs/use/errors.md").partition("\n## ")[0]
         )
     }
     assert told == answered()
 
 
 def test_every_cause_of_failure_is_documented() -> None:
-    told = {row[0] for row in rows(section("docs/errors.md", "Failed deployments"))}
+    told = {row[0] for row in rows(section("docs/use/errors.md", "Failed deployments"))}
     assert told == {*FailureCause, "out_of_credits", "no_capacity"}
 
 
 def test_every_answer_in_an_apps_place_is_documented() -> None:
     told = {
         (code, int(status))
-        for code, status, _ in rows(section("docs/errors.md", "At an app's own address"))
+        for code, status, _ in rows(section("docs/use/errors.md", "At an app's own address"))
     }
     pages = {(page.code, page.status) for page in PAGES.values()}
     others = {("state_unavailable", 503), ("gateway_unavailable", 503), ("host_missing", 400)}
@@ -284,7 +284,7 @@ def test_every_answer_in_an_apps_place_is_documented() -> None:
 
 
 def test_worked_example_of_burning_is_what_is_charged() -> None:
-    shown = rows(section("docs/money.md", "What an app burns"))
+    shown = rows(section("docs/inside/money.md", "What an app burns"))
     assert len(shown) == 6
     before = 0
     for elapsed, charged, booked in shown:
@@ -300,7 +300,7 @@ def test_worked_price_is_the_default_one() -> None:
     settings = Settings()
     month = settings.size_list.default.month
     assert month == settings.minimum_charge_micro_usd == 500_000
-    assert "**$0.50 a\nmonth**" in document("docs/money.md")
+    assert "**$0.50 a\nmonth**" in document("docs/inside/money.md")
 
 
 def test_changelog_has_this_version() -> None:

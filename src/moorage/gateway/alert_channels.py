@@ -128,7 +128,7 @@ def alert_document(alert: Alert) -> dict[str, Any]:
         "summary": alert.summary,
         "means": rule.means if rule else "",
         "do": rule.do if rule else "",
-        "see": f"docs/operate/{rule.see}" if rule and rule.see else "",
+        "see": f"docs/run/{rule.see}" if rule and rule.see else "",
         "began": iso_utc(alert.began_ms),
         "ended": None if alert.ended_ms is None else iso_utc(alert.ended_ms),
     }

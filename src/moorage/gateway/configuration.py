@@ -32,7 +32,7 @@ def is_local_node(version: str) -> bool:
 def serving_chains(settings: Settings) -> dict[str, Chain]:
     """Returns the configured chains. Raises ConfigurationInvalid without an open one."""
     if not settings.chains:
-        raise ConfigurationInvalid("chains: at least one is needed; see docs/operate/configure.md.")
+        raise ConfigurationInvalid("chains: at least one is needed; see docs/run/configure.md.")
     chains = {name: item.chain(name) for name, item in settings.chains.items()}
     if all(chain.closed for chain in chains.values()):
         raise ConfigurationInvalid("chains: all are closed, so nobody could pay; open one.")

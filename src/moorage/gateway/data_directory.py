@@ -42,7 +42,7 @@ async def open_vault(settings: Settings, db: Database) -> Vault:
         raise ConfigurationInvalid(
             f"{path} is not the key that the variables of this database were sealed with "
             f"(missing: {', '.join(missing)}). Put that key back: without it no app can be "
-            "started as its deployer configured it. See docs/operate/backup.md."
+            "started as its deployer configured it. See docs/run/backup.md."
         )
     return vault
 
@@ -80,7 +80,7 @@ def keys_in(path: Path) -> list[bytes]:
     except (OSError, UnicodeDecodeError):
         raise ConfigurationInvalid(
             f"secrets_key_file: {path} cannot be read. It holds the key that variables are sealed "
-            "with: put it back from your backup. See docs/operate/backup.md."
+            "with: put it back from your backup. See docs/run/backup.md."
         ) from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigurationInvalid(

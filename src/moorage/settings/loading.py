@@ -128,7 +128,7 @@ def _titled(key: str, table: str, titles: Mapping[str, str]) -> str:
     where = titles.get(key)
     path = f"{table}.{key}" if table else key
     if where is None:
-        raise InvalidField(path, "is not a setting; see docs/operate/configure.md")
+        raise InvalidField(path, "is not a setting; see docs/run/configure.md")
     if where != table:
         right = f"in the table [{where}]" if where else "at the top, before all tables"
         raise InvalidField(path, f"stands {right}")
@@ -145,7 +145,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         field = fields.get(rest.lower())
         if field is None:
-            raise InvalidField(variable, "is not a setting; see docs/operate/configure.md")
+            raise InvalidField(variable, "is not a setting; see docs/run/configure.md")
         values[field.name] = _parsed(variable, text, default=field.default)
     return values
 

@@ -1,6 +1,6 @@
 """The settings: each with its default, its bounds, and what it means.
 
-`docs/operate/configure.md` lists every one; a test compares. Rooms get the whole record and read
+`docs/run/configure.md` lists every one; a test compares. Rooms get the whole record and read
 what they need of it: a new setting is a field here, and what reads it.
 """
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-DOCUMENTS = Path(__file__).parents[3] / "docs"
+DOCUMENTS = Path(__file__).parents[3] / "docs" / "run"
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
@@ -19,8 +19,8 @@ class Line:
 
 def pages() -> list[str]:
     """The pages, in the order of the book's table."""
-    table = (DOCUMENTS / "operate.md").read_text()
-    return re.findall(r"^\| \[[^\]]+\]\(operate/(\w+)\.md\)", table, re.MULTILINE)
+    table = (DOCUMENTS / "README.md").read_text()
+    return re.findall(r"^\| \[[^\]]+\]\((\w+)\.md\)", table, re.MULTILINE)
 
 
 def lines() -> list[Line]:
@@ -28,7 +28,7 @@ def lines() -> list[Line]:
     return [
         Line(page, title, line)
         for page in pages()
-        for title, text in _sections((DOCUMENTS / f"operate/{page}.md").read_text())
+        for title, text in _sections((DOCUMENTS / f"{page}.md").read_text())
         for block in _blocks(text, "sh")
         for line in _lines(block)
     ]
@@ -36,7 +36,7 @@ def lines() -> list[Line]:
 
 def shown(page: str, section: str) -> list[str]:
     """What a section says that a command prints: its block without a language."""
-    text = dict(_sections((DOCUMENTS / f"operate/{page}.md").read_text()))[section]
+    text = dict(_sections((DOCUMENTS / f"{page}.md").read_text()))[section]
     (block,) = _blocks(text, "")
     return block.splitlines()
 

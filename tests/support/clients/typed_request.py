@@ -28,7 +28,7 @@ def typed_data(
     nonce: str,
     on_behalf_of: str = "",
 ) -> SignableMessage:
-    """What docs/signing.md says that version 2 signs."""
+    """What docs/use/signing.md says that version 2 signs."""
     owner = {"onBehalfOf": on_behalf_of} if on_behalf_of else {}
     fields = {"wallet": "address"} | dict.fromkeys(owner, "address") | FIELDS
     return encode_typed_data(

@@ -230,7 +230,7 @@ async def test_recipe_of_a_401_signs_as_the_library_of_others_does() -> None:
     assert example["X-Wallet-Address"] == Account.from_key(RECIPE.example_private_key).address
     assert example.keys() == RECIPE.headers.keys()
     for part in (RECIPE.example_private_key, text, example["X-Signature"]):
-        assert f"`{part}`" in (Path(__file__).parents[3] / "docs/signing.md").read_text()
+        assert f"`{part}`" in (Path(__file__).parents[3] / "docs/use/signing.md").read_text()
 
 
 async def test_recipe_for_what_moves_money_or_power_signs_as_the_library_of_others_does() -> None:

@@ -37,7 +37,7 @@ READ = Scope.READ
 
 
 class Owner:
-    """Signs by eth_account what docs/signing.md says, and shows it to a gateway."""
+    """Signs by eth_account what docs/use/signing.md says, and shows it to a gateway."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
         self.clock = clock

@@ -113,7 +113,7 @@ def made(function: str) -> str:
 def test_prometheus_and_the_book_have_these_rules() -> None:
     rules = (REPOSITORY / "ops/prometheus/moorage.rules.yml").read_text()
     assert rules == made("rules_file")  # made by scripts/alert-rules.py
-    assert made("table") in (REPOSITORY / "docs/operate/watch.md").read_text()
+    assert made("table") in (REPOSITORY / "docs/run/watch.md").read_text()
 
 
 async def test_counter_that_appears_counts_from_nothing(

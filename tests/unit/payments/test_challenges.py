@@ -223,7 +223,7 @@ def test_sign_in_is_offered_to_whom_nothing_names_yet() -> None:
 
 @pytest.mark.parametrize("wallet", [WALLET, None])
 def test_headers_on_two_chains_are_as_small_as_the_documentation_says(wallet: str | None) -> None:
-    """As docs/operate.md has it; a proxy with less room answers a 502 in place of the price."""
+    """As docs/run/README.md has it; a proxy with less room answers a 502 in place of the price."""
     purpose = f"Deploy {'a' * 32}, 24 months"
     url = "https://gateway.example.com/agent/deploy"
     made = headers_of(

@@ -498,7 +498,7 @@ def alerts(
     for name, ok, said in tried:
         screen.result(f"{name}: {'ok' if ok else 'FAILED'}: {said}")
     if not tried:
-        screen.note("neither alert_webhook nor alert_mail_to is set; see docs/operate/watch.md")
+        screen.note("neither alert_webhook nor alert_mail_to is set; see docs/run/watch.md")
     return Exit.OK if tried and all(ok for _, ok, _ in tried) else Exit.FAILED
 
 

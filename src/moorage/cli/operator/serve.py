@@ -138,7 +138,7 @@ def serve(*, config: Path, beside_another: Switch = False) -> None:
     Parameters
     ----------
     config
-        The settings, as TOML; docs/operate/configure.md lists them.
+        The settings, as TOML; docs/run/configure.md lists them.
     beside_another
         Start though another gateway answers at the public address and takes the same payments.
     """

@@ -216,9 +216,7 @@ def check_configuration(settings: Settings, *, now_ms: int) -> list[Finding]:
         _domain(settings.base_domain),
         _secrets_key(settings),
         *_sending_keys(settings),
-        _tried(
-            "alerts", lambda: _alerts(settings), "set [alerts] right; see docs/operate/watch.md"
-        ),
+        _tried("alerts", lambda: _alerts(settings), "set [alerts] right; see docs/run/watch.md"),
         *_wildcard(settings, now_ms=now_ms),
     ]
 
@@ -254,7 +252,7 @@ def _secrets_key(settings: Settings) -> Finding:
 def _sending_keys(settings: Settings) -> Iterator[Finding]:
     """Reads the keys that transactions are sent with."""
     files = {"relayer": settings.relayer_key_file, "refund": settings.refund_key_file}
-    remedies = {"relayer": "see docs/operate/payments.md", "refund": "fix the file"}
+    remedies = {"relayer": "see docs/run/payments.md", "refund": "fix the file"}
     for use, file in files.items():
         if file:
             check = partial(_address_of, Path(file), option=f"{use}_key_file")

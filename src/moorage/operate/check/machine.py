@@ -89,7 +89,7 @@ def _link(path: str) -> str:
 _ENGINE, _CLUSTER, _BUILDER = "docker", "kubernetes", "builder"
 _ELSEWHERE = (
     "the gateway does not hold it: see there that builds are bounded, and reach nothing private"
-    " (docs/kubernetes.md, Builds)"
+    " (docs/run/kubernetes.md, Builds)"
 )
 
 

@@ -191,7 +191,7 @@ def test_registry_entry_names_this_version_its_command_and_its_secrets() -> None
     (argument,) = package["packageArguments"]
     assert argument["value"] in {command.name for command in CLIENT_COMMANDS}
     variables = {each["name"]: each for each in package["environmentVariables"]}
-    documented = (REPOSITORY / "docs/mcp.md").read_text()
+    documented = (REPOSITORY / "docs/use/mcp.md").read_text()
     assert [name for name in variables if name not in documented] == []
     assert variables["MOORAGE_PRIVATE_KEY"]["isSecret"]
     assert {each for each in variables if variables[each].get("isRequired")} == {
