@@ -15,7 +15,7 @@ import pytest
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from moorage.sdk.app import deploy_async
+from moorage import deploy_async
 from moorage.sdk.errors import AppFailed, PaymentRefused
 from support.clients.wallet import Answer, Wallet, deploy_body, fresh_name
 from support.gateway.gateway_fixture import REPOSITORY, DevGateway

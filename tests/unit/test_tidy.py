@@ -18,7 +18,7 @@ from moorage.settings import Settings
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "src/moorage"
 GENERATED = PACKAGE / "storage/migrations"
-ENTRIES = {"moorage.cli.main", "moorage.sdk.app"}
+ENTRIES = {"moorage.cli.main"}
 """What nothing imports because the outside starts or imports it."""
 
 CALLED_BY_LIBRARIES = {

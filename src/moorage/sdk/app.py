@@ -1,6 +1,6 @@
 """Deploys a directory in one call, paid within a limit.
 
-from moorage.sdk.app import deploy
+from moorage import deploy
 
 app = deploy(".", name="shop", max_usd=1)
 print(app.url)
