@@ -1,9 +1,9 @@
 """Turns an upload's files and settings into a plan, or says what it looked for.
 
 docs/use/stacks.md has the stacks in the order in which they are tried; the first that says how the
-app starts wins. Each explicit command replaces its own step, "" skips it. settings.runtime leaves out
-the other stacks; settings.framework only puts its stack first. An upload that is one directory, or
-in which only one has an app and the root none, is planned from inside it, unless
+app starts wins. Each explicit command replaces its own step, "" skips it. settings.runtime leaves
+out the other stacks; settings.framework only puts its stack first. An upload that is one directory,
+or in which only one has an app and the root none, is planned from inside it, unless
 settings.directoryPath or a command is given.
 """
 
