@@ -25,6 +25,7 @@ from moorage.metrics import exposition
 from moorage.money import MicroUsd
 from moorage.planning import plan
 from moorage.planning.explicit import asked
+from moorage.records.event import EventKind
 from moorage.routing.pages import PAGES
 from moorage.settings import Settings, load_settings, tables
 from moorage.uploads.request import deploy_request
@@ -263,6 +264,11 @@ def test_every_code_is_documented_with_status_and_retryable() -> None:
         )
     }
     assert told == answered()
+
+
+def test_every_event_is_documented() -> None:
+    told = set(re.findall(r"`([a-z]+\.[a-z_]+)`", document("docs/use/webhooks.md")))
+    assert {kind.value for kind in EventKind} - told == set()
 
 
 def test_every_cause_of_failure_is_documented() -> None:
