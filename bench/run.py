@@ -1,7 +1,7 @@
 """Run the benchmarks, all of them or those that are named, and write RESULTS.md part by part.
 
 bench/run.py [deploying] [containers] [cluster] [redeploying] [status] [unpaid] [paid] [upload]
-    [idle] [waking] [sleeping] [proxying] [watcher] [metering] [planning] [starting] [sharing]
+    [idle] [waking] [sleeping] [proxying] [watcher] [metering] [planning] [cli] [starting] [sharing]
     [keeping] [capacity] [pages] [working]
 """
 
@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))  # how the tests drive a gateway
 
 import capacity  # noqa: E402
+import cli  # noqa: E402
 import cluster  # noqa: E402
 import containers  # noqa: E402
 import deploying  # noqa: E402
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "watcher": watcher.run,
     "metering": metering.run,
     "planning": planning.run,
+    "cli": cli.run,
     "starting": starting.run,
     "sharing": sharing.run,
     "capacity": capacity.run,

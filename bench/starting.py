@@ -1,9 +1,7 @@
-"""How long the command line takes to start, and a gateway with apps to serve again."""
+"""How long a gateway with apps takes to serve again."""
 
 import asyncio
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,49 +15,13 @@ from support.clients.wallet import Wallet
 from support.gateway.gateway_fixture import moorage
 from support.gateway.served import ServedGateway
 
-TIMES = 20
-TARGET_MS = 150
 APPS, RESTARTS = 50, 5
 RESTART_SECONDS = 2
 
 
 def run() -> list[Row]:
-    """The command line, then restarts of a gateway whose apps run on."""
-    return [*_commands(), _restarts()]
-
-
-def _commands() -> list[Row]:
-    """Measures importing it, and what a command runs."""
-    program = [sys.executable, "-c"]
-    bare = _median_ms([*program, "pass"])
-    rows = []
-    for subject, code in (
-        ("import the command line", "import moorage.cli.main"),
-        ("import what `deploy` runs", "import moorage.cli.deploy"),
-    ):
-        took = _median_ms([*program, code]) - bare
-        note = f"median of {TIMES}, beyond Python's own {bare:.0f} ms"
-        is_target = subject == "import the command line"
-        rows.append(
-            Row(
-                subject,
-                f"{took:.0f} ms",
-                f"{TARGET_MS} ms" if is_target else "",
-                took < TARGET_MS if is_target else None,
-                note,
-            )
-        )
-    return rows
-
-
-def _median_ms(command: list[str]) -> float:
-    return statistics.median(_once_ms(command) for _ in range(TIMES))
-
-
-def _once_ms(command: list[str]) -> float:
-    begun = time.perf_counter()
-    subprocess.run(command, check=True)
-    return (time.perf_counter() - begun) * 1000
+    """Restarts of a gateway whose apps run on."""
+    return [_restarts()]
 
 
 def _restarts() -> Row:

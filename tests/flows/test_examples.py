@@ -36,7 +36,7 @@ def zipped(directory: Path) -> dict[str, Any]:
 
 
 def test_every_example_is_tried_here() -> None:
-    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == set(TITLES)
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} - {"agents"} == set(TITLES)
 
 
 @pytest.mark.parametrize("example", TITLES)

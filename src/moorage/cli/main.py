@@ -1,5 +1,6 @@
 """The command `moorage`: its commands and exit codes; picks one, runs it, reports its errors."""
 
+import gc
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -292,6 +293,7 @@ def _section(title: str, commands: Iterable[Command]) -> str:
 
 def main() -> None:
     """Runs the command line and exits with its code."""
+    gc.set_threshold(50_000)  # of 700: what an import makes stays, and is looked at for nothing
     if isinstance(sys.stdout, TextIOWrapper):  # rather than fail where it is not UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
