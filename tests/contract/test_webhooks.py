@@ -172,7 +172,7 @@ def test_every_type_of_event_has_a_row() -> None:
 
 
 def test_pauses_are_the_ones_that_are_made() -> None:
-    (listed,) = re.findall(r"tried again after\n(.*?), then every (\d+) h, until", DOCUMENT)
+    (listed,) = re.findall(r"tried again after\s(.*?), then every\s+(\d+) h, until", DOCUMENT)
     units = {"s": 1000, "min": 60_000, "h": 3_600_000}
     pauses = [int(number) * units[unit] for number, unit in re.findall(r"(\d+) (\w+)", listed[0])]
     assert (*pauses, int(listed[1]) * units["h"]) == PAUSES_MS
