@@ -323,7 +323,7 @@ def _run(arguments: Sequence[str]) -> int:
     if asked[0] in {"--help", "-h"}:
         print(text())
         return Exit.OK
-    if arguments[0] == "--version":
+    if arguments[0] in {"--version", "version"}:
         print(__version__)
         return Exit.OK
     as_json = "--json" in arguments

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from moorage import __version__
 from moorage.cli.account import topup_document, topup_text
 from moorage.cli.deploy import deploy_document, deploy_lines
 from moorage.cli.main import CLIENT_COMMANDS, Exit, error_document, exit_code, hint, overview, run
@@ -458,7 +459,9 @@ def test_help_is_no_failure_and_no_command_is_one(capsys: pytest.CaptureFixture[
     assert capsys.readouterr() == (f"{overview()}\n", "")
     assert run([]) == 2
     assert capsys.readouterr() == ("", f"{overview()}\n")
-    assert run(["--version"]) == 0
+    for asked in ("--version", "version"):
+        assert run([asked]) == 0
+        assert capsys.readouterr() == (f"{__version__}\n", "")
 
 
 @pytest.mark.usefixtures("nowhere")
