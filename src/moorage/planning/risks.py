@@ -9,7 +9,6 @@ import re
 import tomllib
 from collections.abc import Collection, Iterable, Iterator
 from importlib import resources
-from itertools import islice
 from typing import Any
 
 from moorage.planning import clients, hosts, variables
@@ -24,6 +23,7 @@ _TABLE: dict[str, Any] = tomllib.loads(
 )
 EXTENSIONS_OF = {name: tuple(listed.split()) for name, listed in _TABLE["php"]["packages"].items()}
 """By package of Composer, PHP's extensions that it asks for."""
+_NAMES_LIMIT = 2_000
 _FILES_LIMIT = 300
 _FILE_LIMIT = 65_536  # bytes of each
 _TOTAL_LIMIT = 262_144  # of all
@@ -126,10 +126,11 @@ def _program(package: str, program: str, path: str) -> Risk:
     )
 
 
-_OTHERS = (  # besides Python's
-    *(".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx", ".prisma", ".rb", ".go", ".rs"),
-    *(".php", ".java", ".kt", "application.properties", "application.yml"),
+_ENDINGS = (
+    *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx", ".prisma", ".rb", ".go", ".rs"),
+    *(".php", ".java", ".kt"),
 )
+_OF_SPRING = ("application.properties", "application.yml")
 _ASIDE = re.compile(
     r"(?:^|/)(?:tests?|__tests__|specs?|e2e|examples?|docs?|scripts?|node_modules|\.venv|vendor|dist"
     r"|build|alembic|migrations|public|static)/|\.(?:test|spec|d)\.|(?<!payload)\.config\.|(?:^|/)(?:test_|conftest)"
@@ -138,22 +139,25 @@ _ASIDE = re.compile(
 
 
 _MANY = 60  # files of which more may be there than are searched
-# Where most variables are read, of many files.
-_LIKELY = re.compile(
-    r"(?:^|/)(?:env|config|settings|db|database|prisma|schema|auth|server|main|app|index)\.\w{2,6}\Z"
-    r"|(?:^|/)(?:config|db|database|server|lib)/[^/]{1,60}\Z"
+# Where most variables are read, of many files: names without their ending, and directories.
+_LIKELY = frozenset(
+    (
+        *("env", "config", "settings", "db", "database", "prisma", "schema", "auth", "server"),
+        *("main", "app", "index"),
+    )
 )
+_LIKELY_IN = frozenset(("config", "db", "database", "server", "lib"))
 
 
 def _sources(folder: Folder, read: Collection[str]) -> Iterator[Source]:
     left, count = _TOTAL_LIMIT, 0
-    names = folder.names()
-    if len(first := list(islice(names, _MANY))) == _MANY:
-        first = sorted((*first, *names), key=lambda name: _LIKELY.search(name) is None)
-    for name in first:
-        is_python = name.endswith(".py")
-        if (read and name not in read) if is_python else not name.endswith(_OTHERS):
-            continue
+    names = folder.ending(*_ENDINGS)
+    spring = [it for it in folder.ending(".properties", ".yml") if it.endswith(_OF_SPRING)]
+    if spring:
+        names = sorted((*names, *spring))
+    if read:
+        names = [name for name in names if name in read or not name.endswith(".py")]
+    for name in _likely_first(names[:_NAMES_LIMIT]) if len(names) >= _MANY else names:
         if _ASIDE.search(name):
             continue
         count += 1
@@ -161,7 +165,16 @@ def _sources(folder: Folder, read: Collection[str]) -> Iterator[Source]:
             return
         data = folder.data(name, limit=_FILE_LIMIT)
         left -= len(data)
-        yield Source(name, _without_docstrings(data) if is_python else data)
+        yield Source(name, _without_docstrings(data) if name.endswith(".py") else data)
+
+
+def _likely_first(names: Iterable[str]) -> list[str]:
+    likely, others = list[str](), list[str]()
+    for name in names:
+        directory, _, file = name.rpartition("/")
+        is_likely = file.rpartition(".")[0] in _LIKELY or directory.rpartition("/")[2] in _LIKELY_IN
+        (likely if is_likely else others).append(name)
+    return likely + others
 
 
 _TRIPLE = re.compile(rb"\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''")
@@ -307,7 +320,7 @@ def _named(text: bytes) -> Iterator[tuple[str, str]]:
     for names in _HOST_VARIABLE.findall(text) if b"HOST" in text else ():
         variable = names[0] or names[1]
         yield next(name for word, name in _HOST_OF if word in variable), variable.decode()
-    if any(mark in text for mark in _CALL_MARKS):
+    if b"(" in text and any(mark in text for mark in _CALL_MARKS):
         yield from ((name, "") for name, hint, call in _CALLS if hint in text and call.search(text))
 
 

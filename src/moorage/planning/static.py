@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import islice
 from shlex import quote, split
 from typing import NamedTuple
 
@@ -215,8 +214,7 @@ def function_of(folder: Folder) -> tuple[str, str]:
     """Returns a function of another host in the folder, and that host; "" for none."""
     for place, host in _FUNCTIONS:
         below = folder.below(place)
-        names = (name for name in below.names() if name.endswith(_FUNCTION_ENDINGS))
-        for name in islice(names, _FUNCTIONS_LIMIT):
+        for name in below.ending(*_FUNCTION_ENDINGS)[:_FUNCTIONS_LIMIT]:
             if _HANDLES.search(below.data(name, limit=_LIMIT)):
                 return below.path(name), host
     return "", ""

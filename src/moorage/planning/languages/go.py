@@ -1,7 +1,6 @@
 """Go programs, built into one file."""
 
 import re
-from itertools import islice
 from shlex import quote
 
 from moorage.errors import PlanNotFound
@@ -127,7 +126,7 @@ def _generator(folder: Folder) -> str:
     listed = folder.data("go.mod", limit=_HEAD) if folder.has("go.mod") else b""
     for ending, (made, module, program, option) in _GENERATORS.items():
         version = re.search(rb"\b%b (v[\w.+-]{1,40})" % module.encode(), listed)
-        read = [name for name in folder.names() if name.endswith(ending)] if version else []
+        read = folder.ending(ending) if version else []
         if version and any(not folder.has(f"{it.removesuffix(ending)}{made}") for it in read):
             return f"go run {module}{program}@{version[1].decode()} {option}"
     return ""
@@ -139,9 +138,9 @@ def _package_named(folder: Folder, name: str) -> str | None:
 
 def _wants_env_file(folder: Folder) -> bool:
     """Whether the program ends without a .env, whose variables it has anyway."""
-    sources = (name for name in folder.names() if name.endswith(".go"))
+    sources = folder.ending(".go")[:_FILES_LIMIT]
     return not folder.has(".env") and any(
-        _ENV_FILE.search(folder.data(name, limit=_SOURCE)) for name in islice(sources, _FILES_LIMIT)
+        _ENV_FILE.search(folder.data(name, limit=_SOURCE)) for name in sources
     )
 
 
@@ -151,8 +150,7 @@ def _subcommand(folder: Folder) -> str:
     library = next((name for name in _COMMANDS if name.encode() in listed), None)
     if library is None or library == "github.com/pocketbase/pocketbase":
         return _COMMANDS[library] if library else ""
-    sources = (name for name in folder.names() if name.endswith(".go"))
-    for name in islice(sources, _FILES_LIMIT):
+    for name in folder.ending(".go")[:_FILES_LIMIT]:
         found = _SERVE.search(folder.data(name, limit=_SOURCE))
         if found is not None:
             return f" {found[1].decode()}"
@@ -191,7 +189,7 @@ def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
 
 def _main_package(folder: Folder) -> str | None:
     """Returns the program's directory: the root, else the likeliest below cmd/, else another."""
-    files = [name for name in folder.names() if name.endswith(".go") and "_test." not in name]
+    files = [name for name in folder.ending(".go") if "_test." not in name]
     candidates = [name for name in files if _ASIDE.isdisjoint(name.split("/")[:-1])]
     for name in sorted(candidates, key=_unlikeliness)[:_FILES_LIMIT]:
         if _MAIN.search(folder.data(name, limit=_HEAD)):

@@ -184,7 +184,7 @@ def _ready(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
 
 def _program(folder: Folder) -> _Program | None:
     """Returns the first class with a main method: likely names first, then nearest to the root."""
-    names = (name for name in folder.names() if name.endswith(".java"))
+    names = folder.ending(".java")
     found = [(match, name) for name in names if (match := _SOURCE.match(name))]
     found.sort(key=lambda pair: (pair[0][1] not in _LIKELY, pair[1].count("/"), pair[1]))
     for match, file in found[:_FILES_LIMIT]:

@@ -3,7 +3,6 @@
 import re
 import tomllib
 from importlib import resources
-from itertools import islice
 
 from moorage.planning.plan import no_port
 from moorage.planning.reading.folder import Folder
@@ -41,13 +40,12 @@ def portless(folder: Folder, language: str, file: str) -> str:
     listed = folder.data(file, limit=_LIMIT) if file else b""
     table = _TABLES[language].items()
     found = next(((name, what) for name, what in table if _is_listed(name, listed)), None)
-    sources = (name for name in folder.names() if name.endswith(_ENDINGS[language]))
     if found is None and not _is_quiet(language, listed):
         return ""
     listens = re.compile(_LISTENS[language])
     if listens.search(listed):
         return ""
-    names = list(islice(sources, _FILES_LIMIT + 1))
+    names = folder.ending(*_ENDINGS[language])
     if not names or len(names) > _FILES_LIMIT:
         return ""
     texts = [folder.data(name, limit=_LIMIT) for name in names]

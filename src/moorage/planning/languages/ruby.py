@@ -159,7 +159,7 @@ def _refuse_portless(folder: Folder, listed: frozenset[str]) -> None:
     gem = next((it for it in _TABLE["portless"] if it in listed), "")
     if not gem or not _SERVERS.isdisjoint(listed) or folder.first(*_OTHERS):
         return
-    scripts = [name for name in folder.names() if name.endswith(".rb")][:_SCRIPTS_LIMIT]
+    scripts = folder.ending(".rb")[:_SCRIPTS_LIMIT]
     if not any(_LISTENS.search(folder.data(name, limit=_READ)) for name in scripts):
         what = f"{folder.path('Gemfile')} has {gem}: this is {_TABLE['portless'][gem]}"
         raise PlanNotFound(f"{no_port(what)}.")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from fnmatch import fnmatch
-from itertools import islice
 
 from moorage.errors import PlanNotFound
 from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
@@ -108,7 +107,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
 
 def _unchecked(folder: Folder) -> tuple[Risk, ...]:
     """Returns that SQLx, which asks a database as it is compiled, finds neither one nor .sqlx/."""
-    sources = islice((it for it in folder.names() if it.endswith(".rs")), _SOURCES_LIMIT)
+    sources = folder.ending(".rs")[:_SOURCES_LIMIT]
     there = folder.has_directory(".sqlx") or folder.has("sqlx-data.json")
     for file in () if there else sources:
         text = folder.data(file, limit=_SOURCE)
@@ -165,8 +164,8 @@ def _subcommand(folder: Folder, document: Mapping[str, object]) -> str:
     needs = document.get("dependencies")
     if not isinstance(needs, dict) or "clap" not in needs:
         return ""
-    names = (name for name in folder.names() if name.startswith("src/") and name.endswith(".rs"))
-    texts = [folder.data(name, limit=_SOURCE) for name in islice(names, _MEMBERS_LIMIT)]
+    names = [name for name in folder.ending(".rs") if name.startswith("src/")][:_MEMBERS_LIMIT]
+    texts = [folder.data(name, limit=_SOURCE) for name in names]
     found = next((match for text in texts if (match := _SERVE.search(text))), None)
     return f" {found[1].decode().lower()}" if found is not None else ""
 

@@ -311,7 +311,7 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
     """
     found: dict[str, str] = {}
     size = 0
-    for name in islice(filter(_is_source, folder.names()), _SOURCES_LIMIT):
+    for name in islice(filter(_is_own, folder.ending(*_SOURCES)), _SOURCES_LIMIT):
         data = folder.data(name, limit=_SOURCE_LIMIT)
         for variable in _read_by(name, data) if b".env." in data else ():
             found.setdefault(variable.decode(), name)
@@ -339,7 +339,7 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
 def of_visitors_machine(folder: Folder, *, is_site: bool) -> tuple[Risk, ...]:
     """Returns the address of a visitor's own machine that a page calls, where no server does."""
     endings, size = (*_PAGES, ".js", ".ts") if is_site else _PAGES[:-1], 0
-    pages = (it for it in folder.names() if it.endswith(endings) and not _NOT_PAGES.search(it))
+    pages = (it for it in folder.ending(*endings) if not _NOT_PAGES.search(it))
     for name in islice(pages, _SOURCES_LIMIT):
         data = folder.data(name, limit=_SOURCE_LIMIT)
         size += len(data)
@@ -396,5 +396,5 @@ _OF_ASTRO = re.compile(
 )
 
 
-def _is_source(name: str) -> bool:
-    return name.endswith(_SOURCES) and "node_modules/" not in name and ".test." not in name
+def _is_own(name: str) -> bool:
+    return "node_modules/" not in name and ".test." not in name

@@ -294,7 +294,7 @@ def portless(folder: Folder, manifest: PackageJson) -> str:
 
 def has_in_sources(folder: Folder, pattern: re.Pattern[bytes]) -> bool:
     """Whether a source of the package has the pattern."""
-    names = (it for it in folder.names() if it.endswith(ENDINGS) and "node_modules/" not in it)
+    names = (it for it in folder.ending(*ENDINGS) if "node_modules/" not in it)
     return any(
         pattern.search(folder.data(name, limit=_BYTES_LIMIT)) is not None
         for name in islice(names, _FILES_LIMIT)
@@ -306,8 +306,8 @@ def may_listen(folder: Folder, manifest: PackageJson) -> bool:
     if not _SERVERS.isdisjoint(manifest.dependencies):
         return True
     left = _SOURCES_LIMIT
-    for name in folder.names():
-        if not name.endswith(ENDINGS) or "node_modules/" in name:
+    for name in folder.ending(*ENDINGS):
+        if "node_modules/" in name:
             continue
         data = folder.data(name, limit=_BYTES_LIMIT)
         left -= len(data)

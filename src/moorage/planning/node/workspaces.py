@@ -215,7 +215,7 @@ def _esbuild_ending(project: Project) -> str:
 def _projects(root: Folder) -> list[Project]:
     files = [
         name
-        for name in root.names()
+        for name in root.ending(".json")
         if (name == "project.json" or name.endswith("/project.json"))
         and "node_modules/" not in name
     ]
@@ -368,8 +368,8 @@ def _workspaces(root: Folder, patterns: tuple[str, ...]) -> Iterator[Workspace]:
 
 def _packages(root: Folder) -> Iterator[str]:
     """Yields the directories with a package.json, without those of installed packages."""
-    for name in [it for it in root.names() if it.endswith("/package.json")]:
-        if "node_modules/" not in name:
+    for name in root.ending(".json"):
+        if name.endswith("/package.json") and "node_modules/" not in name:
             directory = name.removesuffix("/package.json")
             if directory.count("/") < DEPTH_LIMIT:
                 yield directory

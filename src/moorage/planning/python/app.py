@@ -273,7 +273,7 @@ def _reached(project: _Project, start: Start | None) -> frozenset[str]:
     if start is None or not (start.file or start.package):
         return frozenset()
     found = project.imports.reached()
-    pages = (name for name in project.folder.names() if _PAGES in f"/{name}")
+    pages = (name for name in project.folder.ending(".py") if _PAGES in f"/{name}")
     return found.union(pages) if found else found
 
 
@@ -357,7 +357,7 @@ def _is_ours(folder: Folder, asked: Asked) -> bool:
     """Whether a given start command is for Python files, if there are no requirements."""
     if asked.stack is not Stack.PYTHON and not mentions_python(asked.run or ""):
         return False
-    return any(name.endswith(".py") for name in folder.names())
+    return bool(folder.ending(".py"))
 
 
 def _asked_start(folder: Folder, asked: Asked, found: Start | None, needed: Requirements) -> Start:

@@ -329,9 +329,8 @@ def django_entries(folder: Folder, package: str, settings: str) -> list[str]:
     others = {f"{beside}/{name}.py" for name in _SETTINGS} - {settings} if beside else set[str]()
     return [
         name
-        for name in folder.names()
-        if name.endswith(".py")
-        and name.rpartition("/")[2][:-3] in _DJANGO
+        for name in folder.ending(".py")
+        if name.rpartition("/")[2][:-3] in _DJANGO
         and (name.startswith(f"{package}/") or not is_aside(name))
         and name not in others
     ][:FILES_LIMIT]
@@ -424,8 +423,8 @@ def _is_library(directories: list[str]) -> bool:
 def _listens(folder: Folder) -> bool:
     """Whether any source may listen on a port; also where there are too many to be sure."""
     left = TOTAL_LIMIT
-    for name in folder.names():
-        if not name.endswith(".py") or _is_library(name.split("/")):
+    for name in folder.ending(".py"):
+        if _is_library(name.split("/")):
             continue
         data = folder.data(name, limit=FILE_LIMIT)
         left -= len(data)

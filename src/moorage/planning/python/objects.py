@@ -7,6 +7,7 @@ then refuses newer grammar), a hostile file can exhaust a recursive parser's sta
 
 import re
 from collections.abc import Iterable
+from itertools import chain, islice
 from typing import NamedTuple
 
 from moorage.planning.reading.folder import Folder
@@ -17,7 +18,7 @@ FILE_LIMIT = 262_144  # bytes read of each
 TOTAL_LIMIT = 4_194_304  # bytes read of all
 
 PREFERRED = ("main", "app", "server", "api", "asgi", "wsgi", "run", "index", "application")
-_RANKS = {stem: rank for rank, stem in enumerate(PREFERRED)}
+_RANKS = {f"{stem}.py": rank for rank, stem in enumerate(PREFERRED)}
 OBJECT_NAMES = ("app", "application", "api", "server")
 
 # The class of an app object: the package it comes from, and the server that runs it.
@@ -129,23 +130,30 @@ def is_aside(name: str) -> bool:
 
 def _candidates(folder: Folder) -> list[str]:
     """Importable Python files that aren't tests or the like, the likeliest first."""
-    ranked: list[tuple[int, int, int, str]] = []
-    aside: dict[str, bool] = {}
-    for name in folder.names():
-        if not name.endswith(".py"):
-            continue
+    depths: dict[str, int] = {}  # of directories; -1 for those aside
+    preferred: list[tuple[int, int, str]] = []
+    others: dict[int, list[str]] = {}  # by depth
+    for name in folder.ending(".py"):
         directory, slash, file = name.rpartition("/")
-        stem = file[:-3]
-        if not stem.isidentifier() or stem.startswith("test_") or stem.endswith("_test"):
+        depth = depths.get(directory)
+        if depth is None:
+            depth = -1 if is_aside(directory + slash) else name.count("/")
+            depths[directory] = depth
+        if depth < 0:
             continue
-        if directory not in aside:
-            aside[directory] = is_aside(directory + slash)
-        if stem == "__main__" or aside[directory]:  # gunicorn would load its own __main__
-            continue
-        rank = _RANKS.get(stem, len(PREFERRED))
-        ranked.append((int(rank == len(PREFERRED)), name.count("/"), rank, name))
-    ranked.sort()
-    return [name for *_, name in ranked[:FILES_LIMIT]]
+        rank = _RANKS.get(file)
+        if rank is None:
+            others.setdefault(depth, []).append(name)
+        else:
+            preferred.append((depth, rank, name))
+    ordered = chain((it for *_, it in sorted(preferred)), *(others[it] for it in sorted(others)))
+    return [*islice(filter(_is_importable, ordered), FILES_LIMIT)]
+
+
+def _is_importable(name: str) -> bool:
+    stem = name.rpartition("/")[2].removesuffix(".py")
+    is_test = stem.startswith("test_") or stem.endswith("_test")
+    return stem.isidentifier() and not is_test and stem != "__main__"  # gunicorn has its own
 
 
 def _scan(folder: Folder, file: str) -> Iterable[_Found]:

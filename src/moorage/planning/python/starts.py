@@ -116,7 +116,7 @@ _BELOW_LIMIT = 500  # names that are looked for
 
 
 def _deep(folder: Folder, likely: tuple[str, ...]) -> list[str]:
-    names = [n for n in folder.names() if n.endswith(".py") and "/" in n and not is_aside(n)]
+    names = [n for n in folder.ending(".py") if "/" in n and not is_aside(n)]
     names.sort(key=lambda name: (name.rpartition("/")[2] not in likely, name.count("/")))
     return names[:_OTHERS_LIMIT]
 
@@ -253,9 +253,8 @@ def _notebook(folder: Folder, needed: Requirements) -> Start | None:
     """Returns Voilà for the notebooks of an app that lists it: the only one, or their list."""
     if needed.names.isdisjoint(("voila", "panel")):
         return None
-    names = [n for n in folder.names() if n.endswith(".ipynb") and not is_aside(n)]
-    scripts = (name for name in folder.names() if name.endswith(".py"))
-    if "panel" in needed.names and len(names) == 1 and next(scripts, None) is None:
+    names = [n for n in folder.ending(".ipynb") if not is_aside(n)]
+    if "panel" in needed.names and len(names) == 1 and not folder.ending(".py"):
         row = next(it for it in RUNNERS if it.package == "panel")
         command = f"{row.program} {_argument(names[0])} {row.options}"
         return Start(command, ("panel", "ipykernel", "nbconvert"), f"{names[0]} is a Panel app")
@@ -343,7 +342,7 @@ def _wsgi(project: Folder) -> str | None:
     parts = managed[1].decode().split(".")[:-1] if managed else []
     for file in ("wsgi.py", "asgi.py"):
         named = ["/".join([*parts[:depth], file]) for depth in range(len(parts), 0, -1)]
-        modules = (n for n in project.names() if n.endswith(f"/{file}") and not is_aside(n))
+        modules = (n for n in project.ending(".py") if n.endswith(f"/{file}") and not is_aside(n))
         found = project.first(*named) or next(modules, None)
         if found is not None:
             return found

@@ -2,9 +2,11 @@
 
 import re
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Sequence
 from fnmatch import translate
 from functools import lru_cache
+from itertools import chain
 from typing import Protocol
 
 from moorage.errors import UploadInvalid
@@ -99,7 +101,10 @@ class Folder:
     who ask again, in the folders below and above, too.
     """
 
-    __slots__ = ("_all", "_listed", "_parsed", "_paths", "_prefix", "_read", "_tree", "directory")
+    __slots__ = (
+        *("_all", "_endings", "_listed", "_parsed", "_paths", "_prefix", "_read", "_tree"),
+        "directory",
+    )
 
     def __init__(
         self,
@@ -112,6 +117,9 @@ class Folder:
         self._read: dict[str, tuple[int, bytes]] = {} if around is None else around._read
         self._parsed: dict[str, object] = {} if around is None else around._parsed
         self._paths: Sequence[str] = tree.paths
+        # By ending, all paths of the tree: filled when it is first asked for.
+        self._endings: defaultdict[str, list[str]]
+        self._endings = defaultdict(list) if around is None else around._endings
         self._all: Container[str]
         if around is not None:
             self._all = around._all
@@ -153,12 +161,26 @@ class Folder:
 
     def names(self) -> Iterator[str]:
         """Every file's name, sorted."""
+        return self._inside(self._paths)
+
+    def ending(self, *endings: str) -> Sequence[str]:
+        """The names with any of these endings, such as ".py", sorted: looked up, not searched."""
+        if not self._endings:
+            for path in self._paths:
+                self._endings[path.rpartition(".")[2]].append(path)
+        lists = [self._endings[it[1:]] for it in endings if it[1:] in self._endings]
+        if len(lists) == 1 and not self._prefix:
+            return lists[0]
+        return sorted(chain(*map(self._inside, lists)))
+
+    def _inside(self, paths: Sequence[str]) -> Iterator[str]:
+        """Yields the names of those of the tree's sorted paths that are in the folder."""
         skip = len(self._prefix)
         if not skip:
-            return iter(self._paths)
-        begin = bisect_left(self._paths, self._prefix)
-        end = bisect_left(self._paths, self._prefix[:-1] + _AFTER_SLASH, begin)
-        return (path[skip:] for path in self._paths[begin:end])
+            return iter(paths)
+        begin = bisect_left(paths, self._prefix)
+        end = bisect_left(paths, self._prefix[:-1] + _AFTER_SLASH, begin)
+        return (path[skip:] for path in paths[begin:end])
 
     def files(self) -> Iterator[str]:
         """The files right inside, sorted."""
