@@ -4,10 +4,9 @@
     run_dir/sockets/<name>  a symlink to an app's unix socket
 
 The text is `address_port`, or the name of a server that the proxy has for a unix socket. A switch
-replaces the symlink, then the entry in the running proxy's map: there is no reload. The proxy keeps
-connections by the address that it dials, or by the server, whose name is new after each switch. So
-no request reaches the old app then, not even over a connection that was kept alive, and a host name
-given to another project can't reach its former app. A server is deleted once its last request ends.
+replaces the symlink, then the entry in the running proxy's map, without a reload. Address and
+server's name are new after each switch, so no kept connection reaches the old app. A server is
+deleted once its last request ends.
 """
 
 import contextlib

@@ -1,13 +1,11 @@
 """Has the app of a host started for the proxy, while the proxy keeps the request.
 
-A question is a connection of the proxy's that is never to come about: it says the host and the
-visitor's address (PROXY protocol v2), and begins a handshake that nobody answers. Hung up on, the
-proxy sends the request, whose body it has not read, to whatever the host's app is then. So a
-thousand held uploads cost the gateway a thousand small tasks; a visitor who leaves ends his.
+The proxy opens a connection that names the host and the visitor's address (PROXY protocol v2). The
+gateway starts the app and hangs up; then the proxy sends the request to the app. Until then it has
+not read the body. A visitor who leaves ends the connection.
 
-The number of waiting requests is limited per host, per owner and per visitor's address. When all
-places are taken, an owner with fewer places gets one from the owner with the most. A request that
-gets no place wakes its app too, but is told to try again.
+Waiting requests are limited by host, owner and visitor's address. When all places are taken, the
+owner with the most gives one up. A request without a place wakes its app too, but must try again.
 """
 
 import asyncio

@@ -288,15 +288,15 @@ class Database(Source, Protocol):
     ) -> AbstractAsyncContextManager[Transaction]:
         """Opens a write transaction: commits when the block ends, rolls back when it raises.
 
-        No other runs meanwhile. With `of` those may run that name nothing of the same: it names
-        wallets, chain transactions, projects' names and relayers, and changes rows of these alone.
-        What else it reads, others may change before it ends. Within the block read by the
-        transaction: it alone sees what those wrote that are committed together with it.
+        No other write transaction runs meanwhile. With `of` (wallets, chain transactions, names of
+        projects, relayers) it changes rows of these alone, and those that name others may run.
+        Other rows that it reads may change before it ends. Read by the transaction within the
+        block: only it sees what is committed together with it.
 
         With `durable`, the commit has reached the disk before the block is left: for money and
-        for whatever was promised to a client. A commit that has begun is not interrupted; a
-        cancellation is raised after it. Raises CommitUnknown when it is not known whether it was
-        committed, otherwise DatabaseUnavailable, and then nothing was changed.
+        promises to clients. A commit that has begun is not interrupted; a cancellation is raised
+        after it. Raises CommitUnknown when the outcome is not known; DatabaseUnavailable when
+        nothing was changed.
         """
         ...
 

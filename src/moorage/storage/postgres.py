@@ -1,16 +1,14 @@
 """A database on a PostgreSQL server, 15 or later; also behind a pooler of transactions.
 
-A pooler may choose another of the server's sessions for each transaction, so nothing is kept in a
-session: statements are prepared once where none lies between, and else for each use.
+A pooler may choose another session for each transaction, so nothing is kept in a session.
 
-Write transactions take one lock of the whole schema first, so that one at a time runs, as in an
-SQLite file: what a transaction has read stays true until its end, whichever gateway writes. Those
-that name whose rows they change share that lock, and take one of each name beside it: so payments
-and prices of several wallets are booked at the same time. Reads need no lock, but a connection: so
-a gateway has few that write or wait for it.
+Write transactions first take one lock of the whole schema, so that one runs at a time, as in an
+SQLite file: what it has read stays true, whichever gateway writes. Those that name whose rows they
+change share that lock, and take one of each name besides: so several wallets' payments are booked
+at the same time. Reads need no lock.
 
-The functions at the end are about a database as a whole, for moments when no gateway uses it yet:
-its schema's revision, and what it is for. They block, and each has a connection of its own.
+The functions at the end are about a database that no gateway uses yet: its schema's revision, and
+what it is for. They block, and each has a connection of its own.
 """
 
 import asyncio

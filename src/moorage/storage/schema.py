@@ -279,7 +279,7 @@ restarts = Table(
     # The restarts of an app that ended by itself, until it has run long enough.
     Column("deployment_id", Text, ForeignKey("deployments.id"), primary_key=True),
     Column("last_ms", BigInteger, nullable=False),  # when it was last restarted
-    Column("history", Text, nullable=False),  # JSON, deploy.keeping.restarts.History
+    Column("history", Text, nullable=False),  # JSON, hosting.keeping.restarts.History
 )
 
 access_log_position = Table(

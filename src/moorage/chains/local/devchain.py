@@ -457,9 +457,7 @@ async def keep_mining(
     """Mines transactions that an automining node left in its pool, until cancelled.
 
     anvil sometimes leaves a transaction that arrives while it mines another (foundry issue 10122).
-    A transaction was left if it waits at two looks in a row. A newer one is about to be mined, and
-    an extra block would give payments too many confirmations. A node with automining off is not
-    touched.
+    One that waits at two looks in a row was left. A node with automining off is not touched.
 
     `bury` is a wallet and an amount in atomic units. A block that brings the wallet more gets
     another on top: it counts once it is safe, and nobody else mines here.

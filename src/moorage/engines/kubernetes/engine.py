@@ -1,9 +1,8 @@
 """The Kubernetes engine: BuildKit builds, and a Deployment of one pod runs each app.
 
 Moorage starts apps again when they end: a pod whose app has ended is replaced by a new one, with
-the pauses of `deploy.keeping.restarts`, and an app that ends while it starts has its Deployment set
-to no pods. The kubelet starts a container again too; that is what brings an app back while no
-gateway runs.
+the pauses of `hosting.keeping.restarts`, and the Deployment of an app that ends while it starts is
+scaled to no pods. While no gateway runs, the kubelet starts an ended container again.
 """
 
 import asyncio

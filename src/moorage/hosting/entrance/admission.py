@@ -233,9 +233,8 @@ async def demand_of(
     why a payment was refused. Raises NameUnavailable, RateLimited, and PaymentPending while another
     payment is being settled.
 
-    An attempt of which a payment alone speaks holds no name, and no price: a name costs nothing
-    here that somebody takes before it is paid, as the payment is settled only after all checks. So
-    strangers can hold none for free. Its demand tells nothing of any wallet.
+    Without a signature the demand holds no name and no price, so that strangers can hold none
+    for free, and tells nothing of any wallet.
     """
     size, told = situation.size(attempt), situation.told(attempt)
     price = pricing.by_list(attempt, size)

@@ -1,8 +1,7 @@
 """The reconciler: makes what runs match the database.
 
-After a crash of the gateway, of an app or of the machine, it takes over apps that still run, starts
-those that should, stops those that should not, and removes what no row refers to. It restarts an
-app as soon as the app ends.
+It takes over apps that still run, starts those that should, stops those that should not, and
+removes what no row refers to.
 """
 
 import asyncio

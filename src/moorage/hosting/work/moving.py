@@ -1,14 +1,12 @@
 """Moving: the next version of a project is on another engine, and its volume goes along.
 
-The files are exported, and built on the gateway's own engine: a deployment like others, for whose
-build the owner pays nothing, as the operator asked for it. The volume is exported, imported on the
-other engine, and counts there from the moment at which the rows say that the next version serves.
-A volume that a project is given, or an export brings, is filled in the same way.
+The files are exported and built on the gateway's own engine; the owner pays nothing for that build.
+The volume is exported and imported there. It counts once the rows say that the next version serves.
+A volume that a project is given, or that an export brings, is filled in the same way.
 
-The version that serves is stopped before its volume is read: until the switch visitors wait, and
-none reaches the next version. Whatever fails before the switch, a crash included, leaves the
-version that serves with its volume and its files as they were; the copy is removed, and made again
-by the next attempt.
+The version that serves is stopped before its volume is read, and visitors wait until the switch. A
+failure before the switch, a crash included, leaves that version with its volume and files; the copy
+is removed, and made again by the next attempt.
 """
 
 import asyncio

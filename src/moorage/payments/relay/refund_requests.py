@@ -4,9 +4,8 @@ A quote is a signed text, so that it takes no row. A request books what burned u
 millisecond, takes the credits and queues the refunds of its payments in one transaction, so that
 credits and refund never both exist. `Refunds` sends what is queued.
 
-Credits that the operator gave are used up first by what burns after that, and never sent back, as
-are those that came with the purse of another wallet's project. What goes back of a payment is at
-most what it brought, less what went back of it before.
+Credits that were given (by the operator, or with another wallet's purse) burn first, and are never
+sent back. At most what a payment brought goes back of it.
 """
 
 import base64

@@ -1,15 +1,13 @@
 """The connection to a cluster's API server; its errors become ours here.
 
-lightkube reads the configuration, renews tokens and makes the TLS context. Objects are plain JSON,
-as `objects` makes them: what is read of them is picked by `pods`, `endpoints` and `record`.
+lightkube reads the configuration, renews tokens and makes the TLS context. Objects are plain JSON.
 
-A request that may be repeated is, when the server is busy (429), fails (5xx) or does not answer: at
-most `_TRIES` times; and for a minute where it says that the account may do nothing of the kind. All
-of ours may: reads, server-side apply, deletions, reviews.
+All requests may be repeated: reads, server-side apply, deletions, reviews. They are, at most
+`_TRIES` times, when the server is busy (429), fails (5xx) or does not answer; and for a minute when
+it forbids them.
 
-Of several gateways the one that keeps the apps changes the cluster: before each try it is asked
-whether that is still this one. What comes late all the same must not meet what the next leader has
-made: what can be made again is deleted and scaled as it was seen.
+Only the leader changes the cluster, and asks before each try whether it still leads. A change that
+comes late all the same does nothing: objects are deleted and scaled as they were seen.
 """
 
 import asyncio
