@@ -37,7 +37,7 @@ help:
 	@echo "make soak    ten minutes of two hundred apps, crashes and kills"
 	@echo "make chaos   five minutes of two gateways, whose servers and selves fail again and again"
 	@echo "make bench   measure, and write bench/RESULTS.md"
-	@echo "make screenshots  a picture of every page in both themes and three widths, in screenshots/"
+	@echo "make screenshots  a picture of every page in both themes and three widths, in screenshots/, and the README's"
 	@echo "make setup   the set-up alone: system packages, .venv, the local chains' node"
 	@echo "make lock    resolve requirements/*.txt again"
 	@echo "make clean   remove what the set-up made; the data in .moorage stays"

@@ -1,18 +1,27 @@
-"""Pictures of every page in both themes and three widths: `make screenshots`, then look at them."""
+"""Pictures of every page in both themes and three widths: `make screenshots`, then look at them.
+
+The README's picture is one of them.
+"""
 
 import re
 
 import pytest
-from browsing import WIDTHS, NewVisitor
+from browsing import WIDTHS, LinkedIn, NewVisitor
 from playwright.async_api import Page
 from touring import PATHS, Tours
 
-from support.gateway.gateway_fixture import REPOSITORY
+from support.clients.wallet import Wallet
+from support.gateway.gateway_fixture import REPOSITORY, DevGateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DIRECTORY = REPOSITORY / "screenshots"
+PICTURE = REPOSITORY / "docs/pictures/wallet.png"
+MAX_PICTURE_BYTES = 120 * 1024
 LOOKS = [(theme, width) for theme in ("light", "dark") for width in WIDTHS]
+
+
+SERVER = "require('http').createServer((q, s) => s.end('hello')).listen(process.env.PORT)"
 
 
 @pytest.mark.parametrize(("theme", "width"), LOOKS)
@@ -31,3 +40,18 @@ async def test_take_all(tours: Tours, new_visitor: NewVisitor, theme: str, width
     for site in PATHS:
         assert await tours.seen(site, take, theme=theme, width=width) == []
     assert len(taken) > len(PATHS["wallet"])
+
+
+async def test_take_the_readmes(dev_gateway: DevGateway, linked_in: LinkedIn) -> None:
+    wallet = await Wallet(dev_gateway).fund()
+    for name, settings in {"newsletter": {"kind": "worker"}, "blog": {}, "shop": {}}.items():
+        script = "setInterval(() => {}, 1e6)" if settings else SERVER
+        deployed = await wallet.deploy_paid(
+            name, {"index.js": script}, displayName=name.title(), settings=settings
+        )
+        assert (await wallet.settled(deployed))["status"] == "ready"
+
+    page = await (await linked_in(wallet, width=1000)).open("/wallet")
+
+    await page.screenshot(path=PICTURE, clip={"x": 0, "y": 0, "width": 1000, "height": 768})
+    assert PICTURE.stat().st_size <= MAX_PICTURE_BYTES
