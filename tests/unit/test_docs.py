@@ -290,7 +290,7 @@ def test_every_answer_in_an_apps_place_is_documented() -> None:
 
 
 def test_worked_example_of_burning_is_what_is_charged() -> None:
-    shown = rows(section("docs/inside/money.md", "What an app burns"))
+    shown = rows(section("docs/use/credits.md", "What an app burns"))
     assert len(shown) == 6
     before = 0
     for elapsed, charged, booked in shown:
@@ -306,7 +306,7 @@ def test_worked_price_is_the_default_one() -> None:
     settings = Settings()
     month = settings.size_list.default.month
     assert month == settings.minimum_charge_micro_usd == 500_000
-    assert "**$0.50 a\nmonth**" in document("docs/inside/money.md")
+    assert "**$0.50 a\nmonth**" in document("docs/use/credits.md")
 
 
 def test_changelog_has_this_version() -> None:
