@@ -5,7 +5,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup anew develop clients system languages dev room test test-all unit lint check soak chaos bench screenshots \
-	lock clean
+	wheels lock clean
 
 ifeq ($(PYTHON),)
 PYTHON := $(shell scripts/find-python)
@@ -38,6 +38,7 @@ help:
 	@echo "make chaos   five minutes of two gateways, whose servers and selves fail again and again"
 	@echo "make bench   measure, and write bench/RESULTS.md"
 	@echo "make screenshots  a picture of every page in both themes and three widths, in screenshots/, and the README's"
+	@echo "make wheels  build the wheels of gateway and client into dist/"
 	@echo "make setup   the set-up alone: system packages, .venv, the local chains' node"
 	@echo "make lock    resolve requirements/*.txt again"
 	@echo "make clean   remove what the set-up made; the data in .moorage stays"
@@ -110,11 +111,12 @@ languages: | system
 
 # Packages come by their hashes alone; our own needs no index, as its build backend is installed.
 # Compiling all at once takes half as long as pip's one by one.
-$(VENV)/.installed: requirements/runtime.txt requirements/build.txt pyproject.toml | system
+$(VENV)/.installed: requirements/runtime.txt requirements/build.txt pyproject.toml client/pyproject.toml | system
 	@echo "Setting up $(VENV) ..."
 	@test -x $(BIN)/python || "$(or $(filter-out $(BIN)/%,$(PYTHON)),$$(scripts/find-python))" -m venv --clear $(VENV)
 	@$(PIP) install --no-compile --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable ./client
 	@$(COMPILE)
 	@touch $@
 
@@ -143,10 +145,13 @@ tests/clients/node_modules/.package-lock.json: tests/clients/package.json tests/
 	@cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
+wheels: setup
+	@$(PIP) wheel --no-index --no-deps --no-build-isolation --wheel-dir dist . ./client
+
 lock: develop
-	$(LOCK) --all-extras pyproject.toml -o requirements/runtime.txt
+	$(LOCK) --all-extras pyproject.toml client/pyproject.toml -o requirements/runtime.txt
 	$(LOCK) requirements/build.in -c requirements/runtime.txt -o requirements/build.txt
-	$(LOCK) --all-extras pyproject.toml requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+	$(LOCK) --all-extras pyproject.toml client/pyproject.toml requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
 	$(LOCK) requirements/clients.in -c requirements/dev.txt -o requirements/clients.txt
 
 clean:

@@ -49,7 +49,10 @@ PROGRAMS = (
     "haproxy",
     "docker",
 )
-COPIED = ("LICENSE", "README.md", "pyproject.toml", "src", "Containerfile", ".dockerignore")
+COPIED = (
+    *("LICENSE", "README.md", "pyproject.toml", "hatch_build.py", "client", "src"),
+    *("Containerfile", ".dockerignore"),
+)
 # What packages for any Linux take from the system (PEP 600).
 LIBRARIES = ("libdl.so.2", "libgcc_s.so.1", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 DEBIANS_WHEELS = Path("/usr/share/python-wheels")  # of pip, where Debian keeps it

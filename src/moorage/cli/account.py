@@ -553,7 +553,7 @@ def mcp(*, read_only: Switch = False, options: Options = DEFAULTS) -> None:
         Only those tools that change nothing and pay nothing.
     """
     if find_spec("mcp") is None:
-        raise ClientMisconfigured("the tools need the package mcp: pip install 'moorage[mcp]'")
+        raise ClientMisconfigured("the tools need more: pip install 'moorage-client[mcp]'")
     from moorage.mcp.local import Wallet, serve
 
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)

@@ -1,6 +1,6 @@
 """What `moorage COMMAND --help` and completion in a shell show."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from inspect import cleandoc
 from typing import Any, Literal
@@ -12,8 +12,8 @@ from moorage.cli.main import OPERATOR, Command, all_commands, exit_code_text
 from moorage.cli.screen import Screen
 
 
-def build_app(commands: Sequence[Command] | None = None) -> App:
-    """The tree of `commands`, by default of all; they are imported when they are run."""
+def build_app() -> App:
+    """The tree of all commands that are installed; each is imported when it is run."""
     app = App(
         name="moorage",
         help="Deploy an app by paying for it.",
@@ -24,7 +24,7 @@ def build_app(commands: Sequence[Command] | None = None) -> App:
         default_parameter=Parameter(negative_iterable=(), show_default=default_text),
     )
     group = App(name=OPERATOR, help="Keep a gateway.")
-    for command in all_commands() if commands is None else commands:
+    for command in all_commands():
         *of_group, name = command.name.split()
         (group if of_group else app).command(command.path, name=name, help=None)
     app.command(group)
@@ -77,14 +77,5 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     shell
         Your shell.
     """
-    app = build_app(tuple(each for each in all_commands() if _is_installed(each)))
-    Screen(json=False).result(app.generate_completion(prog_name="moorage", shell=shell))
-
-
-def _is_installed(command: Command) -> bool:
-    """Whether what the command needs is installed, as far as its module says."""
-    try:
-        import_module(command.path.partition(":")[0])
-    except ImportError:
-        return False
-    return True
+    script = build_app().generate_completion(prog_name="moorage", shell=shell)
+    Screen(json=False).result(script)

@@ -221,19 +221,26 @@ _LEFT_BEHIND = {
 }
 
 
-def operator_commands() -> tuple[Command, ...]:
-    """The commands of `moorage operator`, if this installation has them."""
-    return OPERATOR_COMMANDS if find_spec("moorage.cli.operator.gateway") else ()
+def has_gateway() -> bool:
+    """Whether the gateway is installed here, not the client alone."""
+    return find_spec("moorage.cli.operator") is not None
 
 
-def gateway_commands() -> tuple[Command, ...]:
-    """The commands that start and check a gateway, if this installation has them."""
-    return GATEWAY_COMMANDS if find_spec("moorage.cli.operator.gateway") else ()
+def require_gateway(command: str) -> None:
+    """Raises ClientMisconfigured for a gateway's command where only the client is installed."""
+    from moorage.sdk.errors import ClientMisconfigured
+
+    if not has_gateway():
+        raise ClientMisconfigured(
+            f"`moorage {command}` is of the gateway, and only the client is installed here: "
+            "pip install moorage"
+        )
 
 
 def all_commands() -> tuple[Command, ...]:
     """Every command that this installation has."""
-    return (*CLIENT_COMMANDS, *gateway_commands(), *operator_commands())
+    of_gateway = (*GATEWAY_COMMANDS, *OPERATOR_COMMANDS) if has_gateway() else ()
+    return (*CLIENT_COMMANDS, *of_gateway)
 
 
 def named(arguments: Sequence[str]) -> str:
@@ -261,9 +268,9 @@ def overview() -> str:
     """What `moorage --help` prints. Written by hand, as rich is slow to load."""
     sections = ["Usage: moorage COMMAND [OPTIONS]\n\nDeploy an app by paying for it."]
     sections.append(_section("Commands", CLIENT_COMMANDS))
-    if gateway_commands():
+    if has_gateway():
         group = Command(OPERATOR, "", "Keep a gateway: money, customers, backups, …")
-        sections.append(_section("Operators", (*gateway_commands(), group)))
+        sections.append(_section("Operators", (*GATEWAY_COMMANDS, group)))
     sections.append(
         "Gateway, key and nodes come from flags, then from the environment\n"
         "(MOORAGE_GATEWAY, MOORAGE_PRIVATE_KEY, MOORAGE_RPC_URL_<CHAIN>), then from\n"
@@ -279,7 +286,7 @@ def operator_overview() -> str:
     return "\n\n".join(
         [
             "Usage: moorage operator COMMAND [OPTIONS]\n\nKeep a gateway.",
-            _section("Commands", operator_commands()),
+            _section("Commands", OPERATOR_COMMANDS),
             "`moorage operator COMMAND --help` says more.",
             exit_code_text(),
         ]
@@ -315,7 +322,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    is_group = operator_commands() and arguments[:1] == [OPERATOR]
+    is_group = has_gateway() and arguments[:1] == [OPERATOR]
     text, asked = (operator_overview, arguments[1:2]) if is_group else (overview, arguments[:1])
     if not asked:
         print(text(), file=sys.stderr)
@@ -331,29 +338,11 @@ def _run(arguments: Sequence[str]) -> int:
         return _run_command(arguments, as_json=as_json)
     except MoorageError as error:
         return _report(error, as_json=as_json)
-    except ImportError as error:
-        missing = missing_extra(named(arguments), error)
-        if missing is None:
-            raise
-        return _refuse(missing, None, as_json=as_json)
     except KeyboardInterrupt:
         from moorage.cli.screen import say
 
         say(f"Interrupted. {left_behind(named(arguments))}".rstrip())
         return Exit.INTERRUPTED
-
-
-def missing_extra(command: str, error: ImportError) -> str | None:
-    """What to install for a command, after `error`; None if that would not help."""
-    found = error if isinstance(error, ModuleNotFoundError) else error.__cause__
-    name = found.name if isinstance(found, ModuleNotFoundError) else None
-    if name is None or name.partition(".")[0] == "moorage":
-        return None
-    extra = "mcp" if command == "mcp" else "gateway"
-    return (
-        f"`moorage {command}` needs packages that are not installed here ({name} is the "
-        f"first): pip install 'moorage[{extra}]'"
-    )
 
 
 def error_document(error: MoorageError, code: Exit) -> dict[str, Any]:
@@ -394,6 +383,8 @@ def _run_command(arguments: Sequence[str], *, as_json: bool) -> int:
 
     from moorage.cli.help import build_app, unwrap_help
 
+    if arguments[0] in {OPERATOR, *(each.name for each in GATEWAY_COMMANDS)}:
+        require_gateway(arguments[0])
     command = find_command(named(arguments))
     if command is not None and not {"--help", "-h"}.isdisjoint(arguments):
         unwrap_help(command)

@@ -18,7 +18,7 @@ from moorage.archive.project import new_key
 from moorage.cli import progress
 from moorage.cli.connection import DEFAULTS, Options, Session, client_command
 from moorage.cli.flags import Switch, VariableReader, idle_seconds, in_cli_words
-from moorage.cli.main import Exit
+from moorage.cli.main import Exit, require_gateway
 from moorage.cli.screen import table_lines, with_nulls
 from moorage.sdk.archive import read_export
 from moorage.sdk.budget import dollars_of
@@ -65,6 +65,7 @@ def projects(
         With --all: the gateway's settings, as TOML; without it that of `moorage dev` is meant.
     """
     if of_all:
+        require_gateway("projects --all")
         from moorage.cli.operator.customers import every_project
         from moorage.cli.operator.gateway import OperatorOptions
 

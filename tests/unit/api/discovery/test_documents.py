@@ -186,7 +186,9 @@ def test_registry_entry_names_this_version_its_command_and_its_secrets() -> None
     assert 1 <= len(entry["description"]) <= 100
     (package,) = entry["packages"]
     assert entry["version"] == package["version"] == __version__
-    assert (package["registryType"], package["identifier"]) == ("pypi", "moorage")
+    assert (package["registryType"], package["identifier"]) == ("pypi", "moorage-client")
+    (with_tools,) = package["runtimeArguments"]
+    assert with_tools["value"] == f"moorage-client[mcp]=={__version__}"
     assert package["transport"] == {"type": "stdio"}
     (argument,) = package["packageArguments"]
     assert argument["value"] in {command.name for command in CLIENT_COMMANDS}
