@@ -37,7 +37,7 @@ class SystemClock:
 class SteadyWall:
     """Wall time which setting the clock forward does not move: for what can't be undone.
 
-    After that it goes on as the monotonic clock does, until the next start; set back, it is the
+    After that it moves as the monotonic clock does, until the next start; set back, it is the
     wall clock's.
     """
 

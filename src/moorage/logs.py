@@ -132,7 +132,7 @@ def configure(*, level: str, json: bool | None = None, stream: BinaryIO | None =
 
     Elsewhere each line is JSON, unless `json` decides.
 
-    A line that can't be written, as on a full disk, is lost but for `recent`. Raises
+    A line that can't be written, as on a full disk, is lost, except from `recent`. Raises
     ConfigurationInvalid for a level that is none of debug, info, warning and error.
     """
     threshold = threshold_of(level)

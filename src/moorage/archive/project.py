@@ -6,7 +6,7 @@
 | `files.tar.gz` | the app's files, as `archive.tree` writes them |
 | `volume.tar.gz` | what is below /data |
 | `build.log`, `runtime.log` | the logs of the version that served |
-| `variables.sealed` | the variables, for whoever has the private key that the request named |
+| `variables.sealed` | the variables, sealed to the key that the request named |
 
 An archive may be anybody's: only what the manifest lists is read, in its order, and each part's
 size and digest must be what the manifest says. Blocking.

@@ -162,7 +162,7 @@ class Recoveries:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Reads anew which wallets were taken over."""
+        """Reads again which wallets were taken over."""
         self._taken_over = await recoveries.taken_over(self._db)
 
     async def require_own(self, wallet: str) -> None:

@@ -110,7 +110,7 @@ async def take_configuration(db: Database, settings: Settings, *, clock: Clock) 
 
 
 async def record_changes(db: Database, settings: Settings, *, clock: Clock) -> None:
-    """Records how the settings differ from those in force, for a gateway that goes on with them."""
+    """Records how the settings differ from those in force, for a gateway that keeps them."""
     async with db.transaction(durable=True) as tx:
         before = await in_force(tx, settings)
         changes = list(compare(before, recorded(settings), now_ms=clock.now_ms()))

@@ -185,7 +185,7 @@ def resumable(
 def lacking(
     balance: MicroUsd, burning: Sequence[Burning], project: Waiting, *, now_ms: int
 ) -> MicroUsd:
-    """Returns the least payment that makes a suspended project `resumable`, but for its limit."""
+    """Returns the least payment that makes a suspended project `resumable`, limit aside."""
     beyond = hour_of(project.monthly_price) - project.purse
     left = _left(balance, burning, now_ms=now_ms)
     return MicroUsd(max(0, beyond - left)) if beyond > 0 or project.purse <= 0 else NOTHING

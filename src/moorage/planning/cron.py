@@ -21,7 +21,7 @@ _NO_ZONES = ("localtime", "posixrules", "posix/", "right/")  # this machine's, a
 
 class _Cron(CronSim):
     def advance_hour(self) -> bool:
-        """Does as its parent, but goes on from hour to hour where clocks move by half of one."""
+        """Does as its parent, but continues by the hour where clocks move by half of one."""
         if self.dt.hour in self.hours:
             return False
         self.dt = self.dt.replace(minute=0, second=0)

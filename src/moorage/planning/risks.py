@@ -426,7 +426,7 @@ def _service(name: str, path: str, variable: str) -> Risk:
 
 
 def _sought(sources: Collection[Source], known: Collection[str], told: set[str]) -> Iterator[Risk]:
-    """Yields the services that clients look for beside the app, but for those already `told`."""
+    """Yields the services that clients look for beside the app, except those already `told`."""
     for it in clients.sought(sources):
         if it.service not in told and it.variable not in known:
             told.add(it.service)

@@ -77,7 +77,7 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _site_lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields the lines of the one site, but for what is inside of a directive's own block.
+    """Yields the lines of the one site, except what is inside of a directive's own block.
 
     A second site, a snippet or an import is yielded as a directive that nobody knows.
     """

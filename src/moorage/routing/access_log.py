@@ -6,7 +6,7 @@ same with the time for which the request waited until the app was started before
 `app` if the app answered, and the token that marks the gateway's own requests; `-` for none.
 
 Each process of the proxy has a file of its own, which it locks (flock(2)) until it ends, so that a
-proxy that another has replaced can go on to write. What has been counted is taken away from the
+proxy that another has replaced can still write. What has been counted is taken away from the
 disk: of a file that grows, its beginning (fallocate(2), a hole); of a process that has ended, all.
 So nothing is renamed, and no line is lost or counted twice.
 """

@@ -369,7 +369,7 @@ class HAProxy:
                 resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most, hard))
 
     async def _wait_until_it_answers(self, before: _Record | None) -> None:
-        """Waits for the process that was started; if it fails, the one before goes on serving."""
+        """Waits for the process that was started; if it fails, the one before keeps serving."""
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_SECONDS
         while not (await self._is_the_one() and await self._answers(self._port)):
             ended = not self.alive()

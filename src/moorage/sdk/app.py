@@ -61,7 +61,7 @@ async def deploy_async(
 
     Gateway, key and nodes are those of the environment, as the command line has them, unless
     `connection` names others. Pays at most `max_usd`, and never twice: after any error the same
-    call goes on from where that one ended. Raises AppFailed, and the errors of `sdk.errors`.
+    call continues where that one ended. Raises AppFailed, and the errors of `sdk.errors`.
     """
     tell = _once_each(on_progress or (lambda _step: None))
     ceiling = read_dollars(str(max_usd), of="max_usd", or_zero=True)

@@ -104,7 +104,7 @@ _COUNTERS = tuple(
 
 
 async def copy(source: Transaction, target: Transaction, *, to_server: bool) -> None:
-    """Copies all rows. What a server counts by itself goes on from there, with `to_server`."""
+    """Copies all rows. What a server counts by itself continues there, with `to_server`."""
     for queries in _TABLES.values():
         async for rows in _pages(source, queries):
             given: list[Mapping[str, Value]] = [

@@ -81,7 +81,7 @@ _DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', true) "
     "WHERE current_setting('synchronous_commit') = 'off'"
 )
-"""Else a server that crashes forgets what the gateway, which goes on, relies on."""
+"""Else a server that crashes forgets what the gateway, which keeps running, relies on."""
 
 _LOST = (
     asyncpg.PostgresConnectionError,

@@ -357,7 +357,7 @@ class Switch:
         )
 
     async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
-        """Begins billing, or goes on with it at the price of a project that is awake.
+        """Begins billing, or continues it at the price of a project that is awake.
 
         Suspends it instead when the credits do not pay an hour of it.
         """

@@ -25,7 +25,7 @@ async def check_gateway(settings: Settings, *, starts: bool = False) -> list[Fin
 
     A gateway that `starts` leaves out tokens, which change little, and asks its address itself.
 
-    It changes nothing, but for a file in the content store, which it deletes again. Without chains
+    It changes nothing, except a file in the content store, which it deletes again. Without chains
     it is what `moorage dev` needs: the machine, and its Docker where apps run there.
     """
     if not settings.chains:

@@ -1,4 +1,4 @@
-"""Finds what this machine lacks for a gateway, and the commands that mend it.
+"""Finds what this machine lacks for a gateway, and the commands that fix it.
 
 It gathers facts first; then pure functions judge them, one for each finding.
 """
@@ -292,7 +292,7 @@ async def check_machine(settings: Settings) -> list[Finding]:
 
 
 def judge(machine: Machine) -> list[Finding]:
-    """Returns all findings, in the order in which to mend them."""
+    """Returns all findings, in the order in which to fix them."""
     found = [
         Finding(
             "linux",
@@ -429,7 +429,7 @@ def _database(machine: Machine) -> Finding:
 
 
 def _problem(server: "Server") -> tuple[str, str]:
-    """Returns what is wrong with a server, and what mends it; "" and "" for nothing."""
+    """Returns what is wrong with a server, and what fixes it; "" and "" for nothing."""
     if server.version < OLDEST_POSTGRESQL:
         return (
             f"this is PostgreSQL {server.version}",

@@ -132,7 +132,7 @@ def _back(directory: str) -> list[str]:
 
 
 def _moved(source: str, target: str) -> str:
-    """Returns the line that moves all in a directory, but for what belongs to the build."""
+    """Returns the line that moves all in a directory, except what belongs to the build."""
     found = f"find {source} -mindepth 1 -maxdepth 1 ! -path {WORK}"
     return f"{found} -exec mv -t {target} '{{}}' +"
 

@@ -400,7 +400,7 @@ _ALWAYS = frozenset(("sh", "bash", "sed"))
 
 
 def _unquoted(word: str) -> str:
-    """Returns a word as the shell would pass it, but for its variables."""
+    """Returns a word as the shell would pass it, variables unexpanded."""
     if "'" not in word and '"' not in word and "\\" not in word:
         return word
     return _QUOTED.sub(lambda m: m[1] or (m[2] or "").replace('\\"', '"') or m[3] or "", word)
