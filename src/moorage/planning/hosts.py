@@ -122,7 +122,7 @@ class Wishes(NamedTuple):
     is_last: bool = False
     variables: tuple[tuple[str, str], ...] = ()  # of the builds and the app
     secrets: tuple[str, ...] = ()  # variables with a random value
-    release: str = ""  # what runs before each start
+    release: str = ""  # what runs once a deployment
     needed: tuple[tuple[str, str], ...] = ()  # variables that its deployer gives, with the file
     ignored: tuple[str, ...] = ()  # sentences on what of a site has no effect here
 
@@ -195,9 +195,8 @@ def followed(folder: Folder, wanted: Asked, wish: Wishes) -> Asked:
     if run is None and _starts(wish.start, folder, manifest, has_build=bool(steps.build)):
         run, run_from = by_shell(folder, wish.start), wish.file
         run_because = f"{wish.file} starts it: {quoted(run)}"
-        before = steps.migrates or wish.release
-        if before:
-            run = f"{by_shell(folder, before)} && {run}"
+        if steps.migrates:
+            run = f"{steps.migrates} && {run}"
     said = [
         f"{wish.file} {verb} {quoted(command)}"
         for verb, command in (("installs by", steps.install), ("builds by", steps.build))

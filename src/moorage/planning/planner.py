@@ -160,7 +160,10 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         wanted = hosts.followed(folder, _with_procfile(folder, wanted), wish)
         wanted, folder, recipe = _app(folder, wanted, wish, toolbox, because)
         wanted, recipe = _published(folder, wanted, recipe, wish, toolbox)
-        recipe = _updated(wanted, _released(folder, wanted, recipe, wish))
+        if settings.run_command is None and not static.is_site(recipe.start or ""):
+            source = f"{wish.file}'s release command"
+            wanted = _with_release(folder, wanted, wish.release, source=source)
+        recipe = _updated(wanted, recipe)
     if wanted.run is not None and not settings.has_dockerfile:
         recipe = _with_interpreters(folder, wanted, recipe, toolbox)
     if wanted.is_worker and static.is_site(recipe.start or ""):
@@ -323,9 +326,7 @@ def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
             f"must have lines of at most {COMMAND_LIMIT:,} characters, without NUL",
             path=folder.path("Procfile"),
         )
-    if release and wanted.release is None:
-        wanted = wanted._replace(release=hosts.by_shell(folder, release))
-        said = (f"the Procfile's release line runs once a deployment: {quoted(release)}", *said)
+    wanted = _with_release(folder, wanted, release, source="the Procfile's release line")
     return wanted._replace(
         run=hosts.by_shell(folder, line),
         run_because=f"the Procfile's {process} line: {quoted(line)}",
@@ -420,18 +421,12 @@ def _published(
     return wanted, recipe
 
 
-def _released(folder: Folder, wanted: Asked, recipe: Recipe, wish: hosts.Wishes) -> Recipe:
-    """Adds what another host runs before each start, where planning found the start by itself."""
-    start = recipe.start or ""
-    if not wish.release or wanted.run is not None or static.is_site(start) or not start:
-        return recipe
-    if _UPDATES.search(wish.release) and _UPDATES.search(start):
-        return recipe  # the database is brought up to date already
-    said = f"{wish.file} has a release command, which runs before each start: "
-    return recipe._replace(
-        start=f"{hosts.by_shell(folder, wish.release)}\n{in_place(start)}",
-        because=(*recipe.because, f"{said}{quoted(wish.release)}"),
-    )
+def _with_release(folder: Folder, wanted: Asked, command: str, *, source: str) -> Asked:
+    """Adds what a file of the upload runs once a deployment, unless another command is given."""
+    if not command or wanted.release is not None:
+        return wanted
+    said = f"{source} runs once a deployment: {quoted(command)}"
+    return wanted._replace(release=hosts.by_shell(folder, command), said=(*wanted.said, said))
 
 
 def _updated(wanted: Asked, recipe: Recipe) -> Recipe:

@@ -116,12 +116,28 @@ def test_worker_that_is_asked_for_is_the_procfiles() -> None:
     assert "the Procfile's worker line: node w.js" in made.because
 
 
-def test_release_command_of_the_settings_wins_over_the_procfiles() -> None:
-    files = {**HELLO, "Procfile": "web: node index.js\nrelease: node up.js\n"}
-    assert plan(files).release == "node up.js"
+RELEASES = {
+    "Procfile": "web: node index.js\nrelease: node up.js\n",
+    "fly.toml": '[deploy]\nrelease_command = "node up.js"\n',
+    "heroku.yml": "release:\n  command:\n    - node up.js\n",
+    "railway.json": '{"deploy": {"preDeployCommand": ["node up.js"]}}',
+    "render.yaml": "services:\n  - type: web\n    preDeployCommand: node up.js\n",
+}
+
+
+@pytest.mark.parametrize("file", RELEASES)
+def test_release_step_of_a_file_runs_once_unless_the_settings_have_one(file: str) -> None:
+    assert plan(HELLO, Settings(release_command="node mine.js")).release == "node mine.js"
+    files = {**HELLO, file: RELEASES[file]}
+    assert (plan(files).release, plan(files).start) == ("node up.js", "exec node index.js")
     assert plan(files, Settings(release_command="node mine.js")).release == "node mine.js"
     assert plan(files, Settings(release_command="")).release is UNSET
-    assert plan(HELLO, Settings(release_command="node mine.js")).release == "node mine.js"
+    assert plan(files, Settings(run_command="node other.js")).release is UNSET
+
+
+def test_release_step_of_a_site_is_left_out() -> None:
+    files = {"index.html": "<p>", "fly.toml": RELEASES["fly.toml"]}
+    assert plan(files).release is UNSET
 
 
 def test_program_without_a_port_is_planned_as_a_worker() -> None:

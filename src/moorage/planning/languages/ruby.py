@@ -110,7 +110,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         build = None
     has_gems = has_gems or bool(gems)
     start = serve(site.output, fallback=False) if site else _start(folder, file, has_gems=has_gems)
-    if is_rails and folder.has(_DATABASE):
+    if is_rails and asked.run is None and folder.has(_DATABASE):
         because.append("its database is prepared before each start, as builds see none")
     if site is None and not is_rails and _migrates(folder):
         because.append(f"{_MIGRATIONS} is there: {_MIGRATE} before each start")
