@@ -102,7 +102,7 @@ def files_of(wheel: Path) -> set[str]:
     return {name for name in names if name.startswith("moorage/")}
 
 
-def test_each_file_of_the_source_is_in_one_wheel(wheels: dict[str, Path]) -> None:
+def test_each_file_of_the_source_is_in_one_wheel_alone(wheels: dict[str, Path]) -> None:
     client, gateway = files_of(wheels["moorage_client"]), files_of(wheels["moorage"])
     source = REPOSITORY / "src"
     files = {str(each.relative_to(source)) for each in source.rglob("*") if each.is_file()}
@@ -185,12 +185,3 @@ def test_gateway_of_the_wheels_finds_its_programs_and_a_sandbox(whole: Path) -> 
     findings = json.loads(run(whole / "moorage", "check", "--json").stdout)["findings"]
     found = {each["name"]: each["ok"] for each in findings}
     assert (found["bundled programs"], found["isolation"]) == (True, True)
-
-
-def test_gateway_is_removed_without_the_client(whole: Path, gateway: DevGateway) -> None:
-    gateway.stop()
-    subprocess.run(
-        [UV, "pip", "uninstall", "--quiet", "--python", whole / "python", "moorage"], check=True
-    )
-    assert run(whole / "moorage", "deploy", "--help").returncode == 0
-    assert "pip install moorage" in run(whole / "moorage", "check").stderr
