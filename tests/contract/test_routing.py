@@ -51,7 +51,7 @@ async def test_requests_go_by_host(
 async def test_unknown_host_gets_the_page(harbour: Harbour, client: aiohttp.ClientSession) -> None:
     status, text = await get(client, harbour, "nobody.localhost", Accept="text/html")
     assert status == 404
-    assert "No app is moored here" in text
+    assert "No app is hosted here" in text
     status, text = await get(client, harbour, "nobody.localhost")
     assert (status, json.loads(text)["code"]) == (404, "app_not_found")
 

@@ -243,8 +243,8 @@ def test_only_commands_print() -> None:
     assert [path for path in printing if not path.is_relative_to(PACKAGE / "cli")] == []
 
 
-READ_BY_CLIENTS = ("api", "cli", "errors.py", "mcp", "pages", "planning", "sdk", "wire")
-MESSAGES = (PACKAGE / "errors.py", PACKAGE / "cli/wallet")
+READ_BY_CLIENTS = ("api", "cli", "errors.py", "mcp", "pages", "planning", "routing", "sdk", "wire")
+MESSAGES = (PACKAGE / "errors.py", PACKAGE / "cli", PACKAGE / "cli/operator")
 HARD_WORDS = re.compile(
     r"\banew\b|\bwhoever\b|\bmend(s|ed)?\b|\bgoes on\b|\bmoored\b|\bleads? nowhere\b|"
     r"\blooked at by itself\b|\basked and used\b",

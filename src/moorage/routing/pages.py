@@ -145,7 +145,7 @@ PAGES = {
     HostState.UNKNOWN: Page(
         status=404,
         code="app_not_found",
-        title="No app is moored here",
+        title="No app is hosted here",
         text="Nothing is deployed under this address.",
         hint="Check the spelling, or deploy an app of this name with $gateway.",
     ),
