@@ -3,11 +3,14 @@
 import json
 import re
 import runpy
+import shlex
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
+from cyclopts import MissingArgumentError
 
 from moorage import __version__
 from moorage.address import parse_address
@@ -16,6 +19,7 @@ from moorage.api.http.problems import PROBLEMS, Problem
 from moorage.api.operations import OPERATIONS
 from moorage.chains.chain import ChainSettings
 from moorage.cli.flags import setting_flags
+from moorage.cli.help import build_app
 from moorage.cli.main import OPERATOR, all_commands
 from moorage.errors import FailureCause, InvalidRequest
 from moorage.gateway import duplicate_gateway_check, vital_signs
@@ -132,6 +136,15 @@ def test_every_command_that_is_named_exists() -> None:
     assert "make dev" in readme
     assert ".venv/bin/moorage deploy examples/hello-node --name hello" in readme
     assert "make test" in readme
+
+
+def test_every_option_that_is_named_with_a_command_exists() -> None:
+    app = build_app()
+    for text in DOCUMENTS.values():
+        named = re.findall(r"(?:`|^(?:\S*bin/)?)(moorage [^`\n#|>;&$\\]+)", text, re.MULTILINE)
+        for line in named:
+            with suppress(MissingArgumentError):  # it may be named without its arguments
+                app.parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
 
 
 def test_every_endpoint_that_is_named_exists() -> None:
