@@ -47,12 +47,11 @@ class Operator:
         self.places = {
             "/opt/moorage": directory / "moorage",
             "/etc/moorage": gateway.config.parent,
-            "/etc/systemd/system": directory / "units",
             "/usr/local/bin": directory / "bin",
             "/var/backups": directory / "backups",
             "/var/lib/moorage": gateway.data_dir,
         }
-        for name in ("units", "bin", "backups"):
+        for name in ("bin", "backups"):
             (directory / name).mkdir()
         (directory / "moorage").symlink_to(REPOSITORY)  # whose path may have a space
         path = f"{directory / 'bin'}:{os.environ['PATH']}"

@@ -185,3 +185,13 @@ def test_gateway_of_the_wheels_finds_its_programs_and_a_sandbox(whole: Path) -> 
     findings = json.loads(run(whole / "moorage", "check", "--json").stdout)["findings"]
     found = {each["name"]: each["ok"] for each in findings}
     assert (found["bundled programs"], found["isolation"]) == (True, True)
+
+
+def test_units_run_the_installed_gateway(whole: Path) -> None:
+    planned = json.loads(
+        run(whole / "moorage", "operator", "install", "--systemd", "--json").stdout
+    )
+    (unit,) = [
+        each["text"] for each in planned["files"] if each["path"].endswith("/moorage.service")
+    ]
+    assert f"\nExecStart={whole}/moorage serve --config /etc/moorage/moorage.toml\n" in unit

@@ -203,6 +203,7 @@ OPERATOR_COMMANDS = (
         "Move the books from their file to a PostgreSQL server.",
     ),
     _command("operator restore", _GATEWAY, "Put a saved gateway back."),
+    _command("operator install", _GATEWAY, "Install a gateway's services of systemd."),
 )
 """They open a gateway's books, files or cluster; many of them while it runs."""
 

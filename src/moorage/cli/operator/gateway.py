@@ -1,6 +1,8 @@
 """The commands that move, save, restore and end a gateway, and show what is set."""
 
 import asyncio
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -161,6 +163,52 @@ def backup(file: Path, /, *, with_key: Switch = False, options: OperatorOptions 
         f"{counted(saved.volumes, 'volume')}. Keep it as you keep the gateway's keys."
     )
     return Exit.FAILED if saved.key_problem else Exit.OK
+
+
+def install(
+    *,
+    systemd: Switch = False,
+    config: Path = Path("/etc/moorage/moorage.toml"),
+    root: Path = Path("/"),
+    yes: Annotated[bool, Parameter(help="Do it.", alias="-y", negative=())] = False,
+    json: Switch = False,
+) -> None:
+    """Install a gateway's services; without --yes only say which files and commands that takes.
+
+    Parameters
+    ----------
+    systemd
+        As units of systemd, which is the one way there is.
+    config
+        The gateway's settings, as TOML. They may be written afterwards.
+    root
+        Write below this directory, as for an image, and run no command.
+    json
+        Print one JSON document, with the files' text.
+    """
+    from moorage.operate.systemd import install as install_services
+    from moorage.operate.systemd import plan_installation
+    from moorage.settings import load_settings
+
+    if not systemd:
+        raise InvalidField("--systemd", "name it: there is no other way")
+    program, config = Path(sys.prefix) / "bin/moorage", config.absolute()
+    data_dir = Path(load_settings(file=config).data_dir) if config.exists() else None
+    planned = plan_installation(program=program, config=config, data_dir=data_dir, root=root)
+    if yes:
+        install_services(planned)
+    screen = Screen(json=json)
+    screen.document(planned)
+    rows = [("directory", each, "new") for each in planned.directories]
+    rows += [("file", each.path, str(each.change)) for each in planned.files]
+    rows += [("command", shlex.join(each), "") for each in planned.commands]
+    screen.table(("WHAT", "", ""), rows)
+    if not yes:
+        screen.result("Nothing was done. The same with --yes does it.")
+        return
+    write = "" if data_dir else f"write {config}, then "
+    screen.result(f"Next: {write}moorage check --config {config}")
+    screen.result("and then: systemctl enable --now moorage.service moorage-backup.timer")
 
 
 def restore(
