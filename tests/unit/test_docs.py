@@ -167,6 +167,11 @@ def test_every_name_in_the_architecture_exists() -> None:
     assert [name for name in names if not set(name.strip(".").split(".")) <= words] == []
 
 
+def test_table_of_users_pages_names_each() -> None:
+    named = re.findall(r"^\| \[[^\]]+\]\((.+)\)", document("docs/use/README.md"), re.MULTILINE)
+    assert {*named, "README.md"} == {path.name for path in REPOSITORY.glob("docs/use/*.md")}
+
+
 def test_readme_is_short_with_one_picture_of_the_flow_and_one_of_a_page() -> None:
     readme = document("README.md")
     assert readme.count("\n") <= 90
