@@ -90,7 +90,7 @@ def test_links_and_named_files_exist(path: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", text)
     assert [link for link in links if not (path.parent / link).exists()] == []
     named = re.findall(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|md|js|mjs|sol|json|toml))`", text)
-    roots = (REPOSITORY, REPOSITORY / "src/moorage", REPOSITORY / "src/moorage/hosting")
+    roots = (REPOSITORY, REPOSITORY / "src/moorage")
     made_later = {"bench/RESULTS.md", "data_dir/proxy/caddy.log"}
     missing = [name for name in named if not any((root / name).exists() for root in roots)]
     assert set(missing) - made_later == set()
