@@ -178,10 +178,9 @@ async def open_core(
 ) -> Core:
     """Opens the database of an open data directory, and the vault of its secrets.
 
-    The schema is upgraded before, once: an older gateway may open it again beside a newer one,
-    whose changes leave room for it. Raises ConfigurationInvalid when a key of the secrets is
-    missing, the database has another purpose, or its gateway was retired; AlreadyRunning when a
-    gateway with this one's id runs on another machine.
+    The schema is upgraded before. An older gateway may run beside a newer one. Raises
+    ConfigurationInvalid when a key of the secrets is missing, the database has another purpose, or
+    its gateway was retired; AlreadyRunning when one with this one's id runs on another machine.
     """
     data_dir = Path(settings.data_dir)
     name = settings.gateway_name

@@ -378,8 +378,7 @@ class DuplicateGatewayCheck:
         """Begins to show this gateway, which takes payments to `addresses`, with its books.
 
         The first time it asks who answers at its address, and at that of the start before, both at
-        once: where neither answers, as behind a router that leads nobody back, that takes the time
-        of one. Raises AlreadyRunning where another gateway answers that takes the same payments.
+        once. Raises AlreadyRunning where another gateway answers that takes the same payments.
         """
         is_start = self._own is None
         own = OwnInstanceToken(db, run=self._run, addresses=addresses, clock=self.clock)

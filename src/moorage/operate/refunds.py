@@ -232,9 +232,9 @@ async def run_all_unspent(
 ) -> list[RefundSeen]:
     """Sends every wallet what it paid and did not use, as its own request would.
 
-    Of a wallet that has more than one request takes, as much as is mined in time. That of one which
-    is suspended, or was taken over, stays queued: each is decided by itself. Raises RefundRefused
-    and ChainUnavailable for the first that is not sent, and stays queued.
+    A wallet with more than one request takes gets several, while each is mined in time. Refunds of
+    a suspended wallet, or of one that was taken over, stay queued for a decision of their own.
+    Raises RefundRefused and ChainUnavailable for the first that is not sent; it stays queued.
     """
     async with open_books(settings) as books:
         key, requests = refund_key(settings, key_file), await _requests(settings, books)

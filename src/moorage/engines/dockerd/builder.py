@@ -127,11 +127,10 @@ class Builder:
     ) -> Attempt:
         """Builds a deployment's image under a name, in place of an earlier one.
 
-        Without `pushes` the image is the Docker daemon's. Otherwise it is in the registry that it
-        names, for which these are the credentials; no stranger's Dockerfile is read with them.
+        Without `pushes` the image is the Docker daemon's. Otherwise `pushes` are the credentials of
+        the registry that `image` names; no stranger's Dockerfile is read with them.
 
-        Raises DeployFailed, BuilderFailed, OSError. Nothing of a build that ends early runs on, and
-        the builder keeps no more of it than of another.
+        Raises DeployFailed, BuilderFailed, OSError. A build that ends early leaves nothing running.
         """
         with self._writing.of(spec.deployment_id):
             try:

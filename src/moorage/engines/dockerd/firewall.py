@@ -142,9 +142,9 @@ logger = logging.getLogger(__name__)
 def bridge_rules(instance_id: str, subnet: str, *, builds: Sequence[str]) -> str:
     """Returns the text for `nft -f -` that drops what one app, or build, sends to another.
 
-    Docker's own rule is only for machines whose bridges hand packets to the machine's filter. Apps
-    have no IPv6, and may not choose their source address. Builds, whose networks `builds` are, may
-    send any frame: none passes that tells another who has an address, or that it would take.
+    Docker's own rule works only where bridges hand packets to the machine's filter. Apps have no
+    IPv6, and can't choose their source address. Builds, in the networks `builds`, may send any
+    frame, so ARP between them is dropped too.
     """
     name = table_name(instance_id)
     between = "".join(

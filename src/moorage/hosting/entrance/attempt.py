@@ -108,10 +108,10 @@ class DeployAttempt(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> frozenset[str]:
-        """What the transaction of its price is about: the wallet, and the name that it may hold.
+        """The `of` of the transaction that prices it: the wallet, and the name that it may hold.
 
-        That also reads what the machine has promised and what the operator allows, which others
-        may change meanwhile; whatever is admitted is judged again, by one that runs alone.
+        It also reads rows that others may change meanwhile, such as the machine's room: admission
+        reads them again, in a transaction that runs alone.
         """
         return frozenset({f"name {self.request.unique_name}", *filter(None, [self.wallet])})
 

@@ -113,8 +113,8 @@ class Evictions:
     ) -> None:
         """`held_bytes` returns how much a project's disk and volume hold, at most.
 
-        Twice as much must be free for its archive: for the copies, and for the archive of them.
-        The operator's reserve counts as free, as the deletion gives back more.
+        Twice as much must be free: for copies, and for their archive. The operator's reserve counts
+        as free, as the deletion gives back more.
         """
         self._db, self._clock = core.db, core.clock
         self._steady = SteadyWall(core.clock)

@@ -151,9 +151,8 @@ def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
 def second_try(plan: Plan, failed: DeployFailed, *, inputs_sha256: str) -> Plan | None:
     """Returns the plan with another install, if that alone may help after this failure.
 
-    None for an install that the deployer gave, and for one that is a second try already. `because`
-    tells it, and so the build's log. `inputs_sha256` is of what the install has read. Takes as long
-    as `explain`.
+    None for an install that the deployer gave, and for a second try. `inputs_sha256` is of what the
+    install has read. Takes as long as `explain`.
     """
     again = _another_install(plan, failed)
     return again and msgspec.structs.replace(again, instead_of_inputs=inputs_sha256)

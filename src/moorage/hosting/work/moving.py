@@ -309,10 +309,10 @@ class VolumeMoves:
             yield
 
     async def _stop(self, job: Job, project: Project, way: _Way) -> None:
-        """Stops all apps that may use the old volume, once they have answered what they were asked.
+        """Stops all apps that may use the old volume, after they have answered their requests.
 
-        From the rows it is known from then on, also after a crash, that none may be started.
-        Nothing is billed from the stop on until an app of the project is started.
+        The job's row says that none may be started, so a restarted gateway knows it too. Until an
+        app of the project is started, nothing is billed.
         """
         async with self._apps.held(project.id):
             async with self._db.transaction(durable=True) as tx:

@@ -206,9 +206,9 @@ class Switch:
     ) -> None:
         """Routes the address to the app, checks that it answers, then records that it serves.
 
-        If its volume was filled (`moved` is a sentence about that), it is recorded first: what a
-        visitor has the app store counts. Raises DeployFailed, LostJob or Reconfigured, and then
-        restores the earlier route.
+        If its volume was filled (`moved` says so), it is recorded before it is routed, so that what
+        visitors store is kept. Raises DeployFailed, LostJob or Reconfigured, after the earlier
+        route is restored.
         """
         failpoint("route")
         before = self._addresses.target(project)

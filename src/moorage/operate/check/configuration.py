@@ -174,10 +174,10 @@ _REMEDY = "stop the gateway there, or have the name lead to this machine"
 
 
 async def check_address(settings: Settings) -> list[Finding]:
-    """Compares who answers there with the gateway that answers at `host` and `port`, if one does.
+    """Compares who answers at `public_url` with the gateway at `host` and `port`, if one runs.
 
-    Where none does, it is about to be started, and does not start beside one with other books:
-    whether it is one of the same database is asked only then, as a copy of it says the same.
+    If none runs, another one at `public_url` is no fault where `database_url` is set: it may share
+    the database, which only a start can find out.
     """
     if not is_public(settings.public_url):
         return []

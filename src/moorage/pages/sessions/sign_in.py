@@ -357,9 +357,8 @@ async def signed_out(
 ) -> Response:
     """Answers a form whose session has ended: with what was typed, if anything was.
 
-    Without a session nobody's word is shown but what a page of ours sent; strangers, who may say
-    that one did, can't have a long page made of thousands of fields, and are counted. Raises
-    RateLimited.
+    Only what a page of ours sent is shown. A stranger can pretend that, so the number of fields is
+    limited, and the request counts. Raises RateLimited.
     """
     await count(request)
     try:

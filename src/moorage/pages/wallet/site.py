@@ -216,11 +216,10 @@ class WalletSite:
 
 
 def _to_sign_in(request: Request) -> Response:
-    """Leads to the sign-in, or has the browser ask once more.
+    """Sends the browser to the sign-in, or has it ask once more.
 
-    With a link from another site, such as a mail's, browsers leave out a cookie that is
-    `SameSite=Strict`: the page that asks again is of this site. A part of a page that a script asks
-    for has the page led there.
+    For a link from another site, such as in a mail, browsers leave out a `SameSite=Strict` cookie.
+    A page of this site then repeats the request, with the cookie.
     """
     if is_part(request):
         return Response(status_code=401, headers={"HX-Redirect": _SIGN_IN})

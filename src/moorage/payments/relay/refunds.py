@@ -798,11 +798,11 @@ async def backing(
     clients: Mapping[int, RpcClient],
     burned: MicroUsd = NOTHING,
 ) -> tuple[MicroUsd, MicroUsd]:
-    """Returns how much of what a wallet and its purses have was paid for, and not given.
+    """Returns how much of a wallet's credits and purses was paid for, and how much is unsure.
 
-    Or of the purse of a project that a payment alone has opened, where nothing is given. And how
-    much was paid that a chain may take back: what was paid before backs no more then. `burned` is
-    not booked yet: what was given burns first.
+    What was given is not paid for, and burns first. Unsure is what a chain may still take back.
+    With `purse`, a project that a payment alone opened, it is about that purse only. `burned` is
+    not booked yet.
     """
     unsure = sum(
         left

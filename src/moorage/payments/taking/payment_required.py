@@ -488,10 +488,9 @@ class Challenges:
     def headers(self, demand: Demand, *, resource_url: str) -> Iterator[Header]:
         """Yields the MPP challenges, and one x402 header with all options.
 
-        First come tokens to pay by authorization, and of those the one that the client named: mppx
-        answers the first challenge, or none, and knows authorizations alone. The others are paid by
-        hash. A hash is taken for an answer to the first as well, but offered apart it would double
-        the headers; X-Payment-Tx does the same.
+        Tokens to pay by authorization come first, the one that the client named before others: mppx
+        answers the first challenge only, by authorization. Those paid by hash follow. A token has
+        one challenge, although a hash may answer the first kind as well.
         """
         settled, sent = self._options(demand)
         if demand.wallet is None:  # a hash does not say who sends it

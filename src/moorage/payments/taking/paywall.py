@@ -79,8 +79,8 @@ class TransactionSearch:
         """Returns what `Verifier.transfers` does, of `chain` or else of the one that has it.
 
         The others are asked, all at once, only when `chain` does not know the transaction, or can't
-        be read. Each question counts. Raises as `Verifier.transfers` does: what the chain that
-        knows the transaction says, else what `chain` says.
+        be read. Each question counts. Raises what `Verifier.transfers` raises for the chain that
+        knows the transaction, else for `chain`.
         """
         others = [each for each in self._chains.values() if each.name != chain.name]
         if not others:
@@ -256,8 +256,8 @@ class Paywall:
     async def fill(self, tx: Transaction, receipt: PaymentReceipt) -> bool:
         """Moves what a payment brought to the purse that its receipt names, unless it is there.
 
-        Returns False if its payer has used it meanwhile, or may have, as it has been among the
-        wallet's credits for long; and if there is none to fill.
+        Returns False if there is none to fill, and if the payer may have used the credits: they are
+        in the wallet for more than MAX_ENTRY_MS.
         """
         if receipt.purse is None:
             return False
@@ -384,10 +384,9 @@ class Paywall:
     ) -> None:
         """Raises PaymentAlreadyUsed if the transaction has paid for a deployment.
 
-        A payer of it is told the ids; `unique_name` is the app that the request is for, None for a
-        top-up. If several wallets paid in one transaction (bundled user
-        operations), each uses its own share once. A transaction used for a top-up pays for no
-        deployment, but may be sent again for a top-up.
+        The error tells a payer the ids. `unique_name` is the app that the request is for; None is a
+        top-up. If several wallets paid in one transaction, each uses its own share once. One that
+        was used for a top-up pays for no deployment, but may be sent again for a top-up.
         """
         uses = await payments.uses_of(self.db, chain_id=chain_id, tx_hash=tx_hash)
         if not uses:

@@ -349,10 +349,10 @@ class FinalityCheck:
     async def _reconsider(
         self, place: Place, paid: Sequence[Payment], told: Sequence[_Told]
     ) -> None:
-        """Acts on a transaction that moved or is gone, if as many nodes as must say the same.
+        """Acts on a transaction that moved or is gone, if enough nodes say the same.
 
-        What is gone is reversed only if it was so at two checks in a row. One node alone may show
-        a block that it has no receipts of: so two must say so.
+        What is gone is reversed only if two checks in a row found it gone. A node may show a block
+        without its receipts; then a second node must say the same.
         """
         verdicts = set(told)
         stance = told[0].stance if len(verdicts) == 1 else Stance.UNSURE

@@ -1,8 +1,7 @@
 """What apps use, by the cluster's metrics API.
 
-It has how many cores a container used during a window before a moment. So processor time is the
-sum over all moments since this gateway began to ask; what passes between two moments is taken to be
-as in the second.
+The API tells how many cores a container used in a window before a moment. Processor time is the
+sum of these since this gateway began to ask; the time between two moments counts as the second.
 """
 
 import logging
