@@ -304,7 +304,7 @@ class Notifier:
     async def _deliver(self, channel: Channel, now_ms: int) -> None:
         """Tries once. What is not recorded as delivered is sent again, with the same id.
 
-        What nobody takes for a day is given up: it might be what keeps the next ones back.
+        A message that is refused for a day is given up, so that the next ones are sent.
         """
         message = msgspec.json.decode(channel.message, type=Message)
         try:

@@ -189,9 +189,9 @@ def closing_command(data_dir: Path) -> str:
 
 
 def _refuse_two(data_dir: Path, url: str, purpose: Purpose) -> None:
-    """Raises ConfigurationInvalid where a file has books too, and for a server's of another use.
+    """Raises ConfigurationInvalid for a server's database that may not be used.
 
-    Also for one that others may connect to.
+    So it is if a file holds books too, if it has another purpose, or if others may connect to it.
     """
     if (data_dir / DATABASE).exists():
         raise ConfigurationInvalid(

@@ -192,8 +192,8 @@ class Lease(Protocol):
 class Leadership:
     """The lease, left to others while the database is of another version of Moorage.
 
-    A newer gateway is then about to take it: what runs apps by the older schema may do what the
-    newer one forbids. So an older gateway serves beside the leader until it is upgraded too.
+    A newer gateway is then about to take it, and its schema may forbid what an older one does. So
+    an older gateway serves beside the leader until it is upgraded.
     """
 
     def __init__(

@@ -68,9 +68,8 @@ def operator_app(checks: Mapping[str, Check], *, pages: ASGIApp | None = None) -
     """Returns the app with the operator's endpoints.
 
     `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what does not work. `pages`
-    answer at all other paths. All of it answers at addresses, and at names that nobody can
-    register: a page of another site, whose owner has its name resolve to this machine, could read
-    it in an operator's browser otherwise.
+    answer at all other paths. It answers only at addresses, and at names that nobody can register,
+    against DNS rebinding.
     """
 
     async def ready(_request: Request) -> Response:

@@ -110,8 +110,8 @@ async def open_toolchains(
 async def toolbox_here() -> Toolbox:
     """Returns the toolbox of this machine, for a plan made without a gateway.
 
-    npm's lists are kept in the user's cache for a day. What the operator has put into the
-    store of the gateway that the settings of this machine describe counts, too.
+    npm's lists are kept in the user's cache for a day. It includes what the operator has put into
+    the store of this machine's gateway.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moorage"
     async with AsyncExitStack() as stack:

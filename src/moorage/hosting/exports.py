@@ -411,7 +411,7 @@ class OwnerExports:
     async def _store(self, export: Export, *, wallet: str) -> None:
         """Stores how far an export of a wallet's project is.
 
-        One that ended meanwhile, as the project went to another wallet, is removed instead.
+        If it ended meanwhile, because another wallet took the project, its archive is removed.
         """
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, wallet)

@@ -92,8 +92,7 @@ class Uncertified:
     async def want(self) -> None:
         """Wants certificates for the hosts of all projects that serve, or have served.
 
-        Those that nobody has, as the gateway had no TLS before, are ordered then; others are
-        renewed as before. Raises DatabaseUnavailable.
+        Missing ones are ordered, such as after TLS was turned on. Raises DatabaseUnavailable.
         """
         if self._certificates is None:
             return

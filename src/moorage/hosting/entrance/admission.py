@@ -133,7 +133,7 @@ class Pricing(msgspec.Struct, frozen=True):
     ) -> Shortfall | None:
         """Returns why a payment is demanded, or None; `paid`: the request brought one.
 
-        One that speaks alone is settled only if it is for the whole price.
+        Without a signature it is settled only if it is for the whole price.
         """
         if attempt.is_open:
             return None if paid else Shortfall()
@@ -151,7 +151,7 @@ class Pricing(msgspec.Struct, frozen=True):
     def lacking(self, attempt: DeployAttempt, situation: Situation, price: MicroUsd) -> MicroUsd:
         """Returns what the credits lack for an hour of a new app and of all that share them.
 
-        What its purse is to have comes first, and pays its own hour.
+        A purse is filled first, and pays the hour of its own project.
         """
         if situation.own is not None:
             return NOTHING
@@ -514,7 +514,7 @@ class Admission:
     async def admit(self, attempt: DeployAttempt, upload: Upload) -> Admitted:
         """Queues it. Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError.
 
-        A payment that speaks alone, shown again with its own body, gets what it opened once more.
+        The same payment and body again, without a signature, give what they opened.
         """
         attempt = self._endowed(attempt)
         try:
@@ -607,8 +607,7 @@ class Admission:
     async def _price(self, attempt: DeployAttempt) -> tuple[MicroUsd, str]:
         """Returns the price, and of which size, after every check that needs no payment.
 
-        Nobody pays for a refusal. Raises PaymentRequired unless the request brings a payment that
-        is enough, or needs none.
+        Raises PaymentRequired unless the request brings a payment that is enough, or needs none.
         """
         has_paid = await self._paywall.may_have_moved(attempt.evidence)
         async with self._db.transaction(durable=False, of=attempt.names) as tx:
@@ -640,9 +639,9 @@ class Admission:
         return await self._demand(tx, attempt, situation, unpaid) if unpaid else None
 
     def _endowed(self, attempt: DeployAttempt) -> DeployAttempt:
-        """Returns a delegate's attempt with a purse for what it may open: of its price, by default.
+        """Returns a delegate's attempt with a purse for its new project: of its price, by default.
 
-        Raises InvalidField for a purse that is shared: that project would burn more than it says.
+        Raises InvalidField for a shared purse, as its project would burn more than the purse.
         """
         if attempt.delegation is None:
             return attempt
@@ -656,9 +655,9 @@ class Admission:
     async def _require_limit(
         self, source: Source, attempt: DeployAttempt, situation: Situation
     ) -> None:
-        """Raises DelegateLimit if a delegate may not commit what its new project is to have.
+        """Raises DelegateLimit if a delegate may not commit what its new project costs.
 
-        Or if it would have a project that there is burn more by another size.
+        Also if it would make an existing project larger.
         """
         purse = attempt.request.purse
         if (own := situation.own) is not None and situation.size(attempt) != situation.now.size:
@@ -786,9 +785,9 @@ class Admission:
     async def _place(
         self, tx: Transaction, attempt: DeployAttempt, receipt: PaymentReceipt | None
     ) -> str | None:
-        """Has what a signed attempt has paid be where its project lives from.
+        """Moves what a signed attempt has paid to the credits that its project burns.
 
-        Returns the project if it lives from a purse that could not get the payment.
+        Returns the project if it burns a purse that could not get the payment.
         """
         if receipt is None or attempt.is_open:
             return None
@@ -861,8 +860,8 @@ class Admission:
     ) -> None:
         """Asks what the operator allows the wallet. Raises WalletNotListed, TooManyProjects.
 
-        Raises SignatureNeeded in place of these, and for a wallet that is suspended, where a
-        payment alone speaks: what the operator has decided about a wallet is told that wallet.
+        Without a signature it raises SignatureNeeded instead, also for a suspended wallet: only the
+        wallet is told what the operator has decided about it.
         """
         if not attempt.is_open:
             await self._quotas.require_allowed(source, attempt.wallet, situation.own)

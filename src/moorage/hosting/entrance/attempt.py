@@ -92,7 +92,7 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     def is_veiled(self) -> bool:
         """Whether its answers tell nothing of the wallet's credits and other projects.
 
-        These are told the wallet itself: neither a token of one project, nor a payer.
+        Only the wallet is told these, not a token of one project, nor a payer.
         """
         of_one = self.delegation is not None and bool(self.delegation.project)
         return self.is_open or self.managed is not None or of_one
@@ -240,8 +240,8 @@ async def read_situation(
 
     These are NameUnavailable, ProjectBlocked, ProjectPaused, VariablesUnreadable, FilesWouldBeLost
     unless the same deployment is under way already, and InvalidField for too many variables, or a
-    volume that is to be removed. A payment alone does not say who asks: nothing of its payer's
-    counts, and a name that anybody has raises NameUnavailable.
+    volume that is to be removed. Without a signature nothing of the payer's counts, and any taken
+    name raises NameUnavailable.
     """
     wallet, request = attempt.wallet, attempt.request
     if attempt.is_open:
@@ -281,7 +281,7 @@ async def read_situation(
 async def _require_purse(source: Source, own: Project, balance: MicroUsd) -> None:
     """Raises CreditsShort if a new version of a project would wait for its purse to be filled.
 
-    No payment does that: it goes to the wallet's credits, of which the wallet fills the purse.
+    A payment would not fill it: it goes to the wallet's credits.
     """
     if balance <= 0 and not await ledger.opened_apart(source, own.id):
         raise CreditsShort(

@@ -1,8 +1,8 @@
 """The files that running versions have written: what becomes of them, what refuses a deploy.
 
-The files go along into a volume that the project is given; else the next version begins without
-them. A deploy that gives a volume is refused if something can't go along; any other only if it says
-`discard_written: false`, as clients that nobody here wrote deploy over caches and logs all day.
+They are copied into a volume that the project is given; otherwise the next version begins without
+them. A deploy that gives a volume is refused if a file can't be copied; any other deploy only if it
+says `discard_written: false`.
 """
 
 import asyncio

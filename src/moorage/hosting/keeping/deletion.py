@@ -1,7 +1,7 @@
 """Deletion: removes a project's app, address and files, and frees its name; credits stay.
 
 Projects that were suspended or failed for long are deleted as well. A gateway that does not run the
-apps waits until the one that does has done it.
+apps waits for the one that does.
 """
 
 import asyncio
