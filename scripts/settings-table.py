@@ -1,4 +1,4 @@
-"""Prints the tables of settings in docs/run/configure.md, made from their own descriptions.
+"""Prints the list of settings in docs/run/configure.md, made from their own descriptions.
 
 Usage: .venv/bin/python scripts/settings-table.py
 """
@@ -8,14 +8,12 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from moorage.settings import ENV_PREFIX, Settings, tables
+from moorage.settings import Settings, tables
 from moorage.settings.settings import FIRST
-
-HEADING = "| setting | variable | default | meaning |\n|---|---|---|---|\n"
 
 
 def settings_tables() -> str:
-    """Every setting, by its table in the file: name, environment variable, default, meaning."""
+    """Every setting, by its table in the file: name, default, meaning."""
     of = tables()
     order = ["", *sorted({*of.values()} - {""})]
     return "\n".join(_titled(table, [name for name in of if of[name] == table]) for table in order)
@@ -24,13 +22,11 @@ def settings_tables() -> str:
 def _titled(table: str, names: list[str]) -> str:
     hints = get_type_hints(Settings, include_extras=True)
     fields = {field.name: field for field in msgspec.structs.fields(Settings)}
-    title = f"`[{table}]`:" if table else "At the top, before all tables:"
-    rows = (
-        f"| `{name}` | `{ENV_PREFIX}{name.upper()}` | {default_text(fields[name])} "
-        f"| {meaning(hints[name])} |\n"
-        for name in names
+    title = f"`[{table}]`:" if table else "At the top, before the first table:"
+    items = (
+        f"- **`{name}`** ({default_text(fields[name])}): {meaning(hints[name])}\n" for name in names
     )
-    return f"{title}\n\n{HEADING}{''.join(rows)}"
+    return f"{title}\n\n{''.join(items)}"
 
 
 def default_text(field: msgspec.structs.FieldInfo) -> str:
@@ -48,7 +44,7 @@ def meaning(hint: Any) -> str:
     metas = [item for item in _annotations(hint) if isinstance(item, msgspec.Meta)]
     said = _first(meta.description for meta in metas).replace("<", "&lt;")
     if any(meta.extra and meta.extra[FIRST] for meta in metas):
-        said = f"**Needed first.** {said}"
+        said = f"**First.** {said}"
     least, most = _first(meta.ge for meta in metas), _first(meta.le for meta in metas)
     if least is None:
         return said

@@ -31,9 +31,10 @@ from support.gateway.waiting import until_read
 pytestmark = [pytest.mark.root, pytest.mark.long]
 
 NOT_HERE = {
-    "git clone … /opt/moorage": "where it is cloned from is the reader's",
-    "make setup": "it sets this clone up, which made the .venv that the tests run in",
-    "cd /opt/moorage && git pull && make setup && systemctl restart moorage": "as both above",
+    "git clone … /opt/moorage && make -C /opt/moorage setup": "where it is cloned from is the "
+    "reader's; this clone is set up, which made the .venv that the tests run in",
+    "cd /opt/moorage && git pull && make setup && moorage check --config "
+    "/etc/moorage/moorage.toml && systemctl restart moorage": "the same",
     "moorage operator install --systemd --yes": "it would install units on this machine; "
     "tests/contract/test_units.py installs below another root",
     "systemctl stop moorage && systemctl enable --now moorage@a moorage@b": "needs systemd; "
@@ -149,9 +150,13 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     operator = Operator(gateway, tmp_path)
     operator.leaves_out(NOT_HERE)
 
-    # Install, configure, run: apps of two customers come.
-    await operator.types("install", "Install")
-    (checked,) = await operator.types("configure", "Configure")
+    # The first day: apps of two customers come.
+    await operator.types("first-day", "Install")
+    assert stat.S_IMODE((gateway.config.parent / "relayer.key").stat().st_mode) == 0o600
+    (checked,) = await operator.types("first-day", "Configure")
+    assert "MISSING" not in checked
+    await operator.types("first-day", "Start")
+    (checked,) = await operator.types("configure", "Check")
     assert "MISSING" not in checked
     (planned,) = await operator.types("install", "Run")
     assert "moorage-backup.timer" in planned
@@ -167,8 +172,6 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     held = await bob.pay(REFUSED)
     refused = await bob.deploy(fresh_name(), tx=held)
     assert refused.body["code"] == "payment_held"
-    await operator.types("payments", "The relayer")
-    assert stat.S_IMODE((gateway.config.parent / "relayer.key").stat().st_mode) == 0o600
     (audit,) = await operator.types("payments", "Audit")
     assert shapes(book.shown("payments", "Audit")) <= shapes(audit.splitlines())
     today, tomorrow = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (0, 1))

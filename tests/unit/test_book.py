@@ -9,12 +9,17 @@ from moorage.cli.help import build_app
 from moorage.cli.main import find_command, named
 from support.clients import book
 
-COMMANDS = [line for line in book.lines() if line.text.startswith("moorage ")]
+ENGINES = ("docker", "kubernetes")
+COMMANDS = [
+    line
+    for line in (*book.lines(), *book.lines(*ENGINES))
+    if line.text.startswith("moorage ") or " -- moorage " in line.text
+]
 
 
 def test_table_of_the_book_names_each_page() -> None:
     found = {path.stem for path in book.DOCUMENTS.glob("*.md")}
-    assert set(book.pages()) == found - {"README", "docker", "kubernetes"}
+    assert set(book.pages()) == found - {"README", *ENGINES}
     assert len(COMMANDS) > 40
 
 
@@ -22,7 +27,8 @@ def test_table_of_the_book_names_each_page() -> None:
     "line", COMMANDS, ids=[f"{line.page}-{number}" for number, line in enumerate(COMMANDS)]
 )
 def test_command_in_the_book_is_taken(line: book.Line) -> None:
-    words = shlex.split(re.sub(r"\$\([^)]*\)", "x", line.text))[1:]
+    text = line.text.rpartition(" -- ")[2]  # of what is typed in a pod
+    words = shlex.split(re.sub(r"\$\([^)]*\)", "x", text))[1:]
     ends = [index for index, word in enumerate(words) if word in ("&&", "|", ">", ";")]
     arguments = words[: ends[0]] if ends else words
     assert find_command(named(arguments)) is not None, line

@@ -187,13 +187,18 @@ def settings_tables() -> str:
     return str(made["settings_tables"]())
 
 
+def listed_settings() -> list[tuple[str, str, str]]:
+    """Each setting's name, default and meaning, as a reader finds them."""
+    return re.findall(r"^- \*\*`(\w+)`\*\* \(`(.*?)`\): (.+)$", settings_tables(), re.MULTILINE)
+
+
 def test_every_setting_is_documented_with_its_true_default_and_nothing_else_is() -> None:
     shown = section("docs/run/configure.md", "Settings")
     assert shown.endswith(settings_tables())  # made by scripts/settings-table.py
 
 
 def test_tables_of_settings_say_what_the_settings_say() -> None:
-    told = {row[0]: row[2] for row in rows(settings_tables())}
+    told = {name: default for name, default, _ in listed_settings()}
     defaults = json.loads(msgspec.json.encode(Settings()))
     expected = {name: defaults[name] for name in tables()}
     assert {name: json.loads(text) for name, text in told.items()} == expected
@@ -214,11 +219,16 @@ def test_example_in_a_document_stands_in_the_right_tables() -> None:
 
 def test_every_key_of_a_chain_is_documented() -> None:
     keys = {field.name for field in msgspec.structs.fields(ChainSettings)}
-    assert {row[0] for row in rows(section("docs/run/configure.md", "Configure"))} == keys
+    assert {row[0] for row in rows(section("docs/run/configure.md", "Chains"))} == keys
 
 
-def test_example_configuration_is_one_that_serves(tmp_path: Path) -> None:
-    (example,) = fenced(section("docs/run/configure.md", "Configure"), "toml")
+def test_file_of_the_first_day_serves_with_the_settings_that_are_marked(tmp_path: Path) -> None:
+    (example,) = fenced(section("docs/run/first-day.md", "Configure"), "toml")
+    marked = {name for name, _, text in listed_settings() if text.startswith("**First.**")}
+    written = tomllib.loads(example)
+    top = {name for name, value in written.items() if name == "chains" or not is_table(value)}
+    assert top | {key for name in written.keys() - top for key in written[name]} == marked
+    assert len(marked) == 8
     file = tmp_path / "moorage.toml"
     file.write_text(example)
     settings = load_settings(file=file, environ={})
@@ -227,6 +237,16 @@ def test_example_configuration_is_one_that_serves(tmp_path: Path) -> None:
     assert settings.tls
     assert settings.public_url.startswith("https://")
     assert settings.operator_port != 0
+
+
+def is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def test_first_day_is_short() -> None:
+    page = document("docs/run/first-day.md")
+    assert len(page.split()) <= 900
+    assert sum(len(block.splitlines()) for block in fenced(page, "sh")) == 6
 
 
 def test_every_variable_that_is_named_is_one() -> None:
@@ -239,7 +259,7 @@ def test_every_metric_is_documented() -> None:
     assert vital_signs.EVERY_SECONDS  # metrics are there once their modules are imported
     assert duplicate_gateway_check.ASK_SECONDS
     families = set(re.findall(r"^# TYPE (moorage_\w+)", exposition()[0].decode(), re.MULTILINE))
-    told = {row[0] for row in rows(section("docs/run/watch.md", "Watch"))}
+    told = set(re.findall(r"`(moorage_\w+)`", section("docs/run/watch.md", "Watch")))
     assert told == families - {name for name in families if name.endswith("_created")}
 
 

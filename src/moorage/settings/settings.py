@@ -54,121 +54,120 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # A table, one to five lines a setting.
     # fmt: off
     data_dir: Annotated[str, setting("",
-        "Where all is kept: database, uploads, apps.", first=True)] = ".moorage"
+        "The directory of the database, uploads and apps.", first=True)] = ".moorage"
     database_url: Annotated[str, setting("",
-        "The PostgreSQL database (15 or later) that keeps what else a file in data_dir does: "
-        "postgresql://user:password@host:5432/database. It is secret: nothing prints it.",
-        pattern=_POSTGRES)] = ""
+        "The PostgreSQL database (15 or later) of the books: "
+        "postgresql://user:password@host:5432/database. Secret: it is never printed. Empty: a file "
+        "in data_dir.", pattern=_POSTGRES)] = ""
     run_dir: Annotated[str, setting("",
-        "Where sockets go; short, as their paths may have 108 bytes. Empty: below /run.")] = ""
+        "The directory of sockets. A socket's path may have 108 bytes. Empty: below /run.")] = ""
     gateway_name: Annotated[str, setting("",
-        "The name of this gateway, where several share data_dir and database_url. Each has an "
-        "operator_listen of its own. Empty: it is the only one.",
+        "This gateway's name, if several share data_dir and database_url. Each needs its own "
+        "operator_listen. Empty: it is the only one.",
         pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z|^\Z")] = ""
     secrets_key_file: Annotated[str, setting("",
-        "The file with the key that variables are sealed with: 64 hex digits, for its owner's "
-        "eyes only; older keys on further lines. Empty: secrets.key in data_dir, made at the "
-        "first start.")] = ""
+        "The file with the key that seals variables: 64 hex digits, readable by its owner alone; "
+        "older keys on further lines. Empty: secrets.key in data_dir, made at the first start."
+        )] = ""
     log_level: Annotated[str, setting("", "debug, info, warning or error.")] = "info"
     chains: Annotated[dict[str, ChainSettings], setting("",
-        "The chains payments are taken on, by name.",
+        "The chains on which you are paid, by name.",
         first=True)] = msgspec.field(default_factory=dict)
     sizes: Annotated[tuple[SizeSetting, ...], setting("",
-        "The sizes of apps, as `[[sizes]]`, each with a `name`, and `memory_mib`, `cpu_millis`, "
-        "`disk_mib`, `volume_mib` where they differ from `[apps]`, which are those of `standard`; "
-        "`month_micro_usd` and `asleep_month_micro_usd` in place of the prices of what it has; "
-        "`sold = false` for one that no more projects may have. None: `small` is half of standard, "
-        "`large` four times, on twice its disk."
+        "The sizes of apps, as `[[sizes]]`: `name`; `memory_mib`, `cpu_millis`, `disk_mib`, "
+        "`volume_mib` where they differ from `[apps]`, which is the size `standard`; "
+        "`month_micro_usd` and `asleep_month_micro_usd` to replace the computed prices; "
+        "`sold = false` to sell no more of it. None: `small` is half of standard; `large` is four "
+        "times standard, with twice its disk."
         )] = msgspec.field(default_factory=tuple)
 
     listen: Annotated[str, setting("api",
-        "The address and port of the gateway's API; port 0 takes a free one.",
+        "The address and port of the API; port 0 takes a free one.",
         pattern=_ADDRESS)] = "127.0.0.1:8402"
     public_url: Annotated[str, setting("api",
-        "The gateway's own address as clients see it. Empty: that of listen.", first=True)] = ""
+        "The gateway's address for clients. Empty: that of listen.", first=True)] = ""
     terms_url: Annotated[str, setting("api",
-        "Where your terms stand, which every 402 names. Empty: none.", pattern=_WEB)] = ""
+        "The address of your terms, which every 402 names. Empty: none.", pattern=_WEB)] = ""
     contact: Annotated[str, setting("api",
-        "How customers reach you: a mail address, or a URL. Empty: not given.",
+        "How customers reach you: a mail address or a URL. Empty: not given.",
         pattern=_WEB_OR_MAIL)] = ""
     issuer: Annotated[tuple[str, ...], setting("api",
-        "Your name, then the lines of your address, as receipts and invoices give them.")] = ()
+        "Your name, then the lines of your address, for receipts and invoices.")] = ()
     trusted_proxies: Annotated[tuple[str, ...], setting("api",
-        "Networks whose X-Forwarded-For is believed.")] = ()
+        "Networks of proxies whose X-Forwarded-For is believed.")] = ()
     requests_per_minute: Annotated[int, setting("api",
-        "Requests a minute per wallet, deployment polled, or client address; strangers of one "
-        "address have ten times as many.", ge=1)] = 30
+        "Requests a minute of a wallet, of a polled deployment, and of a client address; unsigned "
+        "requests of one address may be ten times as many.", ge=1)] = 30
     refuse_secrets: Annotated[bool, setting("api",
-        "Refuse uploads that hold keys, tokens, wallets or a `.env`, before anything is paid; "
-        "else they are warned of.")] = False
+        "Refuse uploads that hold keys, tokens, wallets or a `.env`, before anything is paid. "
+        "False: warn.")] = False
     listed_wallets_only: Annotated[bool, setting("api",
-        "Take deploys and payments only of wallets that `moorage operator allow` has listed."
+        "Take deploys and payments only from wallets that `moorage operator allow` has listed."
     )] = False
     require_bound_signatures: Annotated[bool, setting("api",
-        "Take only signatures of version 2, which are good for one request to this gateway."
+        "Take only signatures of version 2, each valid for one request to this gateway."
     )] = False
     operator_listen: Annotated[str, setting("api",
-        "The address and port of /metrics, /ready and the operator's pages; port 0 takes a free "
-        "one. At 127.0.0.1, or 0.0.0.0 where a packet filter keeps all but your own programs from "
-        "it.", pattern=_OPERATORS_ADDRESS)] = "127.0.0.1:8403"
+        "The address and port of /metrics, /ready and the operator's pages: 127.0.0.1, or 0.0.0.0 "
+        "behind a packet filter; port 0 takes a free one.",
+        pattern=_OPERATORS_ADDRESS)] = "127.0.0.1:8403"
     operator_wallets: Annotated[tuple[_Wallet, ...], setting("api",
-        "Wallets that may sign in to the operator's pages, in lower case. With any the pages "
-        "answer at public_url as well, below /operator, if that is https. Empty: at "
-        "operator_listen alone, where links of `moorage operator link` open them.")] = ()
+        "Wallets that may sign in to the operator's pages, in lower case. The pages are then also "
+        "at public_url/operator, if that is https. Empty: at operator_listen alone, by links of "
+        "`moorage operator link`.")] = ()
 
     proxy_listen: Annotated[str, setting("proxy",
-        "The address and port that apps are served on; port 0 takes a free one. With tls, the "
-        "ports are 80 and 443.", pattern=_ADDRESS, first=True)] = "127.0.0.1:8080"
+        "The address and port of apps; port 0 takes a free one. With tls the ports are 80 and 443.",
+        pattern=_ADDRESS, first=True)] = "127.0.0.1:8080"
     base_domain: Annotated[str, setting("proxy",
         "Apps are served at <name>.<base_domain>.", first=True)] = "localhost"
     tls: Annotated[bool, setting("proxy",
-        "Serve apps over HTTPS on 443, with certificates that the gateway orders.",
+        "Serve apps over HTTPS, with certificates that the gateway orders.",
         first=True)] = False
     acme_directories: Annotated[tuple[_Directory, ...], setting("proxy",
-        "With tls: the ACME directories of the authorities that certificates are ordered from, a "
-        "second one for what the first can't give. One that wants an account which it knows from "
-        "elsewhere has its name and its key (base64url) before the host: "
-        "`https://name:key@acme.example/directory`. `internal` alone: the gateway is its own "
-        "authority, whose root your visitors must trust: `data_dir/certificates/root.pem`."
+        "With tls: the ACME directory of the certificate authority, then a second one to fall back "
+        "to. An account that the authority already knows: `https://name:key@acme.example/directory`"
+        " (key in base64url). `internal` alone: the gateway is its own authority; visitors must "
+        "trust `data_dir/certificates/root.pem`."
     )] = (LETS_ENCRYPT,)
     acme_dns_hook: Annotated[tuple[str, ...], setting("proxy",
-        "With tls: a program and its arguments that sets a TXT record, for one certificate of "
-        "`*.base_domain`. It is given `add` or `remove`, the record's name and its value, and "
-        "ends once name servers show it.")] = ()
+        "With tls: a program with arguments that sets a TXT record, to order `*.base_domain`. It "
+        "gets `add` or `remove`, the record's name and its value; it ends when the name servers "
+        "show the record.")] = ()
     acme_root_file: Annotated[str, setting("proxy",
-        "With tls: a PEM file with the root that a private authority is trusted by. Empty: the "
-        "system's.")] = ""
+        "With tls: a PEM file with the root of a private authority. Empty: the system's roots."
+    )] = ""
     wildcard_certificate: Annotated[tuple[str, ...], setting("proxy",
-        "With tls: PEM files of `*.base_domain`'s certificate, chain included, and its key; read "
-        "again when they change.")] = ()
+        "With tls: PEM files of your own certificate of `*.base_domain` (with its chain) and of "
+        "its key; read again when they change.")] = ()
     dns_servers: Annotated[tuple[str, ...], setting("proxy",
-        "Resolvers that domains are proved by, as address or address:port. Empty: the system's."
+        "Resolvers that check owners' domains, as address or address:port. Empty: the system's."
     )] = ()
 
     pay_to: Annotated[str, setting("payments",
-        "The address that payments go to. Empty only in dev.", first=True)] = ""
+        "The address that receives payments. Empty only in dev.", first=True)] = ""
     offer_first: Annotated[str, setting("payments",
-        "The chain that a 402 offers first to clients of MPP and x402, unless a request names "
-        "another or the wallet holds the price elsewhere. Empty: base, where it is taken.")] = ""
+        "The chain that a 402 offers first, unless the request names another or the wallet has the "
+        "price on another. Empty: base, if you are paid there.")] = ""
     payment_wait_seconds: Annotated[int, setting("payments",
         "How long a request waits for its payment to be mined.", ge=0, le=60)] = 5
     safe_above_micro_usd: Annotated[int, setting("payments",
-        "A transaction that brings more counts once its block is `safe`, and, where `rpc_urls` "
-        "names two nodes, both show it, in micro-USD.", ge=0)] = 100_000_000
+        "A transaction that brings more, in micro-USD, counts once its block is `safe` and, with "
+        "two nodes in `rpc_urls`, both show it.", ge=0)] = 100_000_000
     watch_seconds: Annotated[int, setting("payments",
         "How often chains are searched for payments, and payments checked again.", ge=1)] = 5
     rpc_timeout_seconds: Annotated[int, setting("payments",
         "How long a chain's node may take to answer.", ge=1, le=60)] = 5
     screening: Annotated[tuple[str, ...], setting("payments",
-        "What is asked about each payment before it is credited: a program and its arguments, or "
-        "a URL alone.")] = ()
+        "A program with arguments, or one URL, that is asked about each payment before it is "
+        "credited.")] = ()
     refund_key_file: Annotated[str, setting("payments",
-        "The file with the treasury's private key, which refunds are sent with: 64 hex digits, for "
-        "its owner's eyes only. Empty: what customers ask back waits for `moorage operator "
-        "refund`, which then needs a file's name.")] = ""
+        "The file with the treasury's private key, which sends refunds: 64 hex digits, readable by "
+        "its owner alone. Empty: refunds wait for `moorage operator refund` with a key file."
+    )] = ""
     refund_limits_usd: Annotated[tuple[int, ...], setting("payments",
-        "What the gateway sends back by itself, in dollars: of one request, to one wallet in a "
-        "day, and in all in a day. Beyond that the operator decides.",
+        "What the gateway sends back by itself, in dollars: for one request, to one wallet in a "
+        "day, to all in a day. You decide on the rest.",
         min_length=3, max_length=3)] = (100, 200, 1_000)
 
     memory_gib_month_micro_usd: Annotated[int, setting("prices",
@@ -176,33 +175,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cpu_month_micro_usd: Annotated[int, setting("prices",
         "The price of one CPU core for a month, in micro-USD.", ge=0)] = 500_000
     disk_gib_month_micro_usd: Annotated[int, setting("prices",
-        "The price of 1 GiB of the disk and volume of an app that sleeps, for a month, in "
-        "micro-USD; at most what its size costs awake.", ge=0)] = 100_000
+        "The price of 1 GiB of disk and volume of a sleeping app for a month, in micro-USD; never "
+        "more than the app costs awake.", ge=0)] = 100_000
     minimum_charge_micro_usd: Annotated[int, setting("prices",
         "No quote is below this, in micro-USD.", ge=1)] = 500_000
     build_minutes_per_usd: Annotated[int, setting("prices",
-        "Minutes of building that each dollar paid allows; what is beyond burns credits as an app"
-        " of a build's size does.", ge=0)] = 60
+        "Minutes of building that each paid dollar includes; more of them cost credits, as an app "
+        "of a build's size does.", ge=0)] = 60
     compensate: Annotated[bool, setting("prices",
-        "Give back by itself what an app burned while the machine or its engine had lost it."
+        "Give back what an app was charged while the machine or its engine had lost it."
         )] = True
 
     relayer_key_file: Annotated[str, setting("relayer",
-        "The file with the private key that settles signed authorizations: 64 hex digits, for its"
-        " owner's eyes only. Empty: none are taken, but in dev.", first=True)] = ""
+        "The file with the relayer's private key, which settles signed authorizations: 64 hex "
+        "digits, readable by its owner alone. Empty: none are taken, except in dev.",
+        first=True)] = ""
 
     app_memory_mib: Annotated[int, setting("apps", "Memory of an app, in MiB.", ge=64)] = 512
     app_cpu_millis: Annotated[int, setting("apps",
         "CPU of an app, in thousandths of a core.", ge=50)] = 500
     app_disk_mib: Annotated[int, setting("apps", "Disk of an app's files, in MiB.", ge=64)] = 1024
     app_volume_mib: Annotated[int, setting("apps",
-        "Size of a volume, `/data` of a project that asks for one, in MiB.", ge=32)] = 1024
+        "Size of a project's volume, `/data`, in MiB.", ge=32)] = 1024
     listen_seconds: Annotated[int, setting("apps",
-        "How long a started app may take to listen on a port; half as long again, until it "
-        "answers with less than 500.", ge=1)] = 60
+        "How long a started app may take to listen on a port; then half as long again to answer "
+        "with a status below 500.", ge=1)] = 60
     min_sleep_after_seconds: Annotated[int, setting("apps",
-        "The least that an owner may choose as the time without request and connection after which "
-        "an app sleeps, in seconds.", ge=1)] = 60
+        "The shortest idle time that an owner may choose before an app sleeps, in seconds.",
+        ge=1)] = 60
     projects_per_wallet: Annotated[int, setting("apps",
         "How many projects a wallet may have, unless `moorage operator allow` sets another number; "
         "0: any number.", ge=0)] = 0
@@ -210,15 +210,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "How long a suspended project is kept before it is deleted, in days.", ge=1)] = 30
 
     app_subnet: Annotated[str, setting("networks",
-        "The private IPv4 network that apps' own networks are cut from.")] = "10.201.0.0/16"
+        "The private IPv4 network of the apps.")] = "10.201.0.0/16"
     app_bandwidth_mbit: Annotated[int, setting("networks",
-        "What an app itself may send into the world and fetch from it, each, in Mbit/s; 0 for "
-        "any.", ge=0)] = 0
+        "What an app may send to the internet, and fetch from it, each in Mbit/s; 0: no limit.",
+        ge=0)] = 0
     deny_networks: Annotated[tuple[str, ...], setting("networks",
-        "More networks that apps and builds must not reach: of a cluster those of its pods, "
+        "More networks that apps and builds must not reach. In a cluster: those of its pods, "
         "services and nodes that are not private.")] = ()
     allow_networks: Annotated[tuple[str, ...], setting("networks",
-        "Networks that apps may reach although they are private.")] = ()
+        "Private networks that apps may reach.")] = ()
 
     build_memory_mib: Annotated[int, setting("builds", "Memory of a build, in MiB.", ge=128)] = 2048
     build_seconds: Annotated[int, setting("builds",
@@ -226,108 +226,106 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     builds_at_once: Annotated[int, setting("builds",
         "How many builds run at the same time.", ge=1)] = 2
     retry_installs: Annotated[bool, setting("builds",
-        "Try an install that failed once more, in another way, where that costs nobody anything."
+        "Try a failed install once more in another way, if that costs nobody anything."
         )] = True
     build_env: Annotated[dict[str, str], setting("builds",
-        "Variables that every build sees, such as a package mirror's URL.")] = {}
+        "Variables of every build, such as a package mirror's URL.")] = {}
     toolchains: Annotated[bool, setting("builds",
-        "Install other versions of Node, Bun, Deno and package managers than this machine has, "
-        "from npm packages, as apps ask for them.")] = True
+        "Install other versions of Node, Bun, Deno and package managers from npm, as apps ask for "
+        "them.")] = True
 
     base_images: Annotated[dict[str, str], setting("images",
-        "Images that planned apps are built on, in place of the official ones, by program "
-        "(`node`, `python`, …; `plain` without a language); `{version}`, `{minor}`, `{major}` "
-        "stand for 3.13.7, 3.13, 3. With Docker only.")] = {}
+        "Base images of planned apps in place of the official ones, by program (`node`, `python`, "
+        "…; `plain` without a language). `{version}`, `{minor}`, `{major}` stand for 3.13.7, 3.13, "
+        "3. Docker and Kubernetes only.")] = {}
     dockerfile_registries: Annotated[tuple[str, ...], setting("images",
-        "The registries whose images a deployer's Dockerfile may name, with the port if it has "
-        'one; `"*"` is whatever this machine reaches, `"local"` any image that is on it already.'
+        "Registries whose images a customer's Dockerfile may name, with the port if there is one; "
+        '`"*"`: any that this machine reaches; `"local"`: any image on this machine.'
     )] = ("docker.io", "ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "mcr.microsoft.com",
           "public.ecr.aws")
 
     isolation: Annotated[str, setting("machine",
-        "What apps run on: root, the sandbox of a gateway that is root; docker; kubernetes; auto "
-        "is root.")] = "auto"
+        "The engine that runs apps: root (the sandbox), docker or kubernetes; auto is root."
+        )] = "auto"
     moving_from: Annotated[str, setting("machine",
-        "The engine that projects are leaving for `isolation`: it runs on what is still on it, "
-        "until `moorage operator engine move` has moved each.")] = ""
+        "The engine that projects leave for `isolation`. It runs what is still on it, until "
+        "`moorage operator engine move` has moved it.")] = ""
     docker_host: Annotated[str, setting("machine",
-        "Where Docker listens on this machine, for isolation = docker."
+        "The socket of Docker on this machine, for isolation = docker."
     )] = "unix:///var/run/docker.sock"
     disk_reserve_mib: Annotated[int, setting("machine",
-        "What no app is ever to have of the disk that data_dir is on, in MiB.", ge=0)] = 2048
+        "Space on the disk of data_dir that apps never get, in MiB.", ge=0)] = 2048
     disk_overcommit: Annotated[float, setting("machine",
-        "How many times the disk's free space may be promised to apps, whose disks are sparse: "
-        "with 1 all of them can be full at once. Volumes always have their space.",
+        "How many times the disk's free space may be promised to apps; with 1 all of them can be "
+        "full at once. A volume has its space from the beginning.",
         ge=1, le=100)] = 2.0
     memory_reserve_mib: Annotated[int, setting("machine",
-        "Memory that apps and builds leave to the gateway, the proxy and the system, in MiB; of "
-        "the rest, builds have what `builds_at_once` need, at most half.", ge=64)] = 1024
+        "Memory for the gateway, the proxy and the system, in MiB. Of the rest, `builds_at_once` "
+        "builds have at most half.", ge=64)] = 1024
     memory_overcommit: Annotated[float, setting("machine",
-        "How many times the memory that apps have may be promised to them: with 1 all of them can"
-        " use their limit at once. Most use far less than half. What sleeps or is suspended does "
-        "not count; it is woken only where there is room.", ge=1)] = 2.0
+        "How many times the memory of apps may be promised; with 1 all of them can use their limit "
+        "at once. Apps that sleep or are suspended do not count; they wake only where there is "
+        "room.", ge=1)] = 2.0
 
     content_url: Annotated[str, setting("content",
-        "Where gateways on several machines keep the files that they share: s3://bucket/prefix, "
-        "or file:///directory that all of them have mounted. Empty: in data_dir, for one machine.",
+        "Where gateways on several machines keep shared files: s3://bucket/prefix, or "
+        "file:///directory that all have mounted. Empty: in data_dir, for one machine.",
         pattern=_CONTENT)] = ""
     content_credentials_file: Annotated[str, setting("content",
-        "The file with the bucket's keys, as AWS's tools have it, for its owner's eyes only; "
-        "`region` and `endpoint_url` as well, for another region than us-east-1, or a server that"
-        " is not Amazon's. Empty: the AWS_… variables, or the machine's role.")] = ""
+        "The file with the bucket's keys in the format of AWS's tools, readable by its owner alone;"
+        " with `region` if it is not us-east-1, and `endpoint_url` if the server is not Amazon's. "
+        "Empty: the AWS_… variables, or the machine's role.")] = ""
 
     kubernetes_config: Annotated[str, setting("kubernetes",
-        "The kubeconfig by which the gateway reaches the cluster. Empty: it is a pod of it.")] = ""
+        "The kubeconfig of the cluster. Empty: the gateway is a pod of it.")] = ""
     kubernetes_namespace: Annotated[str, setting("kubernetes",
-        "What the names of wallets' namespaces begin with. Gateways on one database have the "
-        "same, others of the cluster another.", pattern=_NAMESPACE)] = "moorage"
+        "The beginning of the names of wallets' namespaces: the same for all gateways on one "
+        "database, another for other gateways of the cluster.", pattern=_NAMESPACE)] = "moorage"
     kubernetes_registry: Annotated[str, setting("kubernetes",
-        "Where apps' images are put, such as `registry.example/apps`; nodes fetch them there."
+        "Where apps' images are pushed, and nodes pull them: such as `registry.example/apps`."
     )] = ""
     kubernetes_credentials: Annotated[str, setting("kubernetes",
-        "The directory with the cluster's credentials, each where it is needed: `registry.json`, "
-        "by which the gateway uses this registry (as Docker's `config.json`); `pull.json`, by "
-        "which nodes do; `ca.pem`, `cert.pem` and `key.pem`, by which a builder at tcp:// and the "
-        "gateway know each other.")] = ""
+        "The directory with the cluster's credentials: `registry.json` for the gateway at the "
+        "registry (as Docker's `config.json`), `pull.json` for nodes; `ca.pem`, `cert.pem`, "
+        "`key.pem` for a builder at tcp://.")] = ""
     kubernetes_builder: Annotated[str, setting("kubernetes",
-        "What builds the images: a Docker daemon at unix:///path on this machine or at "
-        "tcp://host:port, or a buildkitd at such an address after `buildkit+`.")] = ""
+        "What builds images: a Docker daemon at unix:///path or tcp://host:port, or a buildkitd at "
+        "such an address after `buildkit+`.")] = ""
     kubernetes_own_image: Annotated[str, setting("kubernetes",
-        "Moorage's own image, of this version, for the pods of volumes and of the self-test.")] = ""
+        "Moorage's own image, of this version, for pods of volumes and of the self-test.")] = ""
     kubernetes_runtime_class: Annotated[str, setting("kubernetes",
-        "The runtime class of all pods, such as gvisor or kata, which the gateway proves at its "
-        "start. Empty: the nodes' own.")] = ""
+        "The runtime class of all pods, such as gvisor or kata; the gateway tests it at its start. "
+        "Empty: the nodes' own.")] = ""
     kubernetes_user_namespaces: Annotated[bool, setting("kubernetes",
-        "Give pods user ids that are none of the node's, where nodes can do so.")] = False
+        "Give pods user ids that no user of the node has, where nodes can.")] = False
     kubernetes_storage_class: Annotated[str, setting("kubernetes",
         "The storage class of volumes. Empty: the cluster's default.")] = ""
     kubernetes_resolvers: Annotated[tuple[str, ...], setting("kubernetes",
-        "The addresses of name servers for pods, such as public ones, which know none of the "
-        "cluster's services. Empty: the cluster's own, pods of kube-system.")] = ()
+        "Name servers of pods, such as public ones, which know none of the cluster's services. "
+        "Empty: the cluster's own, pods of kube-system.")] = ()
     kubernetes_gateway_networks: Annotated[tuple[str, ...], setting("kubernetes",
-        "From where gateways connect to apps that are outside the cluster.")] = ()
+        "Networks of gateways outside the cluster, from which they connect to apps.")] = ()
 
     webhook_allow_networks: Annotated[tuple[str, ...], setting("webhooks",
-        "Networks that webhooks may reach although they are private, by plain HTTP too. Loopback "
-        "in dev.")] = ()
+        "Private networks that webhooks may reach, by plain HTTP too. In dev: loopback.")] = ()
 
     alert_webhook: Annotated[str, setting("alerts",
-        "The URL that alerts are sent to. Over plain HTTP to private networks alone. Empty: none.",
+        "The URL that gets alerts; plain HTTP only in private networks. Empty: none.",
         pattern=_WEB)] = ""
     alert_webhook_secret_file: Annotated[str, setting("alerts",
-        "The file with the secret that signs them, `whsec_` and base64, for its owner's eyes only."
-        )] = ""
+        "The file with the secret that signs them, `whsec_` and base64, readable by its owner "
+        "alone.")] = ""
     alert_mail_to: Annotated[tuple[_Mail, ...], setting("alerts",
-        "The addresses that alerts are mailed to. Empty: none.")] = ()
+        "The mail addresses that get alerts. Empty: none.")] = ()
     smtp_url: Annotated[str, setting("alerts",
-        "The server that takes mail: smtps://user@host:465, or smtp://user@host:587, which must "
-        "offer STARTTLS unless it is on loopback; an @ in the user's name is `%40`. Mail comes from"
-        " the user if that is an address, else from the first of alert_mail_to.",
+        "The mail server: smtps://user@host:465, or smtp://user@host:587 with STARTTLS (loopback "
+        "needs none); write an @ in the user's name as `%40`. The sender is the user if that is an "
+        "address, else the first of alert_mail_to.",
         pattern=_SMTP)] = ""
     smtp_password_file: Annotated[str, setting("alerts",
-        "The file with the user's password at this server, for its owner's eyes only.")] = ""
+        "The file with the user's password at this server, readable by its owner alone.")] = ""
     alert_digest: Annotated[bool, setting("alerts",
-        "Send a report each day by the same ways: money, what waits for you, room, upkeep, alerts."
+        "Send a daily report in the same ways: money, what waits for you, room, upkeep, alerts."
         )] = False
     # fmt: on
 

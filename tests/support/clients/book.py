@@ -20,14 +20,14 @@ class Line:
 def pages() -> list[str]:
     """The pages, in the order of the book's table."""
     table = (DOCUMENTS / "README.md").read_text()
-    return re.findall(r"^\| \[[^\]]+\]\((\w+)\.md\)", table, re.MULTILINE)
+    return re.findall(r"^\| \[[^\]]+\]\(([\w-]+)\.md\)", table, re.MULTILINE)
 
 
-def lines() -> list[Line]:
-    """Every line of the book that stands in a block of shell."""
+def lines(*named: str) -> list[Line]:
+    """Every line in the blocks of shell of the book, or of the pages that are named."""
     return [
         Line(page, title, line)
-        for page in pages()
+        for page in named or pages()
         for title, text in _sections((DOCUMENTS / f"{page}.md").read_text())
         for block in _blocks(text, "sh")
         for line in _lines(block)
