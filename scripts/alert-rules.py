@@ -26,10 +26,10 @@ groups:
           summary: "{{ $labels.instance }} does not answer; its apps run on, \
 but nothing is deployed, metered or restarted"
 """
-TABLE = "| alert | severity | means | do |\n|---|---|---|---|\n"
+TABLE = "| alert | severity | do |\n|---|---|---|\n"
 DOWN = (
-    "| `MoorageDown` | page | nobody answers at the operator's port | `systemctl status moorage`, "
-    "`journalctl -u moorage -o cat -n 50`; apps run on meanwhile |\n"
+    "| `MoorageDown` | page | `systemctl status moorage`, `journalctl -u moorage -o cat -n 50`; "
+    "apps run on meanwhile |\n"
 )
 
 
@@ -97,7 +97,7 @@ def table() -> str:
 
 def _row(name: str, rule: Rule) -> str:
     more = f"; [more]({rule.see.removeprefix('watch.md')})" if rule.see else ""
-    return f"| `{name}` | {rule.severity} | {rule.means} | {rule.do}{more} |\n"
+    return f"| `{name}` | {rule.severity} | {rule.do}{more} |\n"
 
 
 if __name__ == "__main__":
