@@ -201,6 +201,16 @@ def test_setting_in_another_table_is_told_its_own(
     assert says in error.value.message
 
 
+def test_all_keys_that_are_unknown_or_misplaced_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "moorage.toml"
+    file.write_text("api = 1\ncolour = 1\n[builds]\napp_memory_mib = 64\n[proxy]\nhue = 2\n")
+    with pytest.raises(InvalidField) as error:
+        load_settings(file=file, environ={"MOORAGE_TLS": "True", "MOORAGE_SHADE": "1"})
+    lines = error.value.message.splitlines()
+    fields = ["api", "colour", "builds.app_memory_mib", "proxy.hue", "MOORAGE_TLS", "MOORAGE_SHADE"]
+    assert [line.partition(":")[0] for line in lines] == fields
+
+
 @pytest.mark.parametrize("content", [b"port = ", b"\xff\xfe", b"port = 1\nport = 2"])
 def test_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "moorage.toml"

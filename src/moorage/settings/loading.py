@@ -46,10 +46,11 @@ def load_settings(
 
     A number is given for an address to replace its port alone. `data_dir` is made absolute.
 
-    Raises InvalidField naming the wrong one.
+    Raises InvalidField: its message has a line for each key that is unknown, misplaced or
+    unreadable, else the first wrong value.
     """
-    values = {} if file is None else _from_file(file)
-    values.update(_from_environment(environ))
+    written, variables = _read(file, environ)
+    values = written | variables
     for name, value in given.items():
         if name in _ADDRESSES and isinstance(value, int):
             address = str(values.get(name, _fields()[name].default))
@@ -68,9 +69,9 @@ def origins(*, file: Path | None, environ: Mapping[str, str] = os.environ) -> di
 
     It is the file's path, or the name of a variable. Raises InvalidField.
     """
-    written = {} if file is None else dict.fromkeys(_from_file(file), str(file))
-    variables = {name: f"{ENV_PREFIX}{name.upper()}" for name in _from_environment(environ)}
-    return written | variables
+    written, variables = _read(file, environ)
+    named = {name: f"{ENV_PREFIX}{name.upper()}" for name in variables}
+    return dict.fromkeys(written, str(file)) | named
 
 
 def tables() -> dict[str, str]:
@@ -97,7 +98,19 @@ def _extra(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
     return next((meta.extra for meta in metas if meta.extra), {})
 
 
-def _from_file(file: Path) -> dict[str, Any]:
+def _read(file: Path | None, environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what the file sets, and what variables set. Raises InvalidField with all problems."""
+    problems: list[InvalidField] = []
+    written = {} if file is None else _from_file(file, problems)
+    variables = _from_environment(environ, problems)
+    if problems:
+        first, *others = problems
+        lines = [first.problem, *(each.message for each in others)]
+        raise InvalidField(first.field, "\n".join(lines))
+    return written, variables
+
+
+def _from_file(file: Path, problems: list[InvalidField]) -> dict[str, Any]:
     try:
         written = tomllib.loads(file.read_text())
     except OSError as error:
@@ -107,35 +120,29 @@ def _from_file(file: Path) -> dict[str, Any]:
     titles = tables()
     values: dict[str, Any] = {}
     for key, value in written.items():
-        if key in titles.values() and key:
-            _add_table(values, key, value, titles)
-        else:
-            values[_titled(key, "", titles)] = value
+        table = key if key in titles.values() else ""
+        if table and not isinstance(value, dict):
+            problems.append(InvalidField(table, "must be a table"))
+            continue
+        settings = value if table else {key: value}
+        problems += filter(None, (_misplaced(each, table, titles) for each in settings))
+        values |= settings
     return values
 
 
-def _add_table(
-    values: dict[str, Any], table: str, written: object, titles: Mapping[str, str]
-) -> None:
-    if not isinstance(written, dict):
-        raise InvalidField(table, "must be a table")
-    for key, value in written.items():
-        values[_titled(key, table, titles)] = value
-
-
-def _titled(key: str, table: str, titles: Mapping[str, str]) -> str:
-    """Returns the setting's name; raises InvalidField for one that stands in another table."""
+def _misplaced(key: str, table: str, titles: Mapping[str, str]) -> InvalidField | None:
+    """Returns what is wrong with a setting in this table; None where it belongs there."""
     where = titles.get(key)
     path = f"{table}.{key}" if table else key
     if where is None:
-        raise InvalidField(path, "is not a setting; see docs/run/configure.md")
+        return InvalidField(path, "is not a setting; see docs/run/configure.md")
     if where != table:
         right = f"in the table [{where}]" if where else "at the top, before all tables"
-        raise InvalidField(path, f"stands {right}")
-    return key
+        return InvalidField(path, f"stands {right}")
+    return None
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environ: Mapping[str, str], problems: list[InvalidField]) -> dict[str, Any]:
     """What `MOORAGE_…` variables set; lists are comma-separated, tables are JSON."""
     fields = _fields()
     values: dict[str, Any] = {}
@@ -144,9 +151,12 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if rest == variable or _NOT_SETTINGS.fullmatch(rest):
             continue
         field = fields.get(rest.lower())
-        if field is None:
-            raise InvalidField(variable, "is not a setting; see docs/run/configure.md")
-        values[field.name] = _parsed(variable, text, default=field.default)
+        try:
+            if field is None:
+                raise InvalidField(variable, "is not a setting; see docs/run/configure.md")
+            values[field.name] = _parsed(variable, text, default=field.default)
+        except InvalidField as error:
+            problems.append(error)
     return values
 
 

@@ -70,6 +70,16 @@ def is_newest(where: Path | str) -> bool:
     return revision == NEWEST_REVISION
 
 
+def is_earlier(where: Path | str) -> bool:
+    """Returns whether there is a database that `migrate` would upgrade. Changes nothing.
+
+    Raises as `migrate`.
+    """
+    revision = None if isinstance(where, Path) and not where.is_file() else _read_revision(where)
+    _require_known(revision)
+    return revision not in (None, NEWEST_REVISION)
+
+
 def require_ours(path: Path) -> None:
     """Raises SchemaUnknown for a file that `migrate` would not upgrade. Changes nothing.
 

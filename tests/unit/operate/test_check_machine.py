@@ -92,7 +92,7 @@ def test_programs_for_node_apps_are_not_missed_where_apps_run_in_images() -> Non
         (
             {"schema_problem": "newer"},
             "database",
-            "set data_dir and database_url to those of this gateway",
+            "run the version that wrote it, or restore a backup of before: docs/run/upgrade.md",
         ),
         ({"database": "no answer"}, "database", "set database_url right"),
         (
@@ -138,6 +138,15 @@ def test_books_from_before_the_first_release_are_found(db_path: Path) -> None:
         connection.execute("UPDATE alembic_version SET version_num = '0045'")
     settings = load_settings(file=None, environ={}, data_dir=str(db_path.parent))
     assert "before the first release" in inspect_machine(settings).schema_problem
+
+
+def test_books_that_the_next_start_upgrades_are_found(db_path: Path, later_release: str) -> None:
+    settings = load_settings(file=None, environ={}, data_dir=str(db_path.parent))
+    machine = inspect_machine(settings)
+    (found,) = [each for each in judge(machine) if each.name == "database"]
+    assert (found.ok, found.warns) == (True, True), later_release
+    assert "the start upgrades it" in found.detail
+    assert "moorage operator backup" in found.remedy
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -32,7 +32,7 @@ from moorage.operate.check.configuration import Finding
 from moorage.process import find_program
 from moorage.routing.haproxy import port_in_use_by
 from moorage.settings import Settings
-from moorage.storage.migrate import is_newest
+from moorage.storage.migrate import is_earlier
 
 if TYPE_CHECKING:
     from moorage.storage.postgres import Server
@@ -281,6 +281,7 @@ class Machine:
     needed_mib: int = 0  # for one app more, and the reserve
     database: "Server | str | None" = None  # the server, or why it can't be used; None: a file
     schema_problem: str = ""  # why this version cannot use what the database holds
+    upgraded_at_start: bool = False  # it holds what an earlier version wrote
 
 
 async def check_machine(settings: Settings) -> list[Finding]:
@@ -307,7 +308,8 @@ def judge(machine: Machine) -> list[Finding]:
     found += _isolation(machine)
     found += [_port(port) for port in machine.ports]
     return [
-        msgspec.structs.replace(finding, remedy="") if finding.ok else finding for finding in found
+        msgspec.structs.replace(each, remedy="") if each.ok and not each.warns else each
+        for each in found
     ]
 
 
@@ -333,7 +335,7 @@ def inspect_machine(settings: Settings) -> Machine:
         free_mib=_free_mib(Path(settings.data_dir)),
         needed_mib=settings.disk_reserve_mib + settings.app_disk_mib,
         database=_server_facts(settings.database_url),
-        schema_problem=_schema_problem(settings),
+        **_schema(settings),
     )
 
 
@@ -416,8 +418,11 @@ def _disk(machine: Machine) -> Finding:
 def _database(machine: Machine) -> Finding:
     server = machine.database
     if machine.schema_problem:
-        remedy = "set data_dir and database_url to those of this gateway"
-        return Finding("database", ok=False, detail=machine.schema_problem, remedy=remedy)
+        return Finding("database", ok=False, detail=machine.schema_problem, remedy=_WAY_BACK)
+    if machine.upgraded_at_start:
+        detail = "an earlier version's: the start upgrades it, and that version reads it no longer"
+        remedy = "have a backup that the earlier version made: moorage operator backup FILE"
+        return Finding("database", ok=True, detail=detail, remedy=remedy, warns=True)
     if server is None:
         return Finding("database", ok=True, detail="a file in the data directory")
     if isinstance(server, str):
@@ -426,6 +431,9 @@ def _database(machine: Machine) -> Finding:
     pooled = ", behind a pooler of transactions" if server.pooled else ""
     detail = problem or f"PostgreSQL {server.version}{pooled}"
     return Finding("database", not problem, detail, remedy)
+
+
+_WAY_BACK = "run the version that wrote it, or restore a backup of before: docs/run/upgrade.md"
 
 
 def _problem(server: "Server") -> tuple[str, str]:
@@ -525,14 +533,15 @@ def _server_facts(url: str) -> "Server | str | None":
         return str(error).removeprefix("database_url: ")
 
 
-def _schema_problem(settings: Settings) -> str:
+def _schema(settings: Settings) -> dict[str, Any]:
+    """Returns the facts of `Machine` about what the database holds."""
     try:
-        is_newest(settings.database)
+        return {"upgraded_at_start": is_earlier(settings.database)}
     except SchemaUnknown as error:
-        return str(error)
+        return {"schema_problem": str(error)}
     except (ConfigurationInvalid, DatabaseUnavailable) as error:
-        return "" if settings.database_url else str(error)  # a server that is not there has a row
-    return ""
+        # A server that is not there has a row of its own.
+        return {"schema_problem": "" if settings.database_url else str(error)}
 
 
 def _anvil_problem() -> str:
