@@ -1,5 +1,6 @@
 """Moorage installed in a cluster: what `ops/kubernetes` makes, as `kubectl` renders it."""
 
+import re
 import subprocess
 from functools import cache
 from ipaddress import IPv4Network, collapse_addresses
@@ -14,6 +15,7 @@ from moorage.engines.kubernetes.objects.labels import GATEWAY_LABELS
 from moorage.engines.kubernetes.opening import questions
 from moorage.gateway.configuration import receiving_address, serving_chains
 from moorage.settings import Settings, load_settings
+from support.clients import book
 from support.engines.kubernetes_schemas import RELEASES, validate_object
 
 OPS = Path(__file__).parents[2] / "ops/kubernetes"
@@ -265,3 +267,40 @@ def test_builder_is_reached_by_gateways_alone_and_reaches_nothing_private() -> N
     (block,) = (it["ipBlock"] for it in world["to"])
     denied = [IPv4Network(it) for it in block["except"]]
     assert denied == list(collapse_addresses(map(IPv4Network, NOT_PUBLIC)))
+
+
+AS_TYPED = """\
+set -e
+kubectl() {
+  case " $* " in
+    *" create secret "*)
+      { command kubectl "$@" --dry-run=client --output yaml; echo ---; } >> made ;;
+    *" apply --kustomize "*|" kustomize "*) command kubectl kustomize "${!#}" > rendered ;;
+    *" apply --filename "*) test -f "${!#}" ;;
+    *) echo "$*" >> asked ;;
+  esac
+}
+docker() { test -f Containerfile; }
+moorage() { :; }
+"""
+"""The page's commands without a cluster: what can be made here is made."""
+
+
+def test_commands_of_the_page_make_what_the_installation_needs(tmp_path: Path) -> None:
+    for name in ("ops", "Containerfile"):
+        (tmp_path / name).symlink_to(OPS.parents[1] / name)
+    for name in ("registry.json", "pull.json"):
+        (tmp_path / name).write_text('{"auths": {}}')
+    lines = sorted(book.lines("kubernetes"), key=lambda line: line.section != "Builds")
+    script = AS_TYPED + "\n".join(line.text for line in lines)
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    with (tmp_path / "made").open() as made:
+        secrets = {it["metadata"]["name"]: set(it["data"]) for it in yaml.safe_load_all(made) if it}
+    of_builder = {"ca.pem", "cert.pem", "key.pem"}
+    assert secrets.keys() == {"moorage-pull", "moorage-keys", "moorage-urls", "buildkitd-keys"}
+    assert secrets["buildkitd-keys"] == of_builder
+    assert secrets["moorage-keys"] == of_builder | {"secrets.key", "registry.json", "pull.json"}
+    there = {(it["kind"].lower(), it["metadata"]["name"]) for it in rendered("one")}
+    asked = re.findall(r"\b(deployment|service)/([\w-]+)", (tmp_path / "asked").read_text())
+    assert len(asked) > 2
+    assert set(asked) <= there

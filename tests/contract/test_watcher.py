@@ -3,7 +3,10 @@
 import asyncio
 import itertools
 import json
+import re
+from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidenc
 from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.payments import PaymentStatus
+from moorage.settings import Settings
 from moorage.storage.database import Database
 from support.chains.chain_fixture import LocalChains
 from support.chains.paying import rpc
@@ -24,6 +28,8 @@ from support.chains.rpc_proxy import RpcProxy
 from support.chains.watching import SAFE_ABOVE, Watched
 from support.gateway.clock import MovableClock
 from support.gateway.fakes import paywall_of
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -69,6 +75,26 @@ async def test_first_search_begins_at_the_head(chain: Watched) -> None:
     watcher = chain.watcher()
     assert await watcher.look() == 0
     assert await watcher.look() == 0
+
+
+async def test_rest_costs_what_the_first_day_says(chain: Watched) -> None:
+    async with RpcProxy(chain.url) as node:
+        watcher, finality = chain.watcher(node.url), chain.finality_check(node.url)
+        await watcher.look()
+        await finality.check()
+        await chain.mine(10)  # as between two looks at a real chain
+        calls: Counter[str] = Counter()
+        node.requests = 0
+        node.alter = lambda method, result: calls.update([method]) or result
+        await watcher.look()
+        await finality.check()
+    settings = Settings()
+    looks, others = 3600 // settings.watch_seconds, 300  # others: vital signs and gas, each minute
+    page = (REPOSITORY / "docs/run/first-day.md").read_text()
+    (row,) = re.findall(r"an hour at rest.*?\| ([\d,]+) \| ([\d,]+) \|", page)
+    told_requests, told_calls = (int(number.replace(",", "")) for number in row)
+    assert told_requests == round(looks * node.requests + others, -2)
+    assert told_calls == round(looks * calls.total() + 3 * others, -2)
 
 
 async def test_first_search_begins_where_it_is_set_to(chain: Watched) -> None:
