@@ -266,6 +266,12 @@ def test_what_clients_read_has_no_words_that_a_learner_must_look_up() -> None:
     assert found == []
 
 
+def test_documents_have_no_words_that_a_learner_must_look_up() -> None:
+    pages = (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"))
+    prose = {path: re.sub(r"`[^`]*`", "", path.read_text()) for path in pages}
+    assert [str(path) for path, text in prose.items() if HARD_WORDS.search(text)] == []
+
+
 def is_docstring(path: Path, constant: ast.Constant) -> bool:
     """Whether a text stands alone: it is a docstring, or describes a name."""
     return any(isinstance(n, ast.Expr) and n.value is constant for n in nodes_of(SOURCES[path]))
