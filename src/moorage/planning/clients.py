@@ -5,16 +5,13 @@ Sources of JavaScript and PHP are searched by pattern; `clients.toml` has the na
 """
 
 import re
-import tomllib
 from collections.abc import Collection, Iterator
-from importlib import resources
 from typing import NamedTuple
 
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import marks
+from moorage.planning.reading.formats import marks, table
 
-_TEXT = resources.files("moorage.planning").joinpath("clients.toml").read_text()
-_TABLE = tomllib.loads(_TEXT)
+_TABLE = table("clients")
 _JS = (".js", ".mjs", ".cjs", ".ts", ".mts")
 DATABASES: dict[str, str] = _TABLE["kinds"]
 """By the word for a kind of database in a configuration, the service."""

@@ -11,6 +11,7 @@ import msgspec
 from moorage.planning import static
 from moorage.planning.plan import Plan, in_app
 from moorage.planning.reading.folder import SourceTree
+from moorage.planning.reading.formats import word_tuple
 from moorage.records.deployment import Finding, FindingKind
 
 _MAX_HITS = 200  # places of one form that are looked at in one file
@@ -123,10 +124,7 @@ _WORDS = (
 
 
 _MANIFESTS = ("package.json", "requirements.txt", "pyproject.toml", "Gemfile", "Cargo.toml")
-_CODE = (
-    *(".js", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".jsx", ".tsx", ".py", ".php", ".go", ".rs"),
-    *(".rb", ".java", ".kt", ".prisma"),
-)
+_CODE = word_tuple(".js .mjs .cjs .ts .mts .cts .jsx .tsx .py .php .go .rs .rb .java .kt .prisma")
 _ASIDE = re.compile(
     r"(^|/)(scripts?|tests?|__tests__|specs?|e2e|tools?|bin|docs?|examples?|dist|build|\.next)/"
     r"|\.(test|spec|config)\.|(^|/)(gulpfile|setup|conftest)\."
@@ -188,9 +186,8 @@ _MAX_TOLD = 10  # secrets
 _PLACES_OF_OTHERS = frozenset(
     ("node_modules", ".git", ".venv", "venv", "vendor", "site-packages", "__pycache__")
 )
-_TEXTS = (
-    *(".html", ".htm", ".css", ".js", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".jsx", ".tsx"),
-    *(".vue", ".svelte", ".md", ".py", ".php", ".go", ".rs", ".rb"),
+_TEXTS = word_tuple(
+    ".html .htm .css .js .mjs .cjs .ts .mts .cts .jsx .tsx .vue .svelte .md .py .php .go .rs .rb"
 )
 """Files that are more than a secret, whatever they hold."""
 

@@ -1,10 +1,9 @@
 """The frameworks that planning knows, and what their builds produce: `frameworks.toml`."""
 
-import tomllib
-from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from moorage.planning.plan import Stack
+from moorage.planning.reading.formats import table
 
 
 class Framework(NamedTuple):
@@ -20,9 +19,7 @@ class Framework(NamedTuple):
     base: str = ""
 
 
-_TABLE: dict[str, Any] = tomllib.loads(
-    resources.files("moorage.planning").joinpath("frameworks.toml").read_text()
-)
+_TABLE = table("frameworks")
 SITES = tuple(
     Framework(**{**row, "stack": Stack.NODE, "config": tuple(row.get("config", ()))})
     for row in _TABLE["site"]

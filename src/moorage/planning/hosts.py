@@ -5,9 +5,7 @@ They are read and nothing in them is refused: what can't be followed is as if le
 
 import posixpath
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import resources
 from itertools import islice
 from shlex import join
 from typing import NamedTuple
@@ -20,7 +18,7 @@ from moorage.planning.interpreters import unmade, words
 from moorage.planning.node.package_json import PackageJson, is_for_development, package_json
 from moorage.planning.plan import quoted
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import toml_document, yaml_document
+from moorage.planning.reading.formats import table, toml_document, word_set, yaml_document
 
 
 class _Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,8 +47,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker: _Web | None = None
 
 
-_TEXT = resources.files("moorage.planning").joinpath("hosts.toml").read_text()
-_FILES = msgspec.convert(tomllib.loads(_TEXT)["file"], tuple[_File, ...])
+_FILES = msgspec.convert(table("hosts")["file"], tuple[_File, ...])
 _FIRST = tuple(row for row in _FILES if not row.is_last)
 _FIRST_NAMES = tuple(dict.fromkeys(name for row in _FIRST for name in row.names))
 _LAST = tuple(row for row in _FILES if row.is_last)
@@ -94,13 +91,10 @@ _BY_MANAGER = re.compile(
     r"(?:npm|yarn|pnpm|bun)(?:[ \t]+run)?[ \t]+(?P<script>[\w:-]+)(?:[ \t]+-[\w-]+)*\Z"
 )
 _ALL_TO_PAGE = re.compile(r"^/\*[ \t]+/(?:index\.html)?[ \t]+200\b", re.MULTILINE)
-_KNOWN = frozenset(
-    (
-        *("npm", "npx", "yarn", "pnpm", "pnpx", "bun", "bunx", "node", "python", "python3", "pip"),
-        *("pip3", "uv", "php", "composer", "bundle", "ruby", "go", "cargo", "java", "mvn"),
-        *("gradle", "sh", "bash", "cp", "mv", "rm", "mkdir", "cd", "export", "env", "cat", "sed"),
-        *("ng", "tsc", "eleventy", "vue-cli-service", "react-scripts", "turbo", "nx", "next"),
-    )
+_KNOWN = word_set(
+    "npm npx yarn pnpm pnpx bun bunx node python python3 pip pip3 uv php composer bundle ruby "
+    "go cargo java mvn gradle sh bash cp mv rm mkdir cd export env cat sed ng tsc eleventy "
+    "vue-cli-service react-scripts turbo nx next"
 )
 _EVERY_PATH = ("/*", "/(.*)", "/:path*", "**", "/**", "/(.*)*", "(.*)", "/:match*", "*")
 _ENV_NAME = re.compile(r"[A-Za-z_]\w{0,127}\Z", re.ASCII)

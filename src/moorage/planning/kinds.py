@@ -1,7 +1,5 @@
 """What the files of an upload say that it is: `kinds.toml`, and the words of a refusal."""
 
-import tomllib
-from importlib import resources
 from itertools import islice
 from typing import NamedTuple
 
@@ -9,6 +7,7 @@ import msgspec
 
 from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import table
 
 _NAMES = 4  # in the sentence
 _NAME_CHARACTERS = 24
@@ -40,9 +39,8 @@ class _Other(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     step: str = ""
 
 
-_TEXT = resources.files("moorage.planning").joinpath("kinds.toml").read_text()
-_KINDS = msgspec.convert(tomllib.loads(_TEXT)["kind"], tuple[_Kind, ...])
-_OTHERS = msgspec.convert(tomllib.loads(_TEXT)["other"], tuple[_Other, ...])
+_KINDS = msgspec.convert(table("kinds")["kind"], tuple[_Kind, ...])
+_OTHERS = msgspec.convert(table("kinds")["other"], tuple[_Other, ...])
 _OTHERS_OF = {it.file: [row for row in _OTHERS if row.file == it.file] for it in _OTHERS}
 _OTHERS_LIMIT = 65_536  # bytes of a file
 _ROWS = {name: row for row, it in reversed([*enumerate(_KINDS)]) for name in it.files.split()}

@@ -24,12 +24,13 @@ from moorage.planning.node.workspaces import monorepo
 from moorage.planning.plan import Plan, Recipe, Stack
 from moorage.planning.python.objects import is_aside
 from moorage.planning.reading.folder import Folder, SourceTree
+from moorage.planning.reading.formats import word_tuple
 from moorage.planning.toolbox import Toolbox
 from moorage.records.deployment import Finding, FindingKind
 
-_CODE = (
-    *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".go", ".rs", ".rb", ".php", ".java", ".kt"),
-    *("package.json", ".toml", ".yml", ".yaml", ".sh", "Procfile", "Makefile", ".ru"),
+_CODE = word_tuple(
+    ".py .js .mjs .cjs .ts .mts .go .rs .rb .php .java .kt package.json .toml .yml .yaml .sh "
+    "Procfile Makefile .ru"
 )
 _FILES_LIMIT = 300  # of code that are searched
 _FILE_LIMIT = 131_072  # bytes of each
@@ -38,26 +39,15 @@ _NEVER = frozenset(("docs", "data", "coverage", "htmlcov", "vendor", "demo", "to
 # Directories whose pages are parts of the app around them, whether its code names them or not.
 _PARTS = frozenset(
     (
-        *(
-            "public",
-            "static",
-            "assets",
-            "templates",
-            "views",
-            "dist",
-            "build",
-            "out",
-            "docs",
-            "src",
-        ),
+        *word_tuple("public static assets templates views dist build out docs src"),
         *("app", "lib", "pages", "resources", "www", "_site", "layouts", "includes", "partials"),
         *("themes", "theme", "email", "emails", "storage", "media", *_NEVER),
     )
 )
 # Files with which a directory is a program's, beside a site.
-_PROGRAMS = (
-    *("requirements.txt", "pyproject.toml", "manage.py", "go.mod", "composer.json", "Gemfile"),
-    *("Cargo.toml", "pom.xml", "app.py", "main.py", "server.py"),
+_PROGRAMS = word_tuple(
+    "requirements.txt pyproject.toml manage.py go.mod composer.json Gemfile Cargo.toml pom.xml "
+    "app.py main.py server.py"
 )
 _PAGES = ("index.html", "public/index.html", "dist/index.html")
 _NAMED_LIMIT = 3  # directories that are named in a warning

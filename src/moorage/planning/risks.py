@@ -6,21 +6,16 @@ are searched by pattern, up to a limit.
 """
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator
-from importlib import resources
-from typing import Any
 
 from moorage.planning import clients, hosts, variables
 from moorage.planning.plan import Plan, Risk, RiskCode, Stops, quoted
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import marks
+from moorage.planning.reading.formats import marks, table, word_set, word_tuple
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.variables import Source
 
-_TABLE: dict[str, Any] = tomllib.loads(
-    resources.files("moorage.planning").joinpath("risks.toml").read_text("utf-8")
-)
+_TABLE = table("risks")
 EXTENSIONS_OF = {name: tuple(listed.split()) for name, listed in _TABLE["php"]["packages"].items()}
 """By package of Composer, PHP's extensions that it asks for."""
 _NAMES_LIMIT = 2_000
@@ -126,10 +121,7 @@ def _program(package: str, program: str, path: str) -> Risk:
     )
 
 
-_ENDINGS = (
-    *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx", ".prisma", ".rb", ".go", ".rs"),
-    *(".php", ".java", ".kt"),
-)
+_ENDINGS = word_tuple(".py .js .mjs .cjs .ts .mts .jsx .tsx .prisma .rb .go .rs .php .java .kt")
 _OF_SPRING = ("application.properties", "application.yml")
 _ASIDE = re.compile(
     r"(?:^|/)(?:tests?|__tests__|specs?|e2e|examples?|docs?|scripts?|node_modules|\.venv|vendor|dist"
@@ -140,12 +132,7 @@ _ASIDE = re.compile(
 
 _MANY = 60  # files of which more may be there than are searched
 # Where most variables are read, of many files: names without their ending, and directories.
-_LIKELY = frozenset(
-    (
-        *("env", "config", "settings", "db", "database", "prisma", "schema", "auth", "server"),
-        *("main", "app", "index"),
-    )
-)
+_LIKELY = word_set("env config settings db database prisma schema auth server main app index")
 _LIKELY_IN = frozenset(("config", "db", "database", "server", "lib"))
 
 

@@ -14,6 +14,7 @@ from moorage.planning.node.package_json import SCRIPT_FILES, TYPESCRIPT_FILES
 from moorage.planning.python.objects import is_aside
 from moorage.planning.python.starts import SCRIPTS as PYTHON_SCRIPTS
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import word_set
 
 # With one of these a directory may be a part of the app around it.
 _MARKERS = (*MANIFESTS, "index.html", "index.php", *SCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS)
@@ -25,11 +26,9 @@ _ENTRIES = frozenset(
     )
 )
 # Not apps, whatever is in them.
-_PARTS = frozenset(
-    (
-        *("templates", "views", "partials", "layouts", "includes", "static", "assets", "vendor"),
-        *("fixtures", "samples", "sample", "tools", "screenshots", "images", "coverage", "config"),
-    )
+_PARTS = word_set(
+    "templates views partials layouts includes static assets vendor fixtures samples sample "
+    "tools screenshots images coverage config"
 )
 # With these, and a script, a directory beside ready pages is their server's …
 _PYTHONS = ("requirements.txt", "pyproject.toml", "Pipfile")

@@ -4,19 +4,15 @@ Sources are searched by pattern, line by line of the blocks around a match, and 
 """
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from moorage.planning.clients import bound
 from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import marks
+from moorage.planning.reading.formats import marks, table, word_set
 
-_TABLE: dict[str, Any] = tomllib.loads(
-    resources.files("moorage.planning").joinpath("risks.toml").read_text("utf-8")
-)
+_TABLE = table("risks")
 _FILE_LIMIT = 65_536  # bytes of a file
 _NAMED_LIMIT = 6  # variables in one risk
 
@@ -28,11 +24,9 @@ class Source(NamedTuple):
     text: bytes
 
 
-OWN = frozenset(
-    (
-        *("PORT", "HOST", "HOSTNAME", "HOME", "USER", "PATH", "PWD", "LANG", "TMPDIR", "TZ"),
-        *("NODE_ENV", "DATA_DIR", "CI", "SHELL", "LOGNAME", "APP_ENV", "RAILS_ENV", "RACK_ENV"),
-    )
+OWN = word_set(
+    "PORT HOST HOSTNAME HOME USER PATH PWD LANG TMPDIR TZ NODE_ENV DATA_DIR CI SHELL LOGNAME "
+    "APP_ENV RAILS_ENV RACK_ENV"
 )
 SET = re.compile(rb"^[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]{0,100})[ \t]*=", re.MULTILINE)
 _NAME = rb"([A-Z][A-Z0-9_]{2,80})"

@@ -5,19 +5,16 @@ isn't known, is refused with the name of the command.
 """
 
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import resources
 from shlex import quote
 
 from moorage.planning.dockerfile.layout import SYSTEM_PATH, VENV, Layout, is_below
 from moorage.planning.dockerfile.parser import Instruction
+from moorage.planning.reading.formats import table, word_set, word_tuple
 from moorage.planning.toolbox import Tool
 
-_PACKAGES = tomllib.loads(
-    resources.files("moorage.planning.dockerfile").joinpath("packages.toml").read_text()
-)
+_PACKAGES = table("dockerfile/packages")
 _NEEDLESS = frozenset(_PACKAGES["needless"].split())
 _PROGRAMS: dict[str, str] = _PACKAGES["programs"]
 PROGRAMS = tuple(sorted({program for names in _PROGRAMS.values() for program in names.split()}))
@@ -40,44 +37,32 @@ _TOKEN = re.compile(
 _QUOTED = re.compile(r"'([^']*)'|\"((?:[^\"\\]|\\[\s\S])*)\"|\\([\s\S])")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _KEYWORDS = frozenset(("if", "then", "elif", "else", "fi", "!"))
-_FILES = frozenset(
-    (
-        *("mkdir", "cp", "mv", "rm", "ln", "touch", "chmod", "cat", "test", "[", "cd", "ls"),
-        *("find", "grep", "tar", "gzip", "gunzip", "install", "rmdir", "head", "tail", "du"),
-    )
+_FILES = word_set(
+    "mkdir cp mv rm ln touch chmod cat test [ cd ls find grep tar gzip gunzip install rmdir "
+    "head tail du"
 )
-_SHELLS = frozenset(
-    (
-        *("echo", "printf", "true", "false", "export", "set", ":", "exit", "sleep"),
-        *("which", "command", "id", "whoami", "uname", "date", "pwd"),
-    )
+_SHELLS = word_set(
+    "echo printf true false export set : exit sleep which command id whoami uname date pwd"
 )
-_NOTHING = frozenset(
-    (
-        *("addgroup", "adduser", "useradd", "usermod", "groupadd", "groupmod", "chown", "chgrp"),
-        *("ldconfig", "update-ca-certificates", "a2enmod", "a2ensite", "a2dismod", "locale-gen"),
-    )
+_NOTHING = word_set(
+    "addgroup adduser useradd usermod groupadd groupmod chown chgrp ldconfig "
+    "update-ca-certificates a2enmod a2ensite a2dismod locale-gen"
 )
 _SYSTEM = frozenset(("apt-get", "apt", "apk", "yum", "dnf", "microdnf"))
 # Files of systems and servers, which are the machine's own here: changing them changes nothing.
-_SETTINGS = (
-    *("/etc/apt", "/etc/apk", "/etc/yum.repos.d", "/etc/ssl", "/etc/locale.gen", "/etc/pam.d"),
-    *("/etc/php", "/usr/local/etc/php", "/etc/apache2", "/etc/login.defs", "/etc/ImageMagick-6"),
-    *("/etc/passwd", "/etc/group", "/etc/security", "/etc/timezone", "/etc/localtime"),
-    *("/var/lib/apt", "/var/cache", "/usr/share/doc", "/usr/share/man", "/etc/default"),
+_SETTINGS = word_tuple(
+    "/etc/apt /etc/apk /etc/yum.repos.d /etc/ssl /etc/locale.gen /etc/pam.d /etc/php "
+    "/usr/local/etc/php /etc/apache2 /etc/login.defs /etc/ImageMagick-6 /etc/passwd /etc/group "
+    "/etc/security /etc/timezone /etc/localtime /var/lib/apt /var/cache /usr/share/doc "
+    "/usr/share/man /etc/default"
 )
 _INITS = ("tini", "dumb-init")
-_PYTHONS = frozenset(
-    (
-        *("uvx", "poetry", "pipenv", "pdm", "flask", "django-admin", "alembic", "gunicorn"),
-        *("uvicorn", "streamlit", "pytest"),
-    )
+_PYTHONS = word_set(
+    "uvx poetry pipenv pdm flask django-admin alembic gunicorn uvicorn streamlit pytest"
 )
-_PIP_ALONE = frozenset(
-    (
-        *("--no-cache-dir", "--user", "--break-system-packages", "--disable-pip-version-check"),
-        *("--no-warn-script-location", "--no-input", "--ignore-installed", "-I"),
-    )
+_PIP_ALONE = word_set(
+    "--no-cache-dir --user --break-system-packages --disable-pip-version-check "
+    "--no-warn-script-location --no-input --ignore-installed -I"
 )
 _PIP_VALUED = ("--root-user-action", "--prefix", "--default-timeout", "--timeout", "--retries",
                "--progress-bar", "--cache-dir")  # fmt: skip
@@ -201,12 +186,9 @@ def _is_free(name: str, scope: Scope, *, starts: bool) -> bool:
 
 
 # Programs that no package of a language brings.
-_OTHERS = frozenset(
-    (
-        *("nginx", "apache2-foreground", "httpd", "supervisord", "gosu", "su-exec", "su", "sudo"),
-        *("service", "systemctl", "node", "npm", "bun", "deno", "go", "cargo", "java", "php"),
-        *("python", "python2", "ruby", "perl", "curl", "wget", "make", "s6-svscan", "cron"),
-    )
+_OTHERS = word_set(
+    "nginx apache2-foreground httpd supervisord gosu su-exec su sudo service systemctl node "
+    "npm bun deno go cargo java php python python2 ruby perl curl wget make s6-svscan cron"
 )
 
 

@@ -9,17 +9,16 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from moorage.errors import RuntimeUnsupported
+from moorage.planning.reading.formats import word_set
 
 TEXT_LIMIT = 65_536  # bytes
 _INSTRUCTIONS_LIMIT = 200
 _EXPANDED_LIMIT = 65_536  # characters of one instruction, its variables replaced
 _SHOWN = 100  # characters of an instruction in a refusal
 
-KNOWN = frozenset(
-    (
-        *("FROM", "ARG", "ENV", "WORKDIR", "COPY", "ADD", "RUN", "USER", "EXPOSE", "CMD"),
-        *("ENTRYPOINT", "LABEL", "MAINTAINER", "VOLUME", "STOPSIGNAL", "HEALTHCHECK"),
-    )
+KNOWN = word_set(
+    "FROM ARG ENV WORKDIR COPY ADD RUN USER EXPOSE CMD ENTRYPOINT LABEL MAINTAINER VOLUME "
+    "STOPSIGNAL HEALTHCHECK"
 )
 _DIRECTIVE = re.compile(r"#[ \t]*(\w+)[ \t]*=[ \t]*(\S+)[ \t]*\Z")
 _FLAG = re.compile(r"--([a-z]+)(?:=(\S*))?(?:\s+|\Z)")

@@ -20,6 +20,7 @@ from moorage.planning.dockerfile.layout import (
 from moorage.planning.dockerfile.parser import Instruction, expand, split
 from moorage.planning.explicit import ENV_ENTRIES_LIMIT, find_tool, wanted_from
 from moorage.planning.plan import Stack
+from moorage.planning.reading.formats import word_set
 from moorage.planning.toolbox import Tool, Toolbox
 
 # Docker Hub's own names, and registries that hold the same official images.
@@ -169,11 +170,9 @@ def _tool(instruction: Instruction, kind: _Kind, tag: str, toolbox: Toolbox) -> 
 
 
 # Of files that say what is installed and how, rather than what the app does.
-_ENDINGS = frozenset(
-    (
-        *(".json", ".jsonc", ".json5", ".lock", ".lockb", ".toml", ".txt", ".yaml", ".yml"),
-        *(".cfg", ".ini", ".mod", ".sum", ".work", ".gemspec", ".prisma", ".patch", ".in"),
-    )
+_ENDINGS = word_set(
+    ".json .jsonc .json5 .lock .lockb .toml .txt .yaml .yml .cfg .ini .mod .sum .work .gemspec "
+    ".prisma .patch .in"
 )
 _NAMES = frozenset(("Gemfile", "Pipfile", "setup.py", "rust-toolchain"))
 _FILES_LIMIT = 100  # of a stage

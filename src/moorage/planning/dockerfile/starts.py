@@ -13,23 +13,20 @@ from moorage.planning.dockerfile.stages import Stage
 from moorage.planning.languages import php
 from moorage.planning.plan import Stack, quoted
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import in_place
+from moorage.planning.reading.formats import in_place, word_set
 from moorage.planning.static import serve
 
 _LIMIT = 65_536  # bytes
 _TOKEN = re.compile(r"\s+|#[^\n]*|'[^']*'|\"[^\"]*\"|[{};]|[^\s{};'\"#]+|.", re.DOTALL)
 _BLOCKS = ("http", "server", "events", "location", "types")
 # What changes how files are sent, but not which: they are served without it.
-_LEFT_OUT = frozenset(
-    (
-        *("add_header", "expires", "gzip", "gzip_comp_level", "gzip_min_length", "gzip_proxied"),
-        *("gzip_types", "gzip_vary", "gzip_static", "gzip_disable", "gzip_buffers"),
-        *("gzip_http_version", "access_log", "error_log", "log_not_found", "charset"),
-        *("keepalive_timeout", "sendfile", "tcp_nopush", "tcp_nodelay", "server_tokens", "etag"),
-        *("client_max_body_size", "worker_processes", "worker_connections", "user", "pid"),
-        *("include", "default_type", "log_format", "types_hash_max_size", "absolute_redirect"),
-        *("port_in_redirect", "server_name_in_redirect", "autoindex"),
-    )
+_LEFT_OUT = word_set(
+    "add_header expires gzip gzip_comp_level gzip_min_length gzip_proxied gzip_types gzip_vary "
+    "gzip_static gzip_disable gzip_buffers gzip_http_version access_log error_log "
+    "log_not_found charset keepalive_timeout sendfile tcp_nopush tcp_nodelay server_tokens "
+    "etag client_max_body_size worker_processes worker_connections user pid include "
+    "default_type log_format types_hash_max_size absolute_redirect port_in_redirect "
+    "server_name_in_redirect autoindex"
 )
 
 

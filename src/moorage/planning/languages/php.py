@@ -12,6 +12,7 @@ from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.python.objects import is_aside
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import word_tuple
 from moorage.planning.risks import EXTENSIONS_OF
 from moorage.planning.toolbox import Toolbox
 
@@ -19,9 +20,9 @@ LOOKED_FOR = (
     "index.php, also in public/, web/ or webroot/, or index.html beside files of PHP; artisan",
 )
 _REQUIRES = re.compile(r'"php"\s*:\s*"([^"]{1,60})"')
-_INDEXES = (
-    *("public/index.php", "web/index.php", "webroot/index.php", "index.php"),
-    *("htdocs/index.php", "public_html/index.php", "www/index.php"),
+_INDEXES = word_tuple(
+    "public/index.php web/index.php webroot/index.php index.php htdocs/index.php "
+    "public_html/index.php www/index.php"
 )
 _OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "Gemfile", "_config.yml")
 _NAMES_LIMIT = 2_000

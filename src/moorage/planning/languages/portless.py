@@ -1,15 +1,12 @@
 """Finds programs of compiled languages that listen on no port, by the libraries they use."""
 
 import re
-import tomllib
-from importlib import resources
 
 from moorage.planning.plan import no_port
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import table
 
-_TABLES: dict[str, dict[str, str]] = tomllib.loads(
-    resources.files("moorage.planning.languages").joinpath("portless.toml").read_text()
-)
+_TABLES: dict[str, dict[str, str]] = table("languages/portless")
 _ENDINGS = {"go": (".go",), "rust": (".rs",), "java": (".java", ".kt")}
 _LISTENS = {
     "go": rb"\"net(?:/\w+)?\"|\"os/exec\"|\"syscall\"|\"C\"|ListenAndServe"

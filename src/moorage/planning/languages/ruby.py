@@ -1,9 +1,7 @@
 """Ruby apps: Rails, Rack (config.ru), a script that is its own server, and Jekyll's sites."""
 
 import re
-import tomllib
 from collections.abc import Iterator
-from importlib import resources
 from shlex import quote
 from typing import NamedTuple
 
@@ -11,7 +9,7 @@ from moorage.errors import PlanNotFound
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, pinned, wanted_from
 from moorage.planning.plan import Recipe, Stack, no_port
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import yaml_document
+from moorage.planning.reading.formats import table, word_set, yaml_document
 from moorage.planning.static import serve
 from moorage.planning.toolbox import Toolbox
 
@@ -50,13 +48,9 @@ _MIGRATIONS = "db/migrate"
 _MIGRATE = "bundle exec rake db:migrate"
 _GEMFILES = ("Gemfile", "Gemfile.lock")
 _PUMA = re.compile(rb"\bpuma\b")
-_TEXT = resources.files("moorage.planning.languages").joinpath("ruby.toml").read_text()
-_TABLE = tomllib.loads(_TEXT)
-_SERVERS = frozenset(
-    (
-        *("agoo", "falcon", "grape", "hanami", "iodine", "puma", "rack", "rackup", "rails", "roda"),
-        *("sinatra", "syro", "thin", "unicorn", "webrick"),
-    )
+_TABLE = table("languages/ruby")
+_SERVERS = word_set(
+    "agoo falcon grape hanami iodine puma rack rackup rails roda sinatra syro thin unicorn webrick"
 )
 _OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "index.php")
 _SCRIPTS_LIMIT = 100  # in which a server is looked for

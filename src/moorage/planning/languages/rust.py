@@ -10,28 +10,15 @@ from moorage.planning.interpreters import unmade
 from moorage.planning.languages.portless import portless
 from moorage.planning.plan import Recipe, Risk, RiskCode, Stack, Stops
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import toml_document
+from moorage.planning.reading.formats import toml_document, word_set
 from moorage.planning.toolbox import Toolbox
 
 LOOKED_FOR = ("Cargo.toml with src/main.rs or a [[bin]]",)
 _MEMBER = re.compile(r"\A(?!.*\b(?:target|vendor|node_modules)/).+/Cargo\.toml\Z")
 _MEMBERS_LIMIT = 100
-_SERVERS = frozenset(
-    (
-        *(
-            "axum",
-            "actix-web",
-            "rocket",
-            "warp",
-            "poem",
-            "salvo",
-            "tide",
-            "ntex",
-            "gotham",
-            "hyper",
-        ),
-        *("tiny_http", "viz", "loco-rs", "leptos_axum", "leptos_actix", "dropshot", "rouille"),
-    )
+_SERVERS = word_set(
+    "axum actix-web rocket warp poem salvo tide ntex gotham hyper tiny_http viz loco-rs "
+    "leptos_axum leptos_actix dropshot rouille"
 )
 _SOURCE = 65_536  # bytes of a source
 _SERVE = re.compile(

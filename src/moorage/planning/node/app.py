@@ -79,7 +79,7 @@ from moorage.planning.plan import (
     with_path,
 )
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import first_word, in_place
+from moorage.planning.reading.formats import first_word, in_place, word_tuple
 from moorage.planning.reading.semver import Version
 from moorage.planning.risks import of_packages
 from moorage.planning.static import is_site
@@ -91,10 +91,9 @@ LOOKED_FOR = (
 )
 
 # Files that package managers read besides manifests and lock files.
-_MANAGERS_FILES = (
-    *(".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", "pnpmfile.js", "pnpm-workspace.yaml"),
-    *("bunfig.toml", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock"),
-    *("bun.lock", "bun.lockb"),
+_MANAGERS_FILES = word_tuple(
+    ".npmrc .yarnrc .yarnrc.yml .pnpmfile.cjs pnpmfile.js pnpm-workspace.yaml bunfig.toml "
+    "package-lock.json npm-shrinkwrap.json pnpm-lock.yaml yarn.lock bun.lock bun.lockb"
 )
 _MANAGERS_DIRECTORIES = ("patches/", ".yarn/patches/", ".yarn/plugins/")
 MODULES = "node_modules"

@@ -18,6 +18,7 @@ from moorage.planning.node.package_json import (
 )
 from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import word_tuple
 
 _LIMIT = 65_536  # bytes read of a file
 _OBJECT_LIMIT = 8_192  # characters looked at around a key
@@ -91,9 +92,9 @@ def bundler_output(folder: Folder, manifest: PackageJson, usual: str) -> str:
     return "." if folder.has("index.html") else output
 
 
-_BUNDLER_FILES = (
-    *("webpack.config", "webpack.prod", "webpack.config.prod", "webpack.common", "rspack.config"),
-    *("rollup.config", "gulpfile"),
+_BUNDLER_FILES = word_tuple(
+    "webpack.config webpack.prod webpack.config.prod webpack.common rspack.config rollup.config "
+    "gulpfile"
 )
 _BUNDLER_OUT = re.compile(
     rf"\bpath{_PATH}|\bdest\(\s*['\"`](?:\./)?(?P<dest>[\w./-]{{1,100}})['\"`]"

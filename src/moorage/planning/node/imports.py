@@ -14,6 +14,7 @@ from moorage.planning.node.builds import path_aliases, without_comments
 from moorage.planning.node.package_json import LISTENS, PACKAGES, PackageJson
 from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import word_set
 
 _FILES_LIMIT = 200
 _BYTES_LIMIT = 131_072  # read in all
@@ -21,24 +22,11 @@ _SOURCES_LIMIT = 1_048_576  # bytes of sources in which a listener is looked for
 _NAMES_LIMIT = 500  # imported names of which the use is looked for
 ENDINGS = (".js", ".ts", ".mjs", ".mts", ".cjs", ".cts", ".jsx", ".tsx")
 
-_BUILTINS = frozenset(
-    (
-        *("assert", "async_hooks", "buffer", "bun", "child_process", "cluster", "console"),
-        *("constants", "crypto", "dgram", "diagnostics_channel", "dns", "domain", "events", "fs"),
-        *("http", "http2", "https", "inspector", "module", "net", "os", "path", "perf_hooks"),
-        *(
-            "process",
-            "punycode",
-            "querystring",
-            "readline",
-            "repl",
-            "stream",
-            "string_decoder",
-            "sys",
-        ),
-        *("timers", "tls", "trace_events", "tty", "url", "util", "v8", "vm", "wasi"),
-        *("worker_threads", "zlib"),
-    )
+_BUILTINS = word_set(
+    "assert async_hooks buffer bun child_process cluster console constants crypto dgram "
+    "diagnostics_channel dns domain events fs http http2 https inspector module net os path "
+    "perf_hooks process punycode querystring readline repl stream string_decoder sys timers "
+    "tls trace_events tty url util v8 vm wasi worker_threads zlib"
 )
 _REQUIRED: dict[str, str] = PACKAGES["required"]
 # Code for an older version: a pattern of it, and the last major version that takes it.

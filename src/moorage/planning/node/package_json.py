@@ -2,18 +2,15 @@
 
 import posixpath
 import re
-import tomllib
 from collections.abc import Set
 from functools import cached_property
-from importlib import resources
-from typing import Any
 
 import msgspec
 
 from moorage.errors import UploadInvalid
 from moorage.planning.explicit import COMMAND_LIMIT
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import first_word
+from moorage.planning.reading.formats import first_word, table, word_set, word_tuple
 
 SERVER_FILES = ("server.js", "server.mjs", "server.cjs")
 ENDINGS = (".js", ".mjs", ".cjs")
@@ -41,18 +38,13 @@ def serves(folder: Folder, name: str) -> bool:
     return LISTENS.search(folder.data(name, limit=262_144)) is not None
 
 
-PACKAGES: dict[str, Any] = tomllib.loads(
-    resources.files("moorage.planning.node").joinpath("packages.toml").read_text()
-)
+PACKAGES = table("node/packages")
 """What is known of npm's packages; the file says what each table is."""
 
 _WORD = re.compile(r"[\w:./@-]+")
 Versions = dict[str, str]
-INSTALL_SCRIPTS = frozenset(
-    (
-        *("preinstall", "install", "postinstall", "prepare", "preprepare", "postprepare"),
-        *("prepublish", "pnpm:devPreinstall"),
-    )
+INSTALL_SCRIPTS = word_set(
+    "preinstall install postinstall prepare preprepare postprepare prepublish pnpm:devPreinstall"
 )
 
 
@@ -201,9 +193,8 @@ _RELOADS = re.compile(r"(?:live-server|lite-server|browser-sync[ \t]+start)(?:[ 
 _CALLS_LIMIT = 8  # scripts that run one another
 _RUN = tuple(
     f"{when}{base}"
-    for base in (
-        *("preinstall", "install", "postinstall", "prepare", "build", "heroku-postbuild"),
-        *("start", "start:prod"),
+    for base in word_tuple(
+        "preinstall install postinstall prepare build heroku-postbuild start start:prod"
     )
     for when in ("pre", "", "post")
 )

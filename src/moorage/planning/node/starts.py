@@ -36,7 +36,7 @@ from moorage.planning.node.servers import (
 )
 from moorage.planning.plan import Stack, quoted, with_path
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import first_word
+from moorage.planning.reading.formats import first_word, word_set
 from moorage.planning.static import function_of, serve
 
 _GENERATORS_SERVER = re.compile(
@@ -109,13 +109,10 @@ def _ts_node_dev(words: list[str]) -> str:
     return f"ts-node {join(kept)}" if kept else ""
 
 
-_VALUED = frozenset(
-    (
-        *("-n", "--names", "-c", "--prefix-colors", "-p", "--prefix", "-l", "--prefix-length"),
-        *("-m", "--max-processes", "-s", "--success", "--restart-tries", "--restart-after"),
-        *("-t", "--timestamp-format", "--hide", "--name-separator", "--kill-signal"),
-        *("--default-input-target", "-i", "--teardown"),
-    )
+_VALUED = word_set(
+    "-n --names -c --prefix-colors -p --prefix -l --prefix-length -m --max-processes -s "
+    "--success --restart-tries --restart-after -t --timestamp-format --hide --name-separator "
+    "--kill-signal --default-input-target -i --teardown"
 )
 _COMPILES = re.compile(
     r"(?:tsc|tsup|tsc-watch|esbuild|webpack|rollup|sass|tailwindcss|@tailwindcss/cli|postcss|babel"

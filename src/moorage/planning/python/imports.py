@@ -26,6 +26,7 @@ from moorage.planning.python.requirements import (
     with_brought,
 )
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import word_set
 
 FILES_LIMIT = 200  # files followed
 FILE_LIMIT = 131_072  # bytes read of each
@@ -66,11 +67,9 @@ _RUNS = re.compile(
     rb"\b(?:subprocess|runpy|multiprocessing|ctypes|os\.(?:system|exec|spawn|popen))"
 )
 _BROWSERS = frozenset(("js", "pyodide", "pyscript"))  # modules of Python in a page
-_DJANGO = frozenset(
-    (
-        *("settings", "base", "production", "urls", "wsgi", "models", "views", "admin", "apps"),
-        *("forms", "serializers", "signals", "middleware", "context_processors", "managers"),
-    )
+_DJANGO = word_set(
+    "settings base production urls wsgi models views admin apps forms serializers signals "
+    "middleware context_processors managers"
 )
 
 

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import marks
+from moorage.planning.reading.formats import marks, word_set
 
 FILES_LIMIT = 400  # Python files read, likeliest names first
 FILE_LIMIT = 262_144  # bytes read of each
@@ -72,11 +72,9 @@ _FACTORY = re.compile(
 )
 _CLASS_CALL = re.compile(rf"\b({_CLASSES})[ \t]*\(")
 _IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\.*)([A-Za-z_]\w{0,80})?", re.MULTILINE)
-_ASIDE = frozenset(
-    (
-        *("tests", "test", "docs", "doc", "examples", "example", "scripts", "migrations"),
-        *("node_modules", "venv", "env", "site-packages", "__pycache__", "dist", "build"),
-    )
+_ASIDE = word_set(
+    "tests test docs doc examples example scripts migrations node_modules venv env "
+    "site-packages __pycache__ dist build"
 )
 
 

