@@ -191,8 +191,22 @@ def test_hosts_are_those_of_the_settings_that_are_served() -> None:
     }
     del files["shop/settings.py"]
     assert not hosts_refused(files)
-    inherited = {**files, "shop/settings/live.py": "from .base import *\n"}
-    assert "line 1 of shop/settings/base.py" in hosts_refused(inherited)[0]
+    assert "served" not in plan(files).start
+
+
+def test_hosts_that_django_refuses_are_answered_by_settings_of_the_apps_own() -> None:
+    files = {
+        **django("shop", module="settings.local"),
+        "shop/wsgi.py": "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings.live')\n",
+        "shop/settings/base.py": "ALLOWED_HOSTS = []\n",
+        "shop/settings/live.py": "from .base import *\n",
+    }
+    del files["shop/settings.py"]
+    assert not hosts_refused(files)
+    own = "from ${DJANGO_SETTINGS_MODULE:-shop.settings.live} import *\nALLOWED_HOSTS = ['*']\n"
+    assert own in plan(files).start
+    by_procfile = {**files, "Procfile": "web: gunicorn shop.wsgi\n"}
+    assert "line 1 of shop/settings/base.py" in hosts_refused(by_procfile)[0]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ _PLAIN = _Framework("", (), "")
 ROUTER = """\
 <?php
 $path = rawurldecode(parse_url($_SERVER["REQUEST_URI"], PHP_URL_PATH) ?: "");
-if (preg_match("#/[.](?!well-known/)#", $path)) {
+if (preg_match("#/[.](?!well-known/)|[.](?:db|sqlite3?)\\z#i", $path)) {
     http_response_code(404);
     return true;
 }
@@ -191,7 +191,7 @@ def _refuse_extensions(
 
 
 def serve(directory: str) -> str:
-    """Returns the command that serves a directory without its dotfiles."""
+    """Returns the command that serves a directory without its dotfiles and databases."""
     return (
         f"cat > \"$TMPDIR/router.php\" <<'ROUTER'\n{ROUTER}ROUTER\n"
         "exec php -d display_errors=0 -d log_errors=1 "  # visitors must not see errors

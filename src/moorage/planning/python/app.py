@@ -289,7 +289,7 @@ def _risks(
 ) -> Iterator[Risk]:
     """Yields what may keep the packages from being installed, imported or used."""
     needed, folder = project.needed, project.folder
-    if start is not None and start.refuses:
+    if start is not None and start.refuses and not start.assigned:
         yield Risk(RiskCode.HOST_REFUSED, Stops.START, start.refuses)
     path = folder.path(needed.file) if needed.file else start.file if start else ""
     if project.python.lacking:

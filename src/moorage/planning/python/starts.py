@@ -312,13 +312,17 @@ def _django(folder: Folder) -> Start | None:
     hosts = _hosts_variable(project, module, file)
     collects = _STATIC_ROOT.search(settings) is not None
     option = _settings_option(project, module)
+    refused = "" if hosts else _refused_hosts(project, module, file)
+    own, because = _own_settings(project, module, refused)
+    programs = f"{'../' if directory else ''}{BIN}"
+    made = _migrations_made(project, settings, programs)
     return Start(
-        f"python manage.py migrate --noinput{option}\n"
-        f"exec {'../' if directory else ''}{BIN}{server} {target}",
-        needs,
-        _django_because(project, module, settings, hosts),
+        f"{made}python manage.py migrate --noinput{option}\nexec {programs}{server} {target}",
+        needs if _WHITENOISE not in own else (*needs, "whitenoise"),
+        _django_because(project, module, settings, hosts) + because,
         environment=((hosts, "*"),) if hosts else (),
-        refuses="" if hosts else _refused_hosts(project, module, file),
+        assigned=own,
+        refuses=refused,
         build=(
             f"python manage.py collectstatic --noinput{option} || echo "
             "'Static files were not collected: set buildVars as collectstatic needs them.'"
@@ -413,6 +417,56 @@ def _said_hosts(path: str, settings: bytes) -> str:
         f"ALLOWED_HOSTS, in line {line} of {path}, {has}, so Django will refuse visitors with "
         "400: add the host, or '*', as only the app's own get to it."
     )
+
+
+def _own_settings(project: Folder, module: str, refused: str) -> tuple[str, str]:
+    """Returns what makes settings of the app's own, with what they lack to be served, and why.
+
+    They answer all hosts, as only the app's own get to it, and serve static files, which
+    Django's development server alone would do.
+    """
+    name = _served_settings(project, module)
+    text = project.data(name, limit=READ) if name else b""
+    added, because = [], ""
+    if refused and name:
+        added.append("ALLOWED_HOSTS = ['*']")
+        because += "; ALLOWED_HOSTS is '*', as only the app's own hosts get to it"
+    if _STATIC_FILES in text and b"whitenoise" not in text:
+        added += [f"MIDDLEWARE = ['{_WHITENOISE}', *MIDDLEWARE]", "WHITENOISE_USE_FINDERS = True"]
+        because += "; WhiteNoise serves static files"
+    if not added:
+        return "", ""
+    named = f"${{DJANGO_SETTINGS_MODULE:-{name[:-3].replace('/', '.')}}}"
+    lines = "\n".join((f"from {named} import *", *added))
+    return (
+        f'cat > "$TMPDIR/served.py" <<SETTINGS\n{lines}\nSETTINGS\n'
+        'export DJANGO_SETTINGS_MODULE=served PYTHONPATH="$TMPDIR:$PYTHONPATH"\n'
+    ), because
+
+
+_STATIC_FILES = b"django.contrib.staticfiles"
+_WHITENOISE = "whitenoise.middleware.WhiteNoiseMiddleware"
+
+
+def _migrations_made(project: Folder, settings: bytes, programs: str) -> str:
+    """Returns what precedes `python`: the migrations of apps that have models and none."""
+    sources = project.ending(".py")
+    with_models = (
+        name.removesuffix("/models.py")
+        for name in sources
+        if name.endswith("/models.py") and _MODEL.search(project.data(name, limit=READ))
+    )
+    labels = [
+        app.rpartition("/")[2]
+        for app in with_models
+        if not any(re.match(rf"{app}/migrations/(?!__init__\.py)", it) for it in sources)
+    ]
+    used = [it for it in labels if re.search(rb"['\".]%b['\".]" % it.encode(), settings)]
+    command = f"python manage.py makemigrations --noinput {' '.join(used)}"
+    return f"{command} && {programs}" if used else ""
+
+
+_MODEL = re.compile(rb"^class \w+\([^)]*\b(?:Model|AbstractUser|AbstractBaseUser)\b", re.MULTILINE)
 
 
 def _django_settings(project: Folder, wsgi: str) -> tuple[str, bytes]:
