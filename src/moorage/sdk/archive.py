@@ -91,8 +91,16 @@ DEFAULTS = (
 )
 """Left out unless included again with `!`: histories, what builds make again, secrets.
 
+A .env or .env.production with nothing but variables of pages (`VITE_…`) is sent nevertheless.
 An example of a .env file has none, and says which variables the app needs.
 """
+
+# A .env file whose variables builds of pages write into the pages, so that none is a secret.
+# None is an address of this machine either, which a page must not call.
+_PUBLIC = re.compile(
+    rb"(?:\s|#[^\n]*+|(?:VITE|(?:NEXT_|NUXT_|EXPO_)?PUBLIC|REACT_APP|VUE_APP|GATSBY)_\w+[ \t]*="
+    rb"(?![^\n]*(?:localhost|127\.0\.0\.1))[^\n]*+)*+"
+)
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -342,7 +350,8 @@ def _compression(content: bytes) -> int:
 
 def _walk(directory: Path, warnings: list[str]) -> Iterator[_Found]:
     """Yields the files, sorted by name; a directory's own files come before those below it."""
-    pending = [("", read_rules(DEFAULTS))]
+    defaults = read_rules(DEFAULTS)
+    pending = [("", defaults)]
     while pending:
         prefix, rules = pending.pop()
         here = directory / prefix
@@ -351,7 +360,14 @@ def _walk(directory: Path, warnings: list[str]) -> Iterator[_Found]:
         for entry in _entries(here):
             path = prefix + entry.name
             is_directory = entry.is_dir(follow_symlinks=False)
-            if is_ignored(path, rules, is_directory=is_directory):
+            is_left_out = is_ignored(path, rules, is_directory=is_directory)
+            if is_left_out and entry.name in (".env", ".env.production"):
+                is_left_out = (
+                    not entry.is_file(follow_symlinks=False)
+                    or is_ignored(path, rules[len(defaults) :], is_directory=False)
+                    or _PUBLIC.fullmatch(_read(here / entry.name)) is None
+                )
+            if is_left_out:
                 if entry.name.startswith(".env"):
                     warnings.append(
                         f"{path} was not uploaded: what the app reads of it goes in --env "

@@ -207,6 +207,23 @@ def test_secret_stays_behind_and_is_named(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "ignored", "is_sent"),
+    [
+        ('# pages\nVITE_URL="https://x.example"\n\nNEXT_PUBLIC_KEY = k\n', "", True),
+        ("VITE_URL=https://x.example\nSECRET=1\n", "", False),
+        ("VITE_URL=http://localhost:3001\n", "", False),
+        ("VITE_URL=https://x.example\n", ".env\n", False),
+        ("VITE_A= VITE_A= VITE_A=" * 5_000 + "\nSECRET=1", "", False),
+    ],
+)
+def test_env_file_is_sent_if_pages_show_all_of_it(
+    tmp_path: Path, text: str, ignored: str, *, is_sent: bool
+) -> None:
+    fill(tmp_path, index__html="", __env=text, __gitignore=ignored)
+    assert (".env" in list_files(tmp_path).sizes) == is_sent
+
+
 def test_links_and_special_files_are_skipped_and_named(tmp_path: Path) -> None:
     fill(tmp_path, index__html="")
     (tmp_path / "secret").symlink_to("/etc/passwd")
