@@ -1,7 +1,7 @@
 """Build time: each dollar that a wallet paid gives free minutes; after those, builds burn credits.
 
-They burn at the price of a running app of a build's size, whether they succeed or not. Those of a
-project that a payment alone opened go by what was paid into its purse, until it is adopted.
+They burn the price of a running app of a build's size, whether they succeed or not. For a project
+that a payment alone opened, what was paid into its purse counts, until it is adopted.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """What delegates commit of their owners' credits, and what is left of their limits.
 
-A delegate commits what goes into the purse of a project that it opens, which lives from that alone,
-and what builds and runs that it asked for burn of the owner's credits. What comes back of a purse
-gives no room again: a delegate may delete what others filled.
+A delegate commits the purses of projects that it opens, and what builds and runs that it asked for
+burn of the owner's credits. What comes back from a purse does not raise what is left: others may
+have filled it.
 """
 
 from moorage.acting import acted_by
@@ -20,7 +20,7 @@ from moorage.storage.money.billing import Work
 async def left_of(source: Source, delegation: StoredDelegation, *, now_ms: int) -> MicroUsd:
     """Returns what its delegate may still commit by this delegation in the month.
 
-    What it committed by others of the same owner counts as well.
+    What it committed by other delegations of the same owner counts as well.
     """
     committed = await accounts.committed_by(
         source,
@@ -35,8 +35,8 @@ async def left_of(source: Source, delegation: StoredDelegation, *, now_ms: int) 
 async def left_for_work(source: Source, work: Work, *, now_ms: int) -> MicroUsd | None:
     """Returns what a build or a run may still burn of its wallet's credits; None without a limit.
 
-    Nothing once the delegate that asked for it has no delegation any more. Who took the wallet over
-    is no delegate.
+    It is nothing when the delegate's delegation has ended. The address that took the wallet over is
+    no delegate.
     """
     if not work.acted_by.startswith("0x"):
         return None
@@ -55,10 +55,10 @@ async def left_for_work(source: Source, work: Work, *, now_ms: int) -> MicroUsd 
 
 
 async def require_as_cheap(source: Source, project: Project, month: MicroUsd) -> None:
-    """Raises DelegateLimit where a delegate would have a project burn more a month than it does.
+    """Raises DelegateLimit if a delegate would make a project burn more a month than it does.
 
-    One that lives from its purse alone burns no more than that. Who took the wallet over is no
-    delegate.
+    A project that burns only its purse is no such case, and the address that took the wallet over
+    is no delegate.
     """
     by = acted_by(project.wallet)
     if month <= project.monthly_price_micro_usd or not by.startswith("0x"):

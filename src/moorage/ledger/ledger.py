@@ -377,8 +377,8 @@ def _given_to(transfer: Transfer, known: Iterable[Payment]) -> str | None:
 async def give(tx: Transaction, payment: Payment, taker: str, *, now_ms: int) -> bool:
     """Moves what a payment brought from its payer's credits to those of another wallet.
 
-    If the payment is reversed, that owes it. Returns False, with nothing moved, if it is in a
-    purse, was partly sent back, or the payer has less by now. Does nothing if it was done before.
+    If the payment is reversed, the other wallet owes it. Returns False, with nothing moved, if it
+    is in a purse, was partly sent back, or the payer has less. Does nothing if it was done before.
     """
     if payment.given_to == taker:
         return True
@@ -415,7 +415,7 @@ async def _purse_for(
 ) -> str | None:
     """Returns the project whose purse a transfer fills, or filled in another block.
 
-    What screening holds fills none that there is not: it may be released in a year.
+    What screening holds fills only an existing purse: it may be released in a year.
     """
     purse = await accounts.purse_filled_by(
         tx,
@@ -572,8 +572,8 @@ async def undo_refund(
 async def fill_purse(tx: Transaction, payment: Payment, project_id: str, *, now_ms: int) -> bool:
     """Moves what a payment brought from its payer's credits to a project's purse.
 
-    The project lives from that alone from then on. Returns False, with nothing moved, if the wallet
-    has less than that by now. Does nothing if the purse has it. `tx` must be durable.
+    The project then burns only its purse. Returns False, with nothing moved, if the wallet has
+    less. Does nothing if the purse has it. `tx` must be durable.
     """
     if await holder_of(tx, payment) == accounts.purse_of(project_id):
         return True
@@ -591,10 +591,10 @@ async def fill_purse(tx: Transaction, payment: Payment, project_id: str, *, now_
 
 
 async def empty_purse(tx: Transaction, project_id: str, *, now_ms: int) -> MicroUsd:
-    """Moves the rest of a project's purse to its wallet's credits, which it shares from then on.
+    """Moves the rest of a project's purse to its wallet's credits, which the project then shares.
 
-    Returns what moved; below zero if the purse owed, which the wallet owes then. Does nothing
-    without a purse, or if it was done before. `tx` must be durable.
+    Returns what moved; below zero if the purse owed: then the wallet owes it. Does nothing without
+    a purse, or if it was done before. `tx` must be durable.
     """
     purse = await accounts.purse(tx, project_id)
     if purse is None or not await accounts.adopt_purse(tx, project_id):

@@ -152,7 +152,7 @@ class Metering:
         self._apart: set[str] = set()  # what could not be booked at the last tick
 
     async def resume(self, serving: Collection[str]) -> None:
-        """Goes on billing after a start, from where the gateway stopped.
+        """Continues billing after a start, from where the gateway stopped.
 
         `serving` are the deployments whose apps run. The others are not billed for the time since
         the gateway last ran, as nobody knows when they ended.
@@ -180,8 +180,8 @@ class Metering:
     async def begin_or_suspend(self, tx: Transaction, project: Project) -> bool:
         """Starts billing a project, or suspends it if what it can burn does not pay an hour of it.
 
-        It must not be billed yet. One that sleeps sleeps on. Returns whether it is served. Its
-        wallet is told of a suspension.
+        It must not be billed yet, and may be asleep. Returns whether it is served. Its wallet is
+        told of a suspension.
         """
         before = await projects.by_id(tx, project.id)
         since_ms = project.suspended_at_ms or self.time.now_ms()
@@ -286,7 +286,7 @@ class Metering:
     async def regain(self, tx: Transaction, project: Project) -> None:
         """Gives back what a project has burned since its app was lost, if it was; `tx` is durable.
 
-        It is what was booked: never more than it burned, to those from whom it burned.
+        It gives back what was booked, to the accounts that paid it.
         """
         since_ms = project.lost_since_ms
         if since_ms is None or not await projects.regain(tx, project.id, since_ms=since_ms):
@@ -309,7 +309,7 @@ class Metering:
         return now_ms
 
     async def settle(self, tx: Transaction, holder: str) -> None:
-        """Charges what a holder's credits pay up to now, so that what is left is nobody's yet.
+        """Charges all that a holder's credits pay up to now, so that the rest is not owed.
 
         Each interval ends, and another begins, unless the credits have run out: then the project is
         suspended.
@@ -318,10 +318,10 @@ class Metering:
             await self._cut(tx, interval)
 
     async def adopt(self, tx: Transaction, project: Project) -> MicroUsd:
-        """Lets a project live from its wallet's credits, to which what its purse has left moves.
+        """Moves the rest of a project's purse to its wallet's credits, which it then shares.
 
-        Returns what moved; what the purse owes, the wallet owes then. Does nothing, and returns
-        nothing moved, where the project shares them already.
+        Returns what moved; what the purse owes, the wallet then owes. Does nothing, and returns
+        NOTHING, if the project shares them already.
         """
         purse = await accounts.purse(tx, project.id)
         if purse is None or (purse.shared and not purse.balance):
@@ -338,9 +338,9 @@ class Metering:
         return moved
 
     async def close(self, tx: Transaction, project_id: str) -> None:
-        """Stops billing a project that is deleted; what its purse has left moves to its wallet.
+        """Stops billing a project that is deleted; the rest of its purse moves to its wallet.
 
-        What the purse owes stays there: it is nobody's.
+        What the purse owes stays there; nobody owes it.
         """
         await self.end(tx, project_id)
         if await accounts.balance(tx, accounts.purse_of(project_id)) >= 0:
@@ -349,8 +349,8 @@ class Metering:
     async def change_purse(self, tx: Transaction, project: Project, change: PurseChange) -> Purse:
         """Moves credits between a project's purse and its wallet's, and sets its terms.
 
-        What all that is concerned burned until now is booked first. Suspends what can't burn any
-        more after it. Raises CreditsShort, with nothing changed, if there is less than is to move.
+        What burned until now is booked first. Suspends projects that have no credits afterwards.
+        Raises CreditsShort, with nothing changed, if there is less than is to move.
         """
         now_ms = self._clock.now_ms()
         await accounts.ensure_wallet(tx, project.wallet, now_ms=now_ms)
@@ -389,10 +389,9 @@ class Metering:
     async def tick(self) -> list[str]:
         """Charges every interval that ran another full hour; suspends projects out of credits.
 
-        New prices that are due come first. What can't be booked is set apart, so that the others
-        are, and tried again at each tick. Last, what purses of no project have left moves to their
-        wallets, and projects that were lost and are stopped get back what they burned meanwhile.
-        Returns the ids of the projects that it suspended.
+        New prices that are due come first. What can't be booked is tried again at each tick, after
+        the others. Last, purses without a project are emptied to their wallets, and stopped
+        projects that were lost get back what they burned. Returns the ids of suspended projects.
         """
         now_ms = self.time.now_ms()
         suspended: list[str] = []
@@ -511,9 +510,9 @@ class Metering:
     async def rest_of_month(
         self, source: Source, project_id: str, limit: MicroUsd | None
     ) -> MicroUsd | None:
-        """Returns what its limit lets a project burn in this month yet; None without a limit.
+        """Returns what the limit still lets a project burn this month; None without a limit.
 
-        Zero or less: it is reached.
+        At zero or less the limit is reached.
         """
         if limit is None:
             return None
@@ -594,10 +593,10 @@ class Metering:
         return owed(burning, at_ms=self.time.now_ms())
 
     async def suspend_unpaid(self, tx: Transaction, holder: str) -> None:
-        """Suspends those of the projects that burn a holder's credits which can burn nothing.
+        """Suspends the projects of a holder's credits that have nothing left to burn.
 
-        What a wallet owes is taken out of its purses first. Those that live from these alone are
-        suspended with the others.
+        What a wallet owes is first taken out of its purses; projects that burn only these may be
+        suspended too.
         """
         await self._cover_debt(tx, holder)
         for purse in await accounts.purses_of_wallet(tx, holder):
@@ -624,9 +623,9 @@ class Metering:
         await ledger.cover_debt(tx, wallet, now_ms=self._clock.now_ms())
 
     async def _reprice(self, tx: Transaction, change: PriceChange, now_ms: int) -> list[str]:
-        """Bills a project at its new price from the moment on at which that counts.
+        """Bills a project at its new price, from the time at which that counts.
 
-        While its first price is promised it is looked at again later. Returns its id if it has no
+        If its first price is still promised, it is asked about later. Returns its id if it has no
         credits left, and is suspended.
         """
         interval = await billing.open_of(tx, change.project_id)
@@ -705,9 +704,9 @@ class Metering:
     ) -> dict[RunInterval, Burned]:
         """Charges each interval up to a time, in this order; returns what it can burn after that.
 
-        What lies in several months is burned month by month, as their limits differ; one that can
-        burn nothing more is charged no further. Raises WriteConflict or UniqueViolation when one
-        was charged elsewhere meanwhile.
+        An interval over several months is burned month by month, as each has a limit. One whose
+        project can burn nothing more is charged no further. Raises WriteConflict or UniqueViolation
+        when one was charged elsewhere meanwhile.
         """
         found: dict[RunInterval, Burned] = {}
         taken = dict.fromkeys(until_ms, NOTHING)

@@ -79,7 +79,7 @@ def owed(burning: Iterable[Burning], *, at_ms: int) -> MicroUsd:
 def runs_out_at(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -> int | None:
     """Returns the first time from now on at which these have burned the balance, or None.
 
-    Each burns its purse first. Of no balance it is the first time at which one needs it.
+    Each burns its purse first. Without a balance it is the first time at which one needs it.
     """
     burning = [each for each in burning if each.monthly_price_micro_usd > 0]
     if not burning:

@@ -28,8 +28,8 @@ class ReceiptKey(NamedTuple):
 class ReceiptSigner:
     """Signs with the newest key. Earlier addresses stay known, so that their receipts stay valid.
 
-    There is another key from the next start on when the vault has another first key: whoever takes
-    a fresh one, because others may have read the old, needs a fresh key for receipts as well.
+    When the vault has another first key, the next start makes another key for receipts: others may
+    have read the old ones.
     """
 
     def __init__(self, db: Database, vault: Vault, clock: Clock) -> None:

@@ -45,7 +45,7 @@ _AT_ONCE = 8
 
 
 class Holdings:
-    """Looks at balances in the background; all of it is bounded, and nothing of it can fail.
+    """Looks at wallets' balances in the background: bounded, and without errors.
 
     `strangers` limits, by client address, the looks at wallets that never paid.
     """

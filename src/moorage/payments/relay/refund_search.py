@@ -1,4 +1,4 @@
-"""What a chain knows of the refunds of a payment, whatever the books say.
+"""What a chain knows of the refunds of a payment.
 
 Books that were restored from an older backup may not know of a refund that was paid. Where the
 token has EIP-3009 it is asked for the nonces of a payment's refunds; else transfers are searched.

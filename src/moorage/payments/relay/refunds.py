@@ -204,8 +204,8 @@ class RefundFollowUp:
     async def _used(self, refund: Refund, authorization: TransferAuthorization) -> RefundStatus:
         """Ends a refund whose authorization another transaction has used: it is paid, or useless.
 
-        Anybody may send an authorization that was seen; and the same nonce was used before, if the
-        books were restored from an older backup.
+        Anybody may send an authorization that they saw. After a restore from an older backup the
+        gateway itself may have used the nonce.
         """
         payment = await payments.one(self._db, payments.key_of(refund))
         first = 0 if payment is None else payment.block_number

@@ -359,8 +359,7 @@ class Relayer:
     async def claim_nonce(self, tx: Transaction, prepared: Prepared, *, subject_id: str) -> int:
         """Claims a nonce for a prepared call, and a lock on nonces until `tx` ends.
 
-        So whatever `tx` decides after this, such as how much may be lost, is decided by one at a
-        time.
+        So only one transaction at a time decides, for example, how much gas may be lost.
         """
         return await relays.claim_nonce(
             tx,

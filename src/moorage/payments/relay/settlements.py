@@ -101,7 +101,7 @@ class Settlements:
     ) -> str | None:
         """Returns the hash of the transaction that has settled it, if one has.
 
-        `open_body` asks for one that spoke alone, for a request with this body.
+        With `open_body` only one that came without a signature, with this body, counts.
         """
         known = await self._known(authorization)
         if known is None or known.status is not SettlementStatus.SETTLED:
@@ -166,11 +166,9 @@ class Settlements:
     ) -> str:
         """Returns the hash of the transaction that settles it: sent, but perhaps not mined yet.
 
-        `open_body` is the digest of the request's body, where the authorization alone says who
-        sends it. Once sent it is public: then it says so for this body alone.
-
-        `purse` is the project whose purse it fills. What it is for is decided by who sends it
-        first.
+        `open_body` is the digest of the body of a request without a signature: the authorization
+        opens something for this body only, as it is public once it is sent. `purse` is the project
+        whose purse it fills. The first request decides both.
 
         The same authorization gives the same settlement, also concurrently and after restarts.
         Two round trips. If that transaction is reverted, the hash is not final: the follow-up finds

@@ -299,9 +299,8 @@ class Seller(msgspec.Struct):
     def options(self, demand: Demand) -> list[PaymentOption]:
         """Returns every chain and token with the amount to pay, the best for the client first.
 
-        What the request named comes first. Then a chain that has just refused an authorization goes
-        last, what the wallet can pay with comes first, and the preferred chain before others, or
-        after a payment the chain of that one.
+        First what the request named, then what the wallet can pay with, then the preferred chain
+        (after a payment, that payment's). A chain that has just refused an authorization is last.
         """
         has_chosen = demand.preference.chain_named or demand.credited is not None or demand.because
         means = demand.means.chain.name
