@@ -1,14 +1,15 @@
 """What every content store does, in a directory and in S3."""
 
 import asyncio
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
 from moorage.content.s3 import S3Store
-from moorage.content.store import ContentStore, DirectoryStore
-from moorage.errors import ContentUnavailable
+from moorage.content.store import ContentStore, DirectoryStore, Reader, Writer
+from moorage.errors import BackupFailed, ContentUnavailable
 from support.gateway.content_fixture import KEYS, S3Server, answering
 
 LARGE = 11 * 1024 * 1024  # goes to S3 in parts
@@ -60,6 +61,38 @@ async def test_large_files_come_back_whole(store: ContentStore, file: Path, tmp_
     file.write_bytes(large)
     await store.put("large", file)
     assert await content(store, "large", tmp_path) == large
+
+
+@pytest.mark.parametrize("size", [0, 3, 75 * 1024 * 1024], ids=["empty", "small", "in_parts"])
+async def test_stream_that_is_written_to_its_end_is_stored_and_no_other(
+    store: ContentStore, size: int
+) -> None:
+    piece = os.urandom(1024 * 1024)
+    pieces = [piece] * (size // len(piece)) + [b"end"[: size % len(piece)]]
+
+    def write(target: Writer) -> None:
+        for each in pieces:
+            target.write(each)
+
+    def fail(target: Writer) -> None:
+        write(target)
+        raise BackupFailed("on purpose")
+
+    def digest(source: Reader) -> str:
+        found = hashlib.sha256()
+        while read := source.read(65536):
+            found.update(read)
+        return found.hexdigest()
+
+    with pytest.raises(BackupFailed):
+        await store.put_stream("streams/a", fail)
+    assert await store.items("streams") == []
+    await store.put_stream("streams/a", write)
+    assert [item.size for item in await store.items("streams")] == [size]
+    expected = hashlib.sha256(b"".join(pieces)).hexdigest()
+    assert await store.get_stream("streams/a", digest) == expected
+    with pytest.raises(FileNotFoundError):
+        await store.get_stream("streams/b", digest)
 
 
 async def test_items_are_those_below_a_prefix_with_their_sizes(
@@ -117,6 +150,8 @@ async def test_store_that_fails_is_unavailable_and_never_empty(
         for asked in (
             store.put("key", file),
             store.get("key", tmp_path / "got"),
+            store.put_stream("key", lambda target: target.write(b"piece")),
+            store.get_stream("key", lambda source: source.read(1)),
             store.exists("key"),
             store.items("key"),
             store.delete("key"),
@@ -163,3 +198,5 @@ async def test_bucket_that_is_not_there_takes_nothing(s3_server: S3Server, file:
     store = S3Store("no-such-bucket", endpoint=s3_server.url, credentials=KEYS)
     with pytest.raises(ContentUnavailable):
         await store.put("key", file)
+    with pytest.raises(ContentUnavailable):
+        await store.put_stream("key", lambda target: target.write(b"piece"))

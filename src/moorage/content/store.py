@@ -8,6 +8,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -27,6 +28,29 @@ class Item(NamedTuple):
     changed_at_ms: int  # by the store's clock
 
 
+class Reader(Protocol):
+    """What a stream is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Returns at most `size` bytes; none at the end."""
+        ...
+
+
+class Writer(Protocol):
+    """What a stream is written to."""
+
+    def write(self, piece: bytes, /) -> int | None:
+        """Writes all of `piece`."""
+        ...
+
+    def flush(self) -> None:
+        """Does nothing that a caller relies on."""
+        ...
+
+
+_T = TypeVar("_T")
+
+
 class ContentStore(Protocol):
     """Keeps files under keys. All methods raise ContentUnavailable when the outcome is not known.
 
@@ -42,6 +66,17 @@ class ContentStore(Protocol):
         """Writes a copy to `target`, whole or not at all. Raises FileNotFoundError."""
         ...
 
+    async def put_stream(self, key: str, write: Callable[[Writer], object]) -> None:
+        """As `put`, of what `write` writes in a thread; nothing is stored if it raises.
+
+        An OSError of `write` is ContentUnavailable.
+        """
+        ...
+
+    async def get_stream(self, key: str, read: Callable[[Reader], _T]) -> _T:
+        """Returns what `read` does, which reads the file in a thread. Raises FileNotFoundError."""
+        ...
+
     async def exists(self, key: str) -> bool:
         """Returns whether the key has a file."""
         ...
@@ -55,14 +90,16 @@ class ContentStore(Protocol):
         ...
 
 
+def why_unavailable(error: Exception) -> str:
+    """Returns what the store's client said, in one line; `error` is what a method has raised."""
+    return str(error.__cause__ or error).strip().splitlines()[0][:300]
+
+
 def check_key(key: str) -> str:
     """Returns the key. Raises ValueError for one that breaks the rule."""
     if _KEY.fullmatch(key) is None:
         raise ValueError(f"{key!r} is not a key of a content store")
     return key
-
-
-_T = TypeVar("_T")
 
 
 class DirectoryStore:
@@ -76,11 +113,15 @@ class DirectoryStore:
 
     async def put(self, key: str, source: Path) -> None:
         """As `ContentStore.put`; what was put is on the disk."""
+        await self.put_stream(key, partial(_copy_of, source))
+
+    async def put_stream(self, key: str, write: Callable[[Writer], object]) -> None:
+        """As `ContentStore.put_stream`."""
         path = self._path(key)
 
         def put() -> None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _copy(source, path)
+            _write(path, write)
             descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(descriptor)
@@ -92,7 +133,17 @@ class DirectoryStore:
     async def get(self, key: str, target: Path) -> None:
         """As `ContentStore.get`."""
         path = self._path(key)
-        await self._in_store(lambda: _copy(path, target))
+        await self._in_store(lambda: _write(target, partial(_copy_of, path)))
+
+    async def get_stream(self, key: str, read: Callable[[Reader], _T]) -> _T:
+        """As `ContentStore.get_stream`."""
+        path = self._path(key)
+
+        def get() -> _T:
+            with path.open("rb") as source:
+                return read(source)
+
+        return await self._in_store(get)
 
     async def exists(self, key: str) -> bool:
         """As `ContentStore.exists`."""
@@ -111,7 +162,7 @@ class DirectoryStore:
     async def _in_store(self, work: Callable[[], _T]) -> _T:
         def if_mounted() -> _T:
             if not self._root.is_dir():
-                raise NotADirectoryError(f"content_url: there is no directory {self._root}")
+                raise NotADirectoryError(f"there is no directory {self._root}")
             return work()
 
         try:
@@ -138,12 +189,17 @@ class DirectoryStore:
         return found
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copies a file, so that `target` is whole at any time. Raises OSError."""
+def _copy_of(source: Path, target: Writer) -> None:
+    with source.open("rb") as reading:
+        shutil.copyfileobj(reading, target)
+
+
+def _write(target: Path, write: Callable[[Writer], object]) -> None:
+    """Writes a file, so that `target` is whole at any time. Raises OSError."""
     draft = target.with_name(f".{secrets.token_hex(8)}")
     try:
-        with source.open("rb") as reading, draft.open("xb") as writing:
-            shutil.copyfileobj(reading, writing)
+        with draft.open("xb") as writing:
+            write(writing)
             writing.flush()
             os.fsync(writing.fileno())
         draft.replace(target)
@@ -170,7 +226,7 @@ def open_content(address: str, credentials_file: str = "") -> ContentStore | Non
         if prefix:
             check_key(prefix)
     except ValueError as error:
-        raise ConfigurationInvalid(f"content_url: {error}") from error
+        raise ConfigurationInvalid(f"{address}: {error}") from error
     from moorage.content.s3 import S3Store  # noqa: PLC0415  (20 ms that one process does not need)
 
     found = credentials_in(Path(credentials_file)) if credentials_file else {}
@@ -197,11 +253,9 @@ def credentials_in(file: Path) -> dict[str, str]:
         found |= {ours: section[theirs] for ours, theirs in _PLACE.items() if theirs in section}
     except (OSError, UnicodeDecodeError, KeyError, configparser.Error):
         raise ConfigurationInvalid(
-            f"content_credentials_file: {file} must have a section [default] with "
+            f"{file} must have a section [default] with "
             "aws_access_key_id and aws_secret_access_key."
         ) from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigurationInvalid(
-            f"content_credentials_file: others may read {file}; `chmod 600 {file}`."
-        )
+        raise ConfigurationInvalid(f"others may read {file}; `chmod 600 {file}`.")
     return found

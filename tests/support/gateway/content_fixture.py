@@ -58,6 +58,13 @@ def s3_server() -> Iterator[S3Server]:
 @asynccontextmanager
 async def answering(answer: bytes) -> AsyncIterator[S3Store]:
     """A store whose server answers each request with these bytes, and closes the connection."""
+    async with server_answering(answer) as url:
+        yield S3Store("bucket", endpoint=url, credentials=KEYS)
+
+
+@asynccontextmanager
+async def server_answering(answer: bytes) -> AsyncIterator[str]:
+    """The URL of such a server."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -78,4 +85,4 @@ async def answering(answer: bytes) -> AsyncIterator[S3Store]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        yield S3Store("bucket", endpoint=f"http://127.0.0.1:{port}", credentials=KEYS)
+        yield f"http://127.0.0.1:{port}"

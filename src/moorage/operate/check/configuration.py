@@ -14,7 +14,7 @@ import msgspec
 from moorage.certificates.availability import authorities_problem
 from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.clock import iso_utc
-from moorage.content.store import ContentStore, open_content
+from moorage.content.store import ContentStore, open_content, why_unavailable
 from moorage.errors import ConfigurationInvalid, ContentUnavailable, InvalidField
 from moorage.gateway.alert_channels import channels_of
 from moorage.gateway.configuration import receiving_address, serving_chains
@@ -153,12 +153,7 @@ async def _try(store: ContentStore) -> None:
             except TimeoutError:
                 raise _Failed(f"could not {work}: no answer within {_SECONDS:.0f} s") from None
             except (ContentUnavailable, FileNotFoundError) as error:
-                raise _Failed(f"could not {work}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    """Returns what the store's client said, in one line."""
-    return str(error.__cause__ or error).strip().splitlines()[0][:300]
+                raise _Failed(f"could not {work}: {why_unavailable(error)}") from error
 
 
 def _remedy(url: str) -> str:
