@@ -29,7 +29,7 @@ def units(tmp_path: Path) -> Path:
 
 def test_units_are_what_systemd_reads_without_a_warning(units: Path) -> None:
     found = sorted(units.iterdir())
-    assert len(found) == 5
+    assert len(found) == 9
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *found],
         capture_output=True,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -37,9 +38,10 @@ def core(db: Database, clock: MovableClock, tmp_path: Path) -> Core:
     return Core(db=db, vault=vault, leases=leases, clock=clock, data_dir=tmp_path)
 
 
-async def note(core: Core, kind: Upkeep, **found: int) -> None:
+async def note(core: Core, kind: Upkeep, **found: object) -> None:
+    done = UpkeepDone(kind=kind, at_ms=core.clock.now_ms())
     async with core.db.transaction(durable=False) as tx:
-        await audit_log.note_upkeep(tx, UpkeepDone(kind=kind, at_ms=core.clock.now_ms(), **found))
+        await audit_log.note_upkeep(tx, msgspec.structs.replace(done, **found))
 
 
 def shown(series: str) -> float:
@@ -89,6 +91,23 @@ async def test_last_audit_and_backup_are_metrics(core: Core, clock: MovableClock
     await note(core, Upkeep.AUDIT)
     await note_upkeep(core)
     assert shown('moorage_audit_findings{kind="wrong"}') == 0
+
+
+async def test_what_is_sent_off_site_is_a_metric_where_it_is_to_be_sent(
+    core: Core, clock: MovableClock
+) -> None:
+    await note(core, Upkeep.OFFSITE, size_bytes=7_000)
+    await note_upkeep(core)
+    assert 'kind="offsite"' not in exposition()[0].decode()
+    await note_upkeep(core, offsite=True)
+    at_seconds = clock.now_ms() / 1000
+    assert shown('moorage_upkeep_timestamp_seconds{kind="offsite"}') == at_seconds
+    assert shown("moorage_offsite_backup_bytes") == 7_000
+    assert shown('moorage_upkeep_timestamp_seconds{kind="drill"}') == 0
+    assert shown('moorage_upkeep_failed{kind="drill"}') == 0
+    await note(core, Upkeep.DRILL, problem="the audit found 1 rows that are wrong")
+    await note_upkeep(core, offsite=True)
+    assert shown('moorage_upkeep_failed{kind="drill"}') == 1
 
 
 async def test_how_long_an_ordered_deletion_is_late_is_a_metric(

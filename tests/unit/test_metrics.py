@@ -117,6 +117,7 @@ def test_every_labelled_counter_has_a_series_from_the_start() -> None:
     later = {"moorage_http_request_seconds", "moorage_relayer_balance_wei"}
     later |= {"moorage_relayer_reverted_wei", "moorage_part_ready", "moorage_deploy_seconds"}
     later |= {"moorage_upkeep_timestamp_seconds", "moorage_audit_findings"}
+    later |= {"moorage_upkeep_failed"}
     later |= {"moorage_search_idle_seconds", "moorage_refunds_queued"}
     later |= {"moorage_treasury_gas_wei", "moorage_treasury_tokens"}
     content = metrics.exposition()[0].decode()

@@ -8,12 +8,15 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Annotated
 
 import msgspec
 
+from moorage.content.store import Writer
 from moorage.errors import BackupFailed, BackupInvalid
 from moorage.storage.opening import DATABASE
 
@@ -48,6 +51,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str  # where the gateway had it
     secrets_key: bool  # whether it contains the key that encrypts variables
     entries: tuple[ManifestEntry, ...]
+    gateway: str = ""  # the id of the gateway's data directory
 
 
 def read_manifest(content: bytes) -> Manifest:
@@ -147,16 +151,23 @@ _COMPRESSORS = {"zstd": b"\x28\xb5\x2f\xfd", "gzip": b"\x1f\x8b"}
 """Programs in order of preference, and the bytes that their output begins with."""
 
 
+def find_compressor() -> str:
+    """Returns the program that compresses here. Raises BackupFailed."""
+    found = next((name for name in _COMPRESSORS if shutil.which(name)), None)
+    if found is None:
+        raise BackupFailed("Neither zstd nor gzip is on this machine; install one.")
+    return found
+
+
 def write_archive(directory: Path, paths: list[str], target: Path) -> None:
     """Packs files of `directory` into `target`, atomically. Raises BackupFailed."""
-    compressor = next((name for name in _COMPRESSORS if shutil.which(name)), None)
-    if compressor is None:
-        raise BackupFailed("Neither zstd nor gzip is on this machine; install one.")
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         draft.touch(mode=0o600)
-        _run_tar(directory, paths, draft, compressor)
-        with draft.open("rb") as file:
+        with draft.open("wb") as file:
+            with packed(directory, paths, find_compressor()) as source:
+                shutil.copyfileobj(source, file, BLOCK_BYTES)
+            file.flush()
             os.fsync(file.fileno())
         draft.replace(target)
     except OSError as error:
@@ -165,16 +176,40 @@ def write_archive(directory: Path, paths: list[str], target: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _run_tar(directory: Path, paths: list[str], draft: Path, compressor: str) -> None:
+@contextlib.contextmanager
+def packed(directory: Path, paths: list[str], compressor: str) -> Iterator[IO[bytes]]:
+    """Yields the archive of files of `directory` as a stream, which must be read to its end.
+
+    Raises BackupFailed at the end, if what was read is not all of it.
+    """
     argv = [
         "tar", "--create", "--sparse", "--format=gnu", "--no-recursion", "--owner=0", "--group=0",
-        "--numeric-owner", f"--use-compress-program={compressor}", f"--file={draft}",
+        "--numeric-owner", f"--use-compress-program={compressor}", "--file=-",
         f"--directory={directory}", "--null", "--verbatim-files-from", "--files-from=-",
     ]  # fmt: skip
-    names = "".join(f"{path}\0" for path in paths)
-    done = subprocess.run(argv, input=names, text=True, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise BackupFailed(f"tar failed: {done.stderr.strip()[-500:]}")
+    with tempfile.TemporaryFile() as names, tempfile.TemporaryFile() as errors:
+        names.write("".join(f"{path}\0" for path in paths).encode())
+        names.seek(0)
+        with subprocess.Popen(argv, stdin=names, stdout=subprocess.PIPE, stderr=errors) as process:
+            try:
+                yield _pipe(process.stdout)
+                code = process.wait()
+            finally:
+                process.kill()
+        if code != 0:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip()[-500:]
+            raise BackupFailed(f"tar failed: {said}")
+
+
+def _pipe(end: IO[bytes] | None) -> IO[bytes]:
+    if end is None:
+        raise BackupFailed("A program was started without a pipe.")
+    return end
+
+
+Feed = Callable[[Writer], object]
+"""Writes an archive."""
 
 
 def unpack(archive: Path, directory: Path) -> Manifest:
@@ -183,9 +218,21 @@ def unpack(archive: Path, directory: Path) -> Manifest:
     Creates only regular files that the manifest names. Raises BackupInvalid if the backup is
     damaged, cut short or forged; BackupFailed if the disk fails.
     """
+
+    def feed(target: Writer) -> None:
+        with archive.open("rb") as file:
+            shutil.copyfileobj(file, target, BLOCK_BYTES)
+
+    return unpack_stream(feed, _compressor_of(archive), directory)
+
+
+def unpack_stream(feed: Feed, compressor: str, directory: Path) -> Manifest:
+    """As `unpack`, of what `feed` writes in a thread. Raises what `feed` does, too."""
+    if shutil.which(compressor) is None:
+        raise BackupInvalid(f"{compressor}, which it was compressed with, is not here.")
     try:
-        with _opened(archive) as packed:
-            return _unpack(packed, directory)
+        with _opened(feed, compressor) as archive:
+            return _unpack(archive, directory)
     except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
         raise BackupInvalid(f"It is damaged or cut short ({error}).") from error
     except OSError as error:
@@ -237,35 +284,68 @@ def _blocks(content: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
-@contextlib.contextmanager
-def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
-    """Opens the archive as a stream from its decompressor. Raises BackupInvalid, OSError."""
-    program = _compressor_of(archive)
-    argv = [program, "--decompress", "--stdout"]
-    with (
-        archive.open("rb") as file,
-        subprocess.Popen(
-            argv, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process,
-    ):
+class _Fed:
+    """The decompressor's input, fed by a thread; knows why that failed, unless nobody reads on."""
+
+    def __init__(self, feed: Feed, target: IO[bytes]) -> None:
+        self._feed, self._target = feed, target
+        self._broken = False
+        self.error: Exception | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def write(self, piece: bytes, /) -> int:
         try:
-            with tarfile.open(fileobj=process.stdout, mode="r|", encoding="utf-8") as packed:
+            return self._target.write(piece)
+        except BrokenPipeError:
+            self._broken = True
+            raise
+
+    def flush(self) -> None:
+        return
+
+    def _run(self) -> None:
+        try:
+            self._feed(self)
+        except Exception as error:  # noqa: BLE001  (it is raised where the archive is read)
+            if not self._broken:
+                self.error = error
+        finally:  # at last: then the reader finds the end, and the error
+            with contextlib.suppress(OSError):
+                self._target.close()
+
+
+@contextlib.contextmanager
+def _opened(feed: Feed, program: str) -> Iterator[tarfile.TarFile]:
+    """Opens the archive as a stream from its decompressor. Raises BackupInvalid, OSError."""
+    argv = [program, "--decompress", "--stdout"]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        out, fed = _pipe(process.stdout), _Fed(feed, _pipe(process.stdin))
+        try:
+            with tarfile.open(fileobj=out, mode="r|", encoding="utf-8") as packed:
                 yield packed
-            if process.stdout is not None:
-                while process.stdout.read(BLOCK_BYTES):
-                    pass
+            while out.read(BLOCK_BYTES):
+                pass
             if process.wait() != 0:
                 raise BackupInvalid(f"It is damaged: {program} cannot decompress all of it.")
+            fed.thread.join()
         finally:
+            error = fed.error  # before its pipe is broken
             process.kill()
+            fed.thread.join()
+            if error is not None:
+                raise error
 
 
 def _compressor_of(archive: Path) -> str:
-    with archive.open("rb") as file:
-        head = file.read(4)
+    try:
+        with archive.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise BackupFailed(f"{archive} cannot be read: {error.strerror}.") from error
     for program, magic in _COMPRESSORS.items():
         if head.startswith(magic):
-            if shutil.which(program) is None:
-                raise BackupInvalid(f"{program}, which it was compressed with, is not here.")
             return program
     raise BackupInvalid("It is no backup of a gateway.")

@@ -196,7 +196,8 @@ OPERATOR_COMMANDS = (
     _command("operator credit", _CUSTOMERS, "Give a wallet credits by hand."),
     _command("operator payments", _BOOKS, "List or release what screening holds."),
     _command("operator refund", _BOOKS, "Send a payment back to who paid."),
-    _command("operator backup", _GATEWAY, "Save a gateway into one file."),
+    _command("operator backup", _GATEWAY, "Save a gateway into one file, or off-site."),
+    _command("operator drill", _GATEWAY, "Prove that an off-site backup restores."),
     _command(
         "operator migrate_database",
         _GATEWAY,

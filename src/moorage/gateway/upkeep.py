@@ -33,7 +33,7 @@ from moorage.records.event import EventKind
 from moorage.settings import Settings
 from moorage.storage import events
 from moorage.storage.operation import alerts, audit_log, overview, payment_list
-from moorage.storage.operation.audit_log import Upkeep
+from moorage.storage.operation.audit_log import Upkeep, UpkeepDone, kinds_of_upkeep
 from moorage.storage.operation.overview import DAY_MS
 
 LOG_SECONDS = 5.0
@@ -104,7 +104,7 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
         note_parts(states)
         rooms.api.standing.note(states)
         await note_queue(rooms.core)
-        await note_upkeep(rooms.core)
+        await note_upkeep(rooms.core, offsite=bool(settings.backup_to))
         await note_evictions(rooms.core)
         if secured is not None:
             await note_uncertified(rooms.core)
@@ -152,8 +152,8 @@ async def daily_digest(rooms: Rooms, settings: Settings) -> Message:
         "refunds under way": str(await payment_list.count_open_refunds(db)),
         "room": await _room(rooms),
         **{
-            f"last {kind}": iso_utc(done[kind].at_ms) if kind in done else "never"
-            for kind in Upkeep
+            f"last {kind}": _last(done.get(kind))
+            for kind in kinds_of_upkeep(offsite=bool(settings.backup_to))
         },
         "first certificate ends": iso_utc(round(ends_seconds * 1000)) if ends_seconds else "none",
         "alerts of the day": str(len(found)),
@@ -164,6 +164,13 @@ async def daily_digest(rooms: Rooms, settings: Settings) -> Message:
     ]
     text = "".join(f"{line}\n" for line in lines)
     return new_message("digest", settings, day, text, now_ms=now_ms, facts=facts)
+
+
+def _last(done: UpkeepDone | None) -> str:
+    if done is None:
+        return "never"
+    when = iso_utc(done.at_ms) if done.at_ms else "never"
+    return f"{when}; failed since: {done.problem}" if done.problem else when
 
 
 async def _room(rooms: Rooms) -> str:

@@ -18,7 +18,7 @@ from moorage.payments.watch.watcher import Watcher
 from moorage.storage.apps import certificates, jobs, projects
 from moorage.storage.migrate import NEWEST_REVISION
 from moorage.storage.operation import audit_log, evictions
-from moorage.storage.operation.audit_log import Upkeep
+from moorage.storage.operation.audit_log import Upkeep, UpkeepDone, kinds_of_upkeep
 
 EVERY_SECONDS = 30.0
 
@@ -57,9 +57,16 @@ _uncertified_apps = gauge(
 )
 _upkeep_time = gauge(
     "moorage_upkeep_timestamp_seconds",
-    "When the books were last audited, and the gateway saved; 0: never.",
+    "When the books were last audited, and the gateway saved; 0: never. Where backup_to is set, "
+    "off-site too, and when a drill last restored that.",
     ("kind",),
 )
+_upkeep_failed = gauge(
+    "moorage_upkeep_failed",
+    "Whether an off-site backup, or its drill, failed when it was last tried.",
+    ("kind",),
+)
+_offsite_bytes = gauge("moorage_offsite_backup_bytes", "The size of the last off-site backup.")
 _audit_findings = gauge(
     "moorage_audit_findings",
     "What the last audit found: rows that are wrong or pending, chains that are unknown.",
@@ -143,12 +150,18 @@ async def note_evictions(core: Core) -> None:
     _eviction_overdue.set(max(0, overdue_ms) / 1000)
 
 
-async def note_upkeep(core: Core) -> None:
-    """Records what the last audit found, and when it and the last backup were made."""
+async def note_upkeep(core: Core, *, offsite: bool = False) -> None:
+    """Records what the last audit found, and when it and the last backups were made.
+
+    `offsite`: whether some are to be sent elsewhere.
+    """
     done = await audit_log.last_upkeep(core.db)
-    for kind in Upkeep:
-        found = done.get(kind)
-        _upkeep_time.labels(kind).set(0 if found is None else found.at_ms / 1000)
+    for kind in kinds_of_upkeep(offsite=offsite):
+        found = done.get(kind, UpkeepDone(kind=kind, at_ms=0))
+        _upkeep_time.labels(kind).set(found.at_ms / 1000)
+        _upkeep_failed.labels(kind).set(bool(found.problem))
+        if kind is Upkeep.OFFSITE:
+            _offsite_bytes.set(found.size_bytes)
     audit = done.get(Upkeep.AUDIT)
     for found_as in ("wrong", "pending", "unknown"):
         _audit_findings.labels(found_as).set(0 if audit is None else getattr(audit, found_as))

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from moorage.backup.archive import (
     Manifest,
     ManifestEntry,
     digest_of,
-    unpack,
     write_archive,
 )
 from moorage.backup.staging import Staging
@@ -30,7 +29,7 @@ from moorage.engines.kind import Exports
 from moorage.engines.locks import Locks
 from moorage.engines.table import engine_kind
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid, SchemaUnknown
-from moorage.gateway.data_directory import KEY_FILE, keys_in, missing_keys
+from moorage.gateway.data_directory import KEY_FILE, gateway_id, keys_in, missing_keys
 from moorage.gateway.engine_choice import run_directory
 from moorage.gateway.platform import instance_id
 from moorage.hosting.exports import Exporter, ExportFiles
@@ -76,10 +75,26 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
     The key that seals variables is saved if it lies in the data directory; from elsewhere only
     `with_key`. Raises ConfigurationInvalid, BackupFailed, DatabaseUnavailable.
     """
+    if target.exists():
+        raise BackupFailed(f"{target} exists. Name a file that does not.")
+    with staged(settings, with_key=with_key) as (directory, saved):
+        names = [entry.path for entry in saved.manifest.entries]
+        write_archive(directory, [NAME, *names], target.absolute())
+        done = UpkeepDone(kind=Upkeep.BACKUP, at_ms=SystemClock().now_ms())
+        asyncio.run(note(settings, done))
+        return saved
+
+
+@contextlib.contextmanager
+def staged(settings: Settings, *, with_key: bool) -> Iterator[tuple[Path, Saved]]:
+    """Copies all that belongs in a backup into a directory for as long, the manifest too.
+
+    Raises as `back_up`.
+    """
     data_dir = Path(settings.data_dir)
     clock = SystemClock()
-    exports = _check_saving(settings, data_dir, target, clock)
-    with _staging_directory(data_dir) as directory:
+    exports = _check_saving(settings, data_dir, clock)
+    with staging_directory(data_dir) as directory:
         staging = Staging(
             data_dir=data_dir,
             database=settings.database,
@@ -88,7 +103,7 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
             clock=clock,
         )
         asyncio.run(staging.take())
-        key_problem = _save_key(settings, directory, with_key=with_key)
+        problem = _save_key(settings, directory, with_key=with_key)
         names = [str(path) for path in staging.files()]
         manifest = Manifest(
             format=FORMAT,
@@ -98,15 +113,18 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
             data_dir=str(data_dir),
             secrets_key=KEY_FILE in names,
             entries=tuple(_entry(directory, name) for name in names),
+            gateway=gateway_id(data_dir),
         )
         (directory / NAME).write_bytes(msgspec.json.encode(manifest))
-        write_archive(directory, [NAME, *names], target.absolute())
-        asyncio.run(_note(settings, at_ms=clock.now_ms()))
         lost = tuple(sorted(staging.lost))
-        return Saved(manifest=manifest, lost=lost, key_problem=key_problem)
+        yield directory, Saved(manifest=manifest, lost=lost, key_problem=problem)
 
 
-def restore(archive: Path, data_dir: Path) -> Saved:
+Unpack = Callable[[Path], Manifest]
+"""Unpacks a backup into an empty directory. Raises BackupInvalid, BackupFailed."""
+
+
+def restore(unpack: Unpack, data_dir: Path) -> Saved:
     """Restores a backup into `data_dir`, which must be empty or missing: all of it, or nothing.
 
     The first start refuses requests that were signed before it. Nobody is signed in to pages, and
@@ -121,8 +139,8 @@ def restore(archive: Path, data_dir: Path) -> Saved:
     except OSError as error:
         raise BackupFailed(f"{data_dir} cannot be made: {error.strerror}.") from error
     try:
-        manifest = unpack(archive, directory)
-        _prepare(directory)
+        manifest = unpack(directory)
+        prepare(directory)
         os.sync()
         directory.replace(data_dir)
     except OSError as error:
@@ -132,7 +150,7 @@ def restore(archive: Path, data_dir: Path) -> Saved:
     return Saved(manifest=manifest)
 
 
-def restore_project(archive: Path, name: str, target: Path, *, public_key: str | None) -> str:
+def restore_project(unpack: Unpack, name: str, target: Path, *, public_key: str | None) -> str:
     """Writes an archive of one project of a backup to the new file `target`; returns its SHA-256.
 
     Variables are sealed to `public_key` (X25519, in hex), if there is one, for who has the
@@ -143,8 +161,8 @@ def restore_project(archive: Path, name: str, target: Path, *, public_key: str |
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as directory:
         restored = Path(directory, "data")
         restored.mkdir()
-        unpack(archive, restored)
-        _prepare(restored)
+        unpack(restored)
+        prepare(restored)
         made = asyncio.run(_export_saved(restored, name, public_key))
         made.path.replace(target)
         return made.sha256
@@ -186,12 +204,17 @@ def _save_key(settings: Settings, directory: Path, *, with_key: bool) -> str:
         saved.unlink(missing_ok=True)
         if with_key:
             _copy_key(in_force, saved)
+    return key_problem(directory / DATABASE, in_force)
+
+
+def key_problem(database: Path, key: Path) -> str:
+    """Returns why the keys in a file do not open all that a database has sealed; "" if they do."""
     try:
-        missing = asyncio.run(_missing_keys(directory / DATABASE, in_force))
+        missing = asyncio.run(_missing_keys(database, key))
     except ConfigurationInvalid as error:
         return str(error)
     if missing:
-        return f"{in_force} is not the key of the saved secrets (missing: {', '.join(missing)})"
+        return f"{key} is not the key of the saved secrets (missing: {', '.join(missing)})"
     return ""
 
 
@@ -203,17 +226,18 @@ async def _missing_keys(database: Path, key: Path) -> list[str]:
         db.close()
 
 
-async def _note(settings: Settings, *, at_ms: int) -> None:
-    """Records that it was saved, for the gateway's metrics."""
+async def note(settings: Settings, done: UpkeepDone) -> None:
+    """Records what was done, for the gateway's metrics."""
     db = open_database(settings.database)
     try:
         async with db.transaction(durable=False) as tx:
-            await audit_log.note_upkeep(tx, UpkeepDone(kind=Upkeep.BACKUP, at_ms=at_ms))
+            await audit_log.note_upkeep(tx, done)
     finally:
         db.close()
 
 
-def _prepare(directory: Path) -> None:
+def prepare(directory: Path) -> None:
+    """Makes what was unpacked a data directory to start with. Raises BackupInvalid."""
     try:
         require_ours(directory / DATABASE)  # the first start upgrades one of an earlier release
     except SchemaUnknown as error:
@@ -226,7 +250,7 @@ def _prepare(directory: Path) -> None:
     (nonces / "lock").write_text("restored\n")
 
 
-def _check_saving(settings: Settings, data_dir: Path, target: Path, clock: Clock) -> Exports:
+def _check_saving(settings: Settings, data_dir: Path, clock: Clock) -> Exports:
     """Checks that a backup can be made; returns what exports the apps."""
     require_newest(settings)
     kind = engine_kind(settings.isolation)
@@ -235,8 +259,6 @@ def _check_saving(settings: Settings, data_dir: Path, target: Path, clock: Clock
             f"With isolation = {kind.name} apps can't be copied while they run: stop the gateway "
             f"and save all of {data_dir} with a tool that keeps links and owners."
         )
-    if target.exists():
-        raise BackupFailed(f"{target} exists. Name a file that does not.")
     mounts = run_directory(settings, instance_id(data_dir)) / "apps"
     return kind.exports(data_dir / "apps", mounts, clock)
 
@@ -256,7 +278,7 @@ def _entry(directory: Path, name: str) -> ManifestEntry:
 
 
 @contextlib.contextmanager
-def _staging_directory(data_dir: Path) -> Iterator[Path]:
+def staging_directory(data_dir: Path) -> Iterator[Path]:
     """Makes a directory for copies; removes those that killed backups left."""
     for left in data_dir.glob(f"{_STAGING}*"):
         if (lock := _locked(left)) is not None:

@@ -31,6 +31,7 @@ _WEB = r"^(https?://[^\s\"<>\\]{1,500})?\Z"
 _WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 _POSTGRES = r"^(postgres(ql)?://\S+)?\Z"
 _CONTENT = r"^(s3://[a-z0-9][a-z0-9.-]{2,62}(/[a-z0-9._/-]*)?|file:///\S+)?\Z"
+_RECIPIENT = r"^(age1[a-z0-9]{58})?\Z"
 _SMTP = r"^(smtps?://([^\s@:/]+@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253})(:\d{1,5})?/?)?\Z"
 _PORT = r"([1-5]?\d{1,4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
 _ADDRESS = rf"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{{1,253}}):{_PORT}\Z"
@@ -275,6 +276,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "The file with the bucket's keys in the format of AWS's tools, readable by its owner alone;"
         " with `region` if it is not us-east-1, and `endpoint_url` if the server is not Amazon's. "
         "Empty: the AWS_… variables, or the machine's role.")] = ""
+
+    backup_to: Annotated[str, setting("backup",
+        "Where `moorage operator backup` without a file sends encrypted backups: s3://bucket/prefix"
+        ", or file:///directory that is mounted. Empty: nowhere.", pattern=_CONTENT)] = ""
+    backup_recipient: Annotated[str, setting("backup",
+        "The public key that they are encrypted to, age1…, of `moorage operator backup --new-key`. "
+        "Keep it off pages and repositories, and its private key off this machine.",
+        pattern=_RECIPIENT)] = ""
+    backup_keep_days: Annotated[int, setting("backup",
+        "How many days they are kept there; seven stay, however old. 0: none is ever deleted, and "
+        "the bucket's keys need not allow it.", ge=0)] = 90
+    backup_credentials_file: Annotated[str, setting("backup",
+        "The file with that bucket's keys, as for content_credentials_file.")] = ""
 
     kubernetes_config: Annotated[str, setting("kubernetes",
         "The kubeconfig of the cluster. Empty: the gateway is a pod of it.")] = ""

@@ -20,12 +20,14 @@ operator_acts = Table(
 upkeep = Table(
     "upkeep",
     metadata,
-    # When the books were last audited, and the gateway saved, and what was found.
+    # When the books were last audited, and the gateway saved and tried, and what was found.
     Column("kind", Text, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
     Column("wrong", Integer, nullable=False),
     Column("pending", Integer, nullable=False),
     Column("unknown", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("problem", Text, nullable=False),  # why it failed since; "" if it did not
 )
 
 alerts = Table(

@@ -78,6 +78,17 @@ ALERT_CASES: dict[str, tuple[str, str, str]] = {
         f"{-2 * DAY}x1440",
         f"{DAY // 2}x1440",
     ),
+    "MoorageNotSavedOffsite": (
+        'moorage_upkeep_timestamp_seconds{kind="offsite"}',
+        f"{-2 * DAY}x1440",
+        f"{DAY // 2}x1440",
+    ),
+    "MoorageNotDrilled": (
+        'moorage_upkeep_timestamp_seconds{kind="drill"}',
+        f"{-40 * DAY}x1440",
+        f"{-38 * DAY}x1440",
+    ),
+    "MoorageUpkeepFailed": ('moorage_upkeep_failed{kind="drill"}', "1x1440", "0x1440"),
     "MoorageEvictionWaits": (
         "moorage_eviction_overdue_seconds",
         f"{DAY + 1}x1440",

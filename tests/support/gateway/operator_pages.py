@@ -36,6 +36,7 @@ WELL = Health(
     open_refunds=0,
     audit=None,
     backup=None,
+    offsite=[],
     certificates=0,
     certificate_end_ms=None,
     gateways=[],

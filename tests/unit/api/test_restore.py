@@ -3,15 +3,24 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from moorage.auth.tokens import DAY_MS, LinkOrder, Links
-from moorage.backup.archive import FORMAT, NAME, Manifest, ManifestEntry, digest_of, write_archive
+from moorage.backup.archive import (
+    FORMAT,
+    NAME,
+    Manifest,
+    ManifestEntry,
+    digest_of,
+    unpack,
+    write_archive,
+)
 from moorage.errors import BackupInvalid
-from moorage.operate.backup import restore
+from moorage.operate.backup import Unpack, restore
 from moorage.pages.sessions.session import Sessions
 from moorage.records.access import Role
 from moorage.storage.migrate import NEWEST_REVISION, REVISIONS, is_newest, migrate
@@ -34,7 +43,7 @@ async def open_link(path: Path) -> None:
         db.close()
 
 
-def saved(tmp_path: Path, revision: str, *, opened: bool = False) -> Path:
+def saved(tmp_path: Path, revision: str, *, opened: bool = False) -> Unpack:
     """A backup of a gateway without apps, whose database says that it is of a revision."""
     made = tmp_path / "made"
     made.mkdir()
@@ -56,15 +65,14 @@ def saved(tmp_path: Path, revision: str, *, opened: bool = False) -> Path:
     )
     (made / NAME).write_bytes(msgspec.json.encode(manifest))
     write_archive(made, [NAME, DATABASE], tmp_path / "saved")
-    return tmp_path / "saved"
+    return partial(unpack, tmp_path / "saved")
 
 
 def test_backup_of_an_earlier_release_is_upgraded_by_the_first_start(
     tmp_path: Path, later_release: str
 ) -> None:
     data_dir = tmp_path / "data"
-    made = saved(tmp_path, REVISIONS[0])
-    restore(made, data_dir)
+    restore(saved(tmp_path, REVISIONS[0]), data_dir)
     migrate(data_dir / DATABASE)
     assert is_newest(data_dir / DATABASE), later_release
 

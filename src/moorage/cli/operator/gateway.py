@@ -31,6 +31,7 @@ _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
 
 if TYPE_CHECKING:
+    from moorage.operate.backup import Saved
     from moorage.operate.books import OpenBooks
     from moorage.operate.engines import Base
     from moorage.operate.stopping import Left
@@ -126,24 +127,89 @@ _NO_KEY = (
 )
 
 
-def backup(file: Path, /, *, with_key: Switch = False, options: OperatorOptions = DEFAULTS) -> int:
-    """Save a gateway into one file: database, apps, volumes, certificates, keys.
+Identity = Annotated[
+    Path | None, Parameter(help="Of an off-site backup: the file with the private key.")
+]
+BucketKeys = Annotated[
+    str, Parameter(help="The file with a bucket's keys; else the AWS_… variables, or a role.")
+]
+
+
+def backup(
+    file: Path | None = None,
+    /,
+    *,
+    to: str = "",
+    with_key: Switch = False,
+    new_key: Switch = False,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Save a gateway into one file, or encrypted off-site: database, apps, volumes, keys.
 
     The gateway may run meanwhile; each app that writes waits a moment while its disk is copied.
-    The file holds the gateway's secrets.
+    The file holds the gateway's secrets. Without one, the backup is encrypted to
+    `backup_recipient` and sent to `backup_to`, and old ones there are deleted.
 
     Parameters
     ----------
     file
         Where to; it must not exist yet.
+    to
+        Send it there, in place of `backup_to`: s3://bucket/prefix or file:///directory.
     with_key
         Save the key of `secrets_key_file` too; one in the data directory always is.
+    new_key
+        Only print a new private key for off-site backups, with its public key.
     """
     from moorage.operate.backup import back_up
 
-    settings = options.settings()
+    if new_key:
+        return _print_new_key(options.screen())
+    settings, screen = options.settings(), options.screen()
+    if file is None:
+        return _send_backup(settings, screen, to, with_key=with_key)
+    if to:
+        raise InvalidField("--to", "say either a file or where to send it")
     saved = back_up(settings, file, with_key=with_key)
-    screen = options.screen()
+    _warn_of(screen, saved, settings)
+    size = file.stat().st_size
+    screen.document({"file": str(file), "bytes": size} | _saved_document(saved))
+    screen.result(f"{file}: {_saved_text(saved, size)}. Keep it as you keep the gateway's keys.")
+    return Exit.FAILED if saved.key_problem else Exit.OK
+
+
+def _print_new_key(screen: Screen) -> int:
+    from moorage.backup.encryption import new_identity
+
+    made = new_identity()
+    recipient = made.to_public()
+    screen.document({"identity": str(made), "recipient": str(recipient)})
+    screen.result(f"# public key: {recipient}\n{made}")
+    screen.note(
+        "keep these two lines as a file away from this machine, twice: it is shown once, and "
+        f'without it no backup opens. Here goes only backup_recipient = "{recipient}"'
+    )
+    return Exit.OK
+
+
+def _send_backup(settings: "Settings", screen: Screen, to: str, *, with_key: bool) -> int:
+    from moorage.operate.offsite import send
+
+    if not (address := to or settings.backup_to):
+        raise InvalidField("FILE", "name one, or say --to, or set backup_to")
+    sent = send(settings, address, with_key=with_key)
+    saved, size = sent.saved, sent.stored.size
+    _warn_of(screen, saved, settings)
+    screen.document(
+        {"address": sent.address, "bytes": size, "pruned": sent.pruned} | _saved_document(saved)
+    )
+    screen.result(
+        f"{sent.address}: {_saved_text(saved, size)}, encrypted. Old ones deleted: {sent.pruned}."
+    )
+    return Exit.FAILED if saved.key_problem else Exit.OK
+
+
+def _warn_of(screen: Screen, saved: "Saved", settings: "Settings") -> None:
     for deployment_id in saved.lost:
         screen.warn(f"nothing is there of deployment {deployment_id}: it is not in the backup")
     if saved.key_problem:
@@ -152,17 +218,74 @@ def backup(file: Path, /, *, with_key: Switch = False, options: OperatorOptions 
         )
     if not saved.manifest.secrets_key and settings.secrets_key_file:
         screen.warn(_NO_KEY.format(file=settings.secrets_key_file))
-    size = file.stat().st_size
+
+
+def _saved_document(saved: "Saved") -> dict[str, object]:
+    return {
+        "apps": saved.apps,
+        "volumes": saved.volumes,
+        "secrets_key": saved.manifest.secrets_key,
+        "lost": saved.lost,
+        "key_problem": saved.key_problem,
+    }
+
+
+def _saved_text(saved: "Saved", size: int) -> str:
+    return (
+        f"{size:,} bytes; the database, {counted(saved.apps, 'version')} of apps, "
+        f"{counted(saved.volumes, 'volume')}"
+    )
+
+
+def drill(
+    address: str = "",
+    /,
+    *,
+    identity: Identity = None,
+    credentials: BucketKeys = "",
+    with_key: Switch = False,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Prove that off-site backups restore: `moorage operator drill s3://… --identity FILE`.
+
+    Restores the newest backup of a gateway's folder, or the one named, into a temporary directory
+    and audits its books, without the chains. Without an address, which is for the gateway's own
+    machine, it first sends one to `backup_to` and fetches that.
+
+    Parameters
+    ----------
+    address
+        The folder of a gateway, or one backup, as `moorage operator backup` names it; or a file.
+    with_key
+        Without an address: as for `moorage operator backup`.
+    """
+    from moorage.operate import offsite
+
+    if address:
+        source = offsite.saved_at(address, identity=identity, credentials_file=credentials)
+        proof = offsite.prove(source)
+    else:
+        proof = offsite.drill(options.settings(), with_key=with_key)
+    screen, saved = options.screen(), proof.saved
     screen.document(
-        {"file": str(file), "bytes": size, "apps": saved.apps, "volumes": saved.volumes}
-        | {"secrets_key": saved.manifest.secrets_key, "lost": saved.lost}
-        | {"key_problem": saved.key_problem}
+        {"ok": not proof.problem, "created_at": saved.manifest.created_at}
+        | {"gateway": saved.manifest.gateway, "version": saved.manifest.version}
+        | {"wallets": proof.wallets, "balances_micro_usd": proof.balances}
+        | {"payments": proof.payments, "heights": proof.heights, "findings": proof.findings}
+        | _saved_document(saved)
     )
     screen.result(
-        f"{file}: {size:,} bytes; the database, {counted(saved.apps, 'version')} of apps, "
-        f"{counted(saved.volumes, 'volume')}. Keep it as you keep the gateway's keys."
+        f"The gateway {saved.manifest.gateway} as it was at {saved.manifest.created_at}: "
+        f"{counted(saved.apps, 'version')} of apps, {counted(saved.volumes, 'volume')}, "
+        f"{counted(proof.wallets, 'wallet')} with {usd_text(proof.balances)}, "
+        f"{counted(proof.payments, 'payment')}."
     )
-    return Exit.FAILED if saved.key_problem else Exit.OK
+    for chain, height in proof.heights.items():
+        screen.result(f"{chain} is searched up to block {height}.")
+    for finding in proof.findings:
+        screen.result(f"WRONG {finding.row}: {finding.problem}")
+    screen.result(f"NOT GOOD: {proof.problem}." if proof.problem else "It restores, and is right.")
+    return Exit.FAILED if proof.problem else Exit.OK
 
 
 def install(
@@ -212,10 +335,12 @@ def install(
 
 
 def restore(
-    file: Path,
+    file: str,
     /,
     *,
     data_dir: Path | None = None,
+    identity: Identity = None,
+    credentials: BucketKeys = "",
     project: str = "",
     to: Path | None = None,
     public_key: str = "",
@@ -228,7 +353,7 @@ def restore(
     Parameters
     ----------
     file
-        What `moorage operator backup` wrote.
+        What `moorage operator backup` wrote; off-site its address, or its folder's for the newest.
     data_dir
         Where to; it must be empty, or not there yet.
     project
@@ -242,17 +367,19 @@ def restore(
     """
     from moorage.operate.backup import restore as put_back
     from moorage.operate.backup import restore_project
+    from moorage.operate.offsite import saved_at
 
     screen = Screen(json=json)
+    source = saved_at(file, identity=identity, credentials_file=credentials)
     if project:
         target = (to or Path(f"{project}.tar")).absolute()
-        sha256 = restore_project(file, project, target, public_key=public_key or None)
+        sha256 = restore_project(source, project, target, public_key=public_key or None)
         screen.document({"file": str(target), "sha256": sha256})
         screen.result(f"{target}: sha256 {sha256}. Its owner deploys it: moorage deploy {target}")
         return
     if data_dir is None:
         raise InvalidField("--data-dir", "say where to")
-    saved = put_back(file, data_dir.absolute())
+    saved = put_back(source, data_dir.absolute())
     made_at = saved.manifest.created_at
     screen.document(
         {"data_dir": str(data_dir), "created_at": made_at}

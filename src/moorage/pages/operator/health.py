@@ -28,7 +28,7 @@ from moorage.settings import Settings
 from moorage.storage.apps import jobs
 from moorage.storage.money import accounts, relays, settlements
 from moorage.storage.operation import alerts, audit_log, payment_list, wallet_rules
-from moorage.storage.operation.audit_log import UpkeepDone
+from moorage.storage.operation.audit_log import Upkeep, UpkeepDone
 from moorage.storage.several import cluster
 
 _FRESH_SECONDS = 10.0
@@ -99,6 +99,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     open_refunds: int
     audit: UpkeepDone | None
     backup: UpkeepDone | None
+    offsite: list[UpkeepDone]  # the last backup sent, and the last drill, where any are to be
     certificates: int
     certificate_end_ms: int | None
     gateways: list[str]  # names of those that run on this database, if several do
@@ -144,7 +145,7 @@ class HealthReader:
             return self._last
 
 
-async def read_health(rooms: Rooms) -> Health:
+async def read_health(rooms: Rooms, *, sends_offsite: bool) -> Health:
     """Asks every part of a running gateway. Raises DatabaseUnavailable."""
     db, now_ms, sample = rooms.core.db, rooms.core.clock.now_ms(), Samples()
     states, machine = await asyncio.gather(_states(rooms), _machine(rooms, sample))
@@ -163,8 +164,13 @@ async def read_health(rooms: Rooms) -> Health:
         oldest_seconds=0 if since_ms is None else max(0, now_ms - since_ms) / 1000,
         held=await payment_list.count_held(db),
         open_refunds=await payment_list.count_open_refunds(db),
-        audit=done.get(audit_log.Upkeep.AUDIT),
-        backup=done.get(audit_log.Upkeep.BACKUP),
+        audit=done.get(Upkeep.AUDIT),
+        backup=done.get(Upkeep.BACKUP),
+        offsite=[
+            done.get(kind, UpkeepDone(kind=kind, at_ms=0))
+            for kind in (Upkeep.OFFSITE, Upkeep.DRILL)
+            if sends_offsite
+        ],
         certificates=round(sample("moorage_certificates")),
         certificate_end_ms=round(ends * 1000) or None,
         gateways=[each.name for each in await cluster.running(db, now_ms=now_ms)],

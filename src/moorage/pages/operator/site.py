@@ -173,14 +173,16 @@ async def open_operator_pages(
     """
     core, payee = rooms.core, rooms.payee
     books = await books_of(core.db, payee.chains, payee.clients, pay_to=payee.pay_to, operator="")
+    configured = load()
+    health = partial(read_health, rooms, sends_offsite=bool(configured.backup_to))
     context = OperatorContext(
         books=books,
         in_force=in_force,
-        configured=load(),
+        configured=configured,
         load=load,
         clock=core.clock,
         billed=rooms.ledger.metering.time,
-        health=HealthReader(partial(read_health, rooms)),
+        health=HealthReader(health),
         audits=Audits(command.of("audit"), clock=core.clock),
         reports=Reports(command),
     )

@@ -23,16 +23,25 @@ class Upkeep(StrEnum):
 
     AUDIT = "audit"
     BACKUP = "backup"
+    OFFSITE = "offsite"  # a backup into the store of `backup_to`
+    DRILL = "drill"  # a restore of it, to see that it is one
+
+
+def kinds_of_upkeep(*, offsite: bool) -> tuple[Upkeep, ...]:
+    """Returns what is to be done to each gateway, and with `offsite` what `backup_to` asks for."""
+    return tuple(Upkeep) if offsite else (Upkeep.AUDIT, Upkeep.BACKUP)
 
 
 class UpkeepDone(msgspec.Struct, frozen=True, kw_only=True):
     """The last time that it was done, and what it found."""
 
     kind: Upkeep
-    at_ms: int
+    at_ms: int  # 0: never
     wrong: int = 0  # rows that are not as they must be
     pending: int = 0  # what the gateway fixes by itself
     unknown: int = 0  # chains that could not be asked
+    size_bytes: int = 0  # of what was stored off-site
+    problem: str = ""  # why it failed since, when it was last tried
 
 
 _UPKEEP_COLUMNS = columns_of(upkeep, UpkeepDone)

@@ -10,6 +10,7 @@ from moorage.pages.operator.site import HOME, PAGES
 from moorage.storage.database import Database
 from moorage.storage.operation import audit_log, wallet_rules
 from moorage.storage.operation.alerts import Alert
+from moorage.storage.operation.audit_log import Upkeep, UpkeepDone
 from support.books.records_fixture import ALICE, add_project, fund
 from support.gateway.clock import MovableClock
 from support.gateway.operator_pages import ANN, HOST, WELL, OperatorPages
@@ -121,6 +122,18 @@ async def test_the_first_page_lists_alerts_and_what_to_do(
         assert words in text
     assert "All is well" not in text
     assert 'id="alerts"' not in await OperatorPages(db, clock).shown(HOME)
+
+
+async def test_the_first_page_tells_of_off_site_backups_where_they_are_to_be_made(
+    db: Database, clock: MovableClock
+) -> None:
+    sent = UpkeepDone(kind=Upkeep.OFFSITE, at_ms=clock.now_ms(), size_bytes=5 * 2**20)
+    drilled = UpkeepDone(kind=Upkeep.DRILL, at_ms=0, problem="the bucket is away")
+    health = structs.replace(WELL, offsite=[sent, drilled])
+    text = await OperatorPages(db, clock, health=health).shown(HOME)
+    for words in ("Last off-site backup", "5 MiB", "Last drill", "failed", "the bucket is away"):
+        assert words in text
+    assert "off-site" not in await OperatorPages(db, clock).shown(HOME)
 
 
 async def test_acts_bear_the_name_of_whoever_is_signed_in(
