@@ -265,8 +265,8 @@ async def _deployed(
 ) -> tuple[Response, Admitted | None]:
     """Deploys; returns the answer, and what was admitted.
 
-    A repeated request gets the first one's answer, and None: it admits nothing. A key is good
-    for who speaks: the wallet, a token of one project, or a payment alone.
+    A repeated request gets the first one's answer, and None: it admits nothing. Wallet, tokens and
+    payments without a signature have keys apart.
     """
     async with room.idempotency.attempt(
         request, attempt.request_digest, Admitted, wallet=attempt.speaker, render=accepted

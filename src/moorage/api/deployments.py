@@ -310,7 +310,7 @@ async def roll_back(
 ) -> Response:
     """`POST /agent/projects/{projectId}/rollback`: serve an earlier release again.
 
-    As with deploys, a key is good for who speaks: no token and no delegate uses up the wallet's.
+    As with deploys, wallet, tokens and delegates have keys apart.
     """
     body = await read_whole(request)
     wanted = parse_small(body, RollbackBody) if body else RollbackBody()

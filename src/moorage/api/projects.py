@@ -430,7 +430,7 @@ async def delete_project(
 ) -> ProjectDeleted:
     """`DELETE /agent/projects/{projectId}`: stop the app and forget the project.
 
-    With a quote, the refund is asked for afterwards; if it is refused, the project is gone anyhow.
+    With a quote, the refund is asked for after the deletion, which stays even if that is refused.
     """
     content = await read_whole(request)
     refund = parse_small(content, DeleteBody).refund if content else ""

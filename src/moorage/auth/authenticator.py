@@ -112,7 +112,7 @@ class SignIn(msgspec.Struct, frozen=True, rename="camel"):
     def check(self, *, public_url: str, now_ms: int) -> None:
         """Raises SignatureInvalid unless it is for this gateway, TimestampExpired unless for now.
 
-        That its nonce was not used, and when it was issued, is the nonce store's to check.
+        The nonce store checks the nonce, and when it was issued.
         """
         if self.version != "1" or self.type != "eip191":
             raise _sign_in_invalid("version must be 1, and type eip191")

@@ -38,9 +38,9 @@ class Delegates:
     async def take(self, typed: Delegation, signature: bytes) -> StoredDelegation:
         """Stores what an owner has signed; the same again changes nothing.
 
-        Addresses in `typed` are in lower case. Raises InvalidField for one that is not for now and
-        here, that was ended, or that the owner's key did not sign; TooManyDelegates. Of a wallet
-        that was taken over, the key is that of who has it.
+        Addresses in `typed` are in lower case. Raises InvalidField for one of another time or host,
+        that was ended, or that the owner's key did not sign (for a wallet that was taken over, the
+        key of its new holder); TooManyDelegates.
         """
         now_ms = self._clock.now_ms()
         self._check(typed, now_ms=now_ms)

@@ -1,7 +1,7 @@
 """Recovery of a wallet whose key is lost: an address that it named takes it over after a wait.
 
-Whatever matters waits: a change of the address, and a claim by it. Meanwhile the wallet is told,
-and may object. A signature that was stolen for a moment so takes nothing over unseen.
+A change of the address waits, and so does a claim by it. Meanwhile the wallet is told, and may
+object. So a signature that was stolen for a moment takes nothing over unseen.
 """
 
 from collections.abc import Callable
@@ -49,9 +49,8 @@ class Recoveries:
     async def put(self, wallet: str, *, address: str, wait_days: int) -> Recovery:
         """Names who may take the wallet over; "" is nobody.
 
-        The first counts at once. Whatever changes later counts when the present wait is over; that
-        change again alters nothing, and the same as now takes it back. Raises RecoveryPending,
-        RecoveryRefused.
+        The first counts at once; a later change after a wait. The same change again alters nothing;
+        the present address takes the change back. Raises RecoveryPending, RecoveryRefused.
         """
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
@@ -173,7 +172,7 @@ class Recoveries:
     async def taken_over_by(self, wallet: str) -> str | None:
         """Returns who has taken a wallet over, as of some seconds ago; None: nobody.
 
-        If another has taken over that one in its turn, it is that other.
+        If that address was taken over too, it is the next holder.
         """
         if self._taken_over is None:
             await self.refresh()
@@ -213,9 +212,9 @@ class Recoveries:
         await self._tell(tx, after, EventKind.RECOVERY_CHANGED, concerned)
 
     async def _take_over(self, tx: Transaction, claimed: Recovery) -> None:
-        """Gives the wallet to the address; whatever its key has let in ends.
+        """Gives the wallet to the address; ends all access that its key has given.
 
-        Also what it let in to wallets that it had taken over.
+        That includes access to wallets that it had taken over.
         """
         now_ms = self._clock.now_ms()
         after = msgspec.structs.replace(claimed, taken_over_at_ms=now_ms, **_UNCHANGED)

@@ -60,7 +60,7 @@ class ManageTokens:
         return MadeToken(stored, token)
 
     async def make_again(self, lost: ManageToken) -> "MadeToken":
-        """Returns another text for a token whose own was lost: that is void from now on.
+        """Returns another text for a token whose text was lost, and voids the lost one.
 
         Raises TokenInvalid if the token was revoked meanwhile.
         """

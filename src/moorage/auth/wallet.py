@@ -337,8 +337,8 @@ class ContractWallets:
     counted before the node is asked. Answers are not cached: a nonce makes each question a new one,
     and a wallet's owner may change with any block.
 
-    A yes opens whatever the wallet has, and a node that lies can say it of any wallet, a key's as
-    well. So two nodes must say it where a chain has two.
+    A lying node could say yes for any wallet, also for a key's. So two nodes must say yes, where a
+    chain has two.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class Certificates:
     async def want(self, host: str, wallet: str) -> bool:
         """Has a host, lower case and without port, get a certificate and keep one.
 
-        Returns False if the wallet's share of new ones is used up. What is wanted no more for
+        Returns False if the wallet's share of new ones is used up. A host that is not wanted for
         three days is not renewed. Raises DatabaseUnavailable.
         """
         if self._name_for(host) != host:

@@ -402,7 +402,7 @@ class RemoteCalls:
     ) -> Outcome:
         """Deploys or tops up, with the payment in `_meta` if there is one.
 
-        What fills a purse is signed as what moves money is.
+        A deploy that fills a purse needs a bound signature.
         """
         paying = payment_headers(caller.meta)
         if any(name == "authorization" for name, _ in paying):
@@ -427,7 +427,7 @@ class RemoteCalls:
     ) -> Outcome:
         """Sends what moves money or power; a refusal for its signature says what to sign.
 
-        Without a key of its own the call gets its nonce for one.
+        Without an Idempotency-Key, its nonce is the key.
         """
         digest = sha256(request.body or b"").digest()
         given = dict(caller.headers)

@@ -185,7 +185,7 @@ def _take(name: str, components: Mapping[str, Any], into: dict[str, Any]) -> Non
 
 
 def _lean(described: Any) -> Any:
-    """Returns a schema as generators of clients understand it, without what goes unsaid.
+    """Returns a schema as generators of clients understand it, without what is implied.
 
     `[type, "null"]` stands for such an `anyOf`, a map is referred to by its name, and a default is
     told in words: a field with `default` would become a required one.

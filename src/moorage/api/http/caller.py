@@ -271,7 +271,7 @@ class Caller(NamedTuple):
     def acted_by(self) -> str:
         """The delegate that acts for the wallet, or `token:` and which token; "" for itself.
 
-        Of a wallet that was taken over, who has it.
+        For a wallet that was taken over, its holder.
         """
         if self.recovered_by:
             return self.recovered_by
@@ -293,9 +293,9 @@ class Caller(NamedTuple):
 
     @property
     def speaker(self) -> str:
-        """Who speaks, and has uploads and keys of its own: the wallet, or its token or delegate.
+        """Whose uploads and Idempotency-Keys it uses: the wallet's, or its token's or delegate's.
 
-        "" for a payment alone: it reads nothing of its payer's.
+        "" without a signature: it reads nothing of its payer's.
         """
         if self.is_open:
             return ""
@@ -552,10 +552,10 @@ def _signed_headers(request: Request) -> dict[str, str]:
 
 
 async def may_still_read(front: Front, request: Request, caller: Caller, project_id: str) -> bool:
-    """Whether who reads a project's log by one long request may continue.
+    """Whether the reader of a project's log may continue a long request.
 
-    Not if the project went to another wallet, a wallet was taken over, or a token or delegation has
-    ended.
+    Not if the project has another wallet now, the wallet was taken over, or the token or delegation
+    has ended.
     """
     holder = await front.recoveries.taken_over_by(caller.wallet)
     if (holder or "") != caller.recovered_by:
@@ -663,7 +663,7 @@ _SIGN_INSTEAD = (
 class Payer(NamedTuple):
     """Who sends a request that may bring a payment, and that payment.
 
-    Where a payment alone speaks, `caller` is who signed that: who pays, and not who asks.
+    Without wallet headers `caller` is who signed the payment: who pays, not who asks.
     """
 
     caller: Caller
@@ -768,9 +768,9 @@ async def _open_payer(room: PaidFront, request: Request) -> Payer:
 
 
 async def _open_dry_run(room: PaidFront, request: Request) -> Payer:
-    """Counts a dry run that nobody signed: no payment that comes along says whose it is.
+    """Counts a dry run that nobody signed; a payment that comes along is not looked at.
 
-    Nothing is looked up by it, not even whether it was seen before. Raises as `_open_payer`.
+    Raises as `_open_payer`.
     """
     request.scope[OPEN] = True
     means, evidence, _ = read_payment(request, room.chains)
@@ -845,7 +845,7 @@ async def warned(front: Front, scope: AsgiScope, response: Response) -> None:
 
 
 async def answered(handler: Handler, room: Front, request: Request) -> Response:
-    """Has a handler answer, once what its arguments name of the sender is known and counted.
+    """Identifies and counts the sender, as the handler's arguments need it, and calls the handler.
 
     Raises what `authenticate`, `_poll` and `identify` raise; ProjectNotFound and WrongWallet.
     """

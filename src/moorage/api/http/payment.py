@@ -122,9 +122,9 @@ def _refuse_near_miss(request: Request, means: PaymentMeans) -> None:
 
 
 def _misplaced(request: Request) -> MisplacedHash | None:
-    """Returns a payment's hash in a header or a query that nobody reads; ids are of something else.
+    """Returns a payment's hash in a header or query where it does not belong.
 
-    A query's hash is looked for here, where it is known who asks, as it may be credited.
+    It is looked for here, where it is known who asks, as it may be credited.
     """
     headers = {
         name.title(): value
@@ -224,8 +224,8 @@ def _unreadable(
 ) -> PaymentOutcome:
     """Returns the outcome of a payment that can't be read: a hash may stand for money that moved.
 
-    An authorization that nobody can read is not spent. While another payment is open, none may be
-    made in its place.
+    An unreadable authorization is not spent. While another payment is open, the payer must not pay
+    again.
     """
     may_be_paid = may_have_paid(request.headers) or isinstance(error, PaymentPending)
     means = default_means(chains)

@@ -232,7 +232,7 @@ def _ended(said: str) -> str:
 
 
 def _asks_for_nothing(error: errors.MoorageError) -> bool:
-    """Whether the answer must not be a 402 but to the hash flow (contract 2.1).
+    """Whether only a request of the hash flow may get this answer as a 402 (contract 2.1).
 
     After a credit nothing is a 5xx (contract 1.5).
     """

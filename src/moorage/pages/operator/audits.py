@@ -37,7 +37,7 @@ class Reports:
     async def csv(self, words: Sequence[str]) -> bytes:
         """Returns a report as a table. Raises InvalidField with what the command says instead.
 
-        So it does where the command failed after it had printed a part.
+        The command may have failed after it had printed a part.
         """
         if self.asked >= _MAX_ASKED:
             raise InvalidField("report", "others are being made: ask again in a minute")

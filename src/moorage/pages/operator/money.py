@@ -81,7 +81,7 @@ def _shown_prices(sizes: Sizes) -> str:
 async def order(view: View) -> Response:
     """`POST …/order`: gives projects the price list's price from a date on, and tells them.
 
-    It is the one that was shown: the settings' file may have got another one since.
+    It is the list that was shown; the settings' file may differ by now.
     """
     view.require_confirmed()
     from_ms = _day_ms(view.form.get("date", ""))

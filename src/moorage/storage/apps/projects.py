@@ -99,9 +99,9 @@ async def set_sleep_after(tx: Transaction, project_id: str, seconds: int | None)
 
 
 async def give_volume(tx: Transaction, project_id: str, *, is_empty: bool = False) -> None:
-    """Gives the project a volume, if it has none: what serves now runs on without it.
+    """Gives the project a volume, if it has none; the version that serves does not see it.
 
-    It begins with what that has written, unless it `is_empty`.
+    Unless it `is_empty`, it begins with what that version has written.
     """
     await tx.execute(_GIVE_EMPTY_VOLUME if is_empty else _GIVE_VOLUME, project_id=project_id)
 

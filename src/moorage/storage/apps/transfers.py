@@ -86,7 +86,7 @@ _END_LINKS = Statement(delete(links).where(*given(links, project_id="of_project"
 async def add(tx: Transaction, transfer: Transfer, *, max_kept: int) -> None:
     """Stores an offer; an earlier one of its project must be withdrawn.
 
-    With it at most `max_kept` of its project stay, the newest, beside those that were accepted.
+    The newest `max_kept` of its project stay, besides those that were accepted.
     """
     await tx.execute(_ADD, **msgspec.structs.asdict(transfer))
     for surplus in await tx.values(_SURPLUS, of_project=transfer.project_id, kept=max_kept - 1):
@@ -131,8 +131,8 @@ async def may_be_reversed(source: Source, wallet: str) -> bool:
 async def give(tx: Transaction, project: Project, *, taker: str) -> bool:
     """Makes a project another wallet's, with its name and purse; returns False if it has changed.
 
-    Payments that filled the purse belong to their payers alone from then on: what is sent back or
-    reversed of them is their payers' matter. Links to its pages end.
+    Payments that filled the purse then count for their payers alone, if they are sent back or
+    reversed. Links to its pages end.
     """
     of = {"of_project": project.id, "giver": project.wallet, "taker": taker}
     of_project, of_name = _GIVE

@@ -193,9 +193,9 @@ async def open_purse(
 
 
 async def adopt_purse(tx: Transaction, project_id: str) -> bool:
-    """Records that the project shares its wallet's credits, which its purse's rest is to join.
+    """Records that the project shares its wallet's credits; the caller moves its purse's rest.
 
-    Returns False if it does, and nothing is left.
+    Returns False if it shares them already, and the purse is empty.
     """
     return await tx.execute(_ADOPT, purse=project_id) == 1
 
@@ -387,7 +387,7 @@ _BURNED_SINCE = Statement(
 async def burned_since(source: Source, project_id: str, since_ms: int) -> dict[str, int]:
     """Returns what a project's running has burned since a billed time, by account.
 
-    That time is one up to which it was charged: no booking lies on both sides of it.
+    It must have been charged up to that time, so that no booking lies on both sides of it.
     """
     rows = await source.all(_BURNED_SINCE, of_project=project_id, since_ms=str(since_ms))
     return {account: int(amount) for account, amount in rows}
@@ -439,7 +439,7 @@ _PURSES_HAVE = Statement(
 async def left_of_given(source: Source, wallet: str) -> MicroUsd:
     """Returns what is left of the credits that the operator, or another wallet, gave a wallet.
 
-    What its projects burned after that burned those first; what they had burned before did not.
+    What its projects burned afterwards was taken from these first.
     """
     ((moved, least, given),) = await source.all(_LEFT_OF_GIVEN, of_wallet=wallet)
     return MicroUsd(max(0, min(int(moved) - min(0, int(least)), int(given))))
@@ -493,9 +493,9 @@ _WORKED = Statement(
 
 
 async def committed_by(source: Source, *, owner: str, delegate: str, since_ms: int) -> MicroUsd:
-    """Returns what a delegate has moved of its owner's credits to purses since a time.
+    """Returns what a delegate has committed of its owner's credits since a time.
 
-    With what builds and runs that began since then, and that it asked for, have burned of those.
+    That is what it moved into purses, and what builds and runs that it began since then burned.
     """
     given: dict[str, Any] = {"owner": owner, "delegate": delegate, "since_ms": since_ms}
     moved, worked = await source.number(_COMMITTED, **given), await source.number(_WORKED, **given)
