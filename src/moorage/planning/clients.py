@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import marks, table
+from moorage.planning.reading.formats import by_word, marks, table
 
 _TABLE = table("clients")
 _JS = (".js", ".mjs", ".cjs", ".ts", ".mts")
-DATABASES: dict[str, str] = _TABLE["kinds"]
+DATABASES = by_word(_TABLE["kinds"])
 """By the word for a kind of database in a configuration, the service."""
 _NAME = rb"([A-Z][A-Z0-9_]{2,80})"
 _NO_DEFAULT = rb"(?![\w.(\[])(?!\s*(?:\|\||\?\?)(?!\s*(?:''|\"\")))"

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from moorage.planning.plan import Stack
-from moorage.planning.reading.formats import table
+from moorage.planning.reading.formats import by_word, table
 
 
 class Framework(NamedTuple):
@@ -27,12 +27,11 @@ SITES = tuple(
 """In the order of detection: a framework comes before those that it builds on."""
 
 _NAMED = {site.name: site for site in SITES} | {
-    name: Framework(name, Stack(stack))
-    for stack, names in _TABLE["servers"].items()
-    for name in names.split()
+    name: Framework(name, Stack(stack)) for name, stack in by_word(_TABLE["servers"]).items()
 }
+_ALIASES = by_word(_TABLE["aliases"])
 
 
 def framework_named(name: str) -> Framework | None:
     """Returns the framework of that lower-case name; None when it isn't known."""
-    return _NAMED.get(_TABLE["aliases"].get(name, name))
+    return _NAMED.get(_ALIASES.get(name, name))

@@ -16,7 +16,7 @@ _DEPTH = 3  # directories in one another
 
 
 class _Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of `kinds.toml`; see the words at its top."""
+    """A row of `kinds.toml`; see the words at its top."""
 
     kind: str = ""
     files: str = ""
@@ -29,14 +29,14 @@ class _Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stack: str = ""
 
 
-class _Other(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of `kinds.toml` for uploads that are no web apps."""
+class _Other(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A row of `kinds.toml` for uploads that are no web apps."""
 
     kind: str
     file: str
-    says: tuple[str, ...] = ()
-    unless: str = ""
+    says: tuple[str, ...]
     step: str = ""
+    unless: str = ""
 
 
 _KINDS = msgspec.convert(table("kinds")["kind"], tuple[_Kind, ...])

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from moorage.planning import clients, hosts, variables
 from moorage.planning.plan import Plan, Risk, RiskCode, Stops, quoted
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import marks, table, word_set, word_tuple
+from moorage.planning.reading.formats import by_word, marks, table, word_set, word_tuple
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.variables import Source
 
@@ -37,12 +37,13 @@ def of_packages(
 
     `brought` are those that they bring along.
     """
-    table = _TABLE[manager]
-    with_them = {program for name, program in table.get("brings", {}).items() if name in names}
-    for package, program in table["programs"].items():
+    rows = _TABLE[manager]
+    brings = by_word(rows.get("brings", {}))
+    with_them = {program for name, program in brings.items() if name in names}
+    for package, program in by_word(rows["programs"]).items():
         if package in names and program not in toolbox.programs and program not in with_them:
             yield _program(package, program, path)
-    for package, instead in table["replaced"].items():
+    for package, instead in rows["replaced"].items():
         if package in names and instead not in names:
             yield Risk(
                 RiskCode.LIBRARY_ABSENT,
@@ -50,7 +51,7 @@ def of_packages(
                 f"{package} needs libraries of the system that are not here: take {instead}.",
                 path=path,
             )
-    for package, mib in table["mib"].items():
+    for package, mib in rows["mib"].items():
         if (package in names or package in brought) and 0 < toolbox.disk_mib < mib:
             yield Risk(
                 RiskCode.DISK_SHORT,
@@ -179,7 +180,7 @@ def _without_docstrings(text: bytes) -> bytes:
 
 # Services
 
-_SERVICES: dict[str, str] = _TABLE["services"]
+_SERVICES = by_word(_TABLE["services"])
 _HOSTS = b"|".join(re.escape(name).encode() for name in _TABLE["hosts"]["names"].split())
 _SCHEME = re.compile(rb"(?<![\w+])(%b)(?:\+\w{1,20})?\Z" % "|".join(_SERVICES).encode())
 _HOST = re.compile(  # without a name, it is a socket of this machine's

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from moorage.planning.clients import bound
 from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import marks, table, word_set
+from moorage.planning.reading.formats import by_word, marks, table, word_set
 
 _TABLE = table("risks")
+_CLIENTS_KEYS = by_word(_TABLE["clients"])
 _FILE_LIMIT = 65_536  # bytes of a file
 _NAMED_LIMIT = 6  # variables in one risk
 
@@ -172,10 +173,10 @@ _CLIENT = re.compile(
     rb"(?:\s{0,40}+(?:%b,\s{0,40}+){0,6}(?:%b)?\s{0,40}+\)"
     rb"|\s{0,40}+\{?\s{0,40}+(?:%b,\s{0,40}+){0,6}(?:\w*(?:[kK]ey|[tT]oken)\s{0,40}+[=:]\s{0,40}+)?"
     rb"(?:os\.(?:getenv\(|environ\.get\()\s{0,40}+['\"]%b['\"]\s{0,40}+\)|process\.env\.%b)\s{0,40}+[,)}])"
-    % ("|".join(_TABLE["clients"]).encode(), *(_OTHER,) * 3, _NAME, _NAME),
+    % ("|".join(_CLIENTS_KEYS).encode(), *(_OTHER,) * 3, _NAME, _NAME),
     re.MULTILINE,
 )
-_CLIENT_HINTS = marks(f"{name}(".encode() for name in _TABLE["clients"])
+_CLIENT_HINTS = marks(f"{name}(".encode() for name in _CLIENTS_KEYS)
 _OF_PYTHON = rb"os\.(?:getenv\(|environ\.get\()\s{0,40}['\"]%b['\"]\s{0,40}\)" % _NAME
 # Clients and fields that are given a key, and fail without it once they are asked.
 _KEYED = re.compile(
@@ -407,7 +408,7 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
     if calls and any(hint in text for hint in _CLIENT_HINTS):
         for client, *names in _CLIENT.findall(text):
             own = next(filter(None, names), b"").decode()
-            yield Stops.START, own or _TABLE["clients"][client.decode()]
+            yield Stops.START, own or _CLIENTS_KEYS[client.decode()]
     yield from _guarded(path, text)
     for block in _SETTINGS.findall(text) if calls and b"BaseSettings" in text else ():
         prefix = _PREFIX.search(block)
@@ -443,7 +444,7 @@ def _guarded(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
         stops = _stage(text, match, is_message=False)
         if name and not is_asked and stops is not None:
             client = match["what"].rpartition(b"(")[0].rpartition(b".")[2].removeprefix(b"Async")
-            fails = client.decode() in _TABLE["clients"]
+            fails = client.decode() in _CLIENTS_KEYS
             yield stops if fails else Stops.REQUESTS, name.decode()
 
 

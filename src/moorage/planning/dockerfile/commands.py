@@ -16,18 +16,19 @@ from moorage.planning.toolbox import Tool
 
 _PACKAGES = table("dockerfile/packages")
 _NEEDLESS = frozenset(_PACKAGES["needless"].split())
-_PROGRAMS: dict[str, str] = _PACKAGES["programs"]
-PROGRAMS = tuple(sorted({program for names in _PROGRAMS.values() for program in names.split()}))
+_BROUGHT = {name: (name,) for name in _PACKAGES["same"].split()} | {
+    name: tuple(programs.split())
+    for programs, names in _PACKAGES["programs"].items()
+    for name in names.split()
+}
+PROGRAMS = tuple(sorted({program for programs in _BROUGHT.values() for program in programs}))
 """All that these packages bring, of which a machine has some."""
 
 
 def brought(package: str) -> tuple[str, ...] | None:
     """Returns the programs of a package, () where an app needs none; None for an unknown one."""
     name = package.partition("=")[0].partition(":")[0]
-    if name in _NEEDLESS:
-        return ()
-    programs = _PROGRAMS.get(name)
-    return tuple(programs.split()) if programs is not None else None
+    return () if name in _NEEDLESS else _BROUGHT.get(name)
 
 
 _TOKEN = re.compile(

@@ -4,7 +4,7 @@ import re
 
 from moorage.planning.plan import no_port
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import table
+from moorage.planning.reading.formats import by_word, table
 
 _TABLES: dict[str, dict[str, str]] = table("languages/portless")
 _ENDINGS = {"go": (".go",), "rust": (".rs",), "java": (".java", ".kt")}
@@ -35,8 +35,8 @@ def portless(folder: Folder, language: str, file: str) -> str:
     `file` lists its libraries; "" if nothing does.
     """
     listed = folder.data(file, limit=_LIMIT) if file else b""
-    table = _TABLES[language].items()
-    found = next(((name, what) for name, what in table if _is_listed(name, listed)), None)
+    kinds = by_word(_TABLES[language])
+    found = next((name for name in kinds if _is_listed(name, listed)), None)
     if found is None and not _is_quiet(language, listed):
         return ""
     listens = re.compile(_LISTENS[language])
@@ -52,8 +52,7 @@ def portless(folder: Folder, language: str, file: str) -> str:
         if not any(re.search(_CONSOLE[language], text) for text in texts):
             return ""
         return f"{no_port(f'{folder.path(names[0])} is of a program that serves nothing')}."
-    name, what = found
-    return f"{no_port(f'{folder.path(file)} says that this is {what} ({name})')}."
+    return f"{no_port(f'{folder.path(file)} says that this is {kinds[found]} ({found})')}."
 
 
 def _is_quiet(language: str, listed: bytes) -> bool:

@@ -9,7 +9,7 @@ from moorage.errors import PlanNotFound
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, pinned, wanted_from
 from moorage.planning.plan import Recipe, Stack, no_port
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import table, word_set, yaml_document
+from moorage.planning.reading.formats import by_word, table, word_set, yaml_document
 from moorage.planning.static import serve
 from moorage.planning.toolbox import Toolbox
 
@@ -65,6 +65,7 @@ class _Site(NamedTuple):
     output: str
 
 
+_PORTLESS = by_word(_TABLE["portless"])
 _SITES = {gem: _Site(*row) for gem, row in _TABLE["sites"].items()}
 
 
@@ -150,12 +151,12 @@ def _listed(folder: Folder) -> frozenset[str]:
 
 def _refuse_portless(folder: Folder, listed: frozenset[str]) -> None:
     """Raises PlanNotFound for a program that never listens."""
-    gem = next((it for it in _TABLE["portless"] if it in listed), "")
+    gem = next((it for it in _PORTLESS if it in listed), "")
     if not gem or not _SERVERS.isdisjoint(listed) or folder.first(*_OTHERS):
         return
     scripts = folder.ending(".rb")[:_SCRIPTS_LIMIT]
     if not any(_LISTENS.search(folder.data(name, limit=_READ)) for name in scripts):
-        what = f"{folder.path('Gemfile')} has {gem}: this is {_TABLE['portless'][gem]}"
+        what = f"{folder.path('Gemfile')} has {gem}: this is {_PORTLESS[gem]}"
         raise PlanNotFound(f"{no_port(what)}.")
 
 

@@ -14,7 +14,7 @@ from moorage.planning.node.builds import path_aliases, without_comments
 from moorage.planning.node.package_json import LISTENS, PACKAGES, PackageJson
 from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import word_set
+from moorage.planning.reading.formats import by_word, word_set
 
 _FILES_LIMIT = 200
 _BYTES_LIMIT = 131_072  # read in all
@@ -44,7 +44,7 @@ _NAMED = (
     re.compile(r"""client\s{0,20}:\s{0,20}['"](pg|mysql2|sqlite3|better-sqlite3)['"]"""),
 )
 _SCOPES = frozenset(PACKAGES["scopes"].split())
-_PORTLESS: dict[str, str] = PACKAGES["portless"]
+_PORTLESS = by_word(PACKAGES["portless"])
 _SOCKETS: dict[str, list[str]] = PACKAGES["sockets"]
 _SERVERS = frozenset(PACKAGES["servers"].split())
 _MAY_LISTEN = re.compile(

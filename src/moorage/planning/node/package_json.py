@@ -10,7 +10,7 @@ import msgspec
 from moorage.errors import UploadInvalid
 from moorage.planning.explicit import COMMAND_LIMIT
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import first_word, table, word_set, word_tuple
+from moorage.planning.reading.formats import by_word, first_word, table, word_set, word_tuple
 
 SERVER_FILES = ("server.js", "server.mjs", "server.cjs")
 ENDINGS = (".js", ".mjs", ".cjs")
@@ -318,7 +318,8 @@ def tools_called(manifest: PackageJson) -> tuple[str, ...]:
 
 _LIST = re.compile(r"&&|\|\||[;|]")
 _CROSS_ENV = re.compile(r"(?:npx[ \t]+)?cross-env(?:-shell)?[ \t]")
-_TOOLS: dict[str, str] = PACKAGES["tools"]
+_SAME = PACKAGES["tools_same"]["names"].split()
+_TOOLS = by_word(PACKAGES["tools"]) | dict(zip(_SAME, _SAME, strict=True))
 _NAMES = {"pnpx": "pnpm", "yarnpkg": "yarn", "bunx": "bun"}
 
 

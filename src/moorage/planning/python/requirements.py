@@ -14,7 +14,7 @@ from packaging.version import Version as Release
 from moorage.errors import UploadInvalid
 from moorage.planning.python.lockpins import specifiers as pep440
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import table, toml_document, yaml_document
+from moorage.planning.reading.formats import by_word, table, toml_document, yaml_document
 
 _SPAN = re.compile(r"(?:>=(?P<low>[\d.]+),[ ]?)?<(?P<high>[\d.]+)\Z")
 _SEPARATORS = re.compile(r"[-_.]+")
@@ -107,12 +107,13 @@ PACKAGES = table("python/packages")
 _IMPORTS = _words(PACKAGES["imports"])
 _BRINGS = _words(PACKAGES["brings"])
 _SAME = frozenset(normal(name) for name in PACKAGES["same"]["names"].split())
+_COLUMNS = (11, 12, 13, 14)  # minor versions of Python
 UNFIT = tuple(
-    (_minor(python), {name: _spans(text) for name, text in packages.items()})
-    for python, packages in PACKAGES["unfit"].items()
+    (minor, {name: _spans(row[n]) for name, row in PACKAGES["unfit"].items() if any(row[n:][:1])})
+    for n, minor in enumerate(_COLUMNS)
 )
 """By minor version, the versions of packages that do not run on it and later ones."""
-UNFIT_NAMES = frozenset(name for _, packages in UNFIT for name in packages)
+UNFIT_NAMES = frozenset(PACKAGES["unfit"])
 COMPANIONS = tuple(
     (name, _spans(span), tuple(needs.split()))
     for name, span, needs in PACKAGES["companions"]["rows"]
@@ -130,7 +131,7 @@ _NO_PACKAGES = frozenset(normal(n) for n in STANDARD_MODULES - _PACKAGED if not 
 _MISNAMED = {normal(name): _IMPORTS[name][0] for name in PACKAGES["misnamed"]["names"].split()}
 ALSO: dict[str, str] = PACKAGES["also"]
 """By what is imported, a package that its use needs besides."""
-OLDER: dict[str, str] = PACKAGES["older"]
+OLDER = by_word(PACKAGES["older"])
 """By what is imported, the requirement that still has it."""
 USED = tuple(
     (requirement.partition("<")[0], re.compile(pattern.encode()), requirement, what)
@@ -141,11 +142,11 @@ JOBS: dict[str, str] = PACKAGES["jobs"]
 """By package, what it runs that listens on no port."""
 LISTENING = tuple(map(re.escape, PACKAGES["listening"]["names"].split()))
 """Patterns of the names of modules that listen on a port for an app."""
-PORTLESS: dict[str, str] = PACKAGES["portless"]
+PORTLESS = by_word(PACKAGES["portless"])
 """By module, what an app is that imports it and listens on no port."""
 QUIET = frozenset(PACKAGES["quiet"]["names"].split())
 """Modules that neither listen nor run another program."""
-COMMANDS: dict[str, str] = PACKAGES["commands"]
+COMMANDS = by_word(PACKAGES["commands"])
 """By module, what a script is that imports it, and nothing that may listen."""
 
 

@@ -19,6 +19,11 @@ def table(name: str) -> dict[str, Any]:
     return tomllib.loads(path.read_text("utf-8"))
 
 
+def by_word(rows: Mapping[str, str]) -> dict[str, str]:
+    """Returns the key of a table's row by each word of the row."""
+    return {word: key for key, words in rows.items() for word in words.split()}
+
+
 def word_tuple(text: str) -> tuple[str, ...]:
     """Returns the words of a text."""
     return tuple(text.split())
