@@ -26,10 +26,9 @@ groups:
           summary: "{{ $labels.instance }} does not answer; its apps run on, \
 but nothing is deployed, metered or restarted"
 """
-TABLE = "| alert | severity | do |\n|---|---|---|\n"
 DOWN = (
-    "| `MoorageDown` | page | `systemctl status moorage`, `journalctl -u moorage -o cat -n 50`; "
-    "apps run on meanwhile |\n"
+    "- **`MoorageDown`** (page): `systemctl status moorage`, `journalctl -u moorage -o cat -n 50`; "
+    "apps run on meanwhile\n"
 )
 
 
@@ -91,13 +90,13 @@ def _duration(seconds: int) -> str:
 
 
 def table() -> str:
-    """The table of alerts, for docs/run/watch.md."""
-    return TABLE + DOWN + "".join(_row(name, rule) for name, rule in RULES.items())
+    """The list of alerts, for docs/run/watch.md."""
+    return DOWN + "".join(_row(name, rule) for name, rule in RULES.items())
 
 
 def _row(name: str, rule: Rule) -> str:
     more = f"; [more]({rule.see.removeprefix('watch.md')})" if rule.see else ""
-    return f"| `{name}` | {rule.severity} | {rule.do}{more} |\n"
+    return f"- **`{name}`** ({rule.severity}): {rule.do}{more}\n"
 
 
 if __name__ == "__main__":
