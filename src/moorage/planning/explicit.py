@@ -181,6 +181,11 @@ class Asked(NamedTuple):
         """Whether planning looks for a program that answers visitors."""
         return self.run is None and not self.is_worker
 
+    def leaves_database(self, word: str) -> bool:
+        """Whether a Procfile starts the app, and none of its lines has what updates a database."""
+        is_procfiles = self.run_from.endswith("Procfile")
+        return is_procfiles and self.release is None and word not in (self.run or "")
+
     @property
     def commands(self) -> bool:
         """Whether any command was given."""

@@ -63,16 +63,21 @@ def words(command: str) -> list[str]:
     return [match[0] for part in parts if (match := _PROGRAM.match(part)) is not None]
 
 
-def refuse_unmade(command: str, folder: Folder, toolbox: Toolbox) -> None:
-    """Raises RuntimeUnsupported for a Procfile's program that nothing here can make."""
-    missing = unmade(command, folder)
-    if not missing:
-        return
+def refuse_unmade(command: str, folder: Folder, toolbox: Toolbox, *, is_alone: bool) -> None:
+    """Raises RuntimeUnsupported for a Procfile's program that nothing here can make.
+
+    `is_alone` says that no stack here knows the files: the program is a compiled language's, too.
+    """
     files = set(folder.files())
     written = next(
         ((file, name) for name, ends in COMPILED for file in sorted(files) if file.endswith(ends)),
         None,
     )
+    missing = unmade(command, folder)
+    if not missing and is_alone and written is not None and not toolbox.has(written[1]):
+        missing = (*words(command)[:1],)
+    if not missing:
+        return
     if written is None:
         raise RuntimeUnsupported(
             folder.path("Procfile"),

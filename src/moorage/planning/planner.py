@@ -294,7 +294,8 @@ def _with_interpreters(folder: Folder, wanted: Asked, recipe: Recipe, toolbox: T
     found = interpreters(wanted.run or "", folder, toolbox, source=source)
     is_unbuilt = recipe.build is None and wanted.install is None
     if is_unbuilt and wanted.run_from == folder.path("Procfile"):
-        refuse_unmade(wanted.run or "", folder, toolbox)
+        is_alone = recipe.stack is Stack.CUSTOM
+        refuse_unmade(wanted.run or "", folder, toolbox, is_alone=is_alone)
     return recipe._replace(tools=(*recipe.tools, *(t for t in found if t.program not in has)))
 
 

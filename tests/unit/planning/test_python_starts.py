@@ -206,7 +206,16 @@ def test_hosts_that_django_refuses_are_answered_by_settings_of_the_apps_own() ->
     own = "from ${DJANGO_SETTINGS_MODULE:-shop.settings.live} import *\nALLOWED_HOSTS = ['*']\n"
     assert own in plan(files).start
     by_procfile = {**files, "Procfile": "web: gunicorn shop.wsgi\n"}
-    assert "line 1 of shop/settings/base.py" in hosts_refused(by_procfile)[0]
+    assert not hosts_refused(by_procfile)
+    assert own in plan(by_procfile).start
+
+
+@pytest.mark.parametrize("line", ["release: python manage.py migrate", "worker: celery -A shop"])
+def test_procfiles_django_is_migrated_before_each_start_unless_a_line_does(line: str) -> None:
+    web = "web: gunicorn shop.wsgi\n"
+    start = plan({**django("shop"), "Procfile": f"{web}{line}\n"}).start
+    assert start.endswith("exec gunicorn shop.wsgi")
+    assert ("manage.py migrate --noinput\n" in start) is line.startswith("worker")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from moorage.errors import PlanNotFound
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, pinned, wanted_from
 from moorage.planning.plan import Recipe, Stack, no_port
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import by_word, table, word_set, yaml_document
+from moorage.planning.reading.formats import by_word, in_place, table, word_set, yaml_document
 from moorage.planning.static import serve
 from moorage.planning.toolbox import Toolbox
 
@@ -105,8 +105,10 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         build = None
     has_gems = has_gems or bool(gems)
     start = serve(site.output, fallback=False) if site else _start(folder, file, has_gems=has_gems)
-    if is_rails and asked.run is None and folder.has(_DATABASE):
+    run = asked.run
+    if is_rails and folder.has(_DATABASE) and (run is None or asked.leaves_database("db:")):
         because.append("its database is prepared before each start, as builds see none")
+        run = run and f"{_PREPARE}\n{in_place(run)}"
     if site is None and not is_rails and _migrates(folder):
         because.append(f"{_MIGRATIONS} is there: {_MIGRATE} before each start")
         start = f"{_MIGRATE}\nexec {start}"
@@ -115,7 +117,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         Stack.RUBY,
         install if asked.install is None else asked.install,
         build if asked.build is None else asked.build,
-        asked.run or start,
+        run or start,
         tuple(sentence for sentence in because if sentence),
         build_env=(*home, *_PRODUCTION, ("SECRET_KEY_BASE_DUMMY", "1")),
         run_env=(
@@ -193,9 +195,12 @@ def _required(folder: Folder, script: str) -> tuple[str, ...]:
 _REQUIRES = re.compile(rb"^[ \t]*require[ \t(]+['\"]([\w/-]{1,80})['\"]", re.MULTILINE)
 
 
+_PREPARE = "bundle exec rails db:prepare"
+
+
 def _start(folder: Folder, file: str, *, has_gems: bool) -> str:
     if file == _RAILS:
-        prepares = "bundle exec rails db:prepare\nexec " if folder.has(_DATABASE) else ""
+        prepares = f"{_PREPARE}\nexec " if folder.has(_DATABASE) else ""
         return f"{prepares}bundle exec rails server -b 0.0.0.0 -p $PORT"
     if file == "config.ru" and _has_puma_alone(folder):
         return "bundle exec puma --bind tcp://0.0.0.0:$PORT"

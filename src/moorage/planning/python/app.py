@@ -37,6 +37,7 @@ from moorage.planning.python.versions import (
     wheels,
 )
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import in_place
 from moorage.planning.risks import of_packages
 from moorage.planning.toolbox import Tool, Toolbox
 
@@ -379,6 +380,8 @@ def _asked_start(folder: Folder, asked: Asked, found: Start | None, needed: Requ
             refuses=found.refuses,
             environment=found.environment,
         )
+        if asked.run_from.endswith("Procfile") and not found.directory:
+            start = _completed(start, found, asked)
     if (
         found is None
         or found.is_files
@@ -387,6 +390,18 @@ def _asked_start(folder: Folder, asked: Asked, found: Start | None, needed: Requ
     ):
         return start
     return start._replace(build=found.build, directory=found.directory)
+
+
+def _completed(start: Start, found: Start, asked: Asked) -> Start:
+    """Returns a Procfile's start of Django with what else it needs to be served here."""
+    migrates, _, _ = found.command.partition("\n")
+    updates = f"{found.bin}{migrates}\n" if asked.leaves_database("migrate") else ""
+    return start._replace(
+        needs=(*start.needs, *(it for it in found.needs if it == "whitenoise")),
+        because=f"{found.because}; the server is the Procfile's",
+        command=f"{found.assigned}{updates}{in_place(start.command)}",
+        refuses="" if found.assigned else found.refuses,
+    )
 
 
 def _begins_with(folder: Folder, run: str) -> tuple[str, str]:

@@ -583,24 +583,47 @@ def _prepared(folder: Folder, app: App, start: Start) -> Start:
 def _migrated(folder: Folder, app: App, names: Set[str], start: Start) -> Start:
     """Returns a start that brings the app's database up to date before.
 
-    By Flask-Migrate or Alembic. A start without it may do, so its failure is only in the log.
+    By Flask-Migrate, Alembic, or a command that makes it, which runs once. A start without it may
+    do, so its failure is only in the log.
     """
     place = folder.first("migrations/env.py", "alembic/env.py")
     versions = (place or "").removesuffix("env.py") + "versions"
-    if place is None or app.root or not folder.has_directory(versions):
+    is_kept = place is not None and folder.has_directory(versions)
+    flask, unless, then = f"flask --app {quote(f'{app.module}:{app.attribute}')}", "", ""
+    if app.root or (app.package != "flask" and not is_kept):
         return start
-    by_flask = app.package == "flask" and "flask-migrate" in names and place.startswith("mig")
-    if by_flask:
-        program = f"flask --app {quote(f'{app.module}:{app.attribute}')} db upgrade"
-    elif "alembic" in names and folder.has("alembic.ini"):
+    if is_kept and app.package == "flask" and "flask-migrate" in names and "migr" in f"{place}":
+        program = f"{flask} db upgrade"
+    elif is_kept and "alembic" in names and folder.has("alembic.ini"):
         program = "alembic upgrade head"
+    elif app.package == "flask" and (command := _makes_database(folder)):
+        made = '"${DATA_DIR:-.}/.database-made"'  # beside the database, as it may make it anew
+        program, unless, then = f"{flask} {command}", f"test -e {made} || ", f" && touch {made}"
     else:
         return start
     failed = "echo 'The database was not brought up to date.'"
     return start._replace(
-        command=f"{program} || {failed}\nexec {BIN}{start.command}",
+        assigned=unless,
+        command=f"{program}{then} || {failed}\nexec {BIN}{start.command}",
         because=f"{start.because}, after {program}",
     )
+
+
+def _makes_database(folder: Folder) -> str:
+    """Returns the command of Flask's that makes a database in a file, "" for none."""
+    files = (name for name in folder.ending(".py") if not is_aside(name))
+    for text in (folder.data(name, limit=READ) for name in islice(files, _OTHERS_LIMIT)):
+        found = _MAKING.search(text)
+        is_file = b"import sqlite3" in text or (b"create_all" in text and b"drop_all" not in text)
+        if found is not None and is_file:
+            return (found[1] or found[2]).decode().replace("_", "-" if found[2] else "_")
+    return ""
+
+
+_MAKING = re.compile(
+    rb"\.command\((?:['\"]((?:init|create)[-_]?(?:db|database))['\"]"
+    rb"|\)\n(?:@[^\n]{1,100}\n){0,3}def ((?:init|create)_(?:db|database))\()"
+)
 
 
 def _served(folder: Folder, app: App, names: Set[str]) -> Start:
