@@ -1,4 +1,4 @@
-"""Every command of the operator's book is one that there is, with options that it takes."""
+"""Every command of the documents is one that there is, with options that it takes."""
 
 import re
 import shlex
@@ -9,17 +9,32 @@ from moorage.cli.help import build_app
 from moorage.cli.main import find_command, named
 from support.clients import book
 
+<<<<<<< HEAD
 ENGINES = ("docker", "kubernetes")
 COMMANDS = [
     line
     for line in (*book.lines(), *book.lines(*ENGINES))
     if line.text.startswith("moorage ") or " -- moorage " in line.text
+=======
+COMMANDS = [
+    line
+    for documents in (book.DOCUMENTS, book.USERS)
+    for line in book.lines(documents)
+    if line.text.startswith("moorage ")
+>>>>>>> e116c53d (sdk, cli: a delegate for one project deploys and names it)
 ]
 
 
-def test_table_of_the_book_names_each_page() -> None:
+def test_tables_of_pages_name_each_page() -> None:
     found = {path.stem for path in book.DOCUMENTS.glob("*.md")}
+<<<<<<< HEAD
     assert set(book.pages()) == found - {"README", *ENGINES}
+=======
+    assert set(book.pages()) == found - {"README", "docker", "kubernetes"}
+    assert set(book.pages(book.USERS)) == {path.stem for path in book.USERS.glob("*.md")} - {
+        "README"
+    }
+>>>>>>> e116c53d (sdk, cli: a delegate for one project deploys and names it)
     assert len(COMMANDS) > 40
 
 

@@ -23,7 +23,7 @@ from moorage.cli.screen import table_lines, with_nulls
 from moorage.sdk.archive import read_export
 from moorage.sdk.budget import dollars_of
 from moorage.sdk.client import Client
-from moorage.sdk.errors import ClientMisconfigured, NotFound, RequestRefused
+from moorage.sdk.errors import ClientMisconfigured, Forbidden, NotFound, RequestRefused
 from moorage.wire.credits import Purse, PurseBody
 from moorage.wire.deployments import DeploymentItem, DeploymentProgress
 from moorage.wire.projects import (
@@ -293,7 +293,10 @@ async def find_project(client: Client, project: str) -> str:
     """The id of `project`, which may be one already."""
     if _is_id(project):
         return project
-    return (await _listed(client, project)).id
+    try:
+        return (await _listed(client, project)).id
+    except Forbidden:  # a delegate for one project may not list its owner's
+        return (await client.project(project)).id
 
 
 async def _listed(client: Client, project: str) -> ProjectItem:

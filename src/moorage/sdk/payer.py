@@ -7,7 +7,7 @@ hash are sent again, and no other is signed.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -27,10 +27,12 @@ from moorage.sdk.client import Client, DeployRequest, PaymentProof, Settings
 from moorage.sdk.errors import (
     ClientError,
     ClientMisconfigured,
+    Forbidden,
     GasShort,
     HashAlreadyUsed,
     JournalUnwritable,
     NodeError,
+    NotFound,
     PaymentRefused,
     PaymentReplaced,
     PaymentRequired,
@@ -235,8 +237,7 @@ async def deploy_request(
             build_vars={**found.build, **(settings.build_vars or {})} or None,
         )
     if display_name is None:
-        own = [each for each in (await client.projects()).projects if each.name == name]
-        display_name = next((each.display_name for each in own), "") or title or name
+        display_name = await _title_of(client, name) or title or name
     return DeployRequest(
         unique_name=name,
         display_name=display_name,
@@ -245,6 +246,17 @@ async def deploy_request(
         settings=settings,
         upload=upload,
     )
+
+
+async def _title_of(client: Client, name: str) -> str:
+    """Returns the title of the wallet's project of that name; empty if there is none."""
+    try:
+        own = (await client.projects()).projects
+        return next((each.display_name for each in own if each.name == name), "")
+    except Forbidden:  # a delegate for one project may not list its owner's
+        with suppress(Forbidden, NotFound):
+            return (await client.project(name)).display_name
+    return ""
 
 
 _ROUNDS = 3  # another run may pay for the same between quote and payment

@@ -1,10 +1,11 @@
-"""The operator's book as its reader has it: the shell lines of its pages, in order."""
+"""Documents as their readers have them: the shell lines of their pages, in order."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 DOCUMENTS = Path(__file__).parents[3] / "docs" / "run"
+USERS = DOCUMENTS.parent / "use"
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
 
@@ -17,8 +18,9 @@ class Line:
     text: str
 
 
-def pages() -> list[str]:
+def pages(documents: Path = DOCUMENTS) -> list[str]:
     """The pages, in the order of the book's table."""
+<<<<<<< HEAD
     table = (DOCUMENTS / "README.md").read_text()
     return re.findall(r"^\| \[[^\]]+\]\(([\w-]+)\.md\)", table, re.MULTILINE)
 
@@ -29,6 +31,18 @@ def lines(*named: str) -> list[Line]:
         Line(page, title, line)
         for page in named or pages()
         for title, text in _sections((DOCUMENTS / f"{page}.md").read_text())
+=======
+    table = (documents / "README.md").read_text()
+    return re.findall(r"^\| \[[^\]]+\]\(([\w-]+)\.md\)", table, re.MULTILINE)
+
+
+def lines(documents: Path = DOCUMENTS) -> list[Line]:
+    """Every line of the book that stands in a block of shell."""
+    return [
+        Line(page, title, line)
+        for page in pages(documents)
+        for title, text in _sections((documents / f"{page}.md").read_text())
+>>>>>>> e116c53d (sdk, cli: a delegate for one project deploys and names it)
         for block in _blocks(text, "sh")
         for line in _lines(block)
     ]
