@@ -32,7 +32,7 @@ class User:
 
     def __init__(self, directory: Path, wallet: Wallet) -> None:
         self.directory, self.wallet, self.name = directory, wallet, fresh_name()
-        self.untyped = book.lines(book.USERS)
+        self.untyped = book.lines(documents=book.USERS)
         self.names = {
             r"(?<![\w./])(shop|my-app)(?![\w/-])": self.name,
             r"my-copy": fresh_name(),

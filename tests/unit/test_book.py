@@ -9,32 +9,19 @@ from moorage.cli.help import build_app
 from moorage.cli.main import find_command, named
 from support.clients import book
 
-<<<<<<< HEAD
 ENGINES = ("docker", "kubernetes")
 COMMANDS = [
     line
-    for line in (*book.lines(), *book.lines(*ENGINES))
+    for line in (*book.lines(), *book.lines(*ENGINES), *book.lines(documents=book.USERS))
     if line.text.startswith("moorage ") or " -- moorage " in line.text
-=======
-COMMANDS = [
-    line
-    for documents in (book.DOCUMENTS, book.USERS)
-    for line in book.lines(documents)
-    if line.text.startswith("moorage ")
->>>>>>> e116c53d (sdk, cli: a delegate for one project deploys and names it)
 ]
 
 
 def test_tables_of_pages_name_each_page() -> None:
     found = {path.stem for path in book.DOCUMENTS.glob("*.md")}
-<<<<<<< HEAD
     assert set(book.pages()) == found - {"README", *ENGINES}
-=======
-    assert set(book.pages()) == found - {"README", "docker", "kubernetes"}
-    assert set(book.pages(book.USERS)) == {path.stem for path in book.USERS.glob("*.md")} - {
-        "README"
-    }
->>>>>>> e116c53d (sdk, cli: a delegate for one project deploys and names it)
+    of_users = {path.stem for path in book.USERS.glob("*.md")}
+    assert set(book.pages(book.USERS)) == of_users - {"README"}
     assert len(COMMANDS) > 40
 
 

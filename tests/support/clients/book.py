@@ -19,30 +19,17 @@ class Line:
 
 
 def pages(documents: Path = DOCUMENTS) -> list[str]:
-    """The pages, in the order of the book's table."""
-<<<<<<< HEAD
-    table = (DOCUMENTS / "README.md").read_text()
-    return re.findall(r"^\| \[[^\]]+\]\(([\w-]+)\.md\)", table, re.MULTILINE)
-
-
-def lines(*named: str) -> list[Line]:
-    """Every line in the blocks of shell of the book, or of the pages that are named."""
-    return [
-        Line(page, title, line)
-        for page in named or pages()
-        for title, text in _sections((DOCUMENTS / f"{page}.md").read_text())
-=======
+    """The pages, in the order of the documents' table."""
     table = (documents / "README.md").read_text()
     return re.findall(r"^\| \[[^\]]+\]\(([\w-]+)\.md\)", table, re.MULTILINE)
 
 
-def lines(documents: Path = DOCUMENTS) -> list[Line]:
-    """Every line of the book that stands in a block of shell."""
+def lines(*named: str, documents: Path = DOCUMENTS) -> list[Line]:
+    """Every line in the blocks of shell of all pages in the table, or of those that are named."""
     return [
         Line(page, title, line)
-        for page in pages(documents)
+        for page in named or pages(documents)
         for title, text in _sections((documents / f"{page}.md").read_text())
->>>>>>> e116c53d (sdk, cli: a delegate for one project deploys and names it)
         for block in _blocks(text, "sh")
         for line in _lines(block)
     ]
