@@ -68,18 +68,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z|^\Z")] = ""
     secrets_key_file: Annotated[str, setting("",
         "The file with the key that seals variables: 64 hex digits, readable by its owner alone; "
-        "older keys on further lines. Empty: secrets.key in data_dir, made at the first start."
+        "older keys on further lines. Empty: secrets.key in data_dir."
         )] = ""
     log_level: Annotated[str, setting("", "debug, info, warning or error.")] = "info"
     chains: Annotated[dict[str, ChainSettings], setting("",
         "The chains on which you are paid, by name.",
         first=True)] = msgspec.field(default_factory=dict)
     sizes: Annotated[tuple[SizeSetting, ...], setting("",
-        "The sizes of apps, as `[[sizes]]`: `name`; `memory_mib`, `cpu_millis`, `disk_mib`, "
-        "`volume_mib` where they differ from `[apps]`, which is the size `standard`; "
-        "`month_micro_usd` and `asleep_month_micro_usd` to replace the computed prices; "
-        "`sold = false` to sell no more of it. None: `small` is half of standard; `large` is four "
-        "times standard, with twice its disk."
+        "Sizes of apps, as `[[sizes]]`: `name`; `memory_mib`, `cpu_millis`, `disk_mib`, "
+        "`volume_mib` where they differ from `[apps]`, the size `standard`; `month_micro_usd`, "
+        "`asleep_month_micro_usd` in place of computed prices; `sold = false` to sell no more. "
+        "None: `small` is half of standard; `large` is four times, with twice the disk."
         )] = msgspec.field(default_factory=tuple)
 
     listen: Annotated[str, setting("api",
@@ -114,8 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         pattern=_OPERATORS_ADDRESS)] = "127.0.0.1:8403"
     operator_wallets: Annotated[tuple[_Wallet, ...], setting("api",
         "Wallets that may sign in to the operator's pages, in lower case. The pages are then also "
-        "at public_url/operator, if that is https. Empty: at operator_listen alone, by links of "
-        "`moorage operator link`.")] = ()
+        "at public_url/operator, if that is https.")] = ()
 
     proxy_listen: Annotated[str, setting("proxy",
         "The address and port of apps; port 0 takes a free one. With tls the ports are 80 and 443.",
@@ -126,15 +124,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Serve apps over HTTPS, with certificates that the gateway orders.",
         first=True)] = False
     acme_directories: Annotated[tuple[_Directory, ...], setting("proxy",
-        "With tls: the ACME directory of the certificate authority, then a second one to fall back "
-        "to. An account that the authority already knows: `https://name:key@acme.example/directory`"
-        " (key in base64url). `internal` alone: the gateway is its own authority; visitors must "
-        "trust `data_dir/certificates/root.pem`."
+        "With tls: the ACME directory of the authority, then a second one to fall back to; with a "
+        "known account: `https://name:key@acme.example/directory` (key in base64url). `internal` "
+        "alone: the gateway is its own authority; visitors must trust "
+        "`data_dir/certificates/root.pem`."
     )] = (LETS_ENCRYPT,)
     acme_dns_hook: Annotated[tuple[str, ...], setting("proxy",
         "With tls: a program with arguments that sets a TXT record, to order `*.base_domain`. It "
-        "gets `add` or `remove`, the record's name and its value; it ends when the name servers "
-        "show the record.")] = ()
+        "gets `add` or `remove`, the record's name and its value.")] = ()
     acme_root_file: Annotated[str, setting("proxy",
         "With tls: a PEM file with the root of a private authority. Empty: the system's roots."
     )] = ""
@@ -149,7 +146,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "The address that receives payments. Empty only in dev.", first=True)] = ""
     offer_first: Annotated[str, setting("payments",
         "The chain that a 402 offers first, unless the request names another or the wallet has the "
-        "price on another. Empty: base, if you are paid there.")] = ""
+        "money on another. Empty: base.")] = ""
     payment_wait_seconds: Annotated[int, setting("payments",
         "How long a request waits for its payment to be mined.", ge=0, le=60)] = 5
     safe_above_micro_usd: Annotated[int, setting("payments",
@@ -264,18 +261,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Memory for the gateway, the proxy and the system, in MiB. Of the rest, `builds_at_once` "
         "builds have at most half.", ge=64)] = 1024
     memory_overcommit: Annotated[float, setting("machine",
-        "How many times the memory of apps may be promised; with 1 all of them can use their limit "
-        "at once. Apps that sleep or are suspended do not count; they wake only where there is "
-        "room.", ge=1)] = 2.0
+        "How many times the memory of awake apps may be promised; with 1 all of them can use their "
+        "limit at once.", ge=1)] = 2.0
 
     content_url: Annotated[str, setting("content",
         "Where gateways on several machines keep shared files: s3://bucket/prefix, or "
         "file:///directory that all have mounted. Empty: in data_dir, for one machine.",
         pattern=_CONTENT)] = ""
     content_credentials_file: Annotated[str, setting("content",
-        "The file with the bucket's keys in the format of AWS's tools, readable by its owner alone;"
-        " with `region` if it is not us-east-1, and `endpoint_url` if the server is not Amazon's. "
-        "Empty: the AWS_… variables, or the machine's role.")] = ""
+        "The file with the bucket's keys in AWS's format, readable by its owner alone; with "
+        "`region` unless us-east-1, and `endpoint_url` unless Amazon's. Empty: the AWS_… "
+        "variables, or the machine's role.")] = ""
 
     backup_to: Annotated[str, setting("backup",
         "Where `moorage operator backup` without a file sends encrypted backups: s3://bucket/prefix"
@@ -293,15 +289,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kubernetes_config: Annotated[str, setting("kubernetes",
         "The kubeconfig of the cluster. Empty: the gateway is a pod of it.")] = ""
     kubernetes_namespace: Annotated[str, setting("kubernetes",
-        "The beginning of the names of wallets' namespaces: the same for all gateways on one "
-        "database, another for other gateways of the cluster.", pattern=_NAMESPACE)] = "moorage"
+        "How names of wallets' namespaces begin: the same for gateways on one database, and for no "
+        "others.", pattern=_NAMESPACE)] = "moorage"
     kubernetes_registry: Annotated[str, setting("kubernetes",
         "Where apps' images are pushed, and nodes pull them: such as `registry.example/apps`."
     )] = ""
     kubernetes_credentials: Annotated[str, setting("kubernetes",
-        "The directory with the cluster's credentials: `registry.json` for the gateway at the "
-        "registry (as Docker's `config.json`), `pull.json` for nodes; `ca.pem`, `cert.pem`, "
-        "`key.pem` for a builder at tcp://.")] = ""
+        "The directory with `registry.json` for the gateway at the registry (as Docker's "
+        "`config.json`), `pull.json` for nodes; `ca.pem`, `cert.pem`, `key.pem` for a builder at "
+        "tcp://.")] = ""
     kubernetes_builder: Annotated[str, setting("kubernetes",
         "What builds images: a Docker daemon at unix:///path or tcp://host:port, or a buildkitd at "
         "such an address after `buildkit+`.")] = ""
@@ -333,8 +329,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "The mail addresses that get alerts. Empty: none.")] = ()
     smtp_url: Annotated[str, setting("alerts",
         "The mail server: smtps://user@host:465, or smtp://user@host:587 with STARTTLS (loopback "
-        "needs none); write an @ in the user's name as `%40`. The sender is the user if that is an "
-        "address, else the first of alert_mail_to.",
+        "needs none); an @ in the user's name is `%40`. The sender is the user, or the first of "
+        "alert_mail_to.",
         pattern=_SMTP)] = ""
     smtp_password_file: Annotated[str, setting("alerts",
         "The file with the user's password at this server, readable by its owner alone.")] = ""
