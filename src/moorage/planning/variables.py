@@ -34,137 +34,31 @@ _NAME = rb"([A-Z][A-Z0-9_]{2,80})"
 
 
 class _Read(NamedTuple):
-    """How a language reads a variable that must be there."""
+    """How a language reads a variable that must be there: a row of `variables.toml`."""
 
-    endings: tuple[str, ...]
-    hint: bytes
+    hints: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
-    stops: Stops | None = None  # None: by the blocks around it
-    is_message: bool = False  # words of a message, which are names of variables if these are read
+    stops: Stops | None  # None: by the blocks around it
+    is_message: bool  # words of a message, which are names of variables if these are read
 
 
+def _row(hints: str, pattern: str, stops: str = "", kind: str = "") -> _Read:
+    compiled = re.compile(pattern.encode().replace(b"NAME", _NAME), re.MULTILINE)
+    words = tuple(hints.encode().split(b"|"))
+    return _Read(words, compiled, Stops(stops) if stops else None, kind == "message")
+
+
+_READS_OF = {
+    ending: [_row(*row) for row in rows]
+    for endings, rows in table("variables").items()
+    for ending in endings.split()
+}
+# One of these is in each source of the ending that has any of its hints.
+_MARKS_OF = {
+    ending: marks(b"nv" if b"nv" in hint else hint for it in reads for hint in it.hints)
+    for ending, reads in _READS_OF.items()
+}
 _JS = (".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx")
-_ENV_OF_JS = rb"process\.env(?:\.|\[['\"])%b\b(?:['\"]\])?" % _NAME
-_READS = (
-    _Read(
-        (".py",),
-        b"environ[",
-        re.compile(rb"()\benviron\[[ ]?['\"]%b['\"][ ]?\](?![ \t]*=[^=])" % _NAME),
-    ),
-    _Read(
-        (".py",),
-        b"decouple",
-        re.compile(
-            rb"^([^#\n]{0,100})\bconfig\([ ]?['\"]%b['\"](?![^)\n]{0,200}default)[^)\n]{0,200}\)"
-            % _NAME,
-            re.M,
-        ),
-    ),
-    *(
-        _Read(
-            (".py",),
-            hint,
-            re.compile(rb"()\benv(?:\.(?!prefixed)[a-z_]+)?\([ ]?['\"]%b['\"][ ]?\)" % _NAME),
-        )
-        for hint in (b"environ.Env", b"environs import", b"import env", b"import *")
-    ),
-    _Read(
-        (".py",),
-        b"getenv(",
-        re.compile(rb"^([ \t]*(?:raise\b|sys\.exit\(|exit\()[^\n]{0,200}?)\b%b\b" % _NAME, re.M),
-        is_message=True,
-    ),
-    _Read(
-        _JS,
-        b"process.env",
-        re.compile(rb"(\bthrow new \w{0,40}Error\([^)\n]{0,200}?)\b%b\b" % _NAME),
-        is_message=True,
-    ),
-    _Read(_JS, b"process.env", re.compile(rb"()%b!" % _ENV_OF_JS), Stops.REQUESTS),
-    _Read(
-        _JS,
-        b"$env/dynamic/",
-        re.compile(rb"(\bif\s*\(\s*!\s*env\.)%b\s*\)\s*\{?\s*throw\b" % _NAME),
-        Stops.REQUESTS,
-    ),
-    _Read(_JS, b"Deno.env", re.compile(rb"(Deno\.env\.get\(['\"])%b['\"]\)!" % _NAME), Stops.START),
-    _Read(
-        _JS,
-        b"createEnv",
-        re.compile(
-            rb"^([ \t]*)%b:[ \t]*z\."
-            rb"(?![^\n]{0,200}(?:\n[ \t]{0,40}\.[^\n]{0,100}){0,4}(?:optional|default))" % _NAME,
-            re.M,
-        ),
-        Stops.BUILD,
-    ),
-    _Read(
-        _JS,
-        b"arse(process.env",
-        re.compile(
-            rb"^([ \t]*)%b:[ \t]*z\."
-            rb"(?![^\n]{0,200}(?:\n[ \t]{0,40}\.[^\n]{0,100}){0,4}(?:optional|default|catch))"
-            % _NAME,
-            re.M,
-        ),
-        Stops.START,
-    ),
-    _Read(
-        _JS,
-        b"Env.schema",
-        re.compile(rb"^([ \t]*)%b:[ \t]*Env\.schema\.(?!\w{1,12}\.optional)" % _NAME, re.M),
-        Stops.START,
-    ),
-    _Read(
-        _JS,
-        b"cleanEnv",
-        re.compile(
-            rb"^([ \t]*)%b:[ \t]*(?:str|num|port|url|host|email|bool|json)\(\)" % _NAME, re.M
-        ),
-        Stops.START,
-    ),
-    _Read(
-        _JS,
-        b"Joi.",
-        re.compile(
-            rb"^([ \t]*)%b:[ \t]*Joi\.(?:[^,\n]|\n[ \t]{1,40}\.){0,200}?\.required\(\)" % _NAME,
-            re.M,
-        ),
-        Stops.START,
-    ),
-    _Read(
-        _JS,
-        b"getOrThrow",
-        re.compile(rb"(\bgetOrThrow(?:<[^>\n]{1,40}>)?\([ ]?['\"])%b['\"]" % _NAME),
-        Stops.START,
-    ),
-    _Read(
-        (".prisma",),
-        b"env(",
-        re.compile(rb"(\b(?:url|directUrl)[ \t]*=[ \t]*env\(['\"])%b['\"]" % _NAME),
-        Stops.REQUESTS,
-    ),
-    _Read(
-        (".rb",),
-        b"ENV.fetch",
-        re.compile(rb"^([^#\n]*)\bENV\.fetch\(['\"]%b['\"]\)(?![ \t]*[{d])" % _NAME, re.M),
-        Stops.START,
-    ),
-    _Read(
-        (".rs",),
-        b"env::var",
-        re.compile(rb"(env::var\(\")%b\"\)\s{0,40}\.(?:unwrap\(|expect\()" % _NAME),
-        Stops.START,
-    ),
-    _Read(
-        (".go",),
-        b"Getenv(",
-        re.compile(rb"((?:log\.Fatal\w{0,8}|panic)\([^\n]{0,200}?)\b%b\b" % _NAME),
-        Stops.START,
-        is_message=True,
-    ),
-    _Read((".properties", ".yml"), b"${", re.compile(rb"()\$\{%b\}" % _NAME), Stops.START),
-)
 _OTHER = rb"(?!\w*(?:key|url|token|vertexai|credentials))\w+[ ]?=[ ]?[^=(),\n]{1,80}"
 # Clients of others' services that are made as the module is read, and end without their key.
 _CLIENT = re.compile(
@@ -227,15 +121,6 @@ _LOOPS = re.compile(
     rb"[\s\S]{0,300}?\b(?:throw\b|raise\b|process\.exit\(|sys\.exit\()"
 )
 _ALL = re.compile(rb"not[ ]all\([ ]?[\[(]([^\])]{1,300})[\])][ ]?\)")
-_READS_OF = {
-    end: [it for it in _READS if any(one.endswith(f".{end}") for one in it.endings)]
-    for end in {one.rpartition(".")[2] for it in _READS for one in it.endings}
-}
-# One of these is in each source of the ending that has any of its hints.
-_MARKS_OF = {
-    end: marks(it.hint if b"nv" not in it.hint else b"nv" for it in reads)
-    for end, reads in _READS_OF.items()
-}
 _SETTINGS = re.compile(
     rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
 )
@@ -392,7 +277,7 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
     end = path.rpartition(".")[2]
     is_marked = any(mark in text for mark in _MARKS_OF.get(end, ()))
     for read in _READS_OF[end] if is_marked else ():
-        if read.hint not in text or not path.endswith(read.endings):
+        if not any(hint in text for hint in read.hints):
             continue
         names = _are_read(text) if read.is_message else set()
         for match in read.pattern.finditer(text):
