@@ -215,7 +215,7 @@ def _of_php(sources: Collection[tuple[str, bytes]]) -> Iterator[Sought]:
 
 def of_packages(folder: Folder) -> Iterator[Sought]:
     """Yields the services that packages of Composer do not run without."""
-    text = folder.data(_COMPOSER, limit=_LIMIT) if folder.has(_COMPOSER) else b""
+    text = folder.source(_COMPOSER)
     for package, (service, variable) in _TABLE["composer"].items() if text else ():
         if b'"%b"' % package.encode() in text:
             yield Sought(folder.path(_COMPOSER), service, variable)
@@ -232,7 +232,7 @@ class Read(NamedTuple):
 
 def read_by_packages(folder: Folder, sources: Collection[tuple[str, bytes]]) -> Iterator[Read]:
     """Yields the variables that packages of npm insist on, unless the code hands them a key."""
-    text = folder.data(_MANIFEST, limit=_LIMIT) if folder.has(_MANIFEST) else b""
+    text = folder.source(_MANIFEST)
     for mark, (package, row) in _PACKAGES.items() if text else ():
         if mark not in text:
             continue
@@ -260,7 +260,7 @@ def of_rails(folder: Folder) -> Iterator[Sought]:
     """Yields the database of Rails, which DATABASE_URL names, if its file names no machine."""
     if not (folder.has(_RAILS) and folder.has("config/environment.rb")):
         return
-    text = folder.data(_RAILS, limit=_LIMIT)
+    text = folder.source(_RAILS)
     adapter = _ADAPTER.search(text)
     if adapter is not None and not _ELSEWHERE.search(text):
         service = "PostgreSQL" if adapter[1].startswith(b"p") else "MySQL"
@@ -269,7 +269,7 @@ def of_rails(folder: Folder) -> Iterator[Sought]:
 
 def of_symfony(folder: Folder) -> Iterator[Sought]:
     """Yields the database of Doctrine, where its configuration takes the address of a variable."""
-    found = _DOCTRINE.search(folder.data(_SYMFONY, limit=_LIMIT)) if folder.has(_SYMFONY) else None
+    found = _DOCTRINE.search(folder.source(_SYMFONY)) if folder.has(_SYMFONY) else None
     if found is not None:
         yield Sought(folder.path(_SYMFONY), "a database", found[1].decode())
 
@@ -281,7 +281,7 @@ _DOCTRINE = re.compile(rb"^[ \t]*url:[ \t]*['\"]?%%env\((?:resolve:)?%b\)%%" % _
 def of_sequelize(folder: Folder) -> Iterator[Sought]:
     """Yields the database of Sequelize's configuration that a variable names in production."""
     name = "config/config.json"
-    text = folder.data(name, limit=_LIMIT) if folder.has(name) else b""
+    text = folder.source(name)
     found = _SEQUELIZE.search(text[text.find(b'"production"') :] if text else b"")
     if found is not None:
         service = DATABASES.get(found[2].decode(), "a database") if found[2] else "a database"
@@ -297,12 +297,11 @@ def of_env_files(folder: Folder) -> Iterator[tuple[str, bytes]]:
     """Yields the files of settings in the upload, whose addresses may be those of a workplace."""
     for name in (".env", ".env.production", "config/default.json", "config/production.json"):
         if folder.has(name):
-            yield folder.path(name), folder.data(name, limit=_LIMIT)
+            yield folder.path(name), folder.source(name)
 
 
 _COMPOSER = "composer.json"
 _RAILS = "config/database.yml"
-_LIMIT = 65_536  # bytes of a file
 _ADAPTER = re.compile(
     rb"^[ \t]*adapter:[ \t]*['\"]?(postgresql|postgis|mysql2|trilogy)", re.MULTILINE
 )

@@ -52,7 +52,6 @@ _FIRST = tuple(row for row in _FILES if not row.is_last)
 _FIRST_NAMES = tuple(dict.fromkeys(name for row in _FIRST for name in row.names))
 _LAST = tuple(row for row in _FILES if row.is_last)
 _COMPOSE = _LAST[0].names
-_LIMIT = 65_536  # bytes
 _NAMED_LIMIT = 6  # services in a sentence
 
 _STEP = re.compile(r"&&|;|\n")
@@ -165,7 +164,7 @@ def _first(folder: Folder) -> Wishes:
             ignored=tuple(sentence for it in found for sentence in it.ignored),
         )
     name = folder.first("_redirects", "public/_redirects", "static/_redirects")
-    text = folder.data(name, limit=_LIMIT).decode(errors="replace") if name else ""
+    text = folder.plain(name)
     if name is None or not _ALL_TO_PAGE.search(text):
         return wish
     return wish._replace(file=wish.file or folder.path(name), fallback=True)
@@ -318,8 +317,8 @@ def _parsed(folder: Folder, name: str) -> object:
         if name.endswith(".toml"):
             return toml_document(folder, name)
         if name.endswith((".yaml", ".yml")):
-            return yaml_document(folder.data(name, limit=_LIMIT).decode(errors="replace"))
-        return msgspec.json.decode(folder.data(name, limit=_LIMIT))
+            return yaml_document(folder.plain(name))
+        return msgspec.json.decode(folder.source(name))
     except (UploadInvalid, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -633,5 +632,5 @@ def start_script(folder: Folder) -> tuple[str, str]:
 
 def _lines(folder: Folder, name: str) -> list[str]:
     """Returns a script's lines that are neither empty nor comments."""
-    text = folder.data(name, limit=_LIMIT).decode(errors="replace").replace("\r", "")
+    text = folder.plain(name).replace("\r", "")
     return [it for it in text.splitlines() if it.strip() and not it.lstrip().startswith("#")]

@@ -42,7 +42,6 @@ class _Other(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 _KINDS = msgspec.convert(table("kinds")["kind"], tuple[_Kind, ...])
 _OTHERS = msgspec.convert(table("kinds")["other"], tuple[_Other, ...])
 _OTHERS_OF = {it.file: [row for row in _OTHERS if row.file == it.file] for it in _OTHERS}
-_OTHERS_LIMIT = 65_536  # bytes of a file
 _ROWS = {name: row for row, it in reversed([*enumerate(_KINDS)]) for name in it.files.split()}
 RUNTIMES = {
     name: (Stack(it.stack or it.language), it.language)
@@ -100,7 +99,7 @@ def no_web_app(folder: Folder, otherwise: str) -> str:
         file = folder.first(pattern) if pattern[0] != "*" else _only(folder, pattern[1:])
         if not file:
             continue
-        text = folder.data(file, limit=_OTHERS_LIMIT).decode(errors="replace")
+        text = folder.plain(file)
         for row in rows:
             if all(it in text for it in row.says) and not any(
                 f'"{word}"' in text for word in row.unless.split()

@@ -556,7 +556,7 @@ def _because_missed(
 def _system_packages(folder: Folder, toolbox: Toolbox) -> str:
     """Says which packages of a Space's or Heroku's list the machine has not; or ""."""
     name = folder.first("packages.txt", "Aptfile")
-    text = folder.data(name, limit=_PROCFILE_LIMIT).decode(errors="replace") if name else ""
+    text = folder.plain(name)
     listed = (line.split("#")[0].strip() for line in text.splitlines())
     missing = [it for it in listed if _PACKAGE.fullmatch(it) and not _has_package(it, toolbox)]
     if not missing:

@@ -20,7 +20,6 @@ EXTENSIONS_OF = {name: tuple(listed.split()) for name, listed in _TABLE["php"]["
 """By package of Composer, PHP's extensions that it asks for."""
 _NAMES_LIMIT = 2_000
 _FILES_LIMIT = 300
-_FILE_LIMIT = 65_536  # bytes of each
 _TOTAL_LIMIT = 262_144  # of all
 _NAMED_LIMIT = 6  # variables in one risk
 
@@ -151,7 +150,7 @@ def _sources(folder: Folder, read: Collection[str]) -> Iterator[Source]:
         count += 1
         if count > _FILES_LIMIT or left <= 0:
             return
-        data = folder.data(name, limit=_FILE_LIMIT)
+        data = folder.source(name)
         left -= len(data)
         yield Source(name, _without_docstrings(data) if name.endswith(".py") else data)
 
@@ -521,7 +520,7 @@ def _files(folder: Folder, sources: Iterable[Source]) -> Iterator[Risk]:
 
 def _libraries(folder: Folder, toolbox: Toolbox) -> Iterator[Risk]:
     """Yields libraries of the system that crates of Rust link, and are not here."""
-    listed = folder.data("Cargo.toml", limit=_FILE_LIMIT) if folder.has("Cargo.toml") else b""
+    listed = folder.source("Cargo.toml")
     for crate, feature, program, instead in _TABLE["rust"]["libraries"] if listed else ():
         row = re.search(rb"^%b[ ]?=[^\n]{0,300}" % crate.encode(), listed, re.MULTILINE)
         is_linked = row is not None and feature.encode() in row[0] and b"bundled" not in listed
@@ -571,7 +570,7 @@ def _left_out(folder: Folder) -> Iterator[Risk]:
         yield _process(file, f"{file}'s {process}")
     if not folder.has("Procfile"):
         return
-    text = folder.data("Procfile", limit=_FILE_LIMIT).decode(errors="replace")
+    text = folder.plain("Procfile")
     others = [it for it in _PROCESS.findall(text) if it[0] not in ("web", "release")]
     if others:
         name, line = others[0]

@@ -40,7 +40,6 @@ _WORDS = (b"SECRET", b"_KEY", b"_SALT", b"COOKIE_PASSWORD", b"SESSION_PASSWORD")
 _CODE = (".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".rb", ".php", ".go")
 _CODE_LIMIT = 40  # files of code that are read
 _NAMES_LIMIT = 2_000
-_LIMIT = 65_536  # bytes of a file
 
 
 def own_secrets(folder: Folder, known: Iterable[str] = ()) -> tuple[str, ...]:
@@ -50,17 +49,17 @@ def own_secrets(folder: Folder, known: Iterable[str] = ()) -> tuple[str, ...]:
     """
     found = dict.fromkeys(name.encode() for name in known)
     for name in filter(folder.has, _EXAMPLES):
-        found.update(dict.fromkeys(_LINE.findall(folder.data(name, limit=_LIMIT))))
+        found.update(dict.fromkeys(_LINE.findall(folder.source(name))))
     names = islice(folder.names(), _NAMES_LIMIT)
     code = (it for it in names if it.endswith(_CODE) and "node_modules/" not in it)
     for name in islice((it for it in code if not is_aside(it)), _CODE_LIMIT):
-        data = folder.data(name, limit=_LIMIT)
+        data = folder.source(name)
         if any(word in data for word in _WORDS):
             found.update(dict.fromkeys(_READ.findall(data)))
         if b"BaseSettings" in data and b"env_prefix" not in data:
             found.update(dict.fromkeys(name.upper() for name in _FIELD.findall(data)))
     for name in filter(folder.has, _SET if found else ()):
-        for is_set in _VALUE.findall(folder.data(name, limit=_LIMIT)):
+        for is_set in _VALUE.findall(folder.source(name)):
             found.pop(is_set, None)
     return tuple(sorted(name.decode() for name in found))
 
@@ -81,7 +80,7 @@ def plain_examples(folder: Folder) -> dict[str, str]:
     Nor is it an address of anything but a file.
     """
     name = folder.first(*_EXAMPLES)
-    found = _EXAMPLE.findall(folder.data(name, limit=_LIMIT)) if name else []
+    found = _EXAMPLE.findall(folder.source(name)) if name else []
     return {
         variable.decode(): value.decode()
         for variable, _, value in found

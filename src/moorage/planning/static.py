@@ -12,7 +12,6 @@ from moorage.planning.reading.folder import Folder
 from moorage.planning.toolbox import Toolbox
 
 FILE = "Caddyfile"
-_CADDYFILE_LIMIT = 65_536  # bytes
 _WORD = re.compile(r'"[^"\n]*"|`[^`\n]*`|[^\s"`]+')
 _DOTFILE = re.compile(r"(?:\A|/)\.[^./]")
 # What changes how files are sent, but not which: they are served without it.
@@ -33,7 +32,7 @@ class FilesSite(NamedTuple):
 
 def files_site(folder: Folder, name: str) -> FilesSite:
     """Returns the site of a Caddyfile, which has just one."""
-    text = folder.data(name, limit=_CADDYFILE_LIMIT).decode(errors="replace")
+    text = folder.plain(name)
     site, left_out = FilesSite(), dict[str, None]()
     guard = next(((n, w) for n, w in _lines(text) if _guards(w)), None)
     if guard is not None:
@@ -282,11 +281,10 @@ def _lone_page(folder: Folder, asked: Asked) -> Recipe | None:
 
 def _is_source(folder: Folder) -> bool:
     """Whether the page is one that a bundler builds: no browser runs what it loads."""
-    return _SOURCE.search(folder.data("index.html", limit=_PAGE_LIMIT)) is not None
+    return _SOURCE.search(folder.source("index.html")) is not None
 
 
 _SOURCE = re.compile(rb"<script[^>]{1,200}\bsrc=['\"][\w./-]{1,100}\.(?:[jt]sx|ts|vue)['\"]")
-_PAGE_LIMIT = 65_536  # bytes
 
 
 def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:

@@ -14,7 +14,6 @@ from moorage.planning.reading.formats import by_word, marks, table, word_set
 
 _TABLE = table("risks")
 _CLIENTS_KEYS = by_word(_TABLE["clients"])
-_FILE_LIMIT = 65_536  # bytes of a file
 _NAMED_LIMIT = 6  # variables in one risk
 
 
@@ -141,7 +140,7 @@ def of_env_files(folder: Folder) -> set[str]:
     names: set[str] = set()
     for file in (*_ENV_FILES, "prisma/.env"):
         if folder.has(file):
-            data = folder.data(file, limit=_FILE_LIMIT)
+            data = folder.source(file)
             names |= {name.decode() for name in SET.findall(data)}
     return names
 

@@ -18,7 +18,6 @@ _MODULES = tuple(
     for name in ("main", "server", "mod", "index", "app")
     for ending in ("ts", "tsx", "js", "mjs")
 )
-_LIMIT = 65_536  # bytes of deno.json
 _EXPORTS_FETCH = re.compile(rb"export\s+default\s*\{\s*(?:async\s+)?fetch\b")
 
 _USES_DENO = re.compile(
@@ -96,6 +95,6 @@ def _start(folder: Folder, tasks: Mapping[str, object], module: str | None) -> s
         return "deno task --quiet start"
     if module is None:
         return None
-    if _EXPORTS_FETCH.search(folder.data(module, limit=_LIMIT)):
+    if _EXPORTS_FETCH.search(folder.source(module)):
         return f"deno serve --allow-all --host 0.0.0.0 --port $PORT {module}"
     return f"deno run --allow-all {module}"

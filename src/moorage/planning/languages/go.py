@@ -26,7 +26,6 @@ _DOWNLOAD = "go mod download"
 _INIT = "go mod init app && go mod tidy"
 _BUILD = 'go build -ldflags="-w -s"'
 _MODULE = re.compile(rb"^module[ \t]+([\w./~-]{1,200})", re.MULTILINE)
-_SOURCE = 65_536  # bytes of a file in which a command is looked for
 # Libraries of command-line programs, whose commands are looked for, or the command itself.
 _COMMANDS = {
     "github.com/spf13/cobra": "",
@@ -139,9 +138,7 @@ def _package_named(folder: Folder, name: str) -> str | None:
 def _wants_env_file(folder: Folder) -> bool:
     """Whether the program ends without a .env, whose variables it has anyway."""
     sources = folder.ending(".go")[:_FILES_LIMIT]
-    return not folder.has(".env") and any(
-        _ENV_FILE.search(folder.data(name, limit=_SOURCE)) for name in sources
-    )
+    return not folder.has(".env") and any(_ENV_FILE.search(folder.source(name)) for name in sources)
 
 
 def _subcommand(folder: Folder) -> str:
@@ -151,7 +148,7 @@ def _subcommand(folder: Folder) -> str:
     if library is None or library == "github.com/pocketbase/pocketbase":
         return _COMMANDS[library] if library else ""
     for name in folder.ending(".go")[:_FILES_LIMIT]:
-        found = _SERVE.search(folder.data(name, limit=_SOURCE))
+        found = _SERVE.search(folder.source(name))
         if found is not None:
             return f" {found[1].decode()}"
     return ""

@@ -204,5 +204,5 @@ def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
         return asked.version
     if not folder.has("composer.json"):
         return None
-    match = _REQUIRES.search(folder.data("composer.json", limit=_LIMIT).decode(errors="replace"))
+    match = _REQUIRES.search(folder.plain("composer.json"))
     return wanted_from(re.sub(r"\|+", "||", match[1]), "composer.json's php") if match else None

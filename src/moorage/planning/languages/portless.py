@@ -26,7 +26,6 @@ _CONSOLE = {
 }
 """What a program does that talks to a person at its terminal."""
 _FILES_LIMIT = 200
-_LIMIT = 65_536  # bytes of each
 
 
 def portless(folder: Folder, language: str, file: str) -> str:
@@ -34,7 +33,7 @@ def portless(folder: Folder, language: str, file: str) -> str:
 
     `file` lists its libraries; "" if nothing does.
     """
-    listed = folder.data(file, limit=_LIMIT) if file else b""
+    listed = folder.source(file)
     kinds = by_word(_TABLES[language])
     found = next((name for name in kinds if _is_listed(name, listed)), None)
     if found is None and not _is_quiet(language, listed):
@@ -45,7 +44,7 @@ def portless(folder: Folder, language: str, file: str) -> str:
     names = folder.ending(*_ENDINGS[language])
     if not names or len(names) > _FILES_LIMIT:
         return ""
-    texts = [folder.data(name, limit=_LIMIT) for name in names]
+    texts = [folder.source(name) for name in names]
     if any(listens.search(text) for text in texts):
         return ""
     if found is None:

@@ -54,7 +54,6 @@ _SERVERS = word_set(
 )
 _OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "index.php")
 _SCRIPTS_LIMIT = 100  # in which a server is looked for
-_READ = 65_536  # bytes of a Gemfile or a script
 
 
 class _Site(NamedTuple):
@@ -133,8 +132,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
 
 def _lacks_pages(folder: Folder) -> bool:
     """Whether it is a Rails that answers requests alone: then no task makes assets."""
-    text = folder.data(_APPLICATION, limit=_READ) if folder.has(_APPLICATION) else b""
-    gems = folder.data("Gemfile", limit=_READ)
+    text = folder.source(_APPLICATION)
+    gems = folder.source("Gemfile")
     return b"api_only = true" in text and _ASSETS.search(gems) is None
 
 
@@ -142,12 +141,12 @@ def _migrates(folder: Folder) -> bool:
     """Whether the Rakefile has Active Record's tasks for migrations that are there."""
     if not (folder.has_directory(_MIGRATIONS) and folder.has("Rakefile")):
         return False
-    return b"activerecord/rake" in folder.data("Rakefile", limit=_READ)
+    return b"activerecord/rake" in folder.source("Rakefile")
 
 
 def _listed(folder: Folder) -> frozenset[str]:
     """Returns the gems that the Gemfile names."""
-    names = _GEMS_LISTED.findall(folder.data("Gemfile", limit=_READ))
+    names = _GEMS_LISTED.findall(folder.source("Gemfile"))
     return frozenset(name.decode() for name in names)
 
 
@@ -157,7 +156,7 @@ def _refuse_portless(folder: Folder, listed: frozenset[str]) -> None:
     if not gem or not _SERVERS.isdisjoint(listed) or folder.first(*_OTHERS):
         return
     scripts = folder.ending(".rb")[:_SCRIPTS_LIMIT]
-    if not any(_LISTENS.search(folder.data(name, limit=_READ)) for name in scripts):
+    if not any(_LISTENS.search(folder.source(name)) for name in scripts):
         what = f"{folder.path('Gemfile')} has {gem}: this is {_PORTLESS[gem]}"
         raise PlanNotFound(f"{no_port(what)}.")
 
@@ -165,7 +164,7 @@ def _refuse_portless(folder: Folder, listed: frozenset[str]) -> None:
 def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
     """Returns the file to start; without a Gemfile, a script must clearly be a server."""
     if has_gems:
-        gems = folder.data("Gemfile", limit=_READ)
+        gems = folder.source("Gemfile")
         site = (_JEKYLL,) if _JEKYLLS_GEM.search(gems) else ()
         return folder.first(_RAILS, "config.ru", *site, *SCRIPTS) or _only_server(folder)
     if folder.first(*_OTHERS):
@@ -173,7 +172,7 @@ def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
     if folder.has(_JEKYLL) and _has_jekylls_pages(folder):
         return _JEKYLL
     script = folder.first(*SCRIPTS)
-    if script is None or not _REQUIRES_SERVER.search(folder.data(script, limit=_READ)):
+    if script is None or not _REQUIRES_SERVER.search(folder.source(script)):
         return None
     return script
 
@@ -181,13 +180,13 @@ def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
 def _only_server(folder: Folder) -> str | None:
     """Returns the only script right inside that requires a server."""
     names = (name for name in folder.files() if name.endswith(".rb"))
-    found = [it for it in names if _REQUIRES_SERVER.search(folder.data(it, limit=_READ))]
+    found = [it for it in names if _REQUIRES_SERVER.search(folder.source(it))]
     return found[0] if len(found) == 1 else None
 
 
 def _required(folder: Folder, script: str) -> tuple[str, ...]:
     """Returns the gems that a script without a Gemfile requires, of those that are known."""
-    names = _REQUIRES.findall(folder.data(script, limit=_READ))
+    names = _REQUIRES.findall(folder.source(script))
     known = (_TABLE["gems"].get(name.decode(), "") for name in names)
     return tuple(dict.fromkeys(gem for listed in known for gem in listed.split()))
 
@@ -217,7 +216,7 @@ def _has_jekylls_pages(folder: Folder) -> bool:
         return True
     page = folder.first(*_JEKYLLS_PAGES)
     if page is None or page.endswith(".html"):
-        return page is not None and folder.data(page, limit=_READ).startswith(b"---")
+        return page is not None and folder.source(page).startswith(b"---")
     return page != "README.md" or not _THEMES.isdisjoint(_jekylls_settings(folder))
 
 
@@ -235,13 +234,13 @@ def _jekylls_gems(folder: Folder) -> tuple[str, ...]:
 
 
 def _jekylls_settings(folder: Folder) -> dict[str, object]:
-    found = yaml_document(folder.data(_JEKYLL, limit=_READ).decode(errors="replace"))
+    found = yaml_document(folder.plain(_JEKYLL))
     return found if isinstance(found, dict) else {}
 
 
 def _has_puma_alone(folder: Folder) -> bool:
     """Whether the gems include Puma but not rackup, which is a separate gem since Rack 3."""
-    gems = b"".join(folder.data(name, limit=_READ) for name in _GEMFILES if folder.has(name))
+    gems = b"".join(folder.source(name) for name in _GEMFILES if folder.has(name))
     return _PUMA.search(gems) is not None and b"rackup" not in gems
 
 
@@ -260,7 +259,7 @@ def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
     """Returns the Gemfile's Ruby version: Bundler refuses every other one."""
     if asked.program == "ruby" and asked.version is not None:
         return asked.version
-    gems = folder.data("Gemfile", limit=_READ) if folder.has("Gemfile") else b""
+    gems = folder.source("Gemfile")
     text = gems.decode(errors="replace")
     match = _GEMFILE_RUBY.search(text)
     if match is not None:
@@ -275,7 +274,7 @@ _ANY_PATCH = r"sed -i -E 's/^([ \t]*)ruby[ \t(].*$/\1/' Gemfile"
 
 def _exact(folder: Folder) -> str:
     """Returns the one patch version of Ruby that the Gemfile asks for; "" for anything else."""
-    gems = folder.data("Gemfile", limit=_READ) if folder.has("Gemfile") else b""
+    gems = folder.source("Gemfile")
     match = _GEMFILE_RUBY.search(gems.decode(errors="replace"))
     listed = _REQUIREMENT.findall(match[1]) if match is not None else []
     if len(listed) != 1 or listed[0][0] not in ("", "="):

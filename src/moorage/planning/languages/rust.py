@@ -20,7 +20,6 @@ _SERVERS = word_set(
     "axum actix-web rocket warp poem salvo tide ntex gotham hyper tiny_http viz loco-rs "
     "leptos_axum leptos_actix dropshot rouille"
 )
-_SOURCE = 65_536  # bytes of a source
 _SERVE = re.compile(
     rb"derive\([^)]{0,100}\bSubcommand\b[^{]{0,400}\{[\s\S]{0,1000}?"
     rb"^[ \t]*(Serve|Server|Start|Web|Api)\b",
@@ -97,7 +96,7 @@ def _unchecked(folder: Folder) -> tuple[Risk, ...]:
     sources = folder.ending(".rs")[:_SOURCES_LIMIT]
     there = folder.has_directory(".sqlx") or folder.has("sqlx-data.json")
     for file in () if there else sources:
-        text = folder.data(file, limit=_SOURCE)
+        text = folder.source(file)
         if b"sqlx" in text and _CHECKED.search(text):
             message = (
                 f"{file} uses macros of SQLx, which ask a database as they are compiled: send "
@@ -140,7 +139,7 @@ def _own_binaries(folder: Folder) -> dict[str, str]:
     for file in folder.names():
         match = _BIN.match(file)
         if match is not None and _NAME.issuperset(match[1]):
-            text = folder.data(file, limit=_SOURCE).decode(errors="replace")
+            text = folder.plain(file)
             words = (name.replace("-", "_") for name in sorted(_SERVERS))
             found[match[1]] = next((name for name in words if f"{name}::" in text), "")
     return found
@@ -152,7 +151,7 @@ def _subcommand(folder: Folder, document: Mapping[str, object]) -> str:
     if not isinstance(needs, dict) or "clap" not in needs:
         return ""
     names = [name for name in folder.ending(".rs") if name.startswith("src/")][:_MEMBERS_LIMIT]
-    texts = [folder.data(name, limit=_SOURCE) for name in names]
+    texts = [folder.source(name) for name in names]
     found = next((match for text in texts if (match := _SERVE.search(text))), None)
     return f" {found[1].decode().lower()}" if found is not None else ""
 

@@ -431,11 +431,8 @@ _MIGRATES = re.compile(r"\bmigrat|db[ :]push")
 
 def _plain(folder: Folder, name: str) -> str:
     """Returns a file's text with single spaces and double quotes."""
-    text = folder.data(name, limit=_BYTES).decode(errors="replace")
+    text = folder.plain(name)
     return " ".join(text.replace("'", '"').split())
-
-
-_BYTES = 65_536
 
 
 def _old_ciphers(manifest: PackageJson, tools: tuple[Tool, ...]) -> tuple[tuple[str, str], ...]:

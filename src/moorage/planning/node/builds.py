@@ -20,7 +20,6 @@ from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import word_tuple
 
-_LIMIT = 65_536  # bytes read of a file
 _OBJECT_LIMIT = 8_192  # characters looked at around a key
 _ENDINGS = ("js", "ts", "mjs", "mts", "cjs", "json")
 _NEXT_EXPORT = re.compile(r"""\boutput\s*:\s*['"`]export['"`]""")
@@ -156,7 +155,7 @@ def is_without_server(folder: Folder) -> bool:
 def config_text(folder: Folder, name: str) -> str:
     """Returns a configuration file's text without comments, "" if there is no file."""
     file = folder.first(*(f"{name}.{ending}" for ending in _ENDINGS))
-    text = folder.data(file, limit=_LIMIT).decode(errors="replace") if file else ""
+    text = folder.plain(file)
     return without_comments(text)
 
 
@@ -185,7 +184,7 @@ def angular_output(folder: Folder) -> AngularOutput | None:
     if not folder.has("angular.json"):
         return None
     try:
-        document = json.loads(folder.data("angular.json", limit=_LIMIT))
+        document = json.loads(folder.source("angular.json"))
         name, project = next(
             (name, project)
             for name, project in document["projects"].items()
@@ -245,7 +244,6 @@ _ENV_FILES = (".env", ".env.production", ".env.local", ".env.production.local")
 _SOURCES = (".js", ".mjs", ".jsx", ".ts", ".mts", ".tsx", ".vue", ".svelte", ".astro")
 _SOURCES_LIMIT = 400
 _SOURCES_BYTES = 1_048_576  # read in all
-_SOURCE_LIMIT = 65_536  # bytes of one
 _ADDRESSES_LIMIT = 20  # of this machine in a source
 _NAMED_LIMIT = 5  # variables in a sentence
 _NODE_FILE = re.compile(r"node(?:[ \t]+-[\w=/.-]+)*[ \t]+(?:\./)?([\w./-]{1,200})(?=[ \t]|\Z)")
@@ -313,7 +311,7 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
     found: dict[str, str] = {}
     size = 0
     for name in islice(filter(_is_own, folder.ending(*_SOURCES)), _SOURCES_LIMIT):
-        data = folder.data(name, limit=_SOURCE_LIMIT)
+        data = folder.source(name)
         for variable in _read_by(name, data) if b".env." in data else ():
             found.setdefault(variable.decode(), name)
         size += len(data)
@@ -321,7 +319,7 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
             break
     known = set(given)
     for file in _ENV_FILES if found else ():
-        text = folder.data(file, limit=_SOURCE_LIMIT) if folder.has(file) else b""
+        text = folder.source(file)
         known |= {name.decode() for name in _SET.findall(text)}
     missing = sorted(set(found) - known)
     if not missing:
@@ -342,7 +340,7 @@ def of_visitors_machine(folder: Folder, *, is_site: bool) -> tuple[Risk, ...]:
     endings, size = (*_PAGES, ".js", ".ts") if is_site else _PAGES[:-1], 0
     pages = (it for it in folder.ending(*endings) if not _NOT_PAGES.search(it))
     for name in islice(pages, _SOURCES_LIMIT):
-        data = folder.data(name, limit=_SOURCE_LIMIT)
+        data = folder.source(name)
         size += len(data)
         if size >= _SOURCES_BYTES:
             break

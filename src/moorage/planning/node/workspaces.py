@@ -18,7 +18,6 @@ from moorage.planning.reading.folder import Folder, matches, parts
 from moorage.planning.static import serve
 
 ENVIRONMENT = (("NX_DAEMON", "false"), ("NX_NO_CLOUD", "true"))
-_LIMIT = 65_536  # bytes of a project.json
 _PROJECTS_LIMIT = 300
 _NAMED_LIMIT = 12  # directories in a sentence
 _PLACE = re.compile(r"[\w./@-]{1,200}")
@@ -164,7 +163,7 @@ def _by_configuration(root: Folder, project: Project) -> _Made | None:
         if not text:
             continue
         # Without its plugin, Nx has no build of the project, and the program's own is run.
-        is_nxs = f"@nx/{kind}" in root.data("nx.json", limit=_LIMIT).decode(errors="replace")
+        is_nxs = f"@nx/{kind}" in root.plain("nx.json")
         build = "" if is_nxs or project.build else f"{kind} build {place}"
         if kind == "next":
             return _next(place)._replace(build=build)
@@ -225,7 +224,7 @@ def _projects(root: Folder) -> list[Project]:
 
 def _project(root: Folder, file: str) -> Project | None:
     try:
-        document = json.loads(root.data(file, limit=_LIMIT))
+        document = json.loads(root.source(file))
     except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict):
@@ -254,7 +253,6 @@ PATTERNS_LIMIT = 64
 PATTERN_LENGTH = 256  # characters; a longer one matches nothing
 DEPTH_LIMIT = 16  # directories from the root to a workspace
 CANDIDATES_LIMIT = 2_000  # package.json files matched against the patterns
-_YAML_LIMIT = 65_536  # bytes
 _ITEM = re.compile(r"""\s*-\s*(?:"([^"]*)"|'([^']*)'|([^#\s]+))""")
 
 
@@ -381,7 +379,7 @@ def _pnpm_patterns(root: Folder) -> tuple[str, ...]:
         return ()
     found: list[str] = []
     inside = False
-    data = root.data("pnpm-workspace.yaml", limit=_YAML_LIMIT).decode(errors="replace")
+    data = root.plain("pnpm-workspace.yaml")
     for line in data.splitlines():
         if line.startswith("packages:"):
             inside = True

@@ -162,7 +162,6 @@ _SETUP = re.compile(rf"\binstall_requires[ \t]*{_WITHIN}")
 _SCRIPT = re.compile(r"^# /// script[ \t]*\r?\n((?:#[^\n]*\n){1,200}?)# ///", re.MULTILINE)
 _DEPENDENCIES = re.compile(rf"^dependencies[ \t]*{_WITHIN}", re.MULTILINE)
 _STRING = re.compile(r"""#[^\n]*|"([^"\n]*)"|'([^'\n]*)'""")
-_SOURCE_LIMIT = 65_536  # bytes read of a file of Python
 LOOKED_FOR = ("requirements.txt, pyproject.toml with dependencies, Pipfile, environment.yml",)
 
 _VERSION_LIMIT = 100  # characters that are read of one
@@ -278,7 +277,7 @@ def conda_packages(folder: Folder) -> tuple[str, dict[str, str], tuple[str, ...]
     file = folder.first("environment.yml", "environment.yaml")
     if file is None:
         return None
-    document = yaml_document(folder.data(file, limit=_SOURCE_LIMIT).decode(errors="replace"))
+    document = yaml_document(folder.plain(file))
     listed = document.get("dependencies") if isinstance(document, dict) else None
     packages: dict[str, str] = {}
     by_pip: tuple[str, ...] = ()
@@ -346,13 +345,13 @@ def _of_directory(folder: Folder) -> Requirements:
         return _of_file(folder, file)
     if not folder.has("setup.py"):
         return _of_parents(folder)
-    source = folder.data("setup.py", limit=_SOURCE_LIMIT)
+    source = folder.source("setup.py")
     return _of_list(folder, "setup.py", _SETUP.search(source.decode(errors="replace")))
 
 
 def of_script(folder: Folder, file: str) -> Requirements:
     """Returns the requirements in a script's own comment (PEP 723)."""
-    source = folder.data(file, limit=_SOURCE_LIMIT).decode(errors="replace")
+    source = folder.plain(file)
     block = _SCRIPT.search(source) if "# /// script" in source else None
     text = re.sub(r"^# ?", "", block[1], flags=re.MULTILINE) if block else ""
     return _of_list(folder, file, _DEPENDENCIES.search(text))

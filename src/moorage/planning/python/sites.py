@@ -14,7 +14,6 @@ from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import table, yaml_document
 
-_LIMIT = 65_536  # bytes of a generator's file
 _WORD = re.compile(r"[A-Za-z][\w./-]{0,80}")
 _WORDS_LIMIT = 50
 _NAMES_LIMIT = 5_000
@@ -84,7 +83,7 @@ def _found(folder: Folder, it: _Generator, name: str) -> str:
     file = name.rstrip("*")
     if not folder.has(file) or file == name:
         return file if folder.has(file) else ""
-    text = folder.data(file, limit=_LIMIT).decode(errors="replace")
+    text = folder.plain(file)
     here = f"{file.rpartition('/')[0]}/" if not file.startswith("config/") else ""
     places = [f"{here.lstrip('/')}{place}" for place in it.beside]
     is_beside = any(folder.has(place) or folder.has_directory(place) for place in places)
@@ -94,7 +93,7 @@ def _found(folder: Folder, it: _Generator, name: str) -> str:
 def _site(
     folder: Folder, it: _Generator, file: str, names: frozenset[str], *, listed: bool
 ) -> Site:
-    text = folder.data(file, limit=_LIMIT).decode(errors="replace")
+    text = folder.plain(file)
     packages = [package for package in it.packages if bare(package) not in names]
     if not listed:
         packages += _needed(folder, it, file, text)

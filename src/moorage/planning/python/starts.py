@@ -15,7 +15,6 @@ from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import front_matter
 from moorage.planning.static import serve
 
-READ = 65_536  # bytes of a source
 _OTHERS_LIMIT = 50  # files without a likely name that are looked into
 
 
@@ -59,7 +58,7 @@ def runner_command(
     likely = (*runner.likely, *scripts)
     imports = rb"^[ \t]*(?:import|from)[ \t]+%b\b" % (runner.module or runner.package).encode()
     names = importing(folder, re.compile(imports, re.MULTILINE), likely, is_deep=is_deep)
-    pages = [name for name in names if runner.page.search(folder.data(name, limit=READ))]
+    pages = [name for name in names if runner.page.search(folder.source(name))]
     if runner.is_sure and names and (names[0].rpartition("/")[2] in likely or not pages):
         pages = names
     if not pages:
@@ -84,7 +83,7 @@ def imported(folder: Folder, packages: tuple[str, ...], scripts: tuple[str, ...]
         found.decode()
         for name in (*scripts, *others[:_OTHERS_LIMIT])
         if folder.has(name)
-        for found in pattern.findall(folder.data(name, limit=READ))
+        for found in pattern.findall(folder.source(name))
     }
 
 
@@ -106,7 +105,7 @@ def importing(
         _deep(folder, likely) if is_deep else (),
     ):
         there = (name for name in names if folder.has(name))
-        found = [name for name in there if pattern.search(folder.data(name, limit=READ))]
+        found = [name for name in there if pattern.search(folder.source(name))]
         if found:
             return found
     return []
@@ -238,7 +237,7 @@ def _by_runner(folder: Folder, used: Set[str], *, is_deep: bool = False) -> Star
 def _pasted(folder: Folder) -> Start | None:
     """Returns `pserve` for a project whose .ini file names its app and its server, as Pyramid's."""
     name = folder.first("production.ini", "development.ini")
-    text = folder.data(name, limit=READ) if name else b""
+    text = folder.source(name)
     is_project = folder.first("setup.py", "pyproject.toml", "setup.cfg") is not None
     if name is None or not is_project or not _PASTED.search(text):
         return None
@@ -299,7 +298,7 @@ def _django(folder: Folder) -> Start | None:
     package = module.rpartition("/")[0]
     sockets = f"{package}/asgi.py"
     has_sockets = module == sockets or (
-        project.has(sockets) and _SOCKETS.search(project.data(sockets, limit=READ))
+        project.has(sockets) and _SOCKETS.search(project.source(sockets))
     )
     server = "gunicorn --bind 0.0.0.0:$PORT --threads 4"
     needs: tuple[str, ...] = ("django", "gunicorn")
@@ -342,7 +341,7 @@ def _wsgi(project: Folder) -> str | None:
 
     That package may have any name, such as `example`.
     """
-    managed = _SETTINGS.search(project.data("manage.py", limit=READ))
+    managed = _SETTINGS.search(project.source("manage.py"))
     parts = managed[1].decode().split(".")[:-1] if managed else []
     for file in ("wsgi.py", "asgi.py"):
         named = ["/".join([*parts[:depth], file]) for depth in range(len(parts), 0, -1)]
@@ -355,8 +354,8 @@ def _wsgi(project: Folder) -> str | None:
 
 def _settings_option(project: Folder, wsgi: str) -> str:
     """Returns manage.py's option for the server's settings, if its own differ."""
-    served = _SETTINGS.search(project.data(wsgi, limit=READ))
-    managed = _SETTINGS.search(project.data("manage.py", limit=READ))
+    served = _SETTINGS.search(project.source(wsgi))
+    managed = _SETTINGS.search(project.source("manage.py"))
     if served is None or managed is None or served[1] == managed[1]:
         return ""
     return f" --settings ${{DJANGO_SETTINGS_MODULE:-{served[1].decode()}}}"
@@ -375,14 +374,14 @@ def _django_because(project: Folder, module: str, settings: bytes, hosts: str) -
 
 def _served_settings(project: Folder, wsgi: str) -> str:
     """Returns the settings that wsgi.py names, "" if it names none of the upload."""
-    named = _SETTINGS.search(project.data(wsgi, limit=READ))
+    named = _SETTINGS.search(project.source(wsgi))
     return project.first(f"{named[1].decode().replace('.', '/')}.py") or "" if named else ""
 
 
 def _hosts_variable(project: Folder, module: str, file: str) -> str:
     """Returns the variable from which Django takes the hosts that it answers, "" for none."""
     for name in dict.fromkeys((_served_settings(project, module), file)):
-        text = project.data(name, limit=READ) if name else b""
+        text = project.source(name)
         match = _READ_HOSTS.search(text) if b"ALLOWED_HOSTS" in text else None
         variable = (match[1] or match[3]) if match is not None else b""
         if variable and b"%b=" % variable not in _env(project):
@@ -391,7 +390,7 @@ def _hosts_variable(project: Folder, module: str, file: str) -> str:
 
 
 def _env(project: Folder) -> bytes:
-    return project.data(".env", limit=READ) if project.has(".env") else b""
+    return project.source(".env")
 
 
 def _refused_hosts(project: Folder, module: str, file: str) -> str:
@@ -400,7 +399,7 @@ def _refused_hosts(project: Folder, module: str, file: str) -> str:
     What is changed further down, or for another environment, can't.
     """
     for name in dict.fromkeys((_served_settings(project, module), file)):
-        text = project.data(name, limit=READ) if name else b""
+        text = project.source(name)
         if b"ALLOWED_HOSTS" in text:
             return _said_hosts(project.path(name), text)
     return ""
@@ -426,7 +425,7 @@ def _own_settings(project: Folder, module: str, refused: str) -> tuple[str, str]
     Django's development server alone would do.
     """
     name = _served_settings(project, module)
-    text = project.data(name, limit=READ) if name else b""
+    text = project.source(name)
     added, because = [], ""
     if refused and name:
         added.append("ALLOWED_HOSTS = ['*']")
@@ -454,7 +453,7 @@ def _migrations_made(project: Folder, settings: bytes, programs: str) -> str:
     with_models = (
         name.removesuffix("/models.py")
         for name in sources
-        if name.endswith("/models.py") and _MODEL.search(project.data(name, limit=READ))
+        if name.endswith("/models.py") and _MODEL.search(project.source(name))
     )
     labels = [
         app.rpartition("/")[2]
@@ -475,7 +474,7 @@ def _django_settings(project: Folder, wsgi: str) -> tuple[str, bytes]:
     names = [f"{package}/settings.py", f"{package}/settings/base.py"]
     names += [f"{package}/settings/production.py", "settings.py", "config/settings/base.py"]
     name = project.first(*names)
-    return (name, project.data(name, limit=READ)) if name else ("", b"")
+    return (name, project.source(name)) if name else ("", b"")
 
 
 def _site(folder: Folder, needed: Requirements, *, is_docs: bool) -> Start | None:
@@ -510,9 +509,9 @@ def _served_script(folder: Folder, runner: Runner, *, is_deep: bool) -> Start | 
 def _gradio(folder: Folder, *, is_deep: bool) -> Start | None:
     """Returns the script that launches Gradio, which takes host and port from its own variables."""
     names = importing(folder, _GRADIO, SCRIPTS, is_deep=is_deep)
-    launching = (name for name in names if _LAUNCHES.search(folder.data(name, limit=READ)))
+    launching = (name for name in names if _LAUNCHES.search(folder.source(name)))
     name = next(launching, names[0] if names and names[0] in SCRIPTS else None)
-    if name is None or b"mount_gradio_app(" in folder.data(name, limit=READ):
+    if name is None or b"mount_gradio_app(" in folder.source(name):
         return None
     return _launched(folder, name, "gradio", f"{name} is a Gradio app")
 
@@ -520,7 +519,7 @@ def _gradio(folder: Folder, *, is_deep: bool) -> Start | None:
 def _package_root(folder: Folder, file: str) -> tuple[tuple[str, str], ...]:
     """Returns the variable with which a script below imports a directory around it as a package."""
     root, _, below = file.rpartition("src/") if file.startswith("src/") else ("", "", file)
-    text = folder.data(file, limit=READ) if "/" in file else b""
+    text = folder.source(file) if "/" in file else b""
     for place, path in ((root, file), ("src", below)):
         top = path.partition("/")[0].encode()
         if "/" in path and top in text and re.search(_IMPORTS % top, text, re.M):
@@ -554,7 +553,7 @@ def _prepared(folder: Folder, app: App, start: Start) -> Start:
 
     Its failure is only in the log.
     """
-    text = folder.data(app.file, limit=READ).decode(errors="replace") + "\n"
+    text = folder.plain(app.file) + "\n"
     main = _MAIN.search(text)
     found = _MAKES.search(main[1]) if main is not None else None
     if (
@@ -612,7 +611,7 @@ def _migrated(folder: Folder, app: App, names: Set[str], start: Start) -> Start:
 def _makes_database(folder: Folder) -> str:
     """Returns the command of Flask's that makes a database in a file, "" for none."""
     files = (name for name in folder.ending(".py") if not is_aside(name))
-    for text in (folder.data(name, limit=READ) for name in islice(files, _OTHERS_LIMIT)):
+    for text in (folder.source(name) for name in islice(files, _OTHERS_LIMIT)):
         found = _MAKING.search(text)
         is_file = b"import sqlite3" in text or (b"create_all" in text and b"drop_all" not in text)
         if found is not None and is_file:
@@ -628,7 +627,7 @@ _MAKING = re.compile(
 
 def _served(folder: Folder, app: App, names: Set[str]) -> Start:
     """Returns an app object's server. gunicorn gets threads: one slow client must not block all."""
-    text = folder.data(app.file, limit=READ)
+    text = folder.source(app.file)
     greens = [it for it in ("eventlet", "gevent") if it in names]
     if app.package == "flask" and _RUNS_SOCKETS.search(text) and greens:
         because = f"{app.file} runs its sockets by itself, with {greens[0]}"
@@ -678,7 +677,7 @@ def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
 
 def _serving(folder: Folder, start: Start) -> Start:
     """Returns how a program of several commands is started: by the one that serves."""
-    text = folder.data(start.file, limit=READ)
+    text = folder.source(start.file)
     if (
         b"flet" in text
         and start.command == f"python {start.file}"

@@ -74,6 +74,7 @@ class SourceTree(Protocol):
 
 _AFTER_SLASH = chr(ord("/") + 1)
 _ARCHIVERS = "__MACOSX"  # macOS puts file attributes there in zip archives
+_SOURCE_LIMIT = 65_536  # bytes
 MANIFEST_LIMIT = 1_048_576  # bytes of one package.json, requirements file, Procfile
 
 
@@ -237,6 +238,17 @@ class Folder:
             data = self._tree.read(path, limit=limit)
             self._read[path] = limit, data
         return data[:limit]
+
+    def source(self, name: str | None) -> bytes:
+        """The file's first 64 KiB, which hold what planning looks for; none without the file."""
+        try:
+            return self.data(name, limit=_SOURCE_LIMIT) if name else b""
+        except KeyError:
+            return b""
+
+    def plain(self, name: str | None) -> str:
+        """What `source` gives, decoded: what is no UTF-8 is replaced."""
+        return self.source(name).decode(errors="replace")
 
     def parsed(self, name: str, parse: Callable[["Folder", str], object]) -> object:
         """What `parse` makes of the file: made once, for a file is parsed in one way alone."""

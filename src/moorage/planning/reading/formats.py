@@ -34,7 +34,6 @@ def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_LIMIT = 65_536  # bytes
 # Each branch matches closed or not, so that the whole is linear.
 _COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"?)|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)')
 _TRAILING = re.compile(r",(?=\s*[}\]])")
@@ -42,7 +41,7 @@ _TRAILING = re.compile(r",(?=\s*[}\]])")
 
 def json_document(folder: Folder, name: str) -> dict[str, object]:
     """Returns the file's object; an empty one if it has none, or can't be read."""
-    text = folder.data(name, limit=_LIMIT).decode(errors="replace")
+    text = folder.plain(name)
     bare = _TRAILING.sub("", _COMMENT.sub(lambda match: match[1] or "", text))
     try:
         document = json.loads(bare)
