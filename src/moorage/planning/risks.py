@@ -103,6 +103,11 @@ def of_sources(
     ]
 
 
+def places(folder: Folder, *, read: Collection[str]) -> dict[str, str]:
+    """Returns the variables that have the app write outside its folder, each with a file's name."""
+    return variables.elsewhere(_sources(folder, read))
+
+
 def _named_by(risks: Iterable[Risk], known: set[str]) -> list[Risk]:
     """Returns the risks, whose variables are `known` to those that follow."""
     found = [*risks]

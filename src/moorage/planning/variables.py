@@ -204,6 +204,19 @@ _READ = re.compile(
 _UNPACKED = re.compile(rb"\{([^{}]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
 _WORDS = re.compile(rb"\b%b\b" % _NAME)
 _HINTS = (b"environ", b"getenv", b"process.env")
+_ELSEWHERE = re.compile(
+    rb"(?:process\.env\.|(?:environ\.get|getenv)\([ ]?['\"])"
+    rb"([A-Z0-9_]{0,60}(?:DB|DIR|DIRECTORY|FILE|FOLDER|LOCATION|PATH|STORAGE))"
+    rb"(?:[ ]?(?:\|\||\?\?)|['\"][ ]?,)[ ]?['\"`]"
+    rb"(/(?:config|data\w{1,20}|etc|mnt|srv|storage|var/(?!run))/?[\w./-]{0,100})['\"`]"
+)
+
+
+def elsewhere(sources: Iterable[Source]) -> dict[str, str]:
+    """Returns variables of places outside the app's folder by default, each with a name there."""
+    found = (it for _, text in sources if b"/" in text for it in _ELSEWHERE.findall(text))
+    places = {name.decode(): path.decode().rstrip("/").rpartition("/")[2] for name, path in found}
+    return {name: place for name, place in places.items() if name not in OWN}
 
 
 def optional(sources: Iterable[Source]) -> set[str]:

@@ -99,6 +99,32 @@ def test_pdm_pins_its_default_group_once_a_package(tmp_path: Path) -> None:
     assert pins(tmp_path, pdm__lock=lock) == [f'fastapi==1 ; python_version < "4" --hash={HASH}']
 
 
+def test_older_pdm_locks_are_followed_from_the_projects_dependencies(tmp_path: Path) -> None:
+    lock = """
+        [metadata]
+        groups = ["default", "lint"]
+        lock_version = "4.4"
+        [[package]]
+        name = "Click"
+        version = "8"
+        dependencies = ["colorama; platform_system == \\"Windows\\"", "typing_extensions>=4"]
+        [[package]]
+        name = "colorama"
+        version = "0.4"
+        [[package]]
+        name = "typing-extensions"
+        version = "4"
+        [[package]]
+        name = "ruff"
+        version = "1"
+    """
+    project = '[project]\ndependencies = ["click[x]>=7"]'
+    assert pins(tmp_path, pdm__lock=lock, pyproject__toml=project) == [
+        "Click==8",
+        "typing-extensions==4",
+    ]
+
+
 def test_pipenv_pins_its_default_packages(tmp_path: Path) -> None:
     flask = {"version": "==3.1", "hashes": [HASH], "markers": "os_name"}
     own = {"git": "https://git.example/o.git", "ref": "abc"}

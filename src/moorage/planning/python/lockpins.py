@@ -53,11 +53,26 @@ def pin(package: Table, marker: str) -> str:
     return line(f"{package['name']}=={package['version']}", marker, hashes)
 
 
-def of_pdm(lock: Table, _project: Table) -> Iterator[str]:
-    """pdm.lock: the packages of the group `default`."""
-    seen = set()
-    for package in lock.get("package", ()):
-        if "default" in package.get("groups", ["default"]) and package["name"] not in seen:
+OTHER_SYSTEM = re.compile(r"(?:sys_platform|platform_system) == .(?:win32|Windows|[dD]arwin)")
+
+
+def of_pdm(lock: Table, project: Table) -> Iterator[str]:
+    """pdm.lock: the packages of the group `default`; before 4.5, those that it depends on."""
+    packages, seen = lock.get("package", ()), set()
+    are_grouped = any("groups" in package for package in packages)
+    ahead = [] if are_grouped else [*project.get("project", {}).get("dependencies", ())]
+    reached = set[str]()
+    while ahead:
+        name = normal(re.match(r"[\w.-]*", ahead.pop())[0])  # type: ignore[index]
+        if name not in reached:
+            reached.add(name)
+            same = (package for package in packages if normal(package["name"]) == name)
+            needed = (it for package in same for it in package.get("dependencies", ()))
+            ahead += [it for it in needed if not OTHER_SYSTEM.search(it)]
+    for package in packages:
+        is_needed = not reached or normal(package["name"]) in reached
+        is_default = "default" in package.get("groups", ["default"] if is_needed else [])
+        if is_default and package["name"] not in seen:
             seen.add(package["name"])
             yield pin(package, package.get("marker", ""))
 
