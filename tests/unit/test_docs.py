@@ -167,6 +167,11 @@ def test_every_name_in_the_architecture_exists() -> None:
     assert [name for name in names if not set(name.strip(".").split(".")) <= words] == []
 
 
+def test_documents_hold_no_more_words_than_somebody_reads() -> None:
+    words = {path: len(text.split()) for path, text in DOCUMENTS.items() if "docs" in path.parts}
+    assert sum(words.values()) <= 40_000
+
+
 def test_table_of_users_pages_names_each() -> None:
     named = re.findall(r"^\| \[[^\]]+\]\((.+)\)", document("docs/use/README.md"), re.MULTILINE)
     assert {*named, "README.md"} == {path.name for path in REPOSITORY.glob("docs/use/*.md")}
