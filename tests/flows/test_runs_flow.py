@@ -64,7 +64,9 @@ async def test_commands_run_beside_the_app_once_and_by_the_clock(wallet: Wallet)
     project = f"/agent/projects/{deployed.body['projectId']}"
     runs = f"{project}/runs"
 
-    begun = await wallet.call("POST", runs, json={"command": "node nightly.js; exit 7"})
+    begun = await wallet.call(
+        "POST", runs, json={"command": "python --version && node nightly.js; exit 7"}
+    )
     assert (begun.status, begun.body["status"]) == (202, "queued")
     log = await ended(wallet, runs, begun.body["runId"])
     nights = written(log)

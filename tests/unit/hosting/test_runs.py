@@ -434,7 +434,7 @@ async def test_deleted_project_leaves_nothing_of_its_runs(
 REFUSED: dict[str, type[Exception]] = {
     "serving_deployment_id = NULL": NothingServes,
     "paused_at_ms = 1": ProjectPaused,
-    "status = 'suspended'": OutOfCredits,
+    "status = 'suspended'": TooManyRuns,
 }
 
 
@@ -444,6 +444,14 @@ async def test_run_that_could_not_begin_is_refused(
 ) -> None:
     yard.db.sql(f"UPDATE projects SET {change}")
     with pytest.raises(REFUSED[change]):
+        await queue(yard, project)
+
+
+async def test_run_that_nothing_pays_is_refused(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    yard.db.sql("UPDATE wallets SET balance_micro_usd = 0")
+    with pytest.raises(OutOfCredits):
         await queue(yard, project)
 
 

@@ -271,7 +271,8 @@ def _writable_mounts(view: View) -> list[str]:
 
 
 def _tool_mounts(view: View) -> list[str]:
-    mounts = []
+    # Debian's Python has no such name, and everybody's commands do.
+    mounts = ["--symlink", "/usr/bin/python3", "/opt/moorage/bin/python"]
     for name, path in sorted(view.tools.items()):
         mounts += ["--ro-bind", str(path), f"/opt/moorage/bin/{name}"]
     for name, path in sorted(view.toolchains.items()):

@@ -23,6 +23,10 @@ MAX_QUEUED = 100
 """Runs of a project that wait."""
 
 _RETRY_SECONDS = 30
+_SUSPENDED = (
+    "The project is suspended. It starts again with credits for an hour, memory and disk: "
+    "send this again then."
+)
 
 
 class QueuedRun(msgspec.Struct, frozen=True):
@@ -66,8 +70,10 @@ class Runs:
             if size is not None:
                 self._sizes.chosen(size, now=project.size, has_volume=False, field="size")
             reach = await ledger.reach(tx, project.id, wallet=project.wallet)
-            if reach.total <= 0 or project.status is ProjectStatus.SUSPENDED:
+            if reach.total <= 0:
                 raise OutOfCredits
+            if project.status is ProjectStatus.SUSPENDED:
+                raise TooManyRuns(_RETRY_SECONDS, _SUSPENDED)
             if await runs.queued_of(tx, project.id) >= MAX_QUEUED:
                 said = f"{MAX_QUEUED} runs of this project wait: let some end first."
                 raise TooManyRuns(_RETRY_SECONDS, said)
