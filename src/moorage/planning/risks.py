@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from moorage.planning import clients, hosts, variables
 from moorage.planning.plan import Plan, Risk, RiskCode, Stops, quoted
+from moorage.planning.python.starts import SECRETS_FILE
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import by_word, marks, table, word_set, word_tuple
 from moorage.planning.toolbox import Toolbox
@@ -95,7 +96,7 @@ def of_sources(
         *absent,
         *_commands(sources, toolbox),
         *(_left_out(folder) if plan.listens else ()),
-        *_secrets_file(folder, sources),
+        *_secrets_file(folder, sources, known, is_made=SECRETS_FILE in plan.start),
         *_files(folder, sources),
         *_libraries(folder, toolbox),
         *(() if _ANY_HOST in plan.start else _refusing(sources)),
@@ -538,28 +539,36 @@ def _libraries(folder: Folder, toolbox: Toolbox) -> Iterator[Risk]:
             )
 
 
-_SECRETS_FILE = ".streamlit/secrets.toml"
 _SECRETS_READ = re.compile(
     rb"\bst\.secrets(?:\[[ ]?['\"](\w{1,60})['\"][ ]?\]|\.(?!get\b|to_dict\b)(\w{1,60}))"
+    rb"([\[.](?!strip\b))?"
 )
 
 
-def _secrets_file(folder: Folder, sources: Iterable[Source]) -> Iterator[Risk]:
-    """Yields that Streamlit reads secrets of a file which the upload has not."""
-    if folder.has(_SECRETS_FILE):
-        return
-    for path, text in sources:
-        match = _SECRETS_READ.search(text) if b"st.secrets" in text else None
-        if match is not None and b"in st.secrets" not in text:
+def _secrets_file(
+    folder: Folder, sources: Iterable[Source], known: Collection[str], *, is_made: bool
+) -> Iterator[Risk]:
+    """Yields what Streamlit reads of a file of secrets which the upload has not.
+
+    One that `is_made` has the app's variables, but no tables of values.
+    """
+    found: dict[str, str] = {}
+    for path, text in () if folder.has(SECRETS_FILE) else sources:
+        if b"st.secrets" not in text or b"in st.secrets" in text:
+            continue
+        for match in _SECRETS_READ.finditer(text):
             name = (match[1] or match[2]).decode()
-            yield Risk(
-                RiskCode.FILE_ABSENT,
-                Stops.REQUESTS,
-                f"{path} reads {name} of {_SECRETS_FILE}, which is not in the upload: read it by "
-                "os.environ, and send it in settings.runEnvs.",
-                path=path,
-            )
-            return
+            if match[3] or not is_made:
+                yield Risk(
+                    RiskCode.FILE_ABSENT,
+                    Stops.REQUESTS,
+                    f"{path} reads {name} of {SECRETS_FILE}, which is not in the upload: read it "
+                    "by os.environ, and send it in settings.runEnvs.",
+                    path=path,
+                )
+                return
+            found.setdefault(name, path)
+    yield from variables.unset({Stops.REQUESTS: found} if found else {}, (), known)
 
 
 _PROCESS = re.compile(r"^([A-Za-z0-9_-]{1,40}):[ \t]*(\S.*)$", re.MULTILINE)

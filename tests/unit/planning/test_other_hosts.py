@@ -65,6 +65,20 @@ def test_worker_without_bindings_is_served_by_bun(files: dict[str, str], install
     assert "bun" in made.toolchains
 
 
+def test_worker_is_served_beside_its_assets_if_they_are_in_the_upload() -> None:
+    assets = '[assets]\ndirectory = "./public"\nbinding = "FILES"\n'
+    files = {"src/index.ts": PLAIN, "public/index.html": ""}
+    start = plan({**files, "wrangler.toml": TOML + assets}).start
+    assert 'Bun.file("./public" + name)' in start
+    assert '"FILES": { fetch' in start
+    assert "(await file(request, isPage(request))) ?? worker.fetch" in start
+    last = plan({**files, "wrangler.toml": f"{TOML}{assets}run_worker_first = true\n"}).start
+    assert "?? worker.fetch" not in last
+    both = f'{TOML}{assets}[[d1_databases]]\nbinding = "DB"\n'
+    with pytest.raises(RuntimeUnsupported, match="d1_databases"):
+        plan({**files, "wrangler.toml": both})
+
+
 def test_workers_variables_are_the_apps() -> None:
     vars_ = '[vars]\nGREETING = "hello"\nLIMIT = 5\n"not-a-name" = "x"\n'
     made = plan({"wrangler.toml": TOML + vars_, "src/index.ts": PLAIN})

@@ -93,10 +93,16 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         build if asked.build is None else asked.build,
         start if asked.build is None else asked.run or start,
         tuple(sentence for sentence in because if sentence),
-        build_env=(("GOTOOLCHAIN", toolchain), ("GOFLAGS", "-buildvcs=false")),
+        build_env=(("GOTOOLCHAIN", toolchain), ("GOFLAGS", _flags(folder))),
         tools=(found.tool,),
         install_inputs=_inputs(folder) if module == "go.mod" else (),
     )
+
+
+def _flags(folder: Folder) -> str:
+    """Returns the flags of builds, which look up what go.mod and go.sum lack if they may not."""
+    is_whole = folder.has("go.sum") or folder.has("go.work") or folder.has_directory("vendor")
+    return "-buildvcs=false" if is_whole else "-buildvcs=false -mod=mod"
 
 
 def _given(folder: Folder, run: str, package: str | None) -> tuple[str, str] | None:

@@ -27,10 +27,23 @@ _VARIABLE = re.compile(r"[A-Za-z_]\w{0,127}")
 _SOURCE_LIMIT = 262_144  # bytes
 _SERVES = (
     "import worker from {main}; "
-    "const context = {{ waitUntil() {{}}, passThroughOnException() {{}} }}; "
+    "const context = {{ waitUntil() {{}}, passThroughOnException() {{}} }}; {env} "
     'Bun.serve({{ hostname: "0.0.0.0", port: process.env.PORT, '
-    "fetch: (request) => worker.fetch(request, process.env, context) }});"
+    "fetch: async (request) => {first}worker.fetch(request, env, context) }});"
 )
+# As Cloudflare serves them: a file before the Worker, pages also without their ending.
+_ASSETS = """
+const file = async (request, page) => {
+  const path = decodeURIComponent(new URL(request.url).pathname);
+  if (!["GET", "HEAD"].includes(request.method) || /[/][.]/.test(path)) return;
+  for (const name of [path, path + ".html", path + "/index.html", ...(page ? ["/index.html"] : [])])
+    if (await Bun.file(ROOT + name).exists()) return new Response(Bun.file(ROOT + name));
+};
+const asset = async (request) =>
+  (await file(request, ANY)) ?? new Response("Not found", { status: 404 });
+const isPage = (request) => ANY && request.headers.get("sec-fetch-mode") === "navigate";
+const env = { ...process.env, BINDING: { fetch: (...it) => asset(new Request(...it)) } };
+"""
 
 
 class Worker(NamedTuple):
@@ -60,12 +73,30 @@ def worker(folder: Folder, manifest: PackageJson | None, toolbox: Toolbox) -> Wo
     _refuse(folder, file, main, document, toolbox)
     variables = document.get("vars")
     given = variables.items() if isinstance(variables, dict) else ()
+    env, first = _assets(folder, document) or ("const env = process.env;", "")
+    served = _SERVES.format(main=json.dumps(f"./{main}"), env=env, first=first)
     return Worker(
         main,
-        f"exec bun -e {quote(_SERVES.format(main=json.dumps(f'./{main}')))}",
-        f"{file} names {main}, a Worker: Bun serves it, with variables as its env",
+        f"exec bun -e {quote(served)}",
+        f"{file} names {main}, a Worker: Bun serves it, with variables as its env"
+        + (", and its assets" if first else ""),
         tuple((n, v) for n, v in given if isinstance(v, str) and _VARIABLE.fullmatch(n)),
     )
+
+
+def _assets(folder: Folder, document: Mapping[str, object]) -> tuple[str, str] | None:
+    """Returns what serves a Worker's files, and what asks it first; None without such files."""
+    assets = document.get("assets")
+    named = assets.get("directory") if isinstance(assets, dict) else None
+    root = posixpath.normpath(named) if isinstance(named, str) else ""
+    if not isinstance(assets, dict) or not folder.has_directory(root):
+        return None
+    is_spa = assets.get("not_found_handling") == "single-page-application"
+    binding = json.dumps(str(assets.get("binding", "ASSETS")))
+    env = _ASSETS.replace("ROOT", json.dumps(f"./{root}")).replace("ANY", json.dumps(is_spa))
+    is_last = assets.get("run_worker_first") is True
+    first = "" if is_last else "(await file(request, isPage(request))) ?? "
+    return env.replace("BINDING", binding), first or " "
 
 
 def _is_other(folder: Folder, manifest: PackageJson) -> bool:
@@ -82,7 +113,10 @@ def _refuse(
     folder: Folder, file: str, main: str, document: Mapping[str, object], toolbox: Toolbox
 ) -> None:
     text = folder.data(main, limit=_SOURCE_LIMIT).decode(errors="replace")
-    used = next((key for key in sorted(_BINDINGS) if document.get(key)), None)
+    others = sorted(_BINDINGS, key=lambda it: (it == "assets", it))
+    if _assets(folder, document):
+        others.remove("assets")
+    used = next((key for key in others if document.get(key)), None)
     problem = ""
     if used is not None:
         problem = f"it uses {used}, which only Cloudflare has: take {_BINDINGS[used]} instead"

@@ -502,8 +502,26 @@ def _served_script(folder: Folder, runner: Runner, *, is_deep: bool) -> Start | 
         (runner.package,),
         f"{name} is a {runner.name} app",
         environment=_package_root(folder, name),
+        assigned=_secrets_made(folder) if runner.package == "streamlit" else "",
         file=name,
     )
+
+
+def _secrets_made(folder: Folder) -> str:
+    """Returns what makes Streamlit's file of secrets of the app's variables, if it reads one."""
+    sources = () if folder.has(SECRETS_FILE) else folder.ending(".py")[:_OTHERS_LIMIT]
+    if not any(b"st.secrets" in folder.data(name, limit=READ) for name in sources):
+        return ""
+    lines = (
+        "f'{json.dumps(n)} = {json.dumps(v, ensure_ascii=False)}' for n, v in os.environ.items()"
+    )
+    return (
+        f'mkdir -p ~/.streamlit && {BIN}python -c "import json, os; '
+        f"print(*({lines}), sep='\\n')\" > ~/{SECRETS_FILE}\nexec "
+    )
+
+
+SECRETS_FILE = ".streamlit/secrets.toml"
 
 
 def _gradio(folder: Folder, *, is_deep: bool) -> Start | None:
