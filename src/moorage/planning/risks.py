@@ -109,6 +109,26 @@ def places(folder: Folder, *, read: Collection[str]) -> dict[str, str]:
     return variables.elsewhere(_sources(folder, read))
 
 
+def stand_ins(folder: Folder) -> dict[str, str]:
+    """Returns values for the variables that modules insist on as a build loads them.
+
+    None for those of pages, into which a build writes their true values.
+    """
+    sources = [*_sources(folder, ())]
+    known = {*variables.of_env_files(folder), *variables.optional(sources)}
+    names = {it.variable for it in clients.handed(sources) if it.connects}
+    for risk in variables.insisted(sources, known):
+        names.update(risk.variables if risk.stops is Stops.START else ())
+    return {
+        name: next((value for word, value in _STAND_INS.items() if word in name), "none-in-builds")
+        for name in sorted(names - known)
+        if "PUBLIC_" not in name
+    }
+
+
+_STAND_INS: dict[str, str] = _TABLE["stand_ins"]
+
+
 def _named_by(risks: Iterable[Risk], known: set[str]) -> list[Risk]:
     """Returns the risks, whose variables are `known` to those that follow."""
     found = [*risks]

@@ -188,7 +188,18 @@ def several(apps: list[str]) -> str:
     """Returns the sentence that refuses several apps."""
     names = ", ".join(name[:_NAME_CHARACTERS] for name in apps[:_NAMED_LIMIT])
     names += f" and {len(apps) - _NAMED_LIMIT} more" if len(apps) > _NAMED_LIMIT else ""
-    return (
-        f"There are apps in {names}: set settings.directoryPath to the one to deploy, and deploy "
-        "each under a name of its own"
+    page, server = (
+        next((name for name in apps if name.rpartition("/")[2] in words), "")
+        for words in (_OF_PAGES, _OF_SERVERS)
     )
+    is_pair = page and server and len(apps) == _PAIR
+    one = f"let {server} serve what {page} builds, and send both; or " if is_pair else ""
+    return (
+        f"There are apps in {names}: {one}set settings.directoryPath to the one to deploy, and "
+        "deploy each under a name of its own"
+    )
+
+
+_PAIR = 2
+_OF_PAGES = ("frontend", "client", "web", "ui", "webapp", "front")
+_OF_SERVERS = ("backend", "server", "api", "back")

@@ -135,8 +135,8 @@ def test_upload_in_one_directory_is_left_alone_where_a_command_was_given() -> No
 def test_only_directory_with_an_app_of_its_own_is_the_apps() -> None:
     files = {"api/package.json": "{}", "api/index.js": "", "notes/todo.md": "", "README.md": ""}
     assert plan(files).directory == "api"
-    with pytest.raises(PlanNotFound, match=r"apps in api, web: set settings\.directoryPath"):
-        plan({**files, "web/package.json": "{}"})
+    with pytest.raises(PlanNotFound, match=r"apps in api, shop: set settings\.directoryPath"):
+        plan({**files, "shop/package.json": "{}"})
 
 
 def test_modules_that_are_part_of_an_app_are_no_apps_of_their_own() -> None:

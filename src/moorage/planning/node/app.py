@@ -81,7 +81,7 @@ from moorage.planning.plan import (
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import first_word, in_place, word_tuple
 from moorage.planning.reading.semver import Version
-from moorage.planning.risks import of_packages
+from moorage.planning.risks import of_packages, stand_ins
 from moorage.planning.static import is_site
 from moorage.planning.toolbox import Tool, Toolbox
 
@@ -322,6 +322,12 @@ def _recipe(
     if asked.install is None:
         added, absent = _added(where, start.command or "", because)
         install = _with_added(install, added, where, manager) if added else install
+    loads = build and any(map(where.manifest.depends_on, ("next", "@sveltejs/kit")))
+    stood_in = stand_ins(where.folder) if loads else {}
+    if stood_in:
+        because.append(
+            f"the build loads modules that insist on variables: stand-ins for {', '.join(stood_in)}"
+        )
     if start.check:
         build = f"({build}\n) && {start.check}"
     return Recipe(
@@ -332,6 +338,7 @@ def _recipe(
         tuple(because),
         missing=start.missing,
         build_env=(
+            *stood_in.items(),
             *manager.commands.environment,
             *start.build_env,
             *_old_ciphers(where.manifest, tools),

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from itertools import islice
 from typing import NamedTuple
 
+from moorage.planning.clients import handed
 from moorage.planning.node.package_json import (
     NEXT_START,
     PACKAGES,
@@ -309,11 +310,14 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
     A variable with a value to fall back on is left out.
     """
     found: dict[str, str] = {}
+    connecting: set[str] = set()
     size = 0
     for name in islice(filter(_is_own, folder.ending(*_SOURCES)), _SOURCES_LIMIT):
         data = folder.source(name)
         for variable in _read_by(name, data) if b".env." in data else ():
             found.setdefault(variable.decode(), name)
+        if b"NEXT_PUBLIC_" in data:  # Next.js' build loads the module, and ends with it
+            connecting |= {it.variable for it in handed([(name, data)]) if it.connects}
         size += len(data)
         if size >= _SOURCES_BYTES:
             break
@@ -330,9 +334,8 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
         f"sets {it}: send {it} in settings.buildVars."
     )
     path = folder.path(found[missing[0]])
-    return (
-        Risk(RiskCode.VARIABLE_UNSET, Stops.REQUESTS, message, path=path, variables=tuple(names)),
-    )
+    stops = Stops.REQUESTS if connecting.isdisjoint(missing) else Stops.BUILD
+    return (Risk(RiskCode.VARIABLE_UNSET, stops, message, path=path, variables=tuple(names)),)
 
 
 def of_visitors_machine(folder: Folder, *, is_site: bool) -> tuple[Risk, ...]:
