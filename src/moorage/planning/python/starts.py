@@ -510,7 +510,7 @@ def _served_script(folder: Folder, runner: Runner, *, is_deep: bool) -> Start | 
 def _secrets_made(folder: Folder) -> str:
     """Returns what makes Streamlit's file of secrets of the app's variables, if it reads one."""
     sources = () if folder.has(SECRETS_FILE) else folder.ending(".py")[:_OTHERS_LIMIT]
-    if not any(b"st.secrets" in folder.data(name, limit=READ) for name in sources):
+    if not any(b"st.secrets" in folder.source(name) for name in sources):
         return ""
     lines = (
         "f'{json.dumps(n)} = {json.dumps(v, ensure_ascii=False)}' for n, v in os.environ.items()"
