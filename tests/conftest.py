@@ -63,7 +63,8 @@ EXTENDED = re.compile(
     r"|tests/contract/test_(containerfile|alarms|parsers|moved_books|units)\."
     r"|tests/flows/test_(backup|chaos|configuration|engine_moves|examples|gateway_pair|guestbook"
     r"|machines|leaving|logs_flow|operators_book|other_versions|postgres_flow|redeploy_load"
-    r"|rollbacks|sleeping_apps|two_wheels|visitors_while_gateways_restart|year|year_of_losses)\."
+    r"|rollbacks|sleeping_apps|visitors_while_gateways_restart|year|year_of_losses)\."
+    r"|tests/flows/test_two_wheels\.(?!py::test_(each_file|client_holds|client_is_small))"
 )
 """Tests that `make test` leaves to `make test-all`, by their ids: the long flows, apps of others,
 the matrix of faults but for one way to pay, clients of others but for two."""
