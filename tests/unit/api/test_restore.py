@@ -19,7 +19,7 @@ from moorage.backup.archive import (
     unpack,
     write_archive,
 )
-from moorage.errors import BackupInvalid
+from moorage.errors import BackupInvalid, SchemaUnknown
 from moorage.operate.backup import Unpack, restore
 from moorage.pages.sessions.session import Sessions
 from moorage.records.access import Role
@@ -75,6 +75,21 @@ def test_backup_of_an_earlier_release_is_upgraded_by_the_first_start(
     restore(saved(tmp_path, REVISIONS[0]), data_dir)
     migrate(data_dir / DATABASE)
     assert is_newest(data_dir / DATABASE), later_release
+
+
+def test_way_back_from_a_later_release_is_the_backup_of_before(
+    tmp_path: Path, later_release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = tmp_path / "data"
+    made = saved(tmp_path, REVISIONS[0])
+    restore(made, data_dir)
+    migrate(data_dir / DATABASE)
+    monkeypatch.undo()  # the earlier release is run again
+    with pytest.raises(SchemaUnknown, match=later_release):
+        migrate(data_dir / DATABASE)
+    data_dir.rename(tmp_path / "aside")
+    restore(made, data_dir)
+    assert is_newest(data_dir / DATABASE)
 
 
 @pytest.mark.parametrize(
