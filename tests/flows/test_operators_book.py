@@ -24,6 +24,7 @@ from support.chains.paying import mine, rpc
 from support.chains.rpc_proxy import RpcProxy
 from support.clients import book
 from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.gateway.content_fixture import S3Server, credentials_text
 from support.gateway.ports import quiet_port
 from support.gateway.receiver import receiving
 from support.gateway.waiting import until_read
@@ -145,7 +146,7 @@ async def final(gateway: InstalledGateway) -> None:
 
 
 async def test_each_line_of_the_book_does_what_its_page_says(
-    gateway: InstalledGateway, tmp_path: Path, postgres_server: PostgresServer
+    gateway: InstalledGateway, tmp_path: Path, postgres_server: PostgresServer, s3_server: S3Server
 ) -> None:
     operator = Operator(gateway, tmp_path)
     operator.leaves_out(NOT_HERE)
@@ -267,6 +268,8 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     await operator.types("backup", "Backup and restore", given=copy)
     await operator.types("backup", "One project out of a backup", given=copy | {"shop": shop})
     assert (tmp_path / f"backups/{shop}.tar").exists()
+    await sends_off_site(operator, tmp_path, s3_server)
+    operator.places["/var/lib/moorage"] = restored
     operator.environment |= {"PGHOST": str(postgres_server.directory), "PGUSER": "moorage"}
     names = {
         "--pwprompt moorage": "--pwprompt leader",
@@ -298,3 +301,30 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     await operator.run(operator.filled(f"{retire} /etc/moorage/moorage.toml"))
     assert alice.address.lower() in (tmp_path / "backups/moorage-books/owed.csv").read_text()
     assert operator.untyped == []
+
+
+async def sends_off_site(operator: Operator, directory: Path, server: S3Server) -> None:
+    """Has a backup sent to a bucket, tried, and restored with the key that was printed."""
+    (printed,) = await operator.types("backup", "Off-site", next_lines=1)
+    key, credentials = directory / "operator.key", directory / "s3"
+    key.write_text("\n".join(re.findall(r"^(?:# public key|AGE-SECRET-KEY).*", printed, re.M)))
+    credentials.write_text(credentials_text(server.url))
+    credentials.chmod(0o600)
+    operator.gateway.write(
+        backup_to=f"s3://{server.bucket()}/saved",
+        backup_recipient=re.findall(r"age1\w+", printed)[0],
+        backup_credentials_file=str(credentials),
+    )
+    config = f"--config {operator.gateway.config}"
+    sent = await operator.run(f"moorage operator backup {config}")
+    assert "It restores" in await operator.run(f"moorage operator drill {config}")
+    operator.places["/var/lib/moorage"] = fetched = directory / "fetched"
+    given = {
+        "s3://my-backups/moorage/moorage-<id>": sent.partition(": ")[0].rpartition("/")[0],
+        "--identity KEY": f"--identity {key}",
+        "S3-KEYS": str(credentials),
+    }
+    drilled, _ = await operator.types("backup", "Off-site", given=given)
+    assert "It restores" in drilled
+    assert "is searched up to block" in drilled
+    assert (fetched / "moorage.db").exists()
