@@ -9,7 +9,7 @@ import pytest
 
 from moorage.content.s3 import S3Store
 from moorage.content.store import ContentStore, DirectoryStore, Reader, Writer
-from moorage.errors import BackupFailed, ContentUnavailable
+from moorage.errors import BackupFailed, BackupInvalid, ContentUnavailable
 from support.gateway.content_fixture import KEYS, S3Server, answering
 
 LARGE = 11 * 1024 * 1024  # goes to S3 in parts
@@ -169,7 +169,17 @@ async def test_answer_that_is_cut_off_is_not_taken_for_the_file(tmp_path: Path) 
     async with answering(cut) as store:
         with pytest.raises(ContentUnavailable):
             await store.get("key", tmp_path / "got")
+        with pytest.raises(ContentUnavailable):
+            await store.get_stream("key", read_whole)
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def read_whole(source: Reader) -> bytes:
+    """As a library would that says of each error that the file is no good."""
+    try:
+        return source.read(10)
+    except Exception as error:
+        raise BackupInvalid("no good") from error
 
 
 async def test_directory_that_cannot_be_written_is_unavailable(file: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A gateway's backups go to a real S3 server and come back, whatever fails on the way."""
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from moorage.storage.operation.audit_log import Upkeep, UpkeepDone
 from moorage.storage.vault import Vault
 from support.books.records_fixture import ALICE, add_project, fund
 from support.gateway.content_fixture import KEYS, S3Server, credentials_text, server_answering
+from support.gateway.gateway_fixture import moorage
 
 pytestmark = pytest.mark.root
 
@@ -238,3 +240,22 @@ def test_nothing_is_sent_without_a_public_key(data_dir: Path, offsite: Offsite) 
     settings = settings_of(data_dir, offsite, backup_recipient="")
     assert "--new-key" in refused(lambda: send(settings, offsite.url, with_key=False))
     assert offsite.objects(data_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("backup",), "set backup_to"),
+        (("backup", "file", "--to", "s3://bucket/saved"), "either a file or"),
+        (("backup", "--to", "bucket/saved"), "must be s3://"),
+        (("drill",), "backup_to is not set"),
+        (("drill", "s3://bucket/saved/moorage-1", "--identity", "/dev/null"), "AGE-SECRET-KEY"),
+        (("restore", "20260407t100000.000z.tar.gz.age", "--data-dir", "new"), "--identity"),
+    ],
+)
+def test_command_that_lacks_something_names_it(
+    data_dir: Path, words: tuple[str, ...], says: str
+) -> None:
+    given = () if words[0] == "restore" else ("--data-dir", str(data_dir))
+    done = moorage("operator", *words, *given, env=os.environ)
+    assert (done.returncode != 0, says in done.stderr) == (True, True), done.stderr

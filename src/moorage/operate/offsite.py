@@ -45,6 +45,7 @@ from moorage.storage.opening import DATABASE, open_database
 from moorage.storage.operation import audit_log, configuration
 from moorage.storage.operation.audit_log import Upkeep, UpkeepDone
 
+_STORE = re.compile(r"s3://\w|file:///\w")
 _ADDRESS = re.compile(rf"((?:s3|file)://.+)/({FOLDER})(?:/([^/]+)|/?)")
 
 
@@ -184,7 +185,7 @@ def _folder(settings: Settings, to: str) -> Folder:
 
 
 def _store(address: str, credentials_file: str) -> ContentStore:
-    store = open_content(address, credentials_file)
+    store = open_content(address, credentials_file) if _STORE.match(address) else None
     if store is None:
         raise InvalidField("--to", "must be s3://bucket/prefix or file:///directory")
     return store

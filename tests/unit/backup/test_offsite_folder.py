@@ -1,5 +1,6 @@
 """A gateway's encrypted backups in a store: what is kept, what is opened, what is refused."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pyrage import decrypt, encrypt
 from pyrage.x25519 import Identity
 
 from moorage.backup.archive import FORMAT, NAME, Manifest, ManifestEntry, digest_of
+from moorage.backup.encryption import decrypt as decrypt_stream
 from moorage.backup.encryption import identities_in, new_identity
 from moorage.backup.offsite import MIN_KEPT, Folder, Stored, folder_of
 from moorage.content.store import DirectoryStore
@@ -115,6 +117,18 @@ async def test_backup_cut_short_is_refused(
         await folder.get(stored.name, target, [identity])
 
 
+CHUNK = 65_552
+
+
+@pytest.mark.parametrize("left", [0, 100, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK])
+def test_stream_cut_short_is_not_taken_for_the_whole(identity: Identity, left: int) -> None:
+    """At the end of a chunk, where each byte that is left is genuine, and within one."""
+    header = len(encrypt(b"", [identity.to_public()])) - 16
+    cut = encrypt(b"x" * 200_000, [identity.to_public()])[: header + left]
+    with pytest.raises(BackupInvalid):
+        decrypt_stream(io.BytesIO(cut), io.BytesIO(), [identity])
+
+
 @pytest.mark.parametrize("place", [5, 100, 70_000, -20])
 async def test_changed_byte_is_refused(
     folder: Folder, root: Path, target: Path, tmp_path: Path, identity: Identity, place: int
@@ -185,17 +199,25 @@ def aged(folder: Folder, root: Path, days: int) -> Path:
     return path
 
 
-async def test_backups_older_than_the_days_are_deleted_but_seven(
+async def test_backups_older_than_the_days_are_deleted(
     folder: Folder, root: Path, tmp_path: Path, identity: Identity
 ) -> None:
-    days = [1, 5, 20, 29, 31, 40, 50, 60, 90]
+    days = [1, 2, 3, 5, 8, 13, 20, 29, 31, 40, 90]
     paths = {each: aged(folder, root, each) for each in days}
     stored = await folder.put(*staged(tmp_path), identity.to_public())
     assert await folder.prune(stored, keep_days=30) == 3
-    kept = [each for each in days if paths[each].exists()]
-    assert kept == [1, 5, 20, 29, 31, 40]
-    assert len(await folder.backups()) == MIN_KEPT == 7
+    assert [each for each in days if not paths[each].exists()] == [31, 40, 90]
     assert await folder.prune(stored, keep_days=30) == 0
+
+
+async def test_seven_backups_are_never_deleted(
+    folder: Folder, root: Path, tmp_path: Path, identity: Identity
+) -> None:
+    paths = {each: aged(folder, root, each) for each in range(100, 109)}
+    stored = await folder.put(*staged(tmp_path), identity.to_public())
+    assert await folder.prune(stored, keep_days=30) == 3
+    assert [each for each in paths if paths[each].exists()] == [100, 101, 102, 103, 104, 105]
+    assert MIN_KEPT == 7
 
 
 async def test_only_what_is_named_as_this_gateways_backup_is_deleted(
