@@ -131,6 +131,7 @@ _SHARED = {
 
 _PROCFILE_LINE = re.compile(r"^([A-Za-z][\w-]{0,60}):[ \t]*(\S.*)$", re.MULTILINE)
 _PROCFILE_LIMIT = 65_536  # bytes
+_HEROKUS_PHP = re.compile(r"(?:vendor/bin/)?heroku-php-")  # servers of Heroku's machine alone
 _WORKERS = ("worker", "bot", "clock")  # a Procfile's lines for one process without a port
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,80}")
 _NO_SECRET = "none-in-builds"  # noqa: S105 (for programs of Python that end without one)
@@ -327,7 +328,8 @@ def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
     others = ", ".join(sorted(lines.keys() - {process, "web", "release"})[:_NAMES])
     said = (f"the Procfile's {others}: not started, as {_ONE_PROGRAM}",) if others else ()
     line, release = lines.get(process), lines.get("release", "")
-    if wanted.run is not None or line is None:
+    is_herokus = line is not None and _HEROKUS_PHP.match(line) and folder.has("composer.json")
+    if wanted.run is not None or line is None or is_herokus:
         return wanted._replace(said=(*wanted.said, *said))
     if "\0" in f"{line}{release}" or max(len(line), len(release)) > COMMAND_LIMIT:
         raise UploadInvalid(

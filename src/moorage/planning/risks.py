@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 
 from moorage.planning import clients, hosts, variables
-from moorage.planning.plan import Plan, Risk, RiskCode, Stops, quoted
+from moorage.planning.plan import Plan, Risk, RiskCode, Stack, Stops, quoted
 from moorage.planning.python.starts import SECRETS_FILE
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import by_word, marks, table, word_set, word_tuple
@@ -100,7 +100,7 @@ def of_sources(
         *_files(folder, sources),
         *_libraries(folder, toolbox),
         *(() if _ANY_HOST in plan.start else _refusing(sources)),
-        *_extensions(sources, toolbox),
+        *(_extensions(sources, toolbox) if plan.stack is Stack.PHP else ()),
     ]
 
 
@@ -150,7 +150,7 @@ def _program(package: str, program: str, path: str) -> Risk:
 _ENDINGS = word_tuple(".py .js .mjs .cjs .ts .mts .jsx .tsx .prisma .rb .go .rs .php .java .kt")
 _OF_SPRING = ("application.properties", "application.yml")
 _ASIDE = re.compile(
-    r"(?:^|/)(?:tests?|__tests__|specs?|e2e|examples?|docs?|scripts?|node_modules|\.venv|vendor|dist"
+    r"(?:^|/)(?:tests?|__tests__|specs?|e2e|extras?|examples?|docs?|scripts?|node_modules|\.venv|vendor|dist"
     r"|build|alembic|migrations|public|static)/|\.(?:test|spec|d)\.|(?<!payload)\.config\.|(?:^|/)(?:test_|conftest)"
     r"|(?:^|/)(?:deploy|fabfile|noxfile|seed|setup)\.[a-z]{2,3}\Z"
 )

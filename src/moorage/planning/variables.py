@@ -121,7 +121,9 @@ _LOOPS = re.compile(
 )
 _ALL = re.compile(rb"not[ ]all\([ ]?[\[(]([^\])]{1,300})[\])][ ]?\)")
 _SETTINGS = re.compile(
-    rb"^class \w+\(BaseSettings\):\n((?:(?:[ \t][^\n]*)?\n){1,200})", re.MULTILINE
+    rb"^class (?!Test)\w+\((?:BaseSettings|Base\w{1,40}Settings)\):\n"
+    rb"((?:(?:[ \t][^\n]*)?\n){1,200})",
+    re.MULTILINE,
 )
 _PREFIX = re.compile(rb"\benv_prefix[ ]?=[ ]?['\"](\w{1,40})['\"]")
 _DOCSTRING = re.compile(rb'"""[^"]{0,2000}"""')
@@ -307,7 +309,7 @@ def _read(path: str, text: bytes) -> Iterator[tuple[Stops, str]]:
             own = next(filter(None, names), b"").decode()
             yield Stops.START, own or _CLIENTS_KEYS[client.decode()]
     yield from _guarded(path, text)
-    for block in _SETTINGS.findall(text) if calls and b"BaseSettings" in text else ():
+    for block in _SETTINGS.findall(text) if calls and b"Settings):" in text else ():
         prefix = _PREFIX.search(block)
         fields = _FIELD.findall(_DOCSTRING.sub(b"", block))
         begins = prefix[1] if prefix else b""

@@ -46,7 +46,7 @@ _RUNS = re.compile(
 )
 
 _CLASSES = "|".join(map(re.escape, FRAMEWORKS))
-_FACTORIES = "create_app|make_app|build_app|get_app|create_application|app_factory"
+_FACTORIES = "create_app|make_app|build_app|get_app|(?:create|get)_application|app_factory"
 _HINT = re.compile(
     rb"\b(?:%b)\s*\(|\b(?:%b)\s*\(|\.server\b" % (_CLASSES.encode(), _FACTORIES.encode())
 )

@@ -370,7 +370,7 @@ def _newest(
         return newest, "", ""
     if fitting is None:
         oldest = next(tool for tool in toolbox.tools("python") if asked.allows(tool.version))
-        said = f"{lacking} {oldest}"
+        said = f"{having.lacking(oldest.version)} {oldest}"
         return oldest, f"{said}, and no other Python that will do is here", said
     return fitting, f"{lacking} {newest}", ""
 
