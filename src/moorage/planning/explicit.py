@@ -6,7 +6,7 @@ from typing import NamedTuple
 from moorage.errors import InvalidField, RuntimeUnsupported
 from moorage.planning.frameworks import Framework, framework_named
 from moorage.planning.kinds import RUNTIMES
-from moorage.planning.plan import Settings, Stack, quoted
+from moorage.planning.plan import Recipe, Settings, Stack, quoted
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Range, Version
@@ -170,6 +170,19 @@ class Asked(NamedTuple):
     said: tuple[str, ...] = ()  # of other hosts' files: what they decided, in sentences
     release: str | None = None
     kind: Kind | None = None
+
+    def version_of(self, program: str) -> Wanted | None:
+        """The version of a program that settings.runtime names; None without one."""
+        return self.version if self.program == program else None
+
+    def over(self, own: Recipe) -> Recipe:
+        """Returns a stack's recipe with the given commands in place of its own."""
+        return own._replace(
+            install=own.install if self.install is None else self.install,
+            build=own.build if self.build is None else self.build,
+            start=self.run or own.start,
+            because=tuple(filter(None, own.because)),
+        )
 
     @property
     def is_worker(self) -> bool:

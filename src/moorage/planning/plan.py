@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from moorage.planning.reading.formats import in_place
+from moorage.planning.reading.formats import in_place, table
 from moorage.planning.toolbox import Tool
 from moorage.records.project import Kind
 
@@ -143,6 +143,21 @@ class Risk(msgspec.Struct, frozen=True, omit_defaults=True):
     variables: tuple[str, ...] = ()  # there is no risk once these are set
 
 
+def risk_of(
+    kind: str,
+    path: str,
+    variables: tuple[str, ...] = (),
+    stops: Stops | None = None,
+    **words: object,
+) -> Risk:
+    """Returns the risk of a row in `risks.toml`, with these words in its message."""
+    code, stage, text = table("risks")["said"][kind]
+    stops = stops or Stops(stage)
+    words["names"], words["them"] = ", ".join(variables), "it" if len(variables) == 1 else "them"
+    words["setting"] = "buildVars" if stops is Stops.BUILD else "runEnvs"
+    return Risk(RiskCode(code), stops, text.format(path=path, **words), path, variables)
+
+
 class Confidence(StrEnum):
     """How likely it is that an app is built and answers."""
 
@@ -220,10 +235,10 @@ class Recipe(NamedTuple):
     """
 
     stack: Stack
-    install: str | None
-    build: str | None
-    start: str | None
-    because: tuple[str, ...]
+    install: str | None = None
+    build: str | None = None
+    start: str | None = None
+    because: tuple[str, ...] = ()
     run_env: tuple[tuple[str, str], ...] = ()
     missing: str = ""
     build_env: tuple[tuple[str, str], ...] = ()

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 
 from moorage.planning import clients, hosts, variables
-from moorage.planning.plan import Plan, Risk, RiskCode, Stack, Stops, quoted
+from moorage.planning.plan import Plan, Risk, Stack, Stops, quoted, risk_of
 from moorage.planning.python.starts import SECRETS_FILE
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import by_word, marks, table, word_set, word_tuple
@@ -42,24 +42,13 @@ def of_packages(
     with_them = {program for name, program in brings.items() if name in names}
     for package, program in by_word(rows["programs"]).items():
         if package in names and program not in toolbox.programs and program not in with_them:
-            yield _program(package, program, path)
+            yield risk_of("program", path, package=package, program=program)
     for package, instead in rows["replaced"].items():
         if package in names and instead not in names:
-            yield Risk(
-                RiskCode.LIBRARY_ABSENT,
-                Stops.BUILD,
-                f"{package} needs libraries of the system that are not here: take {instead}.",
-                path=path,
-            )
+            yield risk_of("replaced", path, package=package, instead=instead)
     for package, mib in rows["mib"].items():
         if (package in names or package in brought) and 0 < toolbox.disk_mib < mib:
-            yield Risk(
-                RiskCode.DISK_SHORT,
-                Stops.BUILD,
-                f"{package} takes about {mib:,} MiB, and an app here has {toolbox.disk_mib:,} MiB "
-                "of disk: take its build without CUDA, or call a model's API instead.",
-                path=path,
-            )
+            yield risk_of("disk", path, package=package, mib=mib, disk=toolbox.disk_mib)
 
 
 def of_sources(
@@ -135,16 +124,6 @@ def _named_by(risks: Iterable[Risk], known: set[str]) -> list[Risk]:
     for risk in found:
         known.update(risk.variables)
     return found
-
-
-def _program(package: str, program: str, path: str) -> Risk:
-    return Risk(
-        RiskCode.PROGRAM_ABSENT,
-        Stops.REQUESTS,
-        f"{package} runs {program}, which is not here: do without it, or deploy a Dockerfile that "
-        "installs it to a gateway with Docker.",
-        path=path,
-    )
 
 
 _ENDINGS = word_tuple(".py .js .mjs .cjs .ts .mts .jsx .tsx .prisma .rb .go .rs .php .java .kt")
@@ -391,15 +370,7 @@ def _beside(folder: Folder, sources: Collection[Source], known: Collection[str])
     )[:_NAMED_LIMIT]
     if names:
         services = ", ".join(dict.fromkeys(addresses[name] for name in names))
-        yield Risk(
-            RiskCode.SERVICE_ABSENT,
-            Stops.START,
-            f"{file} gives the app the address of {services}, which this project does not run: "
-            "send the address of one that the internet reaches in settings.runEnvs."
-            f"{', '.join(names)}.",
-            path=file,
-            variables=names,
-        )
+        yield risk_of("compose", file, names, services=services)
 
 
 def _addresses(text: bytes) -> Iterator[tuple[str, str]]:
@@ -428,14 +399,8 @@ _COMMENTS = (b"#", b"/", b"*")
 
 def _service(name: str, path: str, variable: str) -> Risk:
     how = f"in settings.runEnvs.{variable}" if variable else "by a variable that the app reads"
-    return Risk(
-        RiskCode.SERVICE_ABSENT,
-        Stops.REQUESTS if name in _TABLE["ports"].values() else Stops.START,
-        f"{path} looks for {name} beside the app, where there is none: send the address of one "
-        f"that the internet reaches {how}.",
-        path=path,
-        variables=(variable,) if variable else (),
-    )
+    stops = Stops.REQUESTS if name in _TABLE["ports"].values() else None
+    return risk_of("service", path, (variable,) if variable else (), stops, service=name, how=how)
 
 
 def _sought(sources: Collection[Source], known: Collection[str], told: set[str]) -> Iterator[Risk]:
@@ -465,15 +430,8 @@ def _read_by_packages(
     for it in clients.read_by_packages(folder, sources):
         names = tuple(name for name in it.variables if name not in known)
         if names:
-            setting = "buildVars" if it.builds else "runEnvs"
-            them = "it" if len(names) == 1 else "them"
-            yield Risk(
-                RiskCode.VARIABLE_UNSET,
-                Stops.BUILD if it.builds else Stops.REQUESTS,
-                f"{it.package} reads {', '.join(names)}: send {them} in settings.{setting}.",
-                path=it.path,
-                variables=names,
-            )
+            stops = Stops.BUILD if it.builds else Stops.REQUESTS
+            yield risk_of("package_reads", it.path, names, stops, package=it.package)
     built: dict[str, str] = {}
     for path, name in clients.of_sveltekit(sources):
         built.setdefault(name, path)
@@ -487,13 +445,7 @@ def _needed(
     told = {*known, *(variables.optional(sources) if needed else ())}
     for name, file in needed:
         if name not in told and any(name.encode() in text for _, text in sources):
-            yield Risk(
-                RiskCode.VARIABLE_UNSET,
-                Stops.REQUESTS,
-                f"{file} asks for {name}: send it in settings.runEnvs.",
-                path=file,
-                variables=(name,),
-            )
+            yield risk_of("host_asks", file, (name,))
 
 
 # Programs, processes, hosts
@@ -517,7 +469,7 @@ def _commands(sources: Iterable[Source], toolbox: Toolbox) -> Iterator[Risk]:
                 continue
             if program not in told and program not in toolbox.programs:
                 told.add(program)
-                yield _program(path, program, path)
+                yield risk_of("program", path, package=path, program=program)
 
 
 _OPENED = re.compile(
@@ -535,12 +487,7 @@ def _files(folder: Folder, sources: Iterable[Source]) -> Iterator[Risk]:
             name = written.decode().removeprefix("./")
             is_there = any(it == name or it.endswith(f"/{name}") for it in folder.names())
             if not is_there and text.count(written) == 1:
-                yield Risk(
-                    RiskCode.FILE_ABSENT,
-                    Stops.START,
-                    f"{path} reads {name} as it starts, which is not in the upload: send it, too.",
-                    path=path,
-                )
+                yield risk_of("file", path, file=name)
                 return
 
 
@@ -551,12 +498,7 @@ def _libraries(folder: Folder, toolbox: Toolbox) -> Iterator[Risk]:
         row = re.search(rb"^%b[ ]?=[^\n]{0,300}" % crate.encode(), listed, re.MULTILINE)
         is_linked = row is not None and feature.encode() in row[0] and b"bundled" not in listed
         if is_linked and program not in toolbox.programs:
-            yield Risk(
-                RiskCode.LIBRARY_ABSENT,
-                Stops.BUILD,
-                f"{crate} links a library of the system that is not here: {instead}.",
-                path="Cargo.toml",
-            )
+            yield risk_of("linked", "Cargo.toml", crate=crate, instead=instead)
 
 
 _SECRETS_READ = re.compile(
@@ -579,13 +521,7 @@ def _secrets_file(
         for match in _SECRETS_READ.finditer(text):
             name = (match[1] or match[2]).decode()
             if match[3] or not is_made:
-                yield Risk(
-                    RiskCode.FILE_ABSENT,
-                    Stops.REQUESTS,
-                    f"{path} reads {name} of {SECRETS_FILE}, which is not in the upload: read it "
-                    "by os.environ, and send it in settings.runEnvs.",
-                    path=path,
-                )
+                yield risk_of("secrets_file", path, secret=name, file=SECRETS_FILE)
                 return
             found.setdefault(name, path)
     yield from variables.unset({Stops.REQUESTS: found} if found else {}, (), known)
@@ -613,13 +549,7 @@ def _left_out(folder: Folder) -> Iterator[Risk]:
 
 def _process(path: str, process: str, line: str = "") -> Risk:
     command = f"settings.runCommand {line!r}" if line else "its command in settings.runCommand"
-    return Risk(
-        RiskCode.PROCESS_LEFT_OUT,
-        Stops.REQUESTS,
-        f"{process} is not started, as a project runs one process: deploy the same files again as "
-        f'another project with settings.kind "worker" and {command}.',
-        path=path,
-    )
+    return risk_of("process", path, process=process, command=command)
 
 
 _MCP = re.compile(rb"\bFastMCP\(((?:[^()\n]|\([^()\n]{0,200}\)|\n){0,600})\)")
@@ -632,12 +562,7 @@ def _refusing(sources: Iterable[Source]) -> Iterator[Risk]:
     for path, text in sources:
         match = _MCP.search(text) if b"FastMCP(" in text and _LOCAL.search(text) else None
         if match is not None and not re.search(rb"\bhost[ ]?=|transport_security|\*\*", match[1]):
-            yield Risk(
-                RiskCode.HOST_REFUSED,
-                Stops.START,
-                f'{path}\'s FastMCP answers requests to localhost alone: give it host="0.0.0.0".',
-                path=path,
-            )
+            yield risk_of("mcp_host", path)
             return
 
 
@@ -654,10 +579,4 @@ def _extensions(sources: Iterable[Source], toolbox: Toolbox) -> Iterator[Risk]:
         for code, name in _EXTENSIONS.items() if path.endswith(".php") else ():
             if code in text and f"ext-{name}" not in has and name not in told:
                 told.add(name)
-                yield Risk(
-                    RiskCode.LIBRARY_ABSENT,
-                    Stops.REQUESTS,
-                    f"{path} uses PHP's extension {name}, which is not here: do without it, or "
-                    "deploy a Dockerfile that installs it to a gateway with Docker.",
-                    path=path,
-                )
+                yield risk_of("extension", path, extension=name)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from moorage.planning.clients import bound
-from moorage.planning.plan import Risk, RiskCode, Stops
+from moorage.planning.plan import Risk, Stops, risk_of
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import by_word, marks, table, word_set
 
@@ -171,16 +171,7 @@ def unset(
             continue
         told |= missing.keys()
         names = (*missing,)[:_NAMED_LIMIT]
-        setting = "buildVars" if stops is Stops.BUILD else "runEnvs"
-        first = missing[names[0]]
-        it = "it" if len(names) == 1 else "them"
-        yield Risk(
-            RiskCode.VARIABLE_UNSET,
-            stops,
-            f"{first} insists on {', '.join(names)}: send {it} in settings.{setting}.",
-            path=first,
-            variables=names,
-        )
+        yield risk_of("variables", missing[names[0]], names, stops)
 
 
 # One search for all names: an upload may insist on thousands.

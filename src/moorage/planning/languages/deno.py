@@ -46,13 +46,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     output = _site(folder, configuration) if start is None and "build" in tasks else ""
     start = serve(output, fallback=False) if output else start
     if start is None:
-        return Recipe(
-            Stack.DENO, None, None, None, (),
-            missing="Deno's files are there, but no start task and no main.ts",
-        )  # fmt: skip
-    found = find_tool(
-        toolbox, "deno", asked.version if asked.program == "deno" else None, file=file or "upload"
-    )
+        missing = "Deno's files are there, but no start task and no main.ts"
+        return Recipe(Stack.DENO, missing=missing)
+    found = find_tool(toolbox, "deno", asked.version_of("deno"), file=file or "upload")
     # Imports are downloaded once, into the directory that the app reads them from.
     cache = (("DENO_DIR", in_app(folder.path(".deno"))), ("DENO_NO_UPDATE_CHECK", "1"))
     install = "deno install" if module is None else f"deno cache {module}"
@@ -60,17 +56,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         install = f"deno install && {install}"
     build = "deno task build" if "build" in tasks else None
     because = (f"{file or 'settings.runtime'}: run by {found.tool}", found.because)
-    return Recipe(
-        Stack.DENO,
-        # The build of a site fetches what it runs.
-        (None if output else install) if asked.install is None else asked.install,
-        build if asked.build is None else asked.build,
-        start,
-        tuple(sentence for sentence in because if sentence),
-        build_env=cache,
-        run_env=cache,
-        tools=(found.tool,),
-    )
+    made = None if output else install  # the build of a site fetches what it runs
+    own = Recipe(Stack.DENO, made, build, start, because, cache, build_env=cache)
+    return asked.over(own._replace(tools=(found.tool,)))
 
 
 def _site(folder: Folder, configuration: str | None) -> str:

@@ -52,15 +52,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         return None
     package = _main_package(folder)
     if package is None and asked.run is None:
-        return Recipe(
-            Stack.GO,
-            None,
-            None,
-            None,
-            (),
-            missing=f"{module} is a library's, as there is no package main: add a main.go that "
-            "listens on PORT",
-        )
+        step = "as there is no package main: add a main.go that listens on PORT"
+        return Recipe(Stack.GO, missing=f"{module} is a library's, {step}")
     is_open = module == "go.mod" and asked.seeks_server
     refusal = portless(folder, "go", "go.mod") if is_open else ""
     if refusal:
@@ -87,16 +80,17 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         if wants_file
         else "",
     )
-    return Recipe(
+    recipe = Recipe(
         Stack.GO,
-        (_DOWNLOAD if is_module else _INIT) if asked.install is None else asked.install,
-        build if asked.build is None else asked.build,
-        start if asked.build is None else asked.run or start,
-        tuple(sentence for sentence in because if sentence),
+        _DOWNLOAD if is_module else _INIT,
+        build,
+        start,
+        because,
         build_env=(("GOTOOLCHAIN", toolchain), ("GOFLAGS", _flags(folder))),
         tools=(found.tool,),
         install_inputs=_inputs(folder) if module == "go.mod" else (),
     )
+    return asked.over(recipe)._replace(start=start if asked.build is None else asked.run or start)
 
 
 def _flags(folder: Folder) -> str:
@@ -165,7 +159,7 @@ def _go(folder: Folder, asked: Asked, toolbox: Toolbox, *, file: str) -> tuple[F
 
     A Go from 1.21 on downloads the one that go.mod asks for (go.dev/doc/toolchain).
     """
-    wanted = _wanted(folder, asked)
+    wanted = asked.version_of("go") or _wanted(folder)
     newest = toolbox.tools("go")[-1:]
     lowest = wanted.range.lowest if wanted is not None else None
     if lowest is None or wanted is None or not newest or asked.version is not None:
@@ -180,9 +174,7 @@ def _inputs(folder: Folder) -> tuple[str, ...]:
     return tuple(folder.path(file) for file in ("go.mod", "go.sum") if folder.has(file))
 
 
-def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
-    if asked.program == "go" and asked.version is not None:
-        return asked.version
+def _wanted(folder: Folder) -> Wanted | None:
     file = folder.first("go.mod", "go.work")
     match = _VERSION.search(folder.text(file)) if file else None
     if file is None or match is None:

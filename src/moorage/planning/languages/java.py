@@ -56,7 +56,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     refusal = portless(folder, "java", file) if asked.seeks_server else ""
     if refusal:
         raise PlanNotFound(refusal)
-    java = _java(_wanted(folder, file, asked), toolbox)
+    java = _java(asked.version_of("java") or _wanted(folder, file), toolbox)
     text = folder.data(file, limit=_LIMIT).decode(errors="replace")
     build, start = _by_maven(folder, text) if file == "pom.xml" else _by_gradle(text)
     if "io.dropwizard" in text:
@@ -65,15 +65,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     command, tools = _builder(folder, file, toolbox)
     by = tools[0] if tools else command
     because = (f"{file} is there: built by {by}, run by {java.tool}", java.because)
-    return Recipe(
-        Stack.JAVA,
-        asked.install,
-        f"{command} {build}" if asked.build is None else asked.build,
-        asked.run or start,
-        tuple(sentence for sentence in because if sentence),
-        run_env=_QUARKUS_HOST if _QUARKUS.search(text) else (),
-        tools=(java.tool, *tools),
-    )
+    hosts, build = _QUARKUS_HOST if _QUARKUS.search(text) else (), f"{command} {build}"
+    own = Recipe(Stack.JAVA, None, build, start, because, hosts, tools=(java.tool, *tools))
+    return asked.over(own)
 
 
 def _builder(folder: Folder, file: str, toolbox: Toolbox) -> tuple[str, tuple[Tool, ...]]:
@@ -145,7 +139,7 @@ def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     refusal = portless(folder, "java", "") if asked.seeks_server else ""
     if refusal and not folder.has_directory("lib"):
         raise PlanNotFound(refusal)
-    java = _java(_asked_version(asked), toolbox)
+    java = _java(asked.version_of("java"), toolbox)
     root = quote(program.root or ".")
     libraries = ":'lib/*'" if folder.has_directory("lib") else ""
     build = (
@@ -154,14 +148,8 @@ def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     )
     found = f"{program.file} has a main method and there is no build file"
     because = (f"{found}: built by javac, run by {java.tool}", java.because)
-    return Recipe(
-        Stack.JAVA,
-        asked.install,
-        build if asked.build is None else asked.build,
-        asked.run or f"java $JAVA_OPTS -cp {_CLASSES}:{root}{libraries} {program.name}",
-        tuple(sentence for sentence in because if sentence),
-        tools=(java.tool,),
-    )
+    start = f"java $JAVA_OPTS -cp {_CLASSES}:{root}{libraries} {program.name}"
+    return asked.over(Recipe(Stack.JAVA, None, build, start, because, tools=(java.tool,)))
 
 
 def _ready(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
@@ -170,16 +158,10 @@ def _ready(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     jars = [name for name in files if name.endswith(".jar") and not _PART.search(name)]
     if len(jars) != 1 or any(name.endswith(_SOURCES) for name in files):
         return None
-    found = find_tool(toolbox, "java", _asked_version(asked), file=jars[0])
+    found = find_tool(toolbox, "java", asked.version_of("java"), file=jars[0])
     because = (f"{jars[0]} is the only jar: run by {found.tool}", found.because)
-    return Recipe(
-        Stack.JAVA,
-        asked.install,
-        asked.build,
-        asked.run or _start(quote(jars[0])),
-        tuple(sentence for sentence in because if sentence),
-        tools=(found.tool,),
-    )
+    start = _start(quote(jars[0]))
+    return asked.over(Recipe(Stack.JAVA, start=start, because=because, tools=(found.tool,)))
 
 
 def _program(folder: Folder) -> _Program | None:
@@ -215,16 +197,9 @@ def _start(jars: str) -> str:
     return f'exec java $JAVA_OPTS -D{prefix}.port="$PORT" -jar {file}'
 
 
-def _wanted(folder: Folder, file: str, asked: Asked) -> Wanted | None:
-    asked_version = _asked_version(asked)
-    if asked_version is not None:
-        return asked_version
+def _wanted(folder: Folder, file: str) -> Wanted | None:
     match = _RELEASE.search(folder.data(file, limit=_LIMIT).decode(errors="replace"))
     if match is None:
         return None
     release = match[1] or match[2] or match[3]
     return wanted_from(f">={release}", file)
-
-
-def _asked_version(asked: Asked) -> Wanted | None:
-    return asked.version if asked.program == "java" else None

@@ -82,7 +82,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         index, build = only, f"cp -n -- {quote(only)} index.php"
     if index is None:
         return None
-    found = find_tool(toolbox, "php", _wanted(folder, asked), file=index)
+    found = find_tool(toolbox, "php", asked.version_of("php") or _wanted(folder), file=index)
     because = [f"{index} is there: run by PHP's own server"]
     if build is not None:
         because.append(f"{index} is the only one of PHP: / leads to it, as there is no index.php")
@@ -98,23 +98,23 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         install += "composer install --no-dev --no-interaction --optimize-autoloader"
         build = framework.builds[1] if folder.has(framework.builds[0]) else build
     directory = index.rpartition("/")[0] or "."
-    if found.because:
-        because.append(found.because)
+    because.append(found.because)
     start = serve(directory)
     if framework.migrations and folder.has_directory(framework.migrations):
         because.append(f"{framework.migrations} is there: {framework.migrates} before each start")
         start = f"{framework.migrates}\n{start}"
-    return Recipe(
+    recipe = Recipe(
         Stack.PHP,
-        install if asked.install is None else asked.install,
-        build if asked.build is None else asked.build,
-        asked.run or start,
+        install,
+        build,
+        start,
         tuple(because),
         build_env=framework.environment,
         run_env=(*framework.environment, ("PHP_CLI_SERVER_WORKERS", "4")),
         tools=(found.tool,),
         secrets=(framework.secret,) if framework.secret else (),
     )
+    return asked.over(recipe)
 
 
 def _page(folder: Folder) -> str | None:
@@ -199,9 +199,7 @@ def serve(directory: str) -> str:
     )
 
 
-def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
-    if asked.program == "php" and asked.version is not None:
-        return asked.version
+def _wanted(folder: Folder) -> Wanted | None:
     if not folder.has("composer.json"):
         return None
     match = _REQUIRES.search(folder.plain("composer.json"))

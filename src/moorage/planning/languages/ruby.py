@@ -112,12 +112,12 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         because.append(f"{_MIGRATIONS} is there: {_MIGRATE} before each start")
         start = f"{_MIGRATE}\nexec {start}"
     home = _GEMS if install else ()
-    return Recipe(
+    own = Recipe(
         Stack.RUBY,
-        install if asked.install is None else asked.install,
-        build if asked.build is None else asked.build,
-        run or start,
-        tuple(sentence for sentence in because if sentence),
+        install,
+        build,
+        start,
+        tuple(because),
         build_env=(*home, *_PRODUCTION, ("SECRET_KEY_BASE_DUMMY", "1")),
         run_env=(
             *home,
@@ -128,6 +128,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         tools=(found.tool,),
         secrets=("SECRET_KEY_BASE",) if is_rails and not folder.has("config/master.key") else (),
     )
+    return asked.over(own)._replace(start=run or start)
 
 
 def _lacks_pages(folder: Folder) -> bool:
@@ -246,7 +247,7 @@ def _has_puma_alone(folder: Folder) -> bool:
 
 def _ruby(folder: Folder, asked: Asked, toolbox: Toolbox, *, file: str, has_gems: bool) -> Found:
     """Returns the Ruby to use; the machine's own may lack Bundler, a toolchain's has it."""
-    wanted = _wanted(folder, asked)
+    wanted = asked.version_of("ruby") or _wanted(folder)
     if wanted is not None and toolbox.choose("ruby", wanted.range) is None:
         wanted = _of_any_patch(folder, wanted, toolbox)
     found = find_tool(toolbox, "ruby", wanted, file=file)
@@ -255,10 +256,8 @@ def _ruby(folder: Folder, asked: Asked, toolbox: Toolbox, *, file: str, has_gems
     return found
 
 
-def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
+def _wanted(folder: Folder) -> Wanted | None:
     """Returns the Gemfile's Ruby version: Bundler refuses every other one."""
-    if asked.program == "ruby" and asked.version is not None:
-        return asked.version
     gems = folder.source("Gemfile")
     text = gems.decode(errors="replace")
     match = _GEMFILE_RUBY.search(text)

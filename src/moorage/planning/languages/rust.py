@@ -8,7 +8,7 @@ from moorage.errors import PlanNotFound
 from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.interpreters import unmade
 from moorage.planning.languages.portless import portless
-from moorage.planning.plan import Recipe, Risk, RiskCode, Stack, Stops
+from moorage.planning.plan import Recipe, Risk, Stack, risk_of
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import toml_document, word_set
 from moorage.planning.toolbox import Toolbox
@@ -58,13 +58,14 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             else "Cargo.toml has no program, as there is no src/main.rs and no [[bin]]: add "
             "one that listens on PORT"
         )
-        return Recipe(Stack.RUST, None, None, None, (), missing=missing)
+        return Recipe(Stack.RUST, missing=missing)
     name = names[0] if names else ""
     is_free = asked.seeks_server and not any(binaries.values())
     refusal = portless(folder, "rust", "Cargo.toml") if is_free else ""
     if refusal:
         raise PlanNotFound(refusal)
-    found = find_tool(toolbox, "rust", _wanted(document, asked), file="Cargo.toml")
+    wanted = asked.version_of("rust") or _wanted(document)
+    found = find_tool(toolbox, "rust", wanted, file="Cargo.toml")
     locked = " --locked" if folder.has("Cargo.lock") else ""
     # On the build's own disk: intermediate files take many times the program's space.
     target = '"$TMPDIR/target"'
@@ -79,16 +80,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     said = f"Cargo.toml has the binary {', '.join(map(str, places.values()))}"
     if len(binaries) > 1 and [*places.values()] == serving:
         said += f", the only one with a server: {binaries[name]}"
-    because = (said, found.because)
-    return Recipe(
-        Stack.RUST,
-        asked.install,
-        build if asked.build is None else asked.build,
-        asked.run or f"./.bin/{name}{_subcommand(folder, document)}",
-        tuple(sentence for sentence in because if sentence),
-        tools=(found.tool,),
-        risks=_unchecked(folder),
-    )
+    start, because = f"./.bin/{name}{_subcommand(folder, document)}", (said, found.because)
+    recipe = Recipe(Stack.RUST, None, build, start, because, tools=(found.tool,))
+    return asked.over(recipe._replace(risks=_unchecked(folder)))
 
 
 def _unchecked(folder: Folder) -> tuple[Risk, ...]:
@@ -98,17 +92,11 @@ def _unchecked(folder: Folder) -> tuple[Risk, ...]:
     for file in () if there else sources:
         text = folder.source(file)
         if b"sqlx" in text and _CHECKED.search(text):
-            message = (
-                f"{file} uses macros of SQLx, which ask a database as they are compiled: send "
-                ".sqlx/, which `cargo sqlx prepare` makes."
-            )
-            return (Risk(RiskCode.FILE_ABSENT, Stops.BUILD, message, path=folder.path(file)),)
+            return (risk_of("sqlx", folder.path(file), file=file),)
     return ()
 
 
-def _wanted(document: Mapping[str, object], asked: Asked) -> Wanted | None:
-    if asked.program == "rust" and asked.version is not None:
-        return asked.version
+def _wanted(document: Mapping[str, object]) -> Wanted | None:
     package = document.get("package")
     min_version = package.get("rust-version") if isinstance(package, dict) else None
     if not isinstance(min_version, str):  # a workspace's, for one

@@ -142,13 +142,13 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     other = folder.first("package.json5", "package.yaml") if manifest is None else None
     if other is not None:
         missing = f"{other} is read by pnpm alone: send it as package.json"
-        return Recipe(Stack.NODE, None, None, None, (), missing=missing)
+        return Recipe(Stack.NODE, missing=missing)
     if manifest is None:
         return site_alone(folder, asked, toolbox) or script_alone(folder, asked, toolbox)
     because: list[str] = []
     where = _where(folder, manifest, asked, because)
     if isinstance(where, str):
-        return Recipe(Stack.NODE, None, None, None, (), missing=where)
+        return Recipe(Stack.NODE, missing=where)
     manager = _manager(where, asked, toolbox)
     tools = _tools(where, manager, asked, toolbox, because)
     recipe = _recipe(where, manager, asked, tools, because, toolbox)
@@ -273,7 +273,7 @@ def _nx(
     if found is None:
         return None
     if isinstance(found, str):
-        return Recipe(Stack.NODE, None, None, None, (), missing=found)
+        return Recipe(Stack.NODE, missing=found)
     because: list[str] = []
     where = _Site(root, around, monorepo(root, around))
     manager = _manager(where, asked, toolbox)

@@ -17,7 +17,7 @@ from moorage.planning.node.package_json import (
     is_development_server,
     server_file,
 )
-from moorage.planning.plan import Risk, RiskCode, Stops
+from moorage.planning.plan import Risk, Stops, risk_of
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import word_tuple
 
@@ -328,14 +328,9 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
     missing = sorted(set(found) - known)
     if not missing:
         return ()
-    names, it = missing[:_NAMED_LIMIT], "it" if len(missing) == 1 else "them"
-    message = (
-        f"The build reads {', '.join(names)} ({found[missing[0]]}), and no .env file of the upload "
-        f"sets {it}: send {it} in settings.buildVars."
-    )
-    path = folder.path(found[missing[0]])
+    names, file = tuple(missing[:_NAMED_LIMIT]), found[missing[0]]
     stops = Stops.REQUESTS if connecting.isdisjoint(missing) else Stops.BUILD
-    return (Risk(RiskCode.VARIABLE_UNSET, stops, message, path=path, variables=tuple(names)),)
+    return (risk_of("build_reads", folder.path(file), names, stops, file=file),)
 
 
 def of_visitors_machine(folder: Folder, *, is_site: bool) -> tuple[Risk, ...]:
@@ -350,12 +345,7 @@ def of_visitors_machine(folder: Folder, *, is_site: bool) -> tuple[Risk, ...]:
         address = _called(data) if b"://localhost:" in data or b"://127." in data else ""
         if not address or any(word in data for word in _BY_PLACE) or _is_on_server(name, data):
             continue
-        message = (
-            f"{name} calls {address}, which is each visitor's own machine: call a path of the "
-            "app's own address, or a server that the internet reaches."
-        )
-        path = folder.path(name)
-        return (Risk(RiskCode.SERVICE_ABSENT, Stops.REQUESTS, message, path=path),)
+        return (risk_of("visitors_machine", folder.path(name), file=name, address=address),)
     return ()
 
 

@@ -177,7 +177,7 @@ def node_for(
     `needs` of packages that refuse any other go before files that ask for one, those of others
     after them. Raises RuntimeUnsupported, also where a package refuses what settings.runtime names.
     """
-    wanted = asked.version if asked.program == "node" else None
+    wanted = asked.version_of("node")
     is_given = wanted is not None
     wanted = wanted or _pinned(folder)
     if wanted is None and manifest is not None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning.explicit import Asked, find_tool
-from moorage.planning.plan import Recipe, Risk, RiskCode, Stack, Stops, no_port
+from moorage.planning.plan import Recipe, Risk, RiskCode, Stack, Stops, no_port, risk_of
 from moorage.planning.python.imports import (
     Import,
     Imports,
@@ -294,8 +294,7 @@ def _risks(
         yield Risk(RiskCode.HOST_REFUSED, Stops.START, start.refuses)
     path = folder.path(needed.file) if needed.file else start.file if start else ""
     if project.python.lacking:
-        message = f"{project.python.lacking}, nor for another one here: ask for a newer version."
-        yield Risk(RiskCode.NO_WHEEL, Stops.BUILD, message, path=path)
+        yield risk_of("wheel", path, lacking=project.python.lacking)
     direct = {*needed.names, *imported, *(start.needs if start else ())}
     names = with_brought(direct)
     if any(b"/whl/cpu" in folder.data(it, limit=_LISTED) for it in needed.files if folder.has(it)):
@@ -305,18 +304,12 @@ def _risks(
     if start is not None and not _OF_PAGES.isdisjoint(start.needs[:1]):
         app = find_app(folder, needed.names, "")
         if app is not None and not project.imports.follows(app.file):
-            message = (
-                f"{app.file} has an app of {app.package}, which is not started, as a project runs "
-                "one program: deploy it as a project of its own, by settings.runCommand."
-            )
-            yield Risk(RiskCode.PROCESS_LEFT_OUT, Stops.REQUESTS, message, path=app.file)
+            yield risk_of("app", app.file, package=app.package)
     if project.imports.absent:
         yield Risk(RiskCode.FILE_ABSENT, Stops.START, project.imports.absent)
     if unknown and needed.names <= KNOWN_PACKAGES:
         first = unknown[0]
-        file = folder.path(first.file)
-        message = f"{file} imports {first.top}, which nothing in {path} brings: add its package."
-        yield Risk(RiskCode.PACKAGE_UNKNOWN, Stops.START, message, path=file)
+        yield risk_of("unknown", folder.path(first.file), module=first.top, listed=path)
 
 
 _LISTED = 262_144  # bytes read of a list of packages
