@@ -71,6 +71,8 @@ from moorage.planning.node.workspaces import (
 )
 from moorage.planning.plan import (
     Recipe,
+    Risk,
+    RiskCode,
     Stack,
     Stops,
     beside,
@@ -351,6 +353,7 @@ def _recipe(
         secrets=tuple(name for it, name in _SECRETS.items() if where.manifest.depends_on(it)),
         risks=(
             *absent_file(absent),
+            *_tables_absent(where, asked),
             *absent_file(
                 absent_from_pages(where.folder, where.manifest) if build else "", Stops.BUILD
             ),
@@ -387,11 +390,10 @@ def _migrated(where: _Site, command: str, because: list[str]) -> str:
         moved = [it.strip() for it in script.split("&&") if _MIGRATION.match(it.strip())]
         return "\n".join((*moved, in_place(command)))
     found = next(_migrating(where), None)
-    if found is None or is_site(command) or _MIGRATES.search("\n".join(where.manifest.commands)):
+    run = found[1].get("command") if found is not None else None
+    if found is None or run is None or is_site(command) or _is_migrated(where):
         return command
-    if has_in_sources(where.folder, _MIGRATES_ITSELF):
-        return command
-    name, run, place = found
+    name, _, place = found
     because.append(f"{name} is there: {run} before each start")
     if where.up:
         up = "/".join([".."] * len(place.split("/"))) if place else where.up
@@ -401,8 +403,29 @@ def _migrated(where: _Site, command: str, because: list[str]) -> str:
     return f"{run}\n{in_place(command)}"
 
 
-def _migrating(where: _Site) -> Iterator[tuple[str, str, str]]:
-    """Yields what shows migrations, the command, and the workspace that they are in, "" for none.
+def _is_migrated(where: _Site) -> bool:
+    """Whether a script or the app's own code brings the database up to date."""
+    scripts = "\n".join(where.manifest.commands)
+    return bool(_MIGRATES.search(scripts)) or has_in_sources(where.folder, _MIGRATES_ITSELF)
+
+
+def _tables_absent(where: _Site, asked: Asked) -> Iterator[Risk]:
+    """Yields that nothing makes the tables of a database that runs elsewhere."""
+    found = next(_migrating(where), None)
+    command = found[1].get("advises") if found is not None else None
+    if found is None or command is None or asked.release or asked.run or _is_migrated(where):
+        return
+    yield Risk(
+        RiskCode.FILE_ABSENT,
+        Stops.REQUESTS,
+        f"{found[0]} has no migrations beside it, so a new database stays without tables: set "
+        f"settings.releaseCommand to {command}.",
+        path=found[0],
+    )
+
+
+def _migrating(where: _Site) -> Iterator[tuple[str, Mapping[str, str], str]]:
+    """Yields what shows migrations, its row, and the workspace that they are in, "" for none.
 
     Those of the workspaces that the app depends on come after its own.
     """
@@ -414,7 +437,7 @@ def _migrating(where: _Site) -> Iterator[tuple[str, str, str]]:
         for row in PACKAGES["migrations"]:
             name = _migrations(folder, row) if manifest.depends_on(row["package"]) else ""
             if name:
-                yield (f"{place}/{name}".lstrip("/"), row["command"], place)
+                yield (f"{place}/{name}".lstrip("/"), row, place)
 
 
 def _migrations(folder: Folder, row: Mapping[str, str]) -> str:

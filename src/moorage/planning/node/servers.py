@@ -200,6 +200,9 @@ def server_environment(manifest: PackageJson) -> tuple[tuple[str, str], ...]:
         found.append(("NG_ALLOWED_HOSTS", "*"))  # else 400 for whoever asks
     if manifest.depends_on("@sveltejs/kit") and not manifest.depends_on("@sveltejs/adapter-static"):
         found.append(("PROTOCOL_HEADER", "x-forwarded-proto"))  # else forms are refused over HTTP
+    names = (*manifest.dependencies, *manifest.dev_dependencies)
+    if any(it == "next-auth" or it.startswith("@auth/") for it in names):
+        found.append(("AUTH_TRUST_HOST", "true"))  # else sign-in ends with UntrustedHost
     return tuple(found)
 
 
