@@ -118,7 +118,7 @@ async def test_the_first_page_lists_alerts_and_what_to_do(
     )
     health = structs.replace(WELL, alerts=[alert_document(alert)])
     text = await OperatorPages(db, clock, health=health).shown(HOME)
-    for words in ("firing", "ticket", "two", alert.summary, "before the next fails"):
+    for words in ("firing", "ticket", "two", alert.summary, "before the next one fails"):
         assert words in text
     assert "All is well" not in text
     assert 'id="alerts"' not in await OperatorPages(db, clock).shown(HOME)
