@@ -61,7 +61,7 @@ def not_found(
     looked_for = (*looked_for, "a Procfile with a web line", "settings.runCommand")
     if missing:
         said = f"No way to start this upload was found{where}: {missing}."
-        apps = roots.apps_below(folder)
+        apps = roots.apps_below(folder) or roots.examples_below(folder)
         beside = kinds.known(folder)
         if apps and wanted.directory == "":
             said += f" {roots.several(apps)}."

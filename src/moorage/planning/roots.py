@@ -184,6 +184,15 @@ def _apps_deeper(root: Folder) -> list[str]:
     return places if len(places) > 1 else []
 
 
+_BEGINS = frozenset(("package.json", *SCRIPT_FILES, *PYTHON_SCRIPTS))
+
+
+def examples_below(root: Folder) -> list[str]:
+    """Returns the directories of examples in which an app begins, such as examples/chat."""
+    places = (name.rpartition("/") for name in root.names() if name.startswith(("example", "demo")))
+    return sorted({place for place, _, file in places if "/" in place and file in _BEGINS})
+
+
 def several(apps: list[str]) -> str:
     """Returns the sentence that refuses several apps."""
     names = ", ".join(name[:_NAME_CHARACTERS] for name in apps[:_NAMED_LIMIT])
