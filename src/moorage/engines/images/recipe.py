@@ -122,6 +122,7 @@ def recipe(plan: Plan, materials: Materials) -> Recipe:
             "PYTHONUNBUFFERED": "1",
             "PORT": str(plan.port),
             "HOST": "0.0.0.0",  # noqa: S104 (inside its own network namespace)
+            "FORWARDED_ALLOW_IPS": "*",  # gunicorn and uvicorn: only our proxy gets to it
         },
     )
 
