@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from moorage.address import checksum_address
+from moorage.backup.encryption import new_identity
 from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import Eip712Domain
@@ -17,7 +18,12 @@ from moorage.chains.signing import SigningKey
 from moorage.content.store import DirectoryStore, open_content
 from moorage.errors import ContentUnavailable
 from moorage.operate.check import Finding, check_gateway, configuration
-from moorage.operate.check.configuration import check_configuration, check_content, check_names
+from moorage.operate.check.configuration import (
+    check_configuration,
+    check_content,
+    check_names,
+    check_offsite,
+)
 from moorage.operate.check.machine import gateway_holds
 from moorage.operate.check.nodes import TokenFacts, check_nodes, check_tokens, judge_token
 from moorage.settings import Settings, load_settings
@@ -120,6 +126,29 @@ async def test_store_that_takes_all_is_good_and_nothing_stays_in_it(
         store = open_content(settings.content_url, settings.content_credentials_file)
         assert store is not None
         assert await store.items("checks") == []
+
+
+async def test_off_site_backups_need_a_store_and_a_public_key(
+    s3_server: S3Server, credentials: str
+) -> None:
+    assert await check_offsite(configured()) == []
+    key = str(new_identity().to_public())
+    right = {
+        "backup_to": f"s3://{s3_server.bucket()}",
+        "backup_credentials_file": credentials,
+        "backup_recipient": key,
+    }
+    (found,) = await check_offsite(configured(**right))
+    assert (found.name, found.ok, found.remedy) == ("off-site backups", True, "")
+    mistyped = key[:-1] + ("q" if key[-1] == "p" else "p")
+    for wrong, says in (
+        ({"backup_recipient": ""}, "backup_recipient"),
+        ({"backup_recipient": mistyped}, "backup_recipient"),
+        ({"backup_to": "s3://none-such"}, "could not write"),
+        ({"backup_credentials_file": "/none/such"}, "/none/such"),
+    ):
+        (found,) = await check_offsite(configured(**(right | wrong)))
+        assert (found.ok, found.blocks, says in found.detail) == (False, False, True), found
 
 
 async def test_nothing_is_tried_without_a_store() -> None:

@@ -12,6 +12,7 @@ SELDOM_NEEDED = {
     "asyncpg",  # with a PostgreSQL server alone
     "aiodocker",  # with Docker alone
     "lightkube",  # with a cluster alone
+    "pyrage",  # for off-site backups alone
     "obstore",  # with a content store alone
     "sqlalchemy.dialects.postgresql",
     *("acme", "cryptography", "requests"),  # with TLS alone

@@ -112,6 +112,7 @@ async def check_authority(settings: Settings) -> list[Finding]:
 
 _NAME = "content store"
 _PREFIX = "checks"
+_TRIED = "a file was written, read, listed and deleted"
 _SECONDS = 20.0  # that each step may take; the store's client tries again meanwhile
 
 
@@ -132,7 +133,28 @@ async def check_content(settings: Settings) -> list[Finding]:
     except _Failed as failed:
         remedy = _remedy(settings.content_url)
         return [Finding(_NAME, ok=False, detail=str(failed), remedy=remedy, blocks=False)]
-    return [Finding(_NAME, ok=True, detail="a file was written, read, listed and deleted")]
+    return [Finding(_NAME, ok=True, detail=_TRIED)]
+
+
+async def check_offsite(settings: Settings) -> list[Finding]:
+    """Does the same at `backup_to`, where old backups are deleted, and reads the public key."""
+    problem, deletes = "", bool(settings.backup_keep_days)
+    try:
+        store = open_content(settings.backup_to, settings.backup_credentials_file)
+        if store is None:
+            return []
+        from moorage.backup.encryption import recipient_of  # noqa: PLC0415  (1 MiB of memory)
+
+        recipient_of(settings.backup_recipient)
+        if deletes:
+            await _try(store)
+    except (ConfigurationInvalid, InvalidField) as error:
+        problem = error.message
+    except _Failed as failed:
+        problem = str(failed)
+    remedy = "set `[backup]` right: docs/run/backup.md" if problem else ""
+    detail = problem or (_TRIED if deletes else "the public key is one")
+    return [Finding("off-site backups", ok=not problem, detail=detail, remedy=remedy, blocks=False)]
 
 
 async def _try(store: ContentStore) -> None:

@@ -14,6 +14,7 @@ from moorage.operate.check.configuration import (
     check_configuration,
     check_content,
     check_names,
+    check_offsite,
 )
 from moorage.operate.check.machine import check_cluster, check_docker, check_machine
 from moorage.operate.check.nodes import check_nodes, check_tokens
@@ -25,7 +26,7 @@ async def check_gateway(settings: Settings, *, starts: bool = False) -> list[Fin
 
     A gateway that `starts` leaves out tokens, which change little, and asks its address itself.
 
-    It changes nothing, except a file in the content store, which it deletes again. Without chains
+    It changes nothing, except a file in each store, which it deletes again. Without chains
     it is what `moorage dev` needs: the machine, and its Docker where apps run there.
     """
     if not settings.chains:
@@ -41,7 +42,7 @@ async def check_gateway(settings: Settings, *, starts: bool = False) -> list[Fin
         check_authority(settings),
         check_nodes(chains, timeout_seconds=settings.rpc_timeout_seconds),
         check_tokens(() if starts else chains),
-        *(() if starts else (check_address(settings),)),
+        *(() if starts else (check_address(settings), check_offsite(settings))),
     )
     return [*configuration, *itertools.chain.from_iterable(found)]
 
