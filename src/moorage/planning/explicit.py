@@ -10,7 +10,7 @@ from moorage.planning.plan import Recipe, Settings, Stack, quoted
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Range, Version
-from moorage.planning.toolbox import Tool, Toolbox
+from moorage.planning.toolbox import All, Tool, Toolbox
 from moorage.records.project import Kind
 
 _TEXT_LIMIT = 64  # characters of a version in a sentence
@@ -86,8 +86,8 @@ def find_tool(
     Raises RuntimeUnsupported, naming what asks for it, or the `file` that needs it, when none is
     available.
     """
-    both = _Both(wanted.range if wanted else semver.ANY, also)
-    tool = _choose(toolbox, program, both)
+    both = All((wanted.range if wanted else semver.ANY, also))
+    tool = toolbox.choose(program, both, preferred=is_kept_long if program == "node" else None)
     if tool is not None:
         return Found(tool, f"{wanted}: {tool}" if wanted else "")
     if wanted is not None and not wanted.is_strict:
@@ -104,18 +104,6 @@ def find_tool(
     offer = toolbox.offer(program, near=wanted.range.lowest if wanted else None)
     said = f"{asked}, but this gateway has {program} {offer}: ask for one that it has"
     raise RuntimeUnsupported(field, said)
-
-
-class _Both(NamedTuple):
-    one: Range
-    other: Range
-
-    def allows(self, version: Version) -> bool:
-        return self.one.allows(version) and self.other.allows(version)
-
-
-def _choose(toolbox: Toolbox, program: str, both: _Both) -> Tool | None:
-    return toolbox.choose(program, both, preferred=is_kept_long if program == "node" else None)
 
 
 def is_kept_long(version: Version) -> bool:

@@ -22,6 +22,16 @@ class Allows(Protocol):
         ...
 
 
+class All(NamedTuple):
+    """The versions that are in each of these sets."""
+
+    sets: tuple[Allows, ...]
+
+    def allows(self, version: Version) -> bool:
+        """Whether the release is in all of them."""
+        return all(it.allows(version) for it in self.sets)
+
+
 class Tool(NamedTuple):
     """One version of a program, and whether it is on every app's PATH already."""
 

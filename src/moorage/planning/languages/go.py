@@ -80,6 +80,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         if wants_file
         else "",
     )
+    inputs = ("go.mod", "go.sum") if module == "go.mod" else ()
     recipe = Recipe(
         Stack.GO,
         _DOWNLOAD if is_module else _INIT,
@@ -88,7 +89,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         because,
         build_env=(("GOTOOLCHAIN", toolchain), ("GOFLAGS", _flags(folder))),
         tools=(found.tool,),
-        install_inputs=_inputs(folder) if module == "go.mod" else (),
+        install_inputs=tuple(folder.path(it) for it in inputs if folder.has(it)),
     )
     return asked.over(recipe)._replace(start=start if asked.build is None else asked.run or start)
 
@@ -168,10 +169,6 @@ def _go(folder: Folder, asked: Asked, toolbox: Toolbox, *, file: str) -> tuple[F
     if lowest.major == has.major and 0 < lowest.minor - has.minor <= _AHEAD and has >= _DOWNLOADS:
         return Found(newest[0], f"{wanted}: {newest[0]} downloads it for the build"), "auto"
     return find_tool(toolbox, "go", wanted, file=file), "local"
-
-
-def _inputs(folder: Folder) -> tuple[str, ...]:
-    return tuple(folder.path(file) for file in ("go.mod", "go.sum") if folder.has(file))
 
 
 def _wanted(folder: Folder) -> Wanted | None:

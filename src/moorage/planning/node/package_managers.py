@@ -21,8 +21,9 @@ from moorage.planning.node.package_json import PACKAGES, PackageJson, managers_c
 from moorage.planning.plan import in_app
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import word_tuple
 from moorage.planning.reading.semver import ANY, Range, Version, version_range
-from moorage.planning.toolbox import Allows, Tool, Toolbox
+from moorage.planning.toolbox import All, Allows, Tool, Toolbox
 
 LOCK_LIMIT = 2_097_152  # bytes; a larger lock file is not read
 _NAME_LIMIT = 214  # characters, npm's own
@@ -49,15 +50,9 @@ class Need(NamedTuple):
         return f"{self.package} needs Node {self.text}"
 
 
-class Met(NamedTuple):
-    """The Nodes that satisfy all needs, and the package manager (`also`)."""
-
-    needs: tuple[Need, ...]
-    also: Allows
-
-    def allows(self, version: Version) -> bool:
-        """Whether the release satisfies all of them."""
-        return self.also.allows(version) and all(n.range.allows(version) for n in self.needs)
+def _met(needs: tuple[Need, ...], also: Allows) -> All:
+    """Returns the Nodes that satisfy all needs, and the package manager (`also`)."""
+    return All((also, *(need.range for need in needs)))
 
 
 def package_needs(root: Folder, manifest: PackageJson, *, directory: str = "") -> tuple[Need, ...]:
@@ -133,19 +128,8 @@ def allows_from(text: str, first: Version) -> bool:
 
 PIN_FILES = (".nvmrc", ".node-version")
 # Node's long-term releases by their names in nvm (nodejs.org, release schedule).
-_NAMED = {
-    "argon": "4",
-    "boron": "6",
-    "carbon": "8",
-    "dubnium": "10",
-    "erbium": "12",
-    "fermium": "14",
-    "gallium": "16",
-    "hydrogen": "18",
-    "iron": "20",
-    "jod": "22",
-    "krypton": "24",
-}
+_NAMES = "argon boron carbon dubnium erbium fermium gallium hydrogen iron jod krypton"
+_NAMED = {name: str(2 * number) for number, name in enumerate(word_tuple(_NAMES), start=2)}
 
 
 _STRIPS = ">=22.18.0 <23 || >=23.6.0"
@@ -193,35 +177,25 @@ def node_for(
     if unmet is None:
         return found
     if wanted is not None:
-        both = _choose(toolbox, Met(needs, also), wanted)
+        both = _choose(toolbox, _met(needs, also), wanted)
         if both is not None:
             return Found(both, f"{wanted}, and {unmet}: {both}")
-        within = _choose(toolbox, Met(floors, also), wanted) or found.tool
+        within = _choose(toolbox, _met(floors, also), wanted) or found.tool
         return Found(within, found.because if within == found.tool else f"{wanted}: {within}")
-    tool = _choose(toolbox, Met(needs, also))
+    tool = _choose(toolbox, _met(needs, also))
     if tool is None and not floors:
         return Found(found.tool, f"{unmet}, which is not to be had here: {found.tool}")
     return _found(toolbox, needs if tool else floors, also, str(unmet))
 
 
-class _Within(NamedTuple):
-    """The Nodes that satisfy packages and a request."""
-
-    met: Met
-    wanted: Wanted
-
-    def allows(self, version: Version) -> bool:
-        return self.wanted.range.allows(version) and self.met.allows(version)
-
-
-def _choose(toolbox: Toolbox, met: Met, wanted: Wanted | None = None) -> Tool | None:
-    allowed = met if wanted is None else _Within(met, wanted)
+def _choose(toolbox: Toolbox, met: All, wanted: Wanted | None = None) -> Tool | None:
+    allowed = met if wanted is None else All((wanted.range, met))
     return toolbox.choose("node", allowed, preferred=is_kept_long)
 
 
 def _unmet(toolbox: Toolbox, floors: tuple[Need, ...], wanted: Wanted, also: Range) -> Need | None:
     """Returns a package that refuses every available Node that is as wanted, or the nearest."""
-    if not floors or _choose(toolbox, Met(floors, also), wanted):
+    if not floors or _choose(toolbox, _met(floors, also), wanted):
         return None
     tools = [t.version for t in toolbox.tools("node") if wanted.range.allows(t.version)]
     asked = tools or [wanted.range.lowest]
@@ -230,7 +204,7 @@ def _unmet(toolbox: Toolbox, floors: tuple[Need, ...], wanted: Wanted, also: Ran
 
 def _found(toolbox: Toolbox, needs: tuple[Need, ...], also: Range, because: str) -> Found:
     """Returns a Node that satisfies the packages. Raises RuntimeUnsupported if none does."""
-    tool = _choose(toolbox, Met(needs, also))
+    tool = _choose(toolbox, _met(needs, also))
     if tool is None:
         offer = f"node {toolbox.offer('node')}"
         raise RuntimeUnsupported("package.json", f"{because}, but this gateway has {offer}")

@@ -121,7 +121,9 @@ def _by_executor(root: Folder, project: Project, executor: str) -> _Made | None:
     """Returns the start by the build target's executor, and what it starts."""
     package, _, name = executor.rpartition("/")[2].partition(":")
     given = project.option("outputPath")
-    output = project.place(given if isinstance(given, str) else f"dist/{_default(project)}")
+    output = project.place(
+        given if isinstance(given, str) else f"dist/{project.directory or project.name}"
+    )
     if output.startswith(("..", "/")) or not _PLACE.fullmatch(output):
         return None
     main = project.option("main")
@@ -131,7 +133,8 @@ def _by_executor(root: Folder, project: Project, executor: str) -> _Made | None:
     if package == "next":
         return _next(output)
     if package == "esbuild":
-        return _server(f"{output}/{_stem(main)}{_esbuild_ending(project)}")
+        stem = posixpath.basename(main).rpartition(".")[0]
+        return _server(f"{output}/{stem}{_esbuild_ending(project)}")
     if package == "js" and name in ("tsc", "swc"):
         inside = main.removeprefix(f"{project.directory}/").rpartition(".")[0]
         return _server(f"{output}/{inside}.js")
@@ -193,14 +196,6 @@ def _next(place: str) -> _Made:
     return _Made(f"next start {place} --port $PORT", f"Next.js's build in {place}")
 
 
-def _default(project: Project) -> str:
-    return project.directory or project.name
-
-
-def _stem(main: str) -> str:
-    return posixpath.basename(main).rpartition(".")[0]
-
-
 def _esbuild_ending(project: Project) -> str:
     """Returns the ending of what esbuild makes: .cjs of CommonJS alone, unless it is configured."""
     options, formats = project.option("esbuildOptions"), project.option("format")
@@ -234,7 +229,8 @@ def _project(root: Folder, file: str) -> Project | None:
     name = name if isinstance(name, str) else posixpath.basename(directory)
     targets = document.get("targets")
     build = targets.get("build") if isinstance(targets, dict) else None
-    kind = document.get("projectType", "application" if _is_in_apps(directory) else "library")
+    is_among_apps = directory.partition("/")[0] in ("", "apps", "app")
+    kind = document.get("projectType", "application" if is_among_apps else "library")
     is_tests = name.endswith(("-e2e", "e2e")) or "e2e" in directory.split("/")
     return Project(
         name,
@@ -242,10 +238,6 @@ def _project(root: Folder, file: str) -> Project | None:
         kind == "application" and not is_tests,
         build if isinstance(build, dict) else {},
     )
-
-
-def _is_in_apps(directory: str) -> bool:
-    return directory == "" or directory.partition("/")[0] in ("apps", "app")
 
 
 WORKSPACES_LIMIT = 300  # package.json files read

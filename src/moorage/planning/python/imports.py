@@ -138,7 +138,8 @@ class Imports:
         functions only may be left out on purpose. An import for which no package is known is
         given by itself, and only where it must succeed.
         """
-        there = {name for name in with_brought(names) if not _is_stub(name)}
+        brought = with_brought(names)
+        there = {it for it in brought if not (it.startswith("types-") or it.endswith("-stubs"))}
         words = "".join(f"-{name}-{name.replace('-', '')}-" for name in there)
         unknown: dict[str, Import] = {}
         packages: dict[str, None] = {}
@@ -439,10 +440,6 @@ def _prefixes(module: str) -> Iterator[str]:
 
 def _name(package: str) -> str:
     return package.partition("==")[0]
-
-
-def _is_stub(name: str) -> bool:
-    return name.startswith("types-") or name.endswith("-stubs")
 
 
 def _join(root: str, name: str) -> str:

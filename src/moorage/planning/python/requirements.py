@@ -98,10 +98,6 @@ def _words(table: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(text.split()) for name, text in table.items()}
 
 
-def _minor(python: str) -> int:
-    return int(python.partition(".")[2])
-
-
 PACKAGES = table("python/packages")
 """What is known of PyPI's packages; the file says what each table is."""
 _IMPORTS = _words(PACKAGES["imports"])
@@ -120,7 +116,8 @@ COMPANIONS = tuple(
 )
 """Packages, some of their versions, and what these need beyond what they say."""
 REMOVED_MODULES = tuple(
-    (_minor(python), frozenset(names.split())) for python, names in PACKAGES["removed"].items()
+    (int(python.removeprefix("3.")), frozenset(names.split()))
+    for python, names in PACKAGES["removed"].items()
 )
 """By minor version, the modules of the standard library that it and later ones lack."""
 STANDARD_MODULES = frozenset(sys.stdlib_module_names).union(

@@ -384,13 +384,9 @@ def _hosts_variable(project: Folder, module: str, file: str) -> str:
         text = project.source(name)
         match = _READ_HOSTS.search(text) if b"ALLOWED_HOSTS" in text else None
         variable = (match[1] or match[3]) if match is not None else b""
-        if variable and b"%b=" % variable not in _env(project):
+        if variable and b"%b=" % variable not in project.source(".env"):
             return variable.decode()
     return ""
-
-
-def _env(project: Folder) -> bytes:
-    return project.source(".env")
 
 
 def _refused_hosts(project: Folder, module: str, file: str) -> str:

@@ -24,7 +24,7 @@ from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import front_matter
 from moorage.planning.reading.semver import Version
-from moorage.planning.toolbox import Allows, Tool, Toolbox
+from moorage.planning.toolbox import All, Tool, Toolbox
 
 _LIMIT = 2_097_152  # bytes; a larger lock file is not read
 _MARKER_LIMIT = 200  # characters
@@ -346,14 +346,6 @@ def _caret(text: str, source: str) -> _Wanted | None:
     return _Wanted(text, source, SpecifierSet(f">={span.lowest}{below}"))
 
 
-class _Both(NamedTuple):
-    one: Allows
-    other: Allows
-
-    def allows(self, version: Version) -> bool:
-        return self.one.allows(version) and self.other.allows(version)
-
-
 def _newest(
     toolbox: Toolbox, wanted: _Wanted | None, having: Wheels
 ) -> tuple[Tool | None, str, str]:
@@ -364,7 +356,7 @@ def _newest(
     """
     asked = wanted or semver.ANY
     newest = toolbox.choose("python", asked)
-    fitting = toolbox.choose("python", _Both(asked, having))
+    fitting = toolbox.choose("python", All((asked, having)))
     lacking = "" if newest is None else having.lacking(newest.version)
     if newest is None or not lacking:
         return newest, "", ""
