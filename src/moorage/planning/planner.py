@@ -249,12 +249,9 @@ def _with_risks(
         )
         found = _risks(folder, plan, settings, recipe, toolbox, needed)
     is_own = static.is_site(plan.start) or settings.has_dockerfile
-    places = {} if is_own else risks.places(folder, read=recipe.read)
-    for name, place in places.items():
-        said = f"{name} is /app/{place}, or on the volume: nothing is written outside them"
-        own = f'export {name}="${{{name}:-${{DATA_DIR:-/app}}/{place}}}"'
-        because = (*plan.because, said)
-        plan = msgspec.structs.replace(plan, start=f"{own}\n{plan.start}", because=because)
+    for command, said in () if is_own else risks.prepared(folder, read=recipe.read):
+        start, because = f"{command}\n{plan.start}", (*plan.because, said)
+        plan = msgspec.structs.replace(plan, start=start, because=because)
     return msgspec.structs.replace(plan, risks=found or msgspec.UNSET)
 
 

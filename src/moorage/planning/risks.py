@@ -93,9 +93,20 @@ def of_sources(
     ]
 
 
-def places(folder: Folder, *, read: Collection[str]) -> dict[str, str]:
-    """Returns the variables that have the app write outside its folder, each with a file's name."""
-    return variables.elsewhere(_sources(folder, read))
+def prepared(folder: Folder, *, read: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yields commands before the start that give the app the places it writes to, each with why."""
+    sources = list(_sources(folder, read))
+    for name, place in variables.elsewhere(sources).items():
+        said = f"{name} is /app/{place}, or on the volume: nothing is written outside them"
+        yield f'export {name}="${{{name}:-${{DATA_DIR:-/app}}/{place}}}"', said
+    absent = variables.directories_of_databases(sources)
+    absent = [name for name in absent if not folder.has(name) and not folder.has_directory(name)]
+    if absent:
+        named = " ".join(absent)
+        yield (
+            f"mkdir -p {named}",
+            f"{named} is made, as a database is there and no file of the upload",
+        )
 
 
 def stand_ins(folder: Folder) -> dict[str, str]:

@@ -205,11 +205,26 @@ _ELSEWHERE = re.compile(
 )
 
 
+# A database in a file, in a directory: sqlite:///data/app.db, or "data", "app.db" that are joined.
+_DATABASE = re.compile(
+    rb"(?:['\"`](?:sqlite[\w+]{0,20}:/{0,3}|file:)?(?:\./)?"
+    rb"|['\"]([\w-]{1,60})['\"](?:,|[ ]/)[ ]?['\"])"
+    rb"((?:[\w-]{1,60}/){0,6})[\w.-]{1,60}\.(?:db|sqlite3?)(?:\?[\w=&]{0,60})?['\"`]"
+)
+
+
 def elsewhere(sources: Iterable[Source]) -> dict[str, str]:
     """Returns variables of places outside the app's folder by default, each with a name there."""
     found = (it for _, text in sources if b"/" in text for it in _ELSEWHERE.findall(text))
     places = {name.decode(): path.decode().rstrip("/").rpartition("/")[2] for name, path in found}
     return {name: place for name, place in places.items() if name not in OWN}
+
+
+def directories_of_databases(sources: Iterable[Source]) -> list[str]:
+    """Returns the directories in which the app has databases, relative to where it runs."""
+    texts = (text for _, text in sources if b".db" in text or b".sqlite" in text)
+    found = {b"/".join(it).strip(b"/") for text in texts for it in _DATABASE.findall(text)}
+    return sorted(place.decode() for place in found if place)
 
 
 def optional(sources: Iterable[Source]) -> set[str]:

@@ -243,3 +243,24 @@ def test_transport_of_a_long_mcp_server_is_found_at_its_end() -> None:
     scripts = '[project.scripts]\nshop = "server:main"\n'
     made = plan({"pyproject.toml": manifest + scripts, "server.py": text})
     assert made.run_env["MCP_TRANSPORT"] == "streamable-http"
+
+
+@pytest.mark.parametrize(
+    ("code", "made"),
+    [
+        ('"sqlite:///data/app.db"', "data"),
+        ('"sqlite+aiosqlite:///./var/data/app.sqlite3"', "var/data"),
+        ('os.path.join(BASE, "data", "app.db")', "data"),
+        ('BASE / "data" / "app.sqlite3"', "data"),
+        ('"data/app.db?timeout=5"', "data"),
+        ('"sqlite:////srv/app.db"', ""),
+        ('"sqlite:///app.db"', ""),
+        ('"kept/app.db"', ""),
+        ('"../data/app.db"', ""),
+        ('f"{HOME}/data/app.db"', ""),
+    ],
+)
+def test_directory_of_a_database_is_made_before_the_start(code: str, made: str) -> None:
+    app = f"from flask import Flask\napp = Flask(__name__)\nplace = {code}\n"
+    first, _, _ = plan({"app.py": app, "kept/.keep": ""}).start.rpartition("\n")
+    assert first == (f"mkdir -p {made}" if made else "")
