@@ -224,7 +224,7 @@ async def deploy(
     ----------
     directory
         What to deploy, or an archive. .gitignore and .moorageignore are respected; .env* files
-        stay behind, examples such as .env.example do not.
+        stay behind, but for examples and a .env of nothing but variables of pages (VITE_…).
     name
         Its name, unique at the gateway and part of its address: 4-32 of a-z, 0-9, -.
     display_name
