@@ -65,7 +65,7 @@ def of_sources(
     `needed` are variables that files of other hosts ask for, each with its file.
     `read` are the sources of Python that the app reads as it starts, none if that is not known.
     """
-    sources = list(_sources(folder, read))
+    sources = _sources(folder, read)
     known = {
         *given,
         *plan.run_env,
@@ -114,7 +114,7 @@ def stand_ins(folder: Folder) -> dict[str, str]:
 
     None for those of pages, into which a build writes their true values.
     """
-    sources = [*_sources(folder, ())]
+    sources = _sources(folder)
     known = {*variables.of_env_files(folder), *variables.optional(sources)}
     names = {it.variable for it in clients.handed(sources) if it.connects}
     for risk in variables.insisted(sources, known):
@@ -152,7 +152,11 @@ _LIKELY = word_set("env config settings db database prisma schema auth server ma
 _LIKELY_IN = frozenset(("config", "db", "database", "server", "lib"))
 
 
-def _sources(folder: Folder, read: Collection[str]) -> Iterator[Source]:
+def _sources(folder: Folder, read: Collection[str] = ()) -> list[Source]:
+    return folder.once(("sources", frozenset(read)), lambda: [*_searched(folder, read)])
+
+
+def _searched(folder: Folder, read: Collection[str]) -> Iterator[Source]:
     left, count = _TOTAL_LIMIT, 0
     names = folder.ending(*_ENDINGS)
     spring = [it for it in folder.ending(".properties", ".yml") if it.endswith(_OF_SPRING)]

@@ -215,7 +215,8 @@ _DATABASE = re.compile(
 
 def elsewhere(sources: Iterable[Source]) -> dict[str, str]:
     """Returns variables of places outside the app's folder by default, each with a name there."""
-    found = (it for _, text in sources if b"/" in text for it in _ELSEWHERE.findall(text))
+    searched = (text for _, text in sources if any(hint in text for hint in _HINTS))
+    found = (it for text in searched for it in _ELSEWHERE.findall(text))
     places = {name.decode(): path.decode().rstrip("/").rpartition("/")[2] for name, path in found}
     return {name: place for name, place in places.items() if name not in OWN}
 

@@ -311,7 +311,7 @@ def _recipe(
     build = asked.build
     if build is None:
         build = _build(where, manager, because)
-    start = Start(asked.run)
+    start, migrating = Start(asked.run), next(_migrating(where), None)
     package = _package(where, manager, asked, because, tools, builds=bool(build))
     if asked.run is None:
         start = find_start(package)
@@ -319,7 +319,7 @@ def _recipe(
             _refuse_portless(where.folder, where.manifest, start)
         if start.command is not None:
             command = listening(where.folder, start.command, because)
-            start = start._replace(command=_migrated(where, command, because))
+            start = start._replace(command=_migrated(where, migrating, command, because))
     absent = ""
     if asked.install is None:
         added, absent = _added(where, start.command or "", because)
@@ -353,7 +353,7 @@ def _recipe(
         secrets=tuple(name for it, name in _SECRETS.items() if where.manifest.depends_on(it)),
         risks=(
             *absent_file(absent),
-            *_tables_absent(where, asked),
+            *_tables_absent(where, migrating, asked),
             *absent_file(
                 absent_from_pages(where.folder, where.manifest) if build else "", Stops.BUILD
             ),
@@ -365,6 +365,9 @@ def _recipe(
             ),
         ),
     )
+
+
+_Migrating = tuple[str, Mapping[str, str], str]  # see `_migrating`
 
 
 def _without_migrations(script: str) -> str | None:
@@ -383,13 +386,12 @@ _MIGRATION = re.compile(
 )
 
 
-def _migrated(where: _Site, command: str, because: list[str]) -> str:
+def _migrated(where: _Site, found: _Migrating | None, command: str, because: list[str]) -> str:
     """Returns the start after what brings the app's database up to date, if nothing else does."""
     script = where.manifest.script(build_script(where.manifest))
     if _without_migrations(script) is not None and not is_site(command):
         moved = [it.strip() for it in script.split("&&") if _MIGRATION.match(it.strip())]
         return "\n".join((*moved, in_place(command)))
-    found = next(_migrating(where), None)
     run = found[1].get("command") if found is not None else None
     if found is None or run is None or is_site(command) or _is_migrated(where):
         return command
@@ -409,9 +411,8 @@ def _is_migrated(where: _Site) -> bool:
     return bool(_MIGRATES.search(scripts)) or has_in_sources(where.folder, _MIGRATES_ITSELF)
 
 
-def _tables_absent(where: _Site, asked: Asked) -> Iterator[Risk]:
+def _tables_absent(where: _Site, found: _Migrating | None, asked: Asked) -> Iterator[Risk]:
     """Yields that nothing makes the tables of a database that runs elsewhere."""
-    found = next(_migrating(where), None)
     command = found[1].get("advises") if found is not None else None
     if found is None or command is None or asked.release or asked.run or _is_migrated(where):
         return
@@ -424,7 +425,7 @@ def _tables_absent(where: _Site, asked: Asked) -> Iterator[Risk]:
     )
 
 
-def _migrating(where: _Site) -> Iterator[tuple[str, Mapping[str, str], str]]:
+def _migrating(where: _Site) -> Iterator[_Migrating]:
     """Yields what shows migrations, its row, and the workspace that they are in, "" for none.
 
     Those of the workspaces that the app depends on come after its own.

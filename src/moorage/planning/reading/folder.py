@@ -3,14 +3,15 @@
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from fnmatch import translate
 from functools import lru_cache
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 from moorage.errors import UploadInvalid
 
+_T = TypeVar("_T")
 _PART_LIMIT = 512  # characters; a name has at most 255
 _KEPT = 256  # compiled parts: `fnmatch` itself keeps 32,768, of any length, from job to job
 
@@ -103,7 +104,7 @@ class Folder:
     """
 
     __slots__ = (
-        *("_all", "_endings", "_listed", "_parsed", "_paths", "_prefix", "_read", "_tree"),
+        *("_all", "_endings", "_listed", "_made", "_parsed", "_paths", "_prefix", "_read", "_tree"),
         "directory",
     )
 
@@ -117,6 +118,7 @@ class Folder:
         # By path: how much was asked for, and got; and what was made of it.
         self._read: dict[str, tuple[int, bytes]] = {} if around is None else around._read
         self._parsed: dict[str, object] = {} if around is None else around._parsed
+        self._made: dict[object, object] = {} if around is None else around._made
         self._paths: Sequence[str] = tree.paths
         # By ending, all paths of the tree: filled when it is first asked for.
         self._endings: defaultdict[str, list[str]]
@@ -249,6 +251,13 @@ class Folder:
     def plain(self, name: str | None) -> str:
         """What `source` gives, decoded: what is no UTF-8 is replaced."""
         return self.source(name).decode(errors="replace")
+
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What `make` gives for the folder: made once."""
+        known = (self._prefix, key)
+        if known not in self._made:
+            self._made[known] = make()
+        return cast("_T", self._made[known])
 
     def parsed(self, name: str, parse: Callable[["Folder", str], object]) -> object:
         """What `parse` makes of the file: made once, for a file is parsed in one way alone."""
