@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated
+from typing import IO, Annotated, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from moorage.storage.opening import DATABASE
 NAME = "manifest.json"
 FORMAT = 1
 MAX_BYTES = 64 * 1024 * 1024
+_MAX_HEADER_BYTES = 64 * 1024 * 1024  # of a file with 2.7 million holes
 
 KEYS = ("secrets.key", "challenges.key", "relayer.key", "wallets.json")
 """Secret files that a gateway may have in its data directory."""
@@ -231,25 +232,46 @@ def unpack_stream(feed: Feed, compressor: str, directory: Path) -> Manifest:
     if shutil.which(compressor) is None:
         raise BackupInvalid(f"{compressor}, which it was compressed with, is not here.")
     try:
-        with _opened(feed, compressor) as archive:
-            return _unpack(archive, directory)
-    except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
+        with _opened(feed, compressor) as (archive, limit):
+            return _unpack(archive, directory, limit)
+    except (tarfile.TarError, ValueError, EOFError, OverflowError, RecursionError) as error:
         raise BackupInvalid(f"It is damaged or cut short ({error}).") from error
     except OSError as error:
         raise BackupFailed(f"It cannot be unpacked: {error.strerror or error}.") from error
 
 
-def _unpack(packed: tarfile.TarFile, directory: Path) -> Manifest:
+class _Limited:
+    """Reads no more bytes than it may: the library keeps a header in memory, however long."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self.allow(0)
+
+    def allow(self, size: int) -> None:
+        """Allows so many bytes of content from here on, and a header."""
+        self._left = size + _MAX_HEADER_BYTES
+
+    def read(self, size: int, /) -> bytes:
+        self._left -= size
+        if self._left < 0:
+            raise BackupInvalid("It is longer than its manifest says.")
+        return self._source.read(size)
+
+
+def _unpack(packed: tarfile.TarFile, directory: Path, limit: _Limited) -> Manifest:
     first = packed.next()
     if first is None or first.name != NAME or not first.isreg() or first.size > MAX_BYTES:
         raise BackupInvalid("It does not begin with a manifest.")
+    limit.allow(first.size)
     manifest = read_manifest(_content(packed, first).read())
     awaited = {entry.path: entry for entry in manifest.entries}
     while (member := packed.next()) is not None:
         entry = awaited.pop(member.name, None)
         if entry is None or not member.isreg() or member.size != entry.size:
             raise BackupInvalid(f"It holds {member.name[:200]!r}, not as its manifest says.")
+        limit.allow(entry.size)
         _place(_content(packed, member), entry, directory / entry.path)
+        limit.allow(0)
     if awaited:
         raise BackupInvalid(f"{len(awaited)} files are missing from it.")
     return manifest
@@ -316,16 +338,16 @@ class _Fed:
 
 
 @contextlib.contextmanager
-def _opened(feed: Feed, program: str) -> Iterator[tarfile.TarFile]:
+def _opened(feed: Feed, program: str) -> Iterator[tuple[tarfile.TarFile, _Limited]]:
     """Opens the archive as a stream from its decompressor. Raises BackupInvalid, OSError."""
     argv = [program, "--decompress", "--stdout"]
     with subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
-        out, fed = _pipe(process.stdout), _Fed(feed, _pipe(process.stdin))
+        out, fed = _Limited(_pipe(process.stdout)), _Fed(feed, _pipe(process.stdin))
         try:
-            with tarfile.open(fileobj=out, mode="r|", encoding="utf-8") as packed:
-                yield packed
+            with tarfile.open(fileobj=cast("IO[bytes]", out), mode="r|", encoding="utf-8") as tar:
+                yield tar, out
             while out.read(BLOCK_BYTES):
                 pass
             if process.wait() != 0:

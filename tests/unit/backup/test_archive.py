@@ -244,6 +244,25 @@ def test_what_the_manifest_does_not_say_is_refused(
     assert not (target.parent / "outside").exists()
 
 
+def name_of(content: bytes) -> tuple[tarfile.TarInfo, bytes]:
+    """GNU tar's header for a long name of the next member."""
+    return member("././@LongLink", content, type=tarfile.GNUTYPE_LONGNAME)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [([name_of(bytes(65 * MIB))], "longer"), ([name_of(b"x")] * 1100, "damaged")],
+    ids=["long", "many"],
+)
+def test_headers_that_cost_memory_are_refused(
+    directory: Path, target: Path, names: list[tuple[tarfile.TarInfo, bytes]], says: str
+) -> None:
+    manifest = member(NAME, msgspec.json.encode(manifest_of(directory, "moorage.db", IMAGE)))
+    hole = member(IMAGE, (directory / IMAGE).read_bytes())
+    with pytest.raises(BackupInvalid, match=says):
+        unpack(packed(target, manifest, hole, *names), target)
+
+
 def test_first_member_that_is_no_manifest_is_refused(directory: Path, target: Path) -> None:
     path = packed(target, member("moorage.db", b"rows"))
     with pytest.raises(BackupInvalid, match="does not begin with a manifest"):
