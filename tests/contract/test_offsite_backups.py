@@ -64,8 +64,9 @@ class Offsite:
         self.credentials = directory / "s3"
         self.identity = directory / "identity"
         self.credentials.write_text(credentials_text(server.url))
-        self.credentials.chmod(0o600)
         self.identity.write_text(f"{OWN}\n")
+        for file in (self.credentials, self.identity):
+            file.chmod(0o600)
 
     def saved(self, address: str, *, identity: Path | None = None) -> Unpack:
         """What unpacks a backup with the operator's key."""
@@ -126,6 +127,7 @@ def test_backup_in_a_bucket_is_proved_and_restored_with_the_operators_key_alone(
 
     other = offsite.identity.with_name("other")
     other.write_text(f"{new_identity()}\n")
+    other.chmod(0o600)
     with pytest.raises(BackupInvalid, match="No matching keys"):
         restore(offsite.saved(folder, identity=other), restored.with_name("none"))
     assert not restored.with_name("none").exists()

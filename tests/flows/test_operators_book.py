@@ -308,6 +308,7 @@ async def sends_off_site(operator: Operator, directory: Path, server: S3Server) 
     (printed,) = await operator.types("backup", "Off-site", next_lines=1)
     key, credentials = directory / "operator.key", directory / "s3"
     key.write_text("\n".join(re.findall(r"^(?:# public key|AGE-SECRET-KEY).*", printed, re.M)))
+    key.chmod(0o600)
     credentials.write_text(credentials_text(server.url))
     credentials.chmod(0o600)
     operator.gateway.write(

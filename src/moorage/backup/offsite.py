@@ -20,6 +20,7 @@ from moorage.backup.archive import (
     unpack_stream,
 )
 from moorage.backup.encryption import decrypt, encrypt
+from moorage.clock import iso_utc
 from moorage.content.store import ContentStore, Item, Reader, Writer
 from moorage.errors import BackupFailed, BackupInvalid
 from moorage.failpoints import failpoint
@@ -74,7 +75,7 @@ class Folder:
     async def put(self, directory: Path, manifest: Manifest, *recipients: Recipient) -> Stored:
         """Stores the files that a manifest names, which is beside them. Raises BackupFailed."""
         compressor = find_compressor()
-        name = f"{_stamp(manifest)}.tar.{_SUFFIXES[compressor]}.age"
+        name = f"{_stamp(manifest.created_at)}.tar.{_SUFFIXES[compressor]}.age"
         paths = [NAME, *(entry.path for entry in manifest.entries)]
         size = 0
 
@@ -91,9 +92,18 @@ class Folder:
         return Stored(name=name, size=size)
 
     async def backups(self) -> list[Item]:
-        """Returns what is there, the first made first; nothing that is not named as a backup."""
+        """Returns what is there, the first made first; nothing that is not named as a backup.
+
+        One that is named for a later time than it was stored at counts as of then.
+        """
         items = await self.store.items(self.name)
-        return [item for item in items if _FILE.fullmatch(item.key.removeprefix(f"{self.name}/"))]
+        found = [item for item in items if _FILE.fullmatch(self._named(item))]
+        return sorted(
+            found, key=lambda item: min(self._named(item), _stamp(iso_utc(item.changed_at_ms)))
+        )
+
+    def _named(self, item: Item) -> str:
+        return item.key.removeprefix(f"{self.name}/")
 
     async def prune(self, newest: Stored, *, keep_days: int) -> int:
         """Deletes backups that are older than `newest` by more than so many days, but MIN_KEPT.
@@ -122,13 +132,16 @@ class Folder:
             there = await self.backups()
             if not there:
                 raise BackupFailed(f"There is no backup in {self.name}.")
-            name = there[-1].key.removeprefix(f"{self.name}/")
+            name = self._named(there[-1])
         read = partial(unpack_encrypted, name=name, directory=directory, identities=identities)
         try:
             manifest = await self.store.get_stream(f"{self.name}/{name}", read)
         except FileNotFoundError:
             raise BackupFailed(f"There is no {name} in {self.name}.") from None
-        if not name.startswith(f"{_stamp(manifest)}.") or folder_of(manifest.gateway) != self.name:
+        if (
+            not name.startswith(f"{_stamp(manifest.created_at)}.")
+            or folder_of(manifest.gateway) != self.name
+        ):
             raise BackupInvalid(
                 f"It is of the gateway {manifest.gateway or '(unknown)'} and of "
                 f"{manifest.created_at}, not what {self.name}/{name} says."
@@ -147,6 +160,6 @@ def unpack_encrypted(
     return unpack_stream(feed, _COMPRESSORS[named[2]], directory)
 
 
-def _stamp(manifest: Manifest) -> str:
-    """Returns when it was made, as names say it: 20260407t100000.000z."""
-    return manifest.created_at.replace("-", "").replace(":", "").lower()
+def _stamp(time: str) -> str:
+    """Returns a time as names say it: 20260407t100000.000z."""
+    return time.replace("-", "").replace(":", "").lower()

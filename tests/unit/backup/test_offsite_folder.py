@@ -160,6 +160,15 @@ async def test_old_backup_under_a_new_name_is_refused(
         await folder.get("", target, [identity])
 
 
+async def test_newest_is_not_one_that_a_clock_ahead_has_named(
+    folder: Folder, root: Path, target: Path, tmp_path: Path, identity: Identity
+) -> None:
+    ahead = await folder.put(*staged(tmp_path, made_at="2999" + MADE[4:]), identity.to_public())
+    os.utime(stored_at(root, ahead), (0, 0))
+    await folder.put(*staged(tmp_path), identity.to_public())
+    assert (await folder.get("", target, [identity])).created_at == MADE
+
+
 async def test_backup_of_another_gateway_in_the_folder_is_refused(
     folder: Folder, root: Path, target: Path, tmp_path: Path, identity: Identity
 ) -> None:
@@ -271,6 +280,7 @@ def test_identities_are_read_from_the_files_of_age_keygen(
     tmp_path: Path, identity: Identity
 ) -> None:
     file = tmp_path / "key"
+    file.touch(mode=0o600)
     other = new_identity()
     file.write_text(f"# created: 2026-04-07\n# public key: age1…\n{identity}\n\n{other}\n")
     assert [str(each) for each in identities_in(file)] == [str(identity), str(other)]
@@ -280,3 +290,21 @@ def test_identities_are_read_from_the_files_of_age_keygen(
             identities_in(file)
     with pytest.raises(BackupFailed, match="cannot be read"):
         identities_in(tmp_path / "none")
+
+
+def test_private_key_that_others_may_read_is_refused(tmp_path: Path, identity: Identity) -> None:
+    file = tmp_path / "key"
+    file.write_text(str(identity))
+    for mode in (0o640, 0o604, 0o660):
+        file.chmod(mode)
+        with pytest.raises(BackupFailed, match="chmod 600"):
+            identities_in(file)
+
+
+def test_header_that_does_not_end_is_refused_at_once(identity: Identity) -> None:
+    """The library would read a header of a megabyte for half a minute."""
+    begun = encrypt(b"", [identity.to_public()]).partition(b"--- ")[0]
+    source = io.BytesIO(begun + (b"A" * 64 + b"\n") * 16_000)
+    with pytest.raises(BackupInvalid, match="header"):
+        decrypt_stream(source, io.BytesIO(), [identity])
+    assert source.tell() < 65_536
