@@ -80,8 +80,7 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
     with staged(settings, with_key=with_key) as (directory, saved):
         names = [entry.path for entry in saved.manifest.entries]
         write_archive(directory, [NAME, *names], target.absolute())
-        done = UpkeepDone(kind=Upkeep.BACKUP, at_ms=SystemClock().now_ms())
-        asyncio.run(note(settings, done))
+        asyncio.run(note(settings, Upkeep.BACKUP))
         return saved
 
 
@@ -226,11 +225,16 @@ async def _missing_keys(database: Path, key: Path) -> list[str]:
         db.close()
 
 
-async def note(settings: Settings, done: UpkeepDone) -> None:
-    """Records what was done, for the gateway's metrics."""
+async def note(settings: Settings, kind: Upkeep, *, problem: str = "", size_bytes: int = 0) -> None:
+    """Records that it was done now; or, beside when it was last, why it failed since."""
     db = open_database(settings.database)
     try:
         async with db.transaction(durable=False) as tx:
+            done = UpkeepDone(kind=kind, at_ms=SystemClock().now_ms(), size_bytes=size_bytes)
+            if problem:
+                never = UpkeepDone(kind=kind, at_ms=0)
+                last = (await audit_log.last_upkeep(tx)).get(kind, never)
+                done = msgspec.structs.replace(last, problem=problem)
             await audit_log.note_upkeep(tx, done)
     finally:
         db.close()

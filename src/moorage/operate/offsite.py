@@ -15,7 +15,6 @@ from pyrage.x25519 import Recipient
 from moorage.backup.archive import Manifest, unpack
 from moorage.backup.encryption import identities_in, new_identity, recipient_of
 from moorage.backup.offsite import FOLDER, Folder, Stored, folder_of, unpack_encrypted
-from moorage.clock import SystemClock
 from moorage.content.store import ContentStore, open_content, why_unavailable
 from moorage.errors import (
     BackupFailed,
@@ -42,8 +41,8 @@ from moorage.operate.backup import (
 from moorage.settings import Settings
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import DATABASE, open_database
-from moorage.storage.operation import audit_log, configuration
-from moorage.storage.operation.audit_log import Upkeep, UpkeepDone
+from moorage.storage.operation import configuration
+from moorage.storage.operation.audit_log import Upkeep
 
 _STORE = re.compile(r"s3://\w|file:///\w")
 _ADDRESS = re.compile(rf"((?:s3|file)://.+)/({FOLDER})(?:/([^/]+)|/?)")
@@ -105,11 +104,7 @@ def drill(settings: Settings, *, with_key: bool) -> Proof:
             with _reaching(sent.address):
                 manifest = asyncio.run(folder.get(sent.stored.name, directory, [own]))
             proof = _proof(directory, manifest)
-        if not proof.problem:
-            done = UpkeepDone(kind=Upkeep.DRILL, at_ms=SystemClock().now_ms())
-            asyncio.run(note(settings, done))
-        else:
-            asyncio.run(_note_problem(settings, Upkeep.DRILL, proof.problem))
+        asyncio.run(note(settings, Upkeep.DRILL, problem=proof.problem))
         return proof
 
 
@@ -160,8 +155,7 @@ def _send(
 ) -> Sent:
     with staged(settings, with_key=with_key) as (directory, saved), _reaching(to):
         stored = asyncio.run(folder.put(directory, saved.manifest, *recipients))
-    done = UpkeepDone(kind=Upkeep.OFFSITE, at_ms=SystemClock().now_ms(), size_bytes=stored.size)
-    asyncio.run(note(settings, done))
+    asyncio.run(note(settings, Upkeep.OFFSITE, size_bytes=stored.size))
     address = f"{to.rstrip('/')}/{folder.name}/{stored.name}"
     return Sent(address=address, stored=stored, saved=saved, pruned=0)
 
@@ -214,19 +208,8 @@ def _recorded(settings: Settings, kind: Upkeep) -> Iterator[None]:
         yield
     except MoorageError as error:
         with suppress(MoorageError):
-            asyncio.run(_note_problem(settings, kind, error.message))
+            asyncio.run(note(settings, kind, problem=error.message))
         raise
-
-
-async def _note_problem(settings: Settings, kind: Upkeep, problem: str) -> None:
-    """Records it beside the last time that it was done."""
-    db = open_database(settings.database)
-    try:
-        last = (await audit_log.last_upkeep(db)).get(kind, UpkeepDone(kind=kind, at_ms=0))
-        async with db.transaction(durable=False) as tx:
-            await audit_log.note_upkeep(tx, msgspec.structs.replace(last, problem=problem))
-    finally:
-        db.close()
 
 
 def _proof(directory: Path, manifest: Manifest) -> Proof:
