@@ -14,6 +14,7 @@ size and digest must be what the manifest says. Blocking.
 
 import hashlib
 import os
+import re
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -236,3 +237,13 @@ def _header(source: BinaryIO, at: int, name: str) -> int:
     if header.name != name or not header.isreg() or header.size < 0:
         raise ArchiveRefused(f"the archive has no {name} where it should be")
     return header.size
+
+
+PAGE_VARIABLES = re.compile(
+    rb"(?:\s|#[^\n]*+|(?:VITE|(?:NEXT_|NUXT_|EXPO_)?PUBLIC|REACT_APP|VUE_APP|GATSBY)_\w+[ \t]*="
+    rb"(?![^\n]*(?:localhost|127\.0\.0\.1))[^\n]*+)*+"
+)
+"""A .env file with nothing but variables that builds write into pages: none is a secret.
+
+None is an address of this machine either, which a page must not call.
+"""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from moorage.archive.project import PAGE_VARIABLES
 from moorage.planning import static
 from moorage.planning.plan import Plan, in_app
 from moorage.planning.reading.folder import SourceTree
@@ -250,7 +251,8 @@ def _looked_at(tree: SourceTree) -> Iterator[tuple[str, bytes]]:
 def _secret(path: str, data: bytes) -> Finding | None:
     pure = PurePosixPath(path)
     what = secret_file(pure.name)
-    if what is not None:
+    is_of_pages = what == "variables" and data and PAGE_VARIABLES.fullmatch(data)
+    if what is not None and not is_of_pages:
         return Finding(FindingKind.CREDENTIAL_FILE, path, what)
     what = secret_text(data)
     if what is None:

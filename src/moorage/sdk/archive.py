@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from moorage.archive.project import VARIABLES, ArchiveRefused, Manifest, open_archive, unseal
+from moorage.archive.project import (
+    PAGE_VARIABLES,
+    VARIABLES,
+    ArchiveRefused,
+    Manifest,
+    open_archive,
+    unseal,
+)
 from moorage.sdk.client import File, Files, Zip
 from moorage.sdk.errors import DirectoryInvalid
 from moorage.wire.deploy import ExportUpload
@@ -94,13 +101,6 @@ DEFAULTS = (
 A .env or .env.production with nothing but variables of pages (`VITE_…`) is sent nevertheless.
 An example of a .env file has none, and says which variables the app needs.
 """
-
-# A .env file whose variables builds of pages write into the pages, so that none is a secret.
-# None is an address of this machine either, which a page must not call.
-_PUBLIC = re.compile(
-    rb"(?:\s|#[^\n]*+|(?:VITE|(?:NEXT_|NUXT_|EXPO_)?PUBLIC|REACT_APP|VUE_APP|GATSBY)_\w+[ \t]*="
-    rb"(?![^\n]*(?:localhost|127\.0\.0\.1))[^\n]*+)*+"
-)
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -365,7 +365,7 @@ def _walk(directory: Path, warnings: list[str]) -> Iterator[_Found]:
                 is_left_out = (
                     not entry.is_file(follow_symlinks=False)
                     or is_ignored(path, rules[len(defaults) :], is_directory=False)
-                    or _PUBLIC.fullmatch(_read(here / entry.name)) is None
+                    or PAGE_VARIABLES.fullmatch(_read(here / entry.name)) is None
                 )
             if is_left_out:
                 if entry.name.startswith(".env"):

@@ -73,6 +73,7 @@ def test_secret_within_a_file_is_found(text: str) -> None:
     [
         (".env.example", "KEY="),
         (".env.sample", "KEY="),
+        (".env", "# pages\nVITE_URL=https://x.example\nNEXT_PUBLIC_KEY='k'\n"),
         ("environment.ts", "export {}"),
         ("wallet.ts", "export const wallet = 1"),
         ("public.pem", PEM.replace("PRIVATE", "PUBLIC")),
