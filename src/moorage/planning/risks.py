@@ -81,21 +81,22 @@ def of_sources(
     absent += _named_by(_sought(sources, known, services), known)
     absent += _named_by(_read_by_packages(folder, sources, known), known)
     absent += _needed(needed, sources, known)
+    modules = [it for it in sources if it.path.endswith(".py")]
     return [
         *absent,
         *_commands(sources, toolbox),
         *(_left_out(folder) if plan.listens else ()),
-        *_secrets_file(folder, sources, known, is_made=SECRETS_FILE in plan.start),
-        *_files(folder, sources),
+        *_secrets_file(folder, modules, known, is_made=SECRETS_FILE in plan.start),
+        *_files(folder, modules),
         *_libraries(folder, toolbox),
-        *(() if _ANY_HOST in plan.start else _refusing(sources)),
+        *(() if _ANY_HOST in plan.start else _refusing(modules)),
         *(_extensions(sources, toolbox) if plan.stack is Stack.PHP else ()),
     ]
 
 
 def prepared(folder: Folder, *, read: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yields commands before the start that give the app the places it writes to, each with why."""
-    sources = list(_sources(folder, read))
+    sources = _sources(folder, read)
     for name, place in variables.elsewhere(sources).items():
         said = f"{name} is /app/{place}, or on the volume: nothing is written outside them"
         yield f'export {name}="${{{name}:-${{DATA_DIR:-/app}}/{place}}}"', said
@@ -497,8 +498,7 @@ _OPENED = re.compile(
 def _files(folder: Folder, sources: Iterable[Source]) -> Iterator[Risk]:
     """Yields a file that the app reads as it starts, and the upload has not."""
     for path, text in sources:
-        opened = _OPENED.findall(text) if path.endswith(".py") else []
-        for written in opened[:_NAMED_LIMIT]:
+        for written in _OPENED.findall(text)[:_NAMED_LIMIT]:
             name = written.decode().removeprefix("./")
             is_there = any(it == name or it.endswith(f"/{name}") for it in folder.names())
             if not is_there and text.count(written) == 1:

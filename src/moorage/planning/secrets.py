@@ -50,8 +50,8 @@ def own_secrets(folder: Folder, known: Iterable[str] = ()) -> tuple[str, ...]:
     found = dict.fromkeys(name.encode() for name in known)
     for name in filter(folder.has, _EXAMPLES):
         found.update(dict.fromkeys(_LINE.findall(folder.source(name))))
-    names = islice(folder.names(), _NAMES_LIMIT)
-    code = (it for it in names if it.endswith(_CODE) and "node_modules/" not in it)
+    names = folder.ending(*_CODE)[:_NAMES_LIMIT]
+    code = (it for it in names if "node_modules/" not in it)
     for name in islice((it for it in code if not is_aside(it)), _CODE_LIMIT):
         data = folder.source(name)
         if any(word in data for word in _WORDS):

@@ -196,7 +196,7 @@ _READ = re.compile(
 )
 _UNPACKED = re.compile(rb"\{([^{}]{0,1000})\}\s{0,9}=\s{0,9}process\.env\b")
 _WORDS = re.compile(rb"\b%b\b" % _NAME)
-_HINTS = (b"environ", b"getenv", b"process.env")
+_HINTS = (b"environ", b"getenv", b"process.env")  # each has "env" in it
 _ELSEWHERE = re.compile(
     rb"(?:process\.env\.|(?:environ\.get|getenv)\([ ]?['\"])"
     rb"([A-Z0-9_]{0,60}(?:DB|DIR|DIRECTORY|FILE|FOLDER|LOCATION|PATH|STORAGE))"
@@ -215,7 +215,7 @@ _DATABASE = re.compile(
 
 def elsewhere(sources: Iterable[Source]) -> dict[str, str]:
     """Returns variables of places outside the app's folder by default, each with a name there."""
-    searched = (text for _, text in sources if any(hint in text for hint in _HINTS))
+    searched = (text for _, text in sources if b"env" in text)
     found = (it for text in searched for it in _ELSEWHERE.findall(text))
     places = {name.decode(): path.decode().rstrip("/").rpartition("/")[2] for name, path in found}
     return {name: place for name, place in places.items() if name not in OWN}
@@ -230,7 +230,7 @@ def directories_of_databases(sources: Iterable[Source]) -> list[str]:
 
 def optional(sources: Iterable[Source]) -> set[str]:
     """Returns the variables that some source has a default for, or asks for the presence of."""
-    searched = (text for _, text in sources if any(hint in text for hint in _HINTS))
+    searched = (text for _, text in sources if b"env" in text)
     found = (names for text in searched for names in _OPTIONAL.findall(text))
     return {name.decode() for names in found for name in names if name}
 

@@ -314,10 +314,10 @@ def unset_variables(folder: Folder, given: Collection[str]) -> tuple[Risk, ...]:
     size = 0
     for name in islice(filter(_is_own, folder.ending(*_SOURCES)), _SOURCES_LIMIT):
         data = folder.source(name)
-        for variable in _read_by(name, data) if b".env." in data else ():
-            found.setdefault(variable.decode(), name)
-        if b"NEXT_PUBLIC_" in data:  # Next.js' build loads the module, and ends with it
-            connecting |= {it.variable for it in handed([(name, data)]) if it.connects}
+        if b".env." in data:
+            found |= {it.decode(): name for it in _read_by(name, data) if it.decode() not in found}
+            if b"NEXT_PUBLIC_" in data:  # Next.js' build loads the module, and ends with it
+                connecting |= {it.variable for it in handed([(name, data)]) if it.connects}
         size += len(data)
         if size >= _SOURCES_BYTES:
             break

@@ -272,6 +272,9 @@ class Monorepo(NamedTuple):
 
     def needed_by(self, workspace: Workspace) -> list[Workspace]:
         """Returns the workspaces that it depends on, each after those that it needs itself."""
+        return self.root.once(("needed by", workspace.directory), lambda: self._needed(workspace))
+
+    def _needed(self, workspace: Workspace) -> list[Workspace]:
         named: dict[object, Workspace] = {
             w.manifest.name: w for w in self.workspaces if isinstance(w.manifest.name, str)
         }
