@@ -40,6 +40,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fallback: str = ""
     rule: tuple[str, str] = ("", "")
     variables: tuple[str, ...] = ()
+    sets: dict[str, str] = {}
     ignored: tuple[str, ...] = ()
     is_last: bool = False
     release: str = ""
@@ -234,7 +235,7 @@ def _read(folder: Folder, row: _File, *, refuses: bool = False) -> Wishes:
         _directory(_inside(publish, place)) if publish else None,
         any(_is_fallback(rule, row) for rule in _list(_at(service, row.fallback))),
         row.is_last,
-        *_variables(_at(service, key) for key in row.variables),
+        *_variables((row.sets, *(_at(service, key) for key in row.variables))),
         _command(_at(service, row.release)),
         tuple(_needed((_at(service, key) for key in row.variables), path)),
         tuple(_ignored(path, service, row)),

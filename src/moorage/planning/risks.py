@@ -400,7 +400,8 @@ def _addresses(text: bytes) -> Iterator[tuple[str, str]]:
             line = before.removesuffix(scheme[0])
             variable = _FALLBACK.search(line) or (_DEFAULT.search(line) if is_settings else None)
             variable = variable or _PROPERTY.search(line)
-            named = variable[1].decode().upper() if variable else ""
+            otherwise = "DATABASE_URL" if b"dj_database_url.config(" in text else ""
+            named = variable[1].decode().upper() if variable else otherwise
             named = named.replace(".", "_").replace("-", "")  # as Spring binds properties
             yield _SERVICES[scheme[1].decode()], named
         at = text.find(b"://", at + 3)
