@@ -286,6 +286,9 @@ def no_port(what: str) -> str:
     )
     if "an MCP server" in what:
         step = 'let it run with the transport "streamable-http", on host 0.0.0.0 and port PORT'
+    if "a desktop program" in what:
+        step = "make it a page, which answers HTTP on PORT"
+        return f"{what}, which needs a screen, and none is here: {step}"
     return (
         f"{what}, which listens on no port, and what is deployed here must answer HTTP on PORT: "
         f"{step}"
