@@ -248,7 +248,8 @@ def _json(event: EventDict) -> bytes:
     try:
         return msgspec.json.encode(event)
     except (UnicodeEncodeError, OverflowError):  # a file name that is no UTF-8, a huge number
-        return json.dumps(event, default=msgspec.to_builtins).encode()
+        text = json.dumps(event, default=msgspec.to_builtins, ensure_ascii=False)
+        return text.encode(errors="replace")
 
 
 def _console(*, colors: bool) -> Processor:

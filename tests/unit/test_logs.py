@@ -335,3 +335,9 @@ def test_what_is_logged_is_kept_without_secrets(as_json: bool) -> None:
     (line,) = logs.recent.find(text=f"of {as_json}", level="all", limit=9)
     assert (line["event"], line["password"]) == ("a line of its own", logs.REDACTED)
     assert "timestamp" in line
+
+
+def test_line_with_a_name_that_is_no_text_is_found(output: Output) -> None:
+    structlog.get_logger().error("unreadable", path="app/\udcff.txt", size=10**400)
+    (found,) = logs.recent.find(text="unreadable", level="error", limit=1)
+    assert found["path"] == output.lines[0]["path"] == "app/?.txt"
