@@ -25,6 +25,12 @@ _TOTAL_LIMIT = 262_144  # of all
 _NAMED_LIMIT = 6  # variables in one risk
 
 
+_PROGRAMS, _BRINGS = (
+    {manager: by_word(_TABLE[manager][key]) for manager in ("python", "node")}
+    for key in ("programs", "brings")
+)
+
+
 def of_packages(
     names: Collection[str],
     toolbox: Toolbox,
@@ -38,9 +44,8 @@ def of_packages(
     `brought` are those that they bring along.
     """
     rows = _TABLE[manager]
-    brings = by_word(rows.get("brings", {}))
-    with_them = {program for name, program in brings.items() if name in names}
-    for package, program in by_word(rows["programs"]).items():
+    with_them = {program for name, program in _BRINGS[manager].items() if name in names}
+    for package, program in _PROGRAMS[manager].items():
         if package in names and program not in toolbox.programs and program not in with_them:
             yield risk_of("program", path, package=package, program=program)
     for package, instead in rows["replaced"].items():

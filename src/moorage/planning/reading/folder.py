@@ -172,8 +172,8 @@ class Folder:
             for path in self._paths:
                 self._endings[path.rpartition(".")[2]].append(path)
         lists = [self._endings[it[1:]] for it in endings if it[1:] in self._endings]
-        if len(lists) == 1 and not self._prefix:
-            return lists[0]
+        if not lists or (len(lists) == 1 and not self._prefix):
+            return lists[0] if lists else ()
         return sorted(chain(*map(self._inside, lists)))
 
     def _inside(self, paths: Sequence[str]) -> Iterator[str]:
