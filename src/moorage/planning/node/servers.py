@@ -105,6 +105,7 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
 
 
 _FOREIGN = tuple(PACKAGES["adapters"].split())
+_HONOS = tuple(name for name in _FOREIGN if name.startswith("@hono/"))
 
 
 _ANALOG_SITE = re.compile(r"\bstatic\s*:\s*true\b")
@@ -127,9 +128,13 @@ def preset_environment(folder: Folder, manifest: PackageJson) -> tuple[tuple[str
 
 def foreign_adapter(folder: Folder, manifest: PackageJson) -> str:
     """Returns which configuration takes an adapter for another platform; "" if none does."""
+    config = "vite.config"
+    for name in _HONOS:
+        if manifest.depends_on("@hono/vite-build") and names_package(folder, config, name):
+            return f"its configuration takes {name} (take @hono/vite-build/node here)"
     found = next((name for name in _FOREIGN if manifest.depends_on(name)), "")
     if found == CLOUDFLARE:
-        config, instead = "vite.config", "a server of Node's with the same routes"
+        instead = "a server of Node's with the same routes"
     elif found.startswith("@astrojs/"):
         config, instead = "astro.config", "@astrojs/node"
     else:
