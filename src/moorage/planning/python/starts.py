@@ -427,7 +427,8 @@ def _own_settings(project: Folder, module: str, refused: str) -> tuple[str, str]
         added.append("ALLOWED_HOSTS = ['*']")
         because += "; ALLOWED_HOSTS is '*', as only the app's own hosts get to it"
     if _STATIC_FILES in text and b"whitenoise" not in text:
-        added += [f"MIDDLEWARE = ['{_WHITENOISE}', *MIDDLEWARE]", "WHITENOISE_USE_FINDERS = True"]
+        own = "globals().get('MIDDLEWARE', ())"
+        added += [f"MIDDLEWARE = ['{_WHITENOISE}', *{own}]", "WHITENOISE_USE_FINDERS = True"]
         because += "; WhiteNoise serves static files"
     if not added:
         return "", ""
