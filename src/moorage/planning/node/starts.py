@@ -258,12 +258,7 @@ def runs_typescript(manifest: PackageJson) -> bool:
 
 def find_start(package: Package) -> Start:
     """Returns the first way to start a package, in the order of the planner's table."""
-    folder, manifest, builds, because = (
-        package.folder,
-        package.manifest,
-        package.builds,
-        package.because,
-    )
+    folder, manifest, because = package.folder, package.manifest, package.because
     over_http = next((it for it in manifest.scripts if _OVER_HTTP.fullmatch(it)), "")
     if over_http and manifest.depends_on("@modelcontextprotocol/sdk"):
         return Start(_start_script(package, over_http, manifest.script(over_http)))
@@ -278,13 +273,13 @@ def find_start(package: Package) -> Start:
                 return Start(_start_script(package, part.script, manifest.script(part.script)))
             return Start(_run_here(package, once(part.command)))
         if not unused:
-            check = _STANDALONE_FILES if builds and _is_standalone(package, script) else ""
+            check = _STANDALONE_FILES if package.builds and _is_standalone(package, script) else ""
             return Start(_start_script(package, "start", script), check=check)
         because.append(f"its start script {unused}, not used: {quoted(script)}")
-    foreign = foreign_adapter(folder, manifest) if builds else ""
+    foreign = foreign_adapter(folder, manifest) if package.builds else ""
     if foreign:
         return Start(None, missing=f"{foreign}, which builds for another platform")
-    if builds:
+    if package.builds:
         built = _built(package)
         if built is not None:
             return built
@@ -292,7 +287,7 @@ def find_start(package: Package) -> Start:
         return Start(None, missing=_library(manifest))
     command = _main_file(package) or _compiled_file(package) or _typescript_file(package)
     command = command or (f"node {API}" if exports_app(folder, API) else None)
-    place = _page_of_build(folder, manifest) if command is None and builds else None
+    place = _page_of_build(folder, manifest) if command is None and package.builds else None
     if place is not None:
         file = f"{place}/index.html".lstrip("/")
         because.append(f"{file} is there: the files are served by Caddy after the build")
@@ -391,16 +386,11 @@ def _is_standalone(package: Package, script: str) -> bool:
 
 def _built(package: Package) -> Start | None:
     """Returns the start after a build: a script for it, a framework's server, or a file server."""
-    folder, manifest, asked, because = (
-        package.folder,
-        package.manifest,
-        package.asked,
-        package.because,
-    )
+    folder, manifest, because = package.folder, package.manifest, package.because
     production = manifest.script("start:prod")
     if production:
         return Start(_start_script(package, "start:prod", production))
-    if not asked.build_dir:
+    if not package.asked.build_dir:
         server = built_server(folder, manifest)
         if server is not None:
             because.append(server.because)
@@ -419,14 +409,14 @@ def _built(package: Package) -> Start | None:
     if script:
         return Start(_start_script(package, script, manifest.script(script)))
     because.append(f"{found.name} leaves files in {found.output}/: served by Caddy")
-    if asked.build_dir_from:
-        because.append(f"{asked.build_dir_from} names that directory")
+    if package.asked.build_dir_from:
+        because.append(f"{package.asked.build_dir_from} names that directory")
     base = site_base(folder, manifest, found)
     if base:
         because.append(f"it is built for {base}/: visitors of / are sent there")
     return Start(
         serve(found.output, fallback=found.fallback, base=base),
-        check=_output_check(found.output, is_given=bool(asked.build_dir)),
+        check=_output_check(found.output, is_given=bool(package.asked.build_dir)),
     )
 
 
@@ -465,12 +455,8 @@ def _start_script(package: Package, name: str, script: str) -> str:
     if unwatched:
         package.because.append("its files don't change here: it is run once, without watching them")
         return _run_here(package, unwatched)
-    if (
-        runs_typescript(package.manifest)
-        and not package.strips_types
-        and package.adds
-        and name == "start"
-    ):
+    is_plain = name == "start" and runs_typescript(package.manifest)
+    if is_plain and package.adds and not package.strips_types:
         package.because.append("this Node doesn't run TypeScript by itself: tsx is added")
         return _run_here(package, f"node --import tsx {_STRIP.sub('', script)[5:]}")
     if not _runs_by_itself(package, name, script):
