@@ -12,6 +12,7 @@ from textwrap import dedent
 
 import pytest
 
+from moorage.backup.archive import Manifest
 from moorage.backup.encryption import new_identity
 from moorage.content.s3 import S3Store
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
@@ -219,6 +220,51 @@ def test_process_that_is_killed_leaves_whole_backups_alone(
     assert prove(source).problem == ""
     send(settings, offsite.url, with_key=False)
     assert list(data_dir.glob(".backup-*")) == []
+
+
+KILLED = """
+    import os
+    from pathlib import Path
+    from moorage.operate.backup import restore
+    from moorage.operate.offsite import prove
+
+    def unpack(directory):
+        (directory / "secrets.key").write_text("secret")
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("act", ["prove(unpack)", "restore(unpack, Path('data'))"])
+def test_secrets_that_a_killed_restore_left_are_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    words = [sys.executable, "-c", f"{dedent(KILLED)}\n{act}"]
+    assert subprocess.run(words, check=False).returncode == -9
+    assert list(tmp_path.rglob("secrets.key"))
+
+    def unpack(_: Path) -> Manifest:
+        raise BackupInvalid("no backup")
+
+    with pytest.raises(BackupInvalid):
+        eval(act, {"prove": prove, "restore": restore, "Path": Path, "unpack": unpack})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_restore_to_a_mount_point_is_refused_before_it_begins(tmp_path: Path) -> None:
+    """As a directory is put in place by renaming it."""
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    disk.mkdir()
+    link.symlink_to(disk)
+    subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)
+    try:
+        for target in (disk, link):
+            with pytest.raises(BackupFailed, match="below it"):
+                restore(lambda _: pytest.fail("it was unpacked"), target)
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_two_gateways_share_a_bucket_and_neither_sees_the_other(

@@ -5,10 +5,11 @@ copied after the database that lists them. If one was deleted in between, the da
 that it then lists are copied again.
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,21 +43,25 @@ class Staging:
     async def take(self) -> None:
         """Copies everything. Raises BackupFailed, DatabaseUnavailable."""
         try:
-            for name in KEYS:
-                if (self.data_dir / name).is_file():
-                    copy_image(self.data_dir / name, self.directory / name, clock=self.clock)
-            for _ in range(_ROUNDS):
-                wanted, volumes = await self._copy_database()
-                self.lost = {app for app in wanted if not self._copy_app(app)}
-                if not self.lost:
-                    break
-            for app in self.copied - set(wanted):
-                shutil.rmtree(self.directory / _APPS / app)
-                self.copied.discard(app)
-            for volume_id in volumes:
-                self.exports.volume(volume_id, self.directory / _VOLUMES / volume_id)
+            with _alone(self.data_dir):
+                await self._take()
         except OSError as error:
             raise BackupFailed(f"A copy failed: {error.strerror or error}.") from error
+
+    async def _take(self) -> None:
+        for name in KEYS:
+            if (self.data_dir / name).is_file():
+                copy_image(self.data_dir / name, self.directory / name, clock=self.clock)
+        for _ in range(_ROUNDS):
+            wanted, volumes = await self._copy_database()
+            self.lost = {app for app in wanted if not self._copy_app(app)}
+            if not self.lost:
+                break
+        for app in self.copied - set(wanted):
+            shutil.rmtree(self.directory / _APPS / app)
+            self.copied.discard(app)
+        for volume_id in volumes:
+            self.exports.volume(volume_id, self.directory / _VOLUMES / volume_id)
 
     async def _copy_database(self) -> tuple[Sequence[str], Sequence[str]]:
         """Copies the database; returns the ids of its apps and of its volumes."""
@@ -94,6 +99,17 @@ async def _copy_from_server(url: str, target: Path) -> None:
     with closing(open_database(url)) as source, closing(open_database(target)) as db:
         async with source.snapshot() as rows, db.transaction(durable=True) as tx:
             await copying.copy(rows, tx, to_server=False)
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Waits until no other backup copies: nobody can freeze a disk that is frozen."""
+    lock = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -44,7 +44,8 @@ from moorage.storage.page_access import end_access
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
 
-_STAGING = ".backup-"
+STAGING = ".backup-"
+"""What the names of directories begin with that hold a backup's copies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def staged(settings: Settings, *, with_key: bool) -> Iterator[tuple[Path, Saved]
     data_dir = Path(settings.data_dir)
     clock = SystemClock()
     exports = _check_saving(settings, data_dir, clock)
-    with staging_directory(data_dir) as directory:
+    with scratch_directory(data_dir, STAGING) as directory:
         staging = Staging(
             data_dir=data_dir,
             database=settings.database,
@@ -129,23 +130,20 @@ def restore(unpack: Unpack, data_dir: Path) -> Saved:
     The first start refuses requests that were signed before it. Nobody is signed in to pages, and
     no link opens them, as it may have been revoked since. Raises BackupInvalid, BackupFailed.
     """
+    data_dir = data_dir.resolve()
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         raise BackupFailed(f"{data_dir} is not empty. Name a directory that is, or none.")
+    if data_dir.is_mount():
+        raise BackupFailed(f"{data_dir} is a mount point. Name a directory below it.")
     try:
         data_dir.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f".{data_dir.name}.restoring-"
-        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=data_dir.parent))
-    except OSError as error:
-        raise BackupFailed(f"{data_dir} cannot be made: {error.strerror}.") from error
-    try:
-        manifest = unpack(directory)
-        prepare(directory)
-        os.sync()
-        directory.replace(data_dir)
+        with scratch_directory(data_dir.parent, f".{data_dir.name}.restoring-") as directory:
+            manifest = unpack(directory)
+            prepare(directory)
+            os.sync()
+            directory.replace(data_dir)
     except OSError as error:
         raise BackupFailed(f"{data_dir} cannot be put in place: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
     return Saved(manifest=manifest)
 
 
@@ -157,8 +155,8 @@ def restore_project(unpack: Unpack, name: str, target: Path, *, public_key: str 
     """
     if target.exists():
         raise BackupFailed(f"{target} exists. Name a file that does not.")
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as directory:
-        restored = Path(directory, "data")
+    with scratch_directory(target.parent, f".{target.name}.restoring-") as directory:
+        restored = directory / "data"
         restored.mkdir()
         unpack(restored)
         prepare(restored)
@@ -282,14 +280,18 @@ def _entry(directory: Path, name: str) -> ManifestEntry:
 
 
 @contextlib.contextmanager
-def staging_directory(data_dir: Path) -> Iterator[Path]:
-    """Makes a directory for copies; removes those that killed backups left."""
-    for left in data_dir.glob(f"{_STAGING}*"):
-        if (lock := _locked(left)) is not None:
+def scratch_directory(parent: Path, prefix: str) -> Iterator[Path]:
+    """Makes a directory for a while; removes those that killed commands left, with their secrets.
+
+    Raises OSError.
+    """
+    for left in parent.iterdir():
+        if left.name.startswith(prefix) and (lock := _locked(left)) is not None:
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
-    directory = Path(tempfile.mkdtemp(prefix=_STAGING, dir=data_dir))
-    lock = _locked(directory)
+    made = Path(tempfile.mkdtemp(dir=parent))
+    lock = _locked(made)  # before it has the name by which others find it
+    directory = made.rename(parent / f"{prefix}{made.name}")
     try:
         yield directory
     finally:
@@ -299,11 +301,17 @@ def staging_directory(data_dir: Path) -> Iterator[Path]:
 
 
 def _locked(directory: Path) -> int | None:
-    """Locks a directory; returns None when another process holds the lock."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Locks a directory of this user's; returns None when another process holds the lock."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        descriptor = os.open(directory, flags)
+    except OSError:  # it is another user's, or gone
         return None
-    return descriptor
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None

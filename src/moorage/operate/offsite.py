@@ -30,13 +30,14 @@ from moorage.money import MicroUsd
 from moorage.operate.audit.rows import Finding, audit_books
 from moorage.operate.audit.states import audit_states
 from moorage.operate.backup import (
+    STAGING,
     Saved,
     Unpack,
     key_problem,
     note,
     prepare,
+    scratch_directory,
     staged,
-    staging_directory,
 )
 from moorage.settings import Settings
 from moorage.storage.migrate import migrate
@@ -100,7 +101,7 @@ def drill(settings: Settings, *, with_key: bool) -> Proof:
         folder = _folder(settings, to)
         both = [_recipient(settings), own.to_public()]
         sent = _send(settings, to, folder, both, with_key=with_key)
-        with staging_directory(Path(settings.data_dir)) as directory:
+        with scratch_directory(Path(settings.data_dir), STAGING) as directory:
             with _reaching(sent.address):
                 manifest = asyncio.run(folder.get(sent.stored.name, directory, [own]))
             proof = _proof(directory, manifest)
@@ -110,8 +111,8 @@ def drill(settings: Settings, *, with_key: bool) -> Proof:
 
 def prove(unpack: Unpack) -> Proof:
     """Restores a backup into a temporary directory and audits it. Raises as `unpack`."""
-    with tempfile.TemporaryDirectory(prefix="moorage-drill-") as directory:
-        return _proof(Path(directory), unpack(Path(directory)))
+    with scratch_directory(Path(tempfile.gettempdir()), "moorage-drill-") as directory:
+        return _proof(directory, unpack(directory))
 
 
 def saved_at(address: str, *, identity: Path | None, credentials_file: str) -> Unpack:
@@ -229,7 +230,7 @@ async def _audited(directory: Path, saved: Saved) -> Proof:
             chains = former_chains(await configuration.history(snapshot), now=())
             books, findings = await audit_books(snapshot, chains)
             findings += await audit_states(snapshot, now_ms=made_ms)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise BackupInvalid("Its manifest gives no time.") from error
     finally:
         db.close()

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import re
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from moorage.storage.money import accounts
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import ALICE, add_deployment, add_project, fund
 from support.gateway.clock import MovableClock
+from support.gateway.waiting import until
 
 DISK = b"a disk"
 
@@ -185,3 +189,40 @@ async def test_database_is_copied_as_it_stood_beside_a_writer(
     copy = FaultyDatabase(staging.directory / "moorage.db")
     assert await accounts.balance(copy, ALICE) == 500_000
     copy.close()
+
+
+async def test_backup_copies_when_no_other_does(db: FaultyDatabase, staging: Staging) -> None:
+    """The disk of an app can be frozen once at a time."""
+    project = await add_project(db)
+    place(staging, await add_deployment(db, project, DeploymentStatus.READY, serving=True))
+    copying_app, may_end = list[Path](), threading.Event()
+
+    class Slow(SandboxExports):
+        def app(self, deployment_id: str, target: Path) -> bool:
+            copying_app.append(target)
+            may_end.wait()
+            return super().app(deployment_id, target)
+
+    def take(name: str) -> None:
+        directory = staging.directory / name
+        directory.mkdir()
+        exports = Slow(staging.data_dir / "apps", staging.directory, staging.clock)
+        taking = replace(staging, directory=directory, exports=exports, copied=set())
+        asyncio.run(taking.take())
+
+    blocked = re.compile(rf"-> FLOCK .*:{staging.data_dir.stat().st_ino} ")
+    tasks = []
+    try:
+        for name in ("first", "second"):
+            tasks.append(asyncio.create_task(asyncio.to_thread(take, name)))
+            await until(
+                lambda: (
+                    len(copying_app) == len(tasks)
+                    or bool(blocked.search(Path("/proc/locks").read_text()))
+                )
+            )
+        assert len(copying_app) == 1
+    finally:
+        may_end.set()
+    await asyncio.gather(*tasks)
+    assert len(copying_app) == 2
