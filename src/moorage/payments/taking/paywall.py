@@ -679,7 +679,7 @@ class Outcomes:
     ) -> PaymentOutcome:
         """Returns the outcome that the books show; where they don't, that of the refusal.
 
-        Asks no chain, and credits nothing.
+        Asks no chain, and credits nothing. Without a `wallet` a transaction is nobody's yet.
         """
         if isinstance(refusal.payment, PaymentOutcome):
             return refusal.payment
@@ -734,6 +734,6 @@ class Outcomes:
             tx_hash=tx_hash,
             chain=chain.name,
             token=tokens_of(brought or own) or evidence.means.token.name,
-            state=state_in_books(found, wallet) or otherwise,
+            state=(wallet and state_in_books(found, wallet)) or otherwise,
             credited=MicroUsd(sum(one.credited_micro_usd for one in brought)),
         )
