@@ -292,6 +292,8 @@ def list_files(directory: Path) -> Listing:
 
 def _find(directory: Path) -> tuple[list[_Found], tuple[str, ...]]:
     """Returns the files to upload, and the warnings. Raises DirectoryInvalid."""
+    if not directory.exists():
+        raise DirectoryInvalid(f"{directory} does not exist")
     if not directory.is_dir():
         raise DirectoryInvalid(f"{directory} is not a directory")
     warnings: list[str] = []

@@ -390,6 +390,8 @@ def refund(
         screen.document({"refunds": [refund for _, refund in waiting]})
         for seen in waiting:
             screen.result(f"{seen.refund.request_id}: {refund_text(*seen)}")
+        if not waiting:
+            screen.result("No refund waits.")
         return Exit.OK
     if decline or (tx_hash and not tx_hash.startswith("0x")):
         decided = run_decide(

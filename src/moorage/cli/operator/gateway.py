@@ -389,7 +389,7 @@ def restore(
     screen.result(
         f"{data_dir}: the gateway as it was at {made_at}. Next: set data_dir to it in its "
         "configuration and start it with `moorage serve --config …`. For a minute it refuses "
-        "requests, lest one signed before be carried out twice."
+        "requests that were signed before, so that none is carried out twice."
     )
 
 
@@ -624,8 +624,8 @@ def config(
     if what == "show":
         listed = effective_settings(settings, file=options.config)
         screen.document({"settings": listed})
-        rows = [(each.setting, _text(each.value), each.origin) for each in listed]
-        screen.table(("SETTING", "VALUE", "FROM"), rows, none="")
+        rows = [(each.setting, each.origin, _text(each.value)) for each in listed]
+        screen.table(("SETTING", "FROM", "VALUE"), rows)
         return
     if what == "diff":
         changes = options.in_books(next_changes, settings)
@@ -661,7 +661,7 @@ def alerts(
         screen.document({"alerts": documents, "channels": channels})
         columns = ("state", "severity", "rule", "began", "ended", "summary")
         rows = [tuple(each[column] or "-" for column in columns) for each in documents]
-        screen.table([each.upper() for each in columns], rows, none="Nothing is wrong.")
+        screen.table([each.upper() for each in columns], rows, none="No alert this week.")
         for channel in channels:
             if channel.error:
                 screen.warn(f"the last message by {channel.name} was not taken: {channel.error}")

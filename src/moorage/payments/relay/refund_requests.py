@@ -255,6 +255,8 @@ class RefundRequests:
         nothing changed.
         """
         terms = self._read(wallet, quote_id, suspend=suspend is not None)
+        if not terms.gross:
+            raise InvalidField("quote", "sends nothing back: its `kept` says why")
         gross, purse = MicroUsd(terms.gross), terms.project_id if terms.apart else None
         asked_of = await self._payments(self._db, wallet, purse)
         refusing, _ = await self._who_cannot_receive(wallet, asked_of)
@@ -278,8 +280,7 @@ class RefundRequests:
             builds = await self._builds(tx, payer, balance, gross)
             paid, unsure = await backing(tx, wallet, own_purse, clients=self._clients)
             if (
-                not items
-                or _digest(items) != terms.digest
+                _digest(items) != terms.digest
                 or expected not in (None, refundable)
                 or balance < gross + builds
                 or paid - unsure < gross
