@@ -61,7 +61,8 @@ def transfer(token, to, amount):
             "value": 0,
             "data": f"0xa9059cbb{to[2:].lower():0>64}{amount:064x}",
             "gas": 120_000,
-            "gasPrice": 2 * int(chain("eth_gasPrice"), 16),
+            "maxFeePerGas": 2 * int(chain("eth_gasPrice"), 16),
+            "maxPriorityFeePerGas": 0,  # a tip would raise the local chain's price for everybody
         }
     )
     return chain("eth_sendRawTransaction", signed.raw_transaction.to_0x_hex())
