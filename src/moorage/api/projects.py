@@ -255,11 +255,11 @@ _STATUSES = [each.value for each in ProjectStatus if each is not ProjectStatus.D
 
 _MESSAGES = {
     Effect.NONE: "Nothing is changed: all of this was so before.",
-    Effect.AT_ONCE: "This is changed. It does not concern the app, which is left as it is.",
+    Effect.AT_ONCE: "Changed. The app runs on as it is.",
     Effect.NOTHING_RUNS: "Nothing of this project has served yet, so nothing was restarted: "
     "deploy it again.",
-    Effect.DEPLOYING: "The app is started again; the present one serves until that is healthy. "
-    "Poll status for updates.",
+    Effect.DEPLOYING: "The app is started again; the present one serves until the new one is "
+    "healthy. Poll status for updates.",
     Effect.UNDER_WAY: "The deployment under way takes this in. Poll its status for updates.",
     Effect.NEXT_UPLOAD: "This takes effect with the next upload.",
 }

@@ -173,7 +173,7 @@ async def refund(
         screen.document(quote)
         return Exit.OK
     if not yes and not screen.can_ask():
-        raise ClientMisconfigured("nobody to ask: pass --yes for the refund. Nothing was changed.")
+        raise ClientMisconfigured("no terminal to ask at: pass --yes. Nothing was changed.")
     if not yes and not screen.confirm(f"Have ${quote.refundable_usd:.6f} sent back?"):
         screen.note("Nothing was changed.")
         return Exit.FAILED
@@ -456,7 +456,7 @@ async def links(
         case LinkMade():
             screen.result(answer.url)
             screen.note(
-                f"Everybody who has it can look until {answer.expires_at}. It is shown this once."
+                f"Everybody who has it can look until {answer.expires_at}. It is not shown again."
             )
         case LinkRemoved():
             screen.result(f"{answer.id} opens nothing any more")

@@ -23,7 +23,7 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative_iterable=(), show_default=default_text),
     )
-    group = App(name=OPERATOR, help="Keep a gateway.")
+    group = App(name=OPERATOR, help="Manage a gateway.")
     for command in all_commands():
         *of_group, name = command.name.split()
         (group if of_group else app).command(command.path, name=name, help=None)

@@ -167,9 +167,9 @@ OPERATOR = "operator"
 
 OPERATOR_COMMANDS = (
     _command("operator stop", _GATEWAY, "End the apps of a gateway that does not run."),
-    _command("operator retire", _GATEWAY, "End a gateway for good: all but its books goes."),
+    _command("operator retire", _GATEWAY, "End a gateway for good; its books stay."),
     _command("operator suspend", _CUSTOMERS, "Stop a project, whatever its credits."),
-    _command("operator resume", _CUSTOMERS, "Lift a suspension: credits decide again."),
+    _command("operator resume", _CUSTOMERS, "Lift a suspension: it runs if it has credits."),
     _command("operator suspended", _CUSTOMERS, "List what you have suspended."),
     _command("operator config", _GATEWAY, "Show what is set, and what a restart would change."),
     _command("operator acts", _GATEWAY, "List what operators did, and why."),
@@ -185,7 +185,7 @@ OPERATOR_COMMANDS = (
     _command(
         "operator prices",
         _CUSTOMERS,
-        "Give projects that there are the price list's price.",
+        "Give existing projects the price list's price.",
     ),
     _command("operator link", _CUSTOMERS, "Print a link that opens the operator's pages."),
     _command("operator end", _CUSTOMERS, "End all access to the operator's pages."),
@@ -271,7 +271,7 @@ def overview() -> str:
     sections = ["Usage: moorage COMMAND [OPTIONS]\n\nDeploy an app by paying for it."]
     sections.append(_section("Commands", CLIENT_COMMANDS))
     if has_gateway():
-        group = Command(OPERATOR, "", "Keep a gateway: money, customers, backups, …")
+        group = Command(OPERATOR, "", "Manage a gateway: money, customers, backups, …")
         sections.append(_section("Operators", (*GATEWAY_COMMANDS, group)))
     sections.append(
         "Gateway, key and nodes come from flags, then from the environment\n"
@@ -287,7 +287,7 @@ def operator_overview() -> str:
     """What `moorage operator --help` prints."""
     return "\n\n".join(
         [
-            "Usage: moorage operator COMMAND [OPTIONS]\n\nKeep a gateway.",
+            "Usage: moorage operator COMMAND [OPTIONS]\n\nManage a gateway.",
             _section("Commands", OPERATOR_COMMANDS),
             "`moorage operator COMMAND --help` says more.",
             exit_code_text(),

@@ -100,7 +100,7 @@ def approver(screen: Screen, *, allowed: bool, allow: str) -> Approve:
             return True
         if not screen.can_ask():
             raise PaymentRefused(
-                f"{offer.price_text} to pay and nobody to ask: pass {allow}. Nothing was paid."
+                f"{offer.price_text} to pay, no terminal to ask at: pass {allow}. Nothing was paid."
             )
         return screen.confirm(f"Pay {offer.amount_text}?")
 

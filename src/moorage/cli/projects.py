@@ -122,7 +122,7 @@ async def delete(
     """
     screen, client = session.screen, await session.client()
     if not yes and not screen.can_ask():
-        raise ClientMisconfigured("nobody to ask: pass --yes to delete. Nothing was deleted.")
+        raise ClientMisconfigured("no terminal to ask at: pass --yes. Nothing was deleted.")
     if not yes and not screen.confirm(f"Delete {project}, its files and its data?"):
         screen.note("Nothing was deleted.")
         return Exit.FAILED
@@ -353,7 +353,7 @@ async def env(
 ) -> int:
     """List the names of a project's variables, or set some: `moorage env shop MODE=fast TOKEN=-`.
 
-    The app is started again with them; the present one serves until that is healthy, and also if
+    The app is started again with them; the present one serves until the new one is healthy, and if
     it is not. Values are never shown. Exits with 1 when it failed.
 
     Parameters
@@ -391,7 +391,7 @@ async def configure(
 ) -> int:
     """Change a project's name for people, health path, size, sleep or volume, without an upload.
 
-    Where the app has to be started again, the present one serves until that is healthy, and also
+    Where the app has to be started again, the present one serves until the new one is healthy, and
     if it is not. Exits with 1 when it failed.
 
     Parameters
@@ -433,7 +433,7 @@ async def restart(
     *,
     follow: Annotated[bool, Parameter(help="Wait until it is served, or has failed.")] = True,
 ) -> int:
-    """Start a project's app again, as it is; the present one serves until that is healthy."""
+    """Start a project's app again; the present one serves until the new one is healthy."""
     return await _change(session, project, ChangeBody(restart=True), follow=follow)
 
 

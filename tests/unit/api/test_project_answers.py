@@ -238,7 +238,7 @@ async def test_change_of_what_is_suspended_does_not_say_that_anything_serves(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"displayName": "Shop"}, "This is changed"),
+        ({"displayName": "Shop"}, "Changed."),
         ({"displayName": "Hello", "runEnvs": {"NEVER_SET": None}}, "Nothing is changed"),
         ({"restart": True}, "nothing was restarted"),
         ({"runEnvs": {"A": "1"}, "restart": True}, "next upload"),

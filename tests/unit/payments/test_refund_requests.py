@@ -414,7 +414,7 @@ async def test_payment_of_less_than_its_gas_stays(shop: Shop) -> None:
     await shop.paid(10_000)
     quote = await shop.requests.quote(RefundAsked(ALICE))
     assert quote.items == []
-    with pytest.raises(TermsChanged):
+    with pytest.raises(InvalidField, match="kept"):  # another quote would not help
         await shop.take(quote.id)
 
 

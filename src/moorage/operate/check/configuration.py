@@ -206,7 +206,7 @@ async def check_address(settings: Settings) -> list[Finding]:
 def _judged(settings: Settings, there: Asked, own: InstanceToken | None) -> Finding:
     name = f"gateway at {settings.public_url}"
     if not there.gateways:
-        return Finding(name, ok=True, detail=f"not known, as none could be asked: {there.problem}")
+        return Finding(name, ok=True, detail=f"not known: {there.problem}")
     if own is None:
         detail = "one answers, though none does here"
         if settings.database_url:
@@ -295,7 +295,7 @@ def _address_of(path: Path, *, option: str) -> str:
 
 
 def _alerts(settings: Settings) -> str:
-    return ", ".join(channels_of(settings)) or "the operator is not told"
+    return ", ".join(channels_of(settings)) or "sent to nobody: set [alerts]"
 
 
 def _wildcard(settings: Settings, *, now_ms: int) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ from moorage.wire.projects import ProjectShown
 FLASH_MESSAGES = {
     "paused": "Paused: the app stops within seconds, and costs nothing.",
     "resumed": "Resumed: the app starts within seconds, if the credits pay for it.",
-    "restarting": "The app is started again. The present one serves until that is healthy.",
+    "restarting": "The app is started again. The present one serves until the new one is healthy.",
     "rolling-back": "An earlier version comes back. The present one serves until it is healthy.",
     "cancelled": "The deployment was cancelled. Whatever served before it serves on.",
     "deleted": "The project is gone, with its address and its files. It costs nothing any more.",

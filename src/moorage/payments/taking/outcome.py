@@ -88,8 +88,8 @@ _SENTENCES = {
     ),
     PaymentState.HELD: "Your payment is held by the operator's screening: do not pay again.",
     PaymentState.UNUSED: "The authorization to pay was not spent.",
-    PaymentState.FOREIGN: "The payment that came along was made by another wallet, not by yours.",
-    PaymentState.NOT_FOUND: "The transaction that came along brings nothing here.",
+    PaymentState.FOREIGN: "This payment was made by another wallet, not by yours.",
+    PaymentState.NOT_FOUND: "This transaction brings nothing here.",
 }
 _OPENLY = {
     PaymentState.CREDITED: (
