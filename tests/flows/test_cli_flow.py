@@ -156,6 +156,21 @@ async def test_readmes_job_from_deploy_to_delete(person: Person) -> None:
     assert (gone.code, gone.document["exit_code"]) == (5, 5)
 
 
+def test_dry_run_tells_plan_and_price_and_buys_nothing(person: Person) -> None:
+    before, line = person.held(), ("deploy", "examples/fastapi", "--name", fresh_name())
+
+    told = person.run(*line, "--dry-run")
+    shown = person.run(*line, "--months", "2", "--dry-run", "--json")
+
+    assert told.code == 0, told.err
+    assert "pip install" in told.out
+    assert told.out.splitlines()[-1] == "costs:    $0.50"
+    assert (shown.document["amount_usd"], shown.document["payment_required"]) == (1, True)
+    assert shown.document["plan"]["stack"] == "python"
+    assert person.held() == before
+    assert person.run("projects", "--json").document["projects"] == []
+
+
 def test_topup_moves_the_dollars_it_names_credits_them_once_and_is_told_of(person: Person) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -29,7 +29,7 @@ from moorage.sdk.budget import read_dollars
 from moorage.sdk.client import Client, DeployRequest
 from moorage.sdk.errors import ClientMisconfigured, FilesWouldBeLost
 from moorage.sdk.payer import Bought, deploy_request
-from moorage.wire.deploy import Deployed
+from moorage.wire.deploy import Deployed, Quoted
 from moorage.wire.deployments import DeploymentItem, DeploymentProgress, LogItem
 
 _UNDER_WAY = frozenset({"queued", "building", "deploying"})
@@ -196,7 +196,7 @@ async def _lines(
 
 
 @client_command
-async def deploy(
+async def deploy(  # noqa: PLR0913 - each is a flag
     session: Session,
     directory: Path,
     /,
@@ -211,6 +211,7 @@ async def deploy(
     discard_written: Switch = False,
     yes: Yes = False,
     max_usd: str | None = None,
+    dry_run: Switch = False,
     follow: Follow = True,
     app: AppFlags = NO_FLAGS,
 ) -> int:
@@ -239,6 +240,8 @@ async def deploy(
         Lose what the running version has written outside its volume, without asking.
     max_usd
         Pay without asking up to this many dollars, and never more.
+    dry_run
+        Say what it would cost, and how it would be built; pay and change nothing.
     """
     ceiling = None if max_usd is None else read_dollars(max_usd, of="--max-usd")
     client, screen = await session.client(), session.screen
@@ -261,6 +264,11 @@ async def deploy(
         discard_written=discard_written,
         purse=app.asked_purse(),
     )
+    if dry_run:
+        quoted = await client.quote(request)
+        screen.document(quoted)
+        _show_quote(screen, quoted)
+        return Exit.OK
     payer = payer_of(
         client,
         session,
@@ -281,6 +289,24 @@ async def deploy(
         _require_consent(screen, lost)
         deployed = await buy(msgspec.structs.replace(request, discard_written=True))
     return await _conclude(client, screen, name, deployed, follow=follow)
+
+
+def _show_quote(screen: Screen, quoted: Quoted) -> None:
+    for each in (*(quoted.warnings or ()), *(quoted.risks or ())):
+        screen.warn(in_cli_words(each.message))
+    for reason in quoted.plan.because:
+        screen.result(f"- {in_cli_words(reason)}")
+    if understood := quoted.understood:
+        steps = {
+            "install": understood.install_command,
+            "build": understood.build_command,
+            "release": understood.release_command,
+            "start": understood.run_command,
+        }
+        for step, command in steps.items():
+            screen.result(f"{step + ':':<10}{command or '(nothing)'}")
+    price = f"${quoted.amount_usd:.2f}" if quoted.payment_required else "nothing: credits suffice"
+    screen.result(f"{'costs:':<10}{price}")
 
 
 def _require_consent(screen: Screen, lost: FilesWouldBeLost) -> None:

@@ -29,7 +29,14 @@ from moorage.wire import calls
 from moorage.wire.calls import ApiRequest, Call
 from moorage.wire.credits import Credits, PurseBody, PurseChanged, ToppedUp, TopUpBody
 from moorage.wire.delegates import DelegateEnded, DelegateItem, DelegateList, DelegatesEnded
-from moorage.wire.deploy import Deployed, DeployPurse, DigestUpload, ExportUpload, UploadStored
+from moorage.wire.deploy import (
+    Deployed,
+    DeployPurse,
+    DigestUpload,
+    ExportUpload,
+    Quoted,
+    UploadStored,
+)
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, LogBody, LogItem
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.projects import (
@@ -219,6 +226,15 @@ class Client(Transport):
         Where the gateway can't store it, returns the request as it is. `deploy` does this itself.
         """
         return await self._uploads.named(request)
+
+    async def quote(self, request: DeployRequest) -> Quoted:
+        """Returns what a deploy costs, and how it would be built; changes nothing.
+
+        Its upload is stored, so that the deploy need not send it again.
+        """
+        body = (await self.stored(request)).encode()
+        answer = await self.ask(ApiRequest(calls.QUOTE.method, calls.QUOTE.path, body))
+        return msgspec.convert(answer, Quoted)
 
     async def top_up(
         self,
