@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import ConfigurationInvalid
-from moorage.operate.systemd import install, plan_installation
+from moorage.operate.systemd import Installation, exposed, install, plan_installation
 from moorage.process import notify
 from support.gateway.gateway_fixture import moorage
 
@@ -49,6 +50,21 @@ def test_unit_of_the_gateway_lets_apps_outlive_it(units: Path) -> None:
     assert "RuntimeDirectory" not in settings
 
 
+def test_audit_reads_books_wherever_they_are(units: Path) -> None:
+    assert "ProtectHome" not in (units / "moorage-audit.service").read_text()
+
+
+def test_nightly_backups_are_fourteen_also_when_one_failed(units: Path, tmp_path: Path) -> None:
+    unit = (units / "moorage-backup.service").read_text()
+    (command,) = re.findall(r"^ExecStopPost=(.+)$", unit, re.MULTILINE)
+    made = [tmp_path / f"2026-04-{day:02}-030000.backup" for day in range(1, 21)]
+    for path in (*made, tmp_path / ".2026-04-21-030000.backup.17.part"):
+        path.touch()
+    words = shlex.split(command.replace("/var/backups/moorage", str(tmp_path)))
+    subprocess.run(words, check=True)
+    assert [path for path in sorted(tmp_path.iterdir()) if path.is_file()] == made[-14:]
+
+
 def test_each_timer_has_its_service(units: Path) -> None:
     for timer in units.glob("*.timer"):
         assert timer.with_suffix(".service").exists()
@@ -80,6 +96,50 @@ def test_installation_is_shown_first_and_done_when_asked(tmp_path: Path) -> None
 def test_path_that_a_unit_would_read_otherwise_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationInvalid, match="no spaces"):
         plan_installation(program=Path("/a b/moorage"), config=CONFIG, data_dir=None, root=tmp_path)
+
+
+def planned(root: Path, program: Path = Path("/bin/true")) -> Installation:
+    return plan_installation(program=program, config=CONFIG, data_dir=None, root=root)
+
+
+def test_systemd_is_told_again_as_the_last_time_may_have_failed() -> None:
+    assert planned(Path("/")).commands[0] == ("systemctl", "daemon-reload")
+
+
+def test_program_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationInvalid, match="not there"):
+        planned(tmp_path, program=tmp_path / "moorage")
+
+
+def test_unit_that_is_masked_stays_so(tmp_path: Path, units: Path) -> None:
+    masked = units / "moorage-audit.timer"
+    masked.unlink()
+    masked.symlink_to("/dev/null")
+    with pytest.raises(ConfigurationInvalid, match="unmask"):
+        planned(tmp_path)
+
+
+def test_what_is_no_unit_is_replaced_or_told(tmp_path: Path, units: Path) -> None:
+    path = units / "moorage.service"
+    path.write_bytes(b"\xff")
+    words = ("operator", "install", "--systemd", "--root", str(tmp_path))
+    assert "replaced" in moorage(*words, env=os.environ).stdout
+    path.unlink()
+    path.mkdir()
+    told = moorage(*words, env=os.environ)
+    assert (told.returncode, "Is a directory" in told.stderr) == (2, True), told.stderr
+
+
+def test_program_that_others_may_change_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "bin/moorage"
+    program.parent.mkdir()
+    program.touch(0o755)
+    assert exposed(program) is None
+    program.parent.chmod(0o775)
+    assert exposed(program) == program.parent
+    program.parent.chmod(0o755)
+    os.chown(program, 1000, 1000)
+    assert exposed(program) == program
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -309,18 +309,25 @@ def install(
     json
         Print one JSON document, with the files' text.
     """
+    from moorage.errors import ConfigurationInvalid
+    from moorage.operate.systemd import exposed, plan_installation
     from moorage.operate.systemd import install as install_services
-    from moorage.operate.systemd import plan_installation
     from moorage.settings import load_settings
 
     if not systemd:
         raise InvalidField("--systemd", "name it: there is no other way")
     program, config = Path(sys.prefix) / "bin/moorage", config.absolute()
-    data_dir = Path(load_settings(file=config).data_dir) if config.exists() else None
-    planned = plan_installation(program=program, config=config, data_dir=data_dir, root=root)
+    try:
+        data_dir = Path(load_settings(file=config).data_dir) if config.exists() else None
+        planned = plan_installation(program=program, config=config, data_dir=data_dir, root=root)
+    except OSError as error:
+        raise ConfigurationInvalid(f"not installed: {error}; it takes root") from error
     if yes:
         install_services(planned)
     screen = Screen(json=json)
+    for path in (program, config):
+        if place := exposed(path):
+            screen.warn(f"who may write to {place}, beside root, becomes root by {path}")
     screen.document(planned)
     rows = [("directory", each, "new") for each in planned.directories]
     rows += [("file", each.path, str(each.change)) for each in planned.files]
