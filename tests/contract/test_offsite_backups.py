@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
@@ -288,6 +289,17 @@ def test_nothing_is_sent_without_a_public_key(data_dir: Path, offsite: Offsite) 
     settings = settings_of(data_dir, offsite, backup_recipient="")
     assert "--new-key" in refused(lambda: send(settings, offsite.url, with_key=False))
     assert offsite.objects(data_dir) == []
+
+
+@pytest.mark.parametrize("act", [partial(send, to="s3://bucket/saved"), drill])
+def test_nothing_is_made_where_no_gateway_is(
+    tmp_path: Path, offsite: Offsite, act: Callable[..., object]
+) -> None:
+    """Such as where its disk is not mounted."""
+    for data_dir in (tmp_path, tmp_path / "none"):
+        settings = settings_of(data_dir, offsite)
+        assert "is missing" in refused(partial(act, settings, with_key=False))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from moorage.operate.backup import (
     scratch_directory,
     staged,
 )
+from moorage.operate.books import require_newest
 from moorage.settings import Settings
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import DATABASE, open_database
@@ -204,7 +205,11 @@ def _reaching(address: str) -> Iterator[None]:
 
 @contextmanager
 def _recorded(settings: Settings, kind: Upkeep) -> Iterator[None]:
-    """Records why what is done within fails, for the gateway's metrics."""
+    """Records why what is done within fails, for the gateway's metrics.
+
+    Raises ConfigurationInvalid if there is no database, or one older than this version's.
+    """
+    require_newest(settings)  # nothing is made where no gateway is
     try:
         yield
     except MoorageError as error:
