@@ -48,7 +48,7 @@ _DEFAULT_ITEMS = 20
 _LAST_MS = 2**63 - 1
 _DECIMALS = 6  # of dollars
 _RULE = (
-    "It goes back to who paid, by the same chain and token, and to nobody else. Credits that the "
+    "It goes back to the wallet that paid, on the same chain, in the same token. Credits that the "
     "operator gave are used up first, and never sent back."
 )
 _CONTRACT = (

@@ -91,7 +91,7 @@ async def topup(
 ) -> None:
     """Buy credits, which keep your projects running.
 
-    The price is shown before it is paid, and asked about on a terminal.
+    The price is shown first; on a terminal you are asked before it is paid.
 
     Run the same command again after any failure: a payment is never made twice.
 
@@ -369,8 +369,8 @@ async def recovery(
     Parameters
     ----------
     what
-        `show` says how it stands; `set` names an address, and `remove` none; `claim` begins to take
-        over a wallet that has named yours; `object` ends a claim of your wallet.
+        `show` the state; `set` an address, or `remove` it; `claim` begins to take over a wallet
+        that has named yours; `object` ends a claim on your wallet.
     wallet
         The address to name; of a claim, or to show, the wallet that has named yours.
     wait_days
@@ -486,14 +486,15 @@ async def delegate(
 ) -> None:
     """Let another wallet act for yours: `moorage delegate add 0x… --scope deploy --limit 20`.
 
-    It gives its commands with --on-behalf-of and your address. It never gets at your credits, your
-    tokens or its own power; what it opens lives from a purse of its own.
+    It adds --on-behalf-of and your address to its commands. It cannot move your credits, make
+    tokens or widen its own rights; what it opens lives from a purse, filled from your credits
+    within --limit.
 
     Parameters
     ----------
     what
-        `list` says who may; `add` signs for one; `remove` ends one; `end-all` ends all, those that
-        you have signed and nobody has shown as well.
+        `list` shows them; `add` signs one; `remove` ends one; `end-all` ends all, also those that
+        you have signed and nobody has sent.
     wallet
         The address to add, or the id to remove, as `moorage delegate` lists it.
     scope

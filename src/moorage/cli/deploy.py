@@ -217,7 +217,7 @@ async def deploy(  # noqa: PLR0913 - each is a flag
 ) -> int:
     """Deploy a directory, or an archive that `moorage export` wrote, and print its address.
 
-    The price is shown before it is paid, and asked about on a terminal.
+    The price is shown first; on a terminal you are asked before it is paid.
 
     Run the same command again after any failure: a payment is never made twice.
 
@@ -225,7 +225,8 @@ async def deploy(  # noqa: PLR0913 - each is a flag
     ----------
     directory
         What to deploy, or an archive. .gitignore and .moorageignore are respected; .env* files
-        stay behind, but for examples and a .env of nothing but variables of pages (VITE_…).
+        stay behind, except examples and a .env that holds only variables of pages
+        (VITE_…).
     name
         Its name, unique at the gateway and part of its address: 4-32 of a-z, 0-9, -.
     display_name

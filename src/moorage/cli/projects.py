@@ -62,7 +62,7 @@ def projects(
     hours
         With --all: use in the last hours.
     config
-        With --all: the gateway's settings, as TOML; without it that of `moorage dev` is meant.
+        With --all: the gateway's settings, as TOML; without it those of `moorage dev`.
     """
     if of_all:
         require_gateway("projects --all")
@@ -600,7 +600,7 @@ async def usage(
     until: str | None = None,
     fine: bool = False,
 ) -> None:
-    """Show traffic and resource use of a project's app, by the hour: the last day, unless you say.
+    """Show traffic and resource use of a project's app, by the hour, of the last day.
 
     Parameters
     ----------

@@ -165,15 +165,15 @@ def audit(
 ) -> int:
     """Compare the books with themselves and with the chains, and name every row that is wrong.
 
-    Exits with 0 when all is right, 1 when something is wrong, 4 when nothing is but a chain
-    could not be read.
+    Exits with 0 when all is right, 1 when something is wrong, 4 when nothing is wrong, but a
+    chain could not be read.
 
     Parameters
     ----------
     from_block
         Search each chain for transfers from this block on, not from where the gateway began.
     fast
-        Look up what is recorded, but don't search for transfers that are not.
+        Check recorded transfers only; do not search for others.
     """
     from moorage.operate.audit.report import run_audit
 

@@ -40,8 +40,8 @@ def suspend(
     reason
         Why: its deployer sees it.
     wallet
-        Instead all projects of this wallet, and whatever it would deploy. Its credits stay, and can
-        be refunded.
+        Suspend all projects of this wallet instead, and refuse its deploys. Its credits stay, and
+        can be refunded.
     """
     from moorage.operate.customers import evictions
 
@@ -107,9 +107,9 @@ def evict(
     """Delete a project of anybody's for good: `moorage operator evict NAME --reason "…" --days 14`.
 
     Its owner is told by an event, with the reason and the date, and by another one where to fetch
-    what it has; the wallet keeps its credits. A running gateway makes that archive, and deletes the
-    project when it is due, but not before there is one. Without a name, lists what is to be
-    deleted, what could not be, and why. `moorage operator suspend` stops a project and keeps it.
+    an archive is; the wallet keeps its credits. A running gateway makes the archive, then deletes
+    the project when it is due. Without a name, lists what is to be deleted, what could not be, and
+    why. `moorage operator suspend` stops a project and keeps it.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class GatewayMeant:
 
     config: Annotated[
         Path | None,
-        Parameter(help="The gateway's settings, as TOML; without it `moorage dev` is meant."),
+        Parameter(help="The gateway's settings, as TOML; without it those of `moorage dev`."),
     ] = None
     data_dir: Annotated[
         str | None,
@@ -186,8 +186,8 @@ def _print_new_key(screen: Screen) -> int:
     screen.document({"identity": str(made), "recipient": str(recipient)})
     screen.result(f"# public key: {recipient}\n{made}")
     screen.note(
-        "keep these two lines as a file away from this machine, twice: it is shown once, and "
-        f'without it no backup opens. Here goes only backup_recipient = "{recipient}"'
+        "Store these two lines in two places, not on the gateway: without them no backup opens. "
+        f'They are not shown again. The gateway gets backup_recipient = "{recipient}"'
     )
     return Exit.OK
 
@@ -296,12 +296,12 @@ def install(
     yes: Annotated[bool, Parameter(help="Do it.", alias="-y", negative=())] = False,
     json: Switch = False,
 ) -> None:
-    """Install a gateway's services; without --yes only say which files and commands that takes.
+    """Install a gateway's services; without --yes, only list the files and commands.
 
     Parameters
     ----------
     systemd
-        As units of systemd, which is the one way there is.
+        Install units of systemd, the only way.
     config
         The gateway's settings, as TOML. They may be written afterwards.
     root
@@ -382,7 +382,8 @@ def restore(
         target = (to or Path(f"{project}.tar")).absolute()
         sha256 = restore_project(source, project, target, public_key=public_key or None)
         screen.document({"file": str(target), "sha256": sha256})
-        screen.result(f"{target}: sha256 {sha256}. Its owner deploys it: moorage deploy {target}")
+        screen.result(f"{target}: sha256 {sha256}")
+        screen.result(f"Its owner deploys it: moorage deploy {target} --name NAME")
         return
     if data_dir is None:
         raise InvalidField("--data-dir", "say where to")
@@ -422,7 +423,7 @@ def migrate_database(*, options: OperatorOptions = DEFAULTS) -> None:
 def stop(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> None:
     """End the apps and the proxy of a gateway that you have stopped: `moorage operator stop`.
 
-    Nothing of it is left on the machine but its data, and nobody is billed; the next `serve` starts
+    Only its data stays on the machine, and nobody is billed; the next `serve` starts
     all of it again. It refuses while `serve` runs: `systemctl stop moorage` first.
     """
     from moorage import logs
@@ -467,7 +468,7 @@ def retire(
     screen.document({"retired": done.is_retired, "left": done.left, "kept": done.kept})
     _show(screen, done.left)
     if not done.is_retired:
-        screen.result("Not retired: settle this first, or say --i-know.")
+        screen.result("Not retired: settle this first, or pass --i-know.")
         return Exit.FAILED
     screen.result(f"Retired. The ledger is in {target}; {settings.data_dir} keeps:")
     for name in done.kept:
