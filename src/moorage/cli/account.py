@@ -160,10 +160,11 @@ async def refund(
         found = await client.refunds()
         screen.document(found)
         rows = [
-            (each.created_at, each.state, f"{each.refundable_usd:.6f}", each.id)
+            (each.created_at, each.state, f"{each.refundable_usd:.6f}", each.id, why_waiting(each))
             for each in found.refunds
         ]
-        screen.table(("AT", "STATE", "USD", "ID"), rows, none="You have asked for no refund.")
+        columns = ("AT", "STATE", "USD", "ID", "WHY")
+        screen.table(columns, rows, none="You have asked for no refund.")
         return Exit.OK
     most = Decimal(read_dollars(max_usd, of="--max-usd")) / MICRO_USD_PER_USD if max_usd else None
     purse = await find_project(client, project) if project else ""
@@ -205,6 +206,11 @@ def quote_text(quote: RefundQuoted) -> str:
             *(f"project {each.project_id} stops at {each.at}" for each in quote.ends if each.at),
         ]
     )
+
+
+def why_waiting(found: RefundShown) -> str:
+    """Why a refund is not sent yet; "" if nothing says so."""
+    return next((part.because for part in found.items if part.because), "")
 
 
 def refund_text(found: RefundShown) -> str:

@@ -5,10 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from moorage import __version__
-from moorage.cli.account import topup_document, topup_text
+from moorage.cli.account import topup_document, topup_text, why_waiting
 from moorage.cli.deploy import deploy_document, deploy_lines
 from moorage.cli.main import CLIENT_COMMANDS, Exit, error_document, exit_code, hint, overview, run
 from moorage.cli.progress import approver, offer_text, step_teller
@@ -25,6 +26,7 @@ from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import DeploymentList, DeploymentProgress
 from moorage.wire.problems import Bought as Demanded
 from moorage.wire.projects import ProjectChanged, ProjectShown
+from moorage.wire.refunds import RefundShown
 from support.clients.offers import an_offer
 
 
@@ -485,3 +487,13 @@ def test_wrong_usage_is_a_sentence_on_stderr_and_names_the_help(
 def test_one_thing_is_told_in_the_singular() -> None:
     told = [counted(number, "wallet") for number in (0, 1, 2, 1200)]
     assert told == ["0 wallets", "1 wallet", "2 wallets", "1,200 wallets"]
+
+
+def test_refund_that_waits_says_why() -> None:
+    part = {"chain": "base", "token": "usdc", "payment": "0x01", "log_index": 0, "to": "0x02"}
+    part |= {"gross": "1.00", "gas": "0.01", "net": "0.99", "state": "held"}
+    shown = {"id": "r", "state": "held", "refundable_usd": 0.99, "decided_by": "gateway"}
+    shown |= {"created_at": "2026-04-07T10:00:00.000Z"}
+    for reason in ({"because": "gas costs more"}, {}):
+        found = msgspec.convert(shown | {"items": [part | reason]}, RefundShown)
+        assert why_waiting(found) == reason.get("because", "")
