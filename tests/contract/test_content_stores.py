@@ -187,6 +187,21 @@ async def test_directory_that_cannot_be_written_is_unavailable(file: Path, tmp_p
         await DirectoryStore(file).put("key", file)
 
 
+async def test_draft_of_a_process_that_was_killed_goes_after_a_day(
+    file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "store/sources"
+    folder.mkdir(parents=True)
+    names = {".0123456789abcdef": 2, ".fedcba9876543210": 0, ".snapshot": 2, "old": 2}
+    for name, days in names.items():
+        (folder / name).touch()
+        at = (folder / name).stat().st_mtime - days * 86_400
+        os.utime(folder / name, (at, at))
+    await DirectoryStore(tmp_path / "store").put("sources/a", file)
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"a", ".fedcba9876543210", ".snapshot", "old"}
+
+
 async def test_directory_that_is_not_mounted_is_unavailable_and_not_made(
     file: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from moorage.threads import in_thread
 
 _PART = r"[a-z0-9][a-z0-9._-]{0,127}"
 _KEY = re.compile(rf"{_PART}(?:/{_PART}){{0,7}}")
+_DRAFT = re.compile(r"\.[0-9a-f]{16}")
+_DRAFT_SECONDS = 86_400
 
 
 class Item(NamedTuple):
@@ -105,6 +107,8 @@ def check_key(key: str) -> str:
 class DirectoryStore:
     """A `ContentStore`: a key is the file's path below `root`; drafts begin with a dot.
 
+    Drafts that nobody has written to for a day, as their process was killed, are removed.
+
     `root` must be there: without it, the file system that it is on is not mounted.
     """
 
@@ -122,6 +126,7 @@ class DirectoryStore:
         def put() -> None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(path, write)
+            _remove_drafts(beside=path)
             descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(descriptor)
@@ -187,6 +192,14 @@ class DirectoryStore:
                     key = path.relative_to(self._root).as_posix()
                     found.append(Item(key, status.st_size, status.st_mtime_ns // 1_000_000))
         return found
+
+
+def _remove_drafts(beside: Path) -> None:
+    oldest = beside.stat().st_mtime - _DRAFT_SECONDS  # by the store's clock
+    for path in beside.parent.iterdir():
+        with suppress(FileNotFoundError):  # another has removed it
+            if _DRAFT.fullmatch(path.name) and path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def _copy_of(source: Path, target: Writer) -> None:
