@@ -7,6 +7,7 @@ import pytest
 
 from moorage.engines.disks import disk
 from moorage.engines.engine import Instance, Keep, log_tail
+from moorage.engines.host import mounts
 from moorage.engines.isolation.network import Network
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
@@ -124,6 +125,20 @@ async def test_copy_that_takes_too_long_lets_the_app_go_on(
     assert [path.name for path in images.iterdir()] == ["first"]
     with pytest.raises(DeployFailed):
         await start(sandbox, plan(), deployment_id="second")
+
+
+def test_disk_left_frozen_by_a_killed_copy_is_copied_by_the_next(tmp_path: Path) -> None:
+    image, mounted = tmp_path / "disk.img", tmp_path / "mounted"
+    disk.make_image(image, disk.MIN_BYTES)
+    disk.mount_image(image, mounted)
+    try:
+        subprocess.run(["fsfreeze", "--freeze", mounted], check=True)
+        with mounts.frozen(mounted, patience_seconds=0.1):
+            again = subprocess.run(["fsfreeze", "--freeze", mounted], check=False)
+            assert again.returncode != 0
+        assert not mounts.thaw(mounted)
+    finally:
+        subprocess.run(["umount", mounted], check=True)
 
 
 async def test_disk_left_frozen_by_a_crash_is_thawed(tmp_path: Path, source: Path) -> None:

@@ -8,6 +8,9 @@ that it then lists are copied again.
 import fcntl
 import os
 import shutil
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -43,7 +46,7 @@ class Staging:
     async def take(self) -> None:
         """Copies everything. Raises BackupFailed, DatabaseUnavailable."""
         try:
-            with _alone(self.data_dir):
+            with _alone(self.data_dir), _ended_in_order():
                 await self._take()
         except OSError as error:
             raise BackupFailed(f"A copy failed: {error.strerror or error}.") from error
@@ -110,6 +113,19 @@ def _alone(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Has a SIGTERM end the process by an exception: a disk that stays frozen hangs its app."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _files(directory: Path) -> Iterator[Path]:

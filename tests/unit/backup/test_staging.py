@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -226,3 +227,26 @@ async def test_backup_copies_when_no_other_does(db: FaultyDatabase, staging: Sta
         may_end.set()
     await asyncio.gather(*tasks)
     assert len(copying_app) == 2
+
+
+async def test_backup_that_is_ended_leaves_no_disk_frozen(
+    db: FaultyDatabase, staging: Staging
+) -> None:
+    project = await add_project(db)
+    place(staging, await add_deployment(db, project, DeploymentStatus.READY, serving=True))
+    thawed = list[str]()
+
+    class Ended(SandboxExports):
+        def app(self, deployment_id: str, target: Path) -> bool:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return True
+            finally:
+                thawed.append(deployment_id)
+
+    exports = Ended(staging.data_dir / "apps", staging.directory, staging.clock)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        await replace(staging, exports=exports).take()
+    assert len(thawed) == 1
+    assert signal.getsignal(signal.SIGTERM) == before

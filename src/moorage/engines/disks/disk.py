@@ -583,7 +583,7 @@ def copy_disk(disk: Disk, image: Path, clock: Clock) -> None:
     try:
         if disk.mounted:
             kernel.sync(disk.mount_point)  # so that the freeze has little left to write
-            with kernel.frozen(disk.mount_point):
+            with kernel.frozen(disk.mount_point, patience_seconds=2 * FREEZE_SECONDS):
                 copy_image(disk.image, image, clock=clock, within_seconds=FREEZE_SECONDS)
         else:
             copy_image(disk.image, image, clock=clock)

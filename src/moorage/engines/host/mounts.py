@@ -8,8 +8,9 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from moorage.engines.host import processes
@@ -24,6 +25,7 @@ _LO_FLAGS_AUTOCLEAR = 4  # the kernel frees the device when its last user is gon
 _LOOP_TRIES = 64  # another process may take the device between asking for it and using it
 
 _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
+_FROZEN_POLL_SECONDS = 0.02
 
 _CLONE_NEWNET = 0x40000000
 
@@ -106,20 +108,37 @@ def sync(mount_point: Path) -> None:
 
 
 @contextmanager
-def frozen(mount_point: Path) -> Iterator[None]:
+def frozen(mount_point: Path, *, patience_seconds: float) -> Iterator[None]:
     """Freezes a file system: its device is consistent, and writers wait.
 
-    Thaws it through the open descriptor, as another process may unmount it. Raises OSError: EBUSY
-    if it is frozen already, EINVAL if nothing is mounted there, so as not to freeze the parent.
+    One that is frozen longer than the patience was left so by a process that was killed: it is
+    thawed first. Thaws through the open descriptor, as another process may unmount it. Raises
+    OSError: EINVAL if nothing is mounted there, so as not to freeze the parent.
     """
     with _opened(mount_point) as descriptor:
         if os.fstat(descriptor).st_dev == mount_point.parent.stat().st_dev:
             raise OSError(errno.EINVAL, "nothing is mounted", str(mount_point))
-        fcntl.ioctl(descriptor, _FIFREEZE, 0)
+        _freeze(descriptor, until=time.monotonic() + patience_seconds)
         try:
             yield
         finally:
             fcntl.ioctl(descriptor, _FITHAW, 0)
+
+
+def _freeze(descriptor: int, *, until: float) -> None:
+    while True:
+        try:
+            fcntl.ioctl(descriptor, _FIFREEZE, 0)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        else:
+            return
+        if time.monotonic() < until:
+            time.sleep(_FROZEN_POLL_SECONDS)
+        else:
+            with suppress(OSError):  # it was thawed just now
+                fcntl.ioctl(descriptor, _FITHAW, 0)
 
 
 def thaw(mount_point: Path) -> bool:
