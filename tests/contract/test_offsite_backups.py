@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -87,8 +88,8 @@ def offsite(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Of
     return Offsite(tmp_path_factory.mktemp("operator"), s3_server)
 
 
-def settings_of(data_dir: Path, offsite: Offsite, **changed: str) -> Settings:
-    given = {
+def settings_of(data_dir: Path, offsite: Offsite, **changed: str | int) -> Settings:
+    given: dict[str, str | int] = {
         "data_dir": str(data_dir),
         "backup_to": offsite.url,
         "backup_recipient": str(OWN.to_public()),
@@ -150,6 +151,17 @@ def test_drill_on_the_machine_leaves_a_backup_and_no_key_that_opens_it_here(
     address = f"{offsite.url}/moorage-{gateway_id(data_dir)}/{name}"
     source = offsite.saved(address)
     assert prove(source).problem == ""
+
+
+def test_drill_takes_no_room_for_which_the_gateway_would_end_apps(
+    data_dir: Path, offsite: Offsite
+) -> None:
+    free_mib = shutil.disk_usage(data_dir).free // (1024 * 1024)
+    settings = settings_of(data_dir, offsite, disk_reserve_mib=free_mib + 1)
+    with pytest.raises(BackupFailed, match="another machine"):
+        drill(settings, with_key=False)
+    assert len(offsite.objects(data_dir)) == 1
+    assert "disk_reserve_mib" in noted(data_dir, Upkeep.DRILL).problem
 
 
 def spoil(path: Path) -> None:

@@ -55,6 +55,7 @@ class Saved:
     manifest: Manifest
     lost: tuple[str, ...] = ()  # deployments that could not be saved, and are left out
     key_problem: str = ""  # why the key does not open the secrets that were saved
+    disk_bytes: int = 0  # what it takes on a disk once it is unpacked; 0 for one restored
 
     @property
     def apps(self) -> int:
@@ -116,8 +117,13 @@ def staged(settings: Settings, *, with_key: bool) -> Iterator[tuple[Path, Saved]
             gateway=gateway_id(data_dir),
         )
         (directory / NAME).write_bytes(msgspec.json.encode(manifest))
-        lost = tuple(sorted(staging.lost))
-        yield directory, Saved(manifest=manifest, lost=lost, key_problem=problem)
+        saved = Saved(
+            manifest=manifest,
+            lost=tuple(sorted(staging.lost)),
+            key_problem=problem,
+            disk_bytes=sum((directory / name).stat().st_blocks * 512 for name in names),
+        )
+        yield directory, saved
 
 
 Unpack = Callable[[Path], Manifest]

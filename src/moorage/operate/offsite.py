@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -102,6 +103,7 @@ def drill(settings: Settings, *, with_key: bool) -> Proof:
         folder = _folder(settings, to)
         both = [_recipient(settings), own.to_public()]
         sent = _send(settings, to, folder, both, with_key=with_key)
+        _require_room(settings, sent.saved.disk_bytes)
         with scratch_directory(Path(settings.data_dir), STAGING) as directory:
             with _reaching(sent.address):
                 manifest = asyncio.run(folder.get(sent.stored.name, directory, [own]))
@@ -160,6 +162,16 @@ def _send(
     asyncio.run(note(settings, Upkeep.OFFSITE, size_bytes=stored.size))
     address = f"{to.rstrip('/')}/{folder.name}/{stored.name}"
     return Sent(address=address, stored=stored, saved=saved, pruned=0)
+
+
+def _require_room(settings: Settings, needed: int) -> None:
+    """Raises BackupFailed rather than take the room for whose sake the gateway would end apps."""
+    free = shutil.disk_usage(settings.data_dir).free - settings.disk_reserve_mib * 1024 * 1024
+    if free < needed:
+        raise BackupFailed(
+            f"restoring it here takes {needed:,} bytes, and {max(free, 0):,} are free above "
+            "disk_reserve_mib: run a drill with your key on another machine"
+        )
 
 
 def _pruned(settings: Settings, folder: Folder, sent: Sent) -> Sent:
