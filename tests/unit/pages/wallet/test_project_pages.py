@@ -331,7 +331,7 @@ async def test_delegates_are_listed_and_each_ends_by_a_signed_sentence_that_name
 
 
 async def test_wallet_signs_how_much_goes_back_to_it() -> None:
-    quote = {
+    quote: dict[str, Any] = {
         "id": "q.1",
         "refundable_usd": 1.98,
         "items": [
@@ -351,11 +351,14 @@ async def test_wallet_signs_how_much_goes_back_to_it() -> None:
         "expires_at": NOW,
         "message": "It goes back to who paid.",
     }
-    asker = Asker({"GET /refunds": {"refunds": [], "next": None}, "POST /refunds/quote": quote})
+    waits = {"state": "held", "because": "gas costs more"}
+    asked = {"id": "r", "state": "held", "refundable_usd": 1.98, "decided_by": "gateway"}
+    asked |= {"created_at": NOW, "items": [{**quote["items"][0], **waits}]}
+    listed = {"refunds": [asked], "next": None}
+    asker = Asker({"GET /refunds": listed, "POST /refunds/quote": quote})
     html = await asker.text("/wallet/refunds")
-    assert all(
-        said in html for said in ("$1.98 can go back", "1.980000 USDC", "an hour of what runs")
-    )
+    shown = ("$1.98 can go back", "1.980000 USDC", "an hour of what runs", "gas costs more")
+    assert all(said in html for said in shown)
     form = {"quote": "q.1", "refundable_usd": "1.98"}
     with pytest.raises(Unconfirmed, match=r"Have \$1.98 of unused credits sent back to 0x"):
         await asker.post("/wallet/refunds", **form)
