@@ -50,6 +50,11 @@ def test_unit_of_the_gateway_lets_apps_outlive_it(units: Path) -> None:
     assert "RuntimeDirectory" not in settings
 
 
+def test_no_service_leaves_its_memory_with_secrets_on_the_disk(units: Path) -> None:
+    for unit in units.glob("*.service"):
+        assert "\nLimitCORE=0\n" in unit.read_text()
+
+
 def test_audit_reads_books_wherever_they_are(units: Path) -> None:
     assert "ProtectHome" not in (units / "moorage-audit.service").read_text()
 

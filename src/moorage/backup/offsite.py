@@ -129,10 +129,7 @@ class Folder:
         gateway or at another time than its name says, or is another's to open.
         """
         if not name:
-            there = await self.backups()
-            if not there:
-                raise BackupFailed(f"There is no backup in {self.name}.")
-            name = self._named(there[-1])
+            return await self._get_newest(directory, identities)
         read = partial(unpack_encrypted, name=name, directory=directory, identities=identities)
         try:
             manifest = await self.store.get_stream(f"{self.name}/{name}", read)
@@ -147,6 +144,18 @@ class Folder:
                 f"{manifest.created_at}, not what {self.name}/{name} says."
             )
         return manifest
+
+    async def _get_newest(self, directory: Path, identities: list[Identity]) -> Manifest:
+        names = [self._named(item) for item in await self.backups()]
+        if not names:
+            raise BackupFailed(f"There is no backup in {self.name}.")
+        try:
+            return await self.get(names[-1], directory, identities)
+        except BackupInvalid as error:
+            older = ", ".join(reversed(names[-4:-1])) or "there is none"
+            raise BackupInvalid(
+                f"The newest, {names[-1]}, is not good. {error.message} Before it: {older}."
+            ) from error
 
 
 def unpack_encrypted(

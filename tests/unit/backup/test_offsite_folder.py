@@ -169,6 +169,15 @@ async def test_newest_is_not_one_that_a_clock_ahead_has_named(
     assert (await folder.get("", target, [identity])).created_at == MADE
 
 
+async def test_who_finds_the_newest_spoilt_is_told_what_else_there_is(
+    folder: Folder, root: Path, target: Path, tmp_path: Path, identity: Identity
+) -> None:
+    good = await folder.put(*staged(tmp_path), identity.to_public())
+    stored_at(root, good).with_name("20260408t100000.000z.tar.zst.age").write_bytes(b"junk" * 999)
+    with pytest.raises(BackupInvalid, match=f"Before it: {good.name}"):
+        await folder.get("", target, [identity])
+
+
 async def test_backup_of_another_gateway_in_the_folder_is_refused(
     folder: Folder, root: Path, target: Path, tmp_path: Path, identity: Identity
 ) -> None:
