@@ -381,7 +381,7 @@ def hint(error: MoorageError) -> str | None:
 
 
 def _run_command(arguments: Sequence[str], *, as_json: bool) -> int:
-    from cyclopts import CycloptsError
+    from cyclopts import CycloptsError, UnusedCliTokensError
 
     from moorage.cli.help import build_app, unwrap_help
 
@@ -394,6 +394,9 @@ def _run_command(arguments: Sequence[str], *, as_json: bool) -> int:
         outcome = build_app()(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
+    except UnusedCliTokensError as error:
+        why = f"too many arguments: {' '.join(error.unused_tokens or ())}"
+        return _refuse(why, command, as_json=as_json)
     except CycloptsError as error:
         return _refuse(str(error), command, as_json=as_json)
     return outcome if isinstance(outcome, int) else Exit.OK

@@ -126,7 +126,7 @@ def _bought(offer: Offer) -> str:
     if buys.memory_mib:
         said.append(f"{buys.memory_mib} MiB of memory")
     if buys.until:
-        said.append(f"until {buys.until}")
+        said.append(f"until {buys.until[:16].replace('T', ' ')} UTC")
     return f"; it buys {', '.join(said)}" if said else ""
 
 

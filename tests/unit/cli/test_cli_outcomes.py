@@ -277,7 +277,7 @@ def test_price_is_one_sentence() -> None:
     )
     buys = Demanded(hours=730, until="2026-05-07T10:00:00Z", memory_mib=512, cpu_millis=250)
     assert offer_text(an_offer(buys=buys)).endswith(
-        "; it buys 0.25 CPU, 512 MiB of memory, until 2026-05-07T10:00:00Z"
+        "; it buys 0.25 CPU, 512 MiB of memory, until 2026-05-07 10:00 UTC"
     )
     assert "$0.50 for 3 months" in offer_text(an_offer(months=3))
     assert offer_text(an_offer(name="credits", months=None)).startswith(
@@ -482,6 +482,12 @@ def test_wrong_usage_is_a_sentence_on_stderr_and_names_the_help(
     error, see = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
     assert see == said
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_argument_that_no_parameter_takes_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["projects", "what"]) == 2
+    assert capsys.readouterr().err.startswith("error: too many arguments: what\n")
 
 
 def test_one_thing_is_told_in_the_singular() -> None:
