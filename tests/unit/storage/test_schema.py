@@ -150,3 +150,12 @@ def test_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database" * 1_000)
     with pytest.raises(DatabaseUnavailable, match=r"damaged\.db"):
         migrate(path)
+
+
+def test_database_that_cannot_be_opened_is_not_taken_for_an_older_one(db_path: Path) -> None:
+    """As on a full disk, where the file beside it can't be made."""
+    with closing(sqlite3.connect(db_path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    db_path.with_name(f"{db_path.name}-wal").mkdir()
+    with pytest.raises(DatabaseUnavailable, match="cannot be opened"):
+        is_newest(db_path)
