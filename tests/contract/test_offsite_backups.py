@@ -19,7 +19,7 @@ from moorage.backup.encryption import new_identity
 from moorage.content.s3 import S3Store
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
 from moorage.gateway.data_directory import KEY_FILE, gateway_id
-from moorage.operate.backup import Unpack, restore
+from moorage.operate.backup import Unpack, back_up, restore
 from moorage.operate.offsite import drill, prove, saved_at, send
 from moorage.records.project import Variables
 from moorage.settings import Settings, load_settings
@@ -201,6 +201,18 @@ def test_store_that_fails_is_told_and_the_last_backup_stays_the_last(
     assert (after.at_ms, after.size_bytes) == (before.at_ms, before.size_bytes)
     assert "cannot be reached" in after.problem
     assert list(data_dir.glob(".backup-*")) == []
+
+
+def test_backup_whose_key_opens_nothing_does_not_count_as_one(
+    data_dir: Path, offsite: Offsite, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = settings_of(data_dir, offsite)
+    (data_dir / KEY_FILE).write_text("22" * 32)
+    assert send(settings, offsite.url, with_key=False).saved.key_problem
+    back_up(settings, tmp_path_factory.mktemp("here") / "saved", with_key=False)
+    for kind in (Upkeep.OFFSITE, Upkeep.BACKUP):
+        done = noted(data_dir, kind)
+        assert (done.at_ms, "is not the key" in done.problem) == (0, True)
 
 
 @pytest.mark.parametrize(("reached", "stored"), [("backup sent", 1), ("backup stored", 2)])

@@ -82,7 +82,7 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
     with staged(settings, with_key=with_key) as (directory, saved):
         names = [entry.path for entry in saved.manifest.entries]
         write_archive(directory, [NAME, *names], target.absolute())
-        asyncio.run(note(settings, Upkeep.BACKUP))
+        asyncio.run(note(settings, Upkeep.BACKUP, problem=saved.key_problem))
         return saved
 
 

@@ -159,7 +159,8 @@ def _send(
 ) -> Sent:
     with staged(settings, with_key=with_key) as (directory, saved), _reaching(to):
         stored = asyncio.run(folder.put(directory, saved.manifest, *recipients))
-    asyncio.run(note(settings, Upkeep.OFFSITE, size_bytes=stored.size))
+    done = note(settings, Upkeep.OFFSITE, problem=saved.key_problem, size_bytes=stored.size)
+    asyncio.run(done)
     address = f"{to.rstrip('/')}/{folder.name}/{stored.name}"
     return Sent(address=address, stored=stored, saved=saved, pruned=0)
 
