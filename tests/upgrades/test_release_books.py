@@ -1,7 +1,7 @@
 """Books as each release wrote them: this version upgrades them, and loses nothing.
 
-`REWRITE_BOOKS=1 .venv/bin/pytest tests/upgrades` writes those of this version, as root, for a
-change of the schema before the release, and once more when it is made.
+`REWRITE_BOOKS=1 .venv/bin/pytest tests/upgrades` writes those of this version, as root, when its
+release is made.
 """
 
 import asyncio
