@@ -55,6 +55,9 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 
+SEND_AGAIN = "Nothing was recorded; send the same request again."
+
+
 class MoorageError(Exception):
     """Something went wrong."""
 
@@ -71,6 +74,11 @@ class MoorageError(Exception):
     def message(self) -> str:
         """The message for a person."""
         return str(self.args[0])
+
+    @property
+    def problem(self) -> str:
+        """The message for an operator: without what who sent a request is to do."""
+        return self.message.removesuffix(SEND_AGAIN).rstrip()
 
 
 class InvalidRequest(MoorageError):

@@ -76,6 +76,7 @@ async def test_chain_that_cannot_be_asked_is_one_finding(local_chains: LocalChai
     assert set(found) == {"chain base", "usdc on arbitrum", "usdt on arbitrum"}
     assert not found["chain base"].ok
     assert found["chain base"].remedy == "set chains.base.rpc_urls right"
+    assert "send the same request" not in found["chain base"].detail
 
 
 @pytest.mark.parametrize(

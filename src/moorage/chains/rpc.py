@@ -16,7 +16,7 @@ import msgspec
 from moorage.chains.chain import Chain
 from moorage.chains.receipt import parse_quantity
 from moorage.clock import Clock, SystemClock
-from moorage.errors import ChainUnavailable
+from moorage.errors import SEND_AGAIN, ChainUnavailable
 from moorage.signing import keccak256
 
 
@@ -78,10 +78,7 @@ class NoAnswer(ChainUnavailable):
     """No URL gave a valid answer; `reasons` says why, without naming a URL."""
 
     def __init__(self, chain: str, reasons: str) -> None:
-        super().__init__(
-            f"The chain {chain} cannot be read right now ({reasons}). "
-            "Nothing was recorded; send the same request again."
-        )
+        super().__init__(f"The chain {chain} cannot be read right now ({reasons}). {SEND_AGAIN}")
         self.reasons = reasons
 
 
@@ -294,8 +291,7 @@ class RpcClient:
         """Returns the error for an answer that can't be true; asks another URL first afterwards."""
         self._favour(self._nodes[(self._first_index() + 1) % len(self._nodes)])
         return ChainUnavailable(
-            f"The chain {self.chain.name} contradicts itself: {problem}. "
-            "Nothing was recorded; send the same request again."
+            f"The chain {self.chain.name} contradicts itself: {problem}. {SEND_AGAIN}"
         )
 
     @contextmanager

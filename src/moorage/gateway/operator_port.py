@@ -131,7 +131,7 @@ async def _state(check: Check) -> str:
     try:
         await check()
     except MoorageError as error:
-        return error.message
+        return error.problem
     return "ok"
 
 
