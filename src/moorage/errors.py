@@ -54,7 +54,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-
 SEND_AGAIN = "Nothing was recorded; send the same request again."
 
 
@@ -76,7 +75,7 @@ class MoorageError(Exception):
         return str(self.args[0])
 
     @property
-    def problem(self) -> str:
+    def for_operator(self) -> str:
         """The message for an operator: without what who sent a request is to do."""
         return self.message.removesuffix(SEND_AGAIN).rstrip()
 

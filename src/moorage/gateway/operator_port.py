@@ -131,7 +131,7 @@ async def _state(check: Check) -> str:
     try:
         await check()
     except MoorageError as error:
-        return error.problem
+        return error.for_operator
     return "ok"
 
 

@@ -82,7 +82,7 @@ async def _on(chain: Chain) -> list[Finding]:
         facts = await read_tokens(client)
     except ChainUnavailable as error:
         remedy = f"set chains.{chain.name}.rpc_urls right"
-        return [Finding(f"chain {chain.name}", ok=False, detail=error.problem, remedy=remedy)]
+        return [Finding(f"chain {chain.name}", ok=False, detail=error.for_operator, remedy=remedy)]
     finally:
         await client.close()
     return [
