@@ -282,7 +282,9 @@ def _risks(
         found += unset_variables(folder, settings.build_vars)
     if is_built or is_site:
         found += of_visitors_machine(folder, is_site=is_site)
-    if not is_site:
+    if is_site:
+        found += risks.of_site(folder)
+    else:
         given = {*settings.run_envs, *settings.build_vars}
         given.update(name for risk in found for name in risk.variables)
         found += risks.of_sources(folder, plan, toolbox, given, read=recipe.read, needed=needed)
@@ -555,7 +557,7 @@ def _because_missed(
     """Says what of the upload has no effect here."""
     said = [hosts.services_beside(folder), _system_packages(folder, toolbox)]
     if static.is_site(recipe.start or ""):
-        said += [static.dropped(folder), *ignored]
+        said += ignored
     return [sentence for sentence in said if sentence]
 
 

@@ -13,6 +13,7 @@ from moorage.planning.plan import Plan, Risk, Stack, Stops, quoted, risk_of
 from moorage.planning.python.starts import SECRETS_FILE
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import by_word, marks, table, word_set, word_tuple
+from moorage.planning.static import function_of
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.variables import Source
 
@@ -54,6 +55,12 @@ def of_packages(
     for package, mib in rows["mib"].items():
         if (package in names or package in brought) and 0 < toolbox.disk_mib < mib:
             yield risk_of("disk", path, package=package, mib=mib, disk=toolbox.disk_mib)
+
+
+def of_site(folder: Folder) -> list[Risk]:
+    """Returns which function of another host, beside a site's pages, does not run here."""
+    function, host = function_of(folder)
+    return [risk_of("function", function, host=host)] if function else []
 
 
 def of_sources(

@@ -198,17 +198,6 @@ def is_site(start: str) -> bool:
     return start.partition("\n")[0].endswith(_CADDY)
 
 
-def dropped(folder: Folder) -> str:
-    """Says of a site which function of another host beside its pages does not run here; or ""."""
-    name, host = function_of(folder)
-    if not name:
-        return ""
-    return (
-        f"{name} is a function of {host}, which does not run here: only the pages are served. A "
-        "server that listens on PORT could serve both"
-    )
-
-
 def function_of(folder: Folder) -> tuple[str, str]:
     """Returns a function of another host in the folder, and that host; "" for none."""
     for place, host in _FUNCTIONS:

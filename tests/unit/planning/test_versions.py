@@ -61,6 +61,9 @@ def test_pin_never_leads_past_what_the_machine_has_without_a_network() -> None:
     assert plan(node({".nvmrc": "22"}), OFFLINE).toolchains == {}
 
 
+UNMET = {**SCRIPT, "pyproject.toml": "[project]\nrequires-python = '>=3.14'"}
+
+
 @pytest.mark.parametrize(
     ("files", "settings", "field"),
     [
@@ -74,6 +77,8 @@ def test_pin_never_leads_past_what_the_machine_has_without_a_network() -> None:
             {},
             "pyproject.toml's requires-python",
         ),
+        ({**UNMET, ".python-version": "3.14"}, {}, "pyproject.toml's requires-python"),
+        ({**UNMET, "uv.lock": ""}, {"runtime": "python:3.13"}, "settings.runtime"),
     ],
 )
 def test_version_that_nothing_satisfies_is_refused_by_name(

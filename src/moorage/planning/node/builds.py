@@ -371,6 +371,7 @@ def _is_on_server(name: str, data: bytes) -> bool:
 
 def _read_by(name: str, data: bytes) -> set[bytes]:
     """Returns the variables that a source makes the build read."""
+    data = _COMMENTED.sub(b"", data)
     found = {*_VARIABLE.findall(data), *_FALLS_BACK.findall(data)}
     if name.startswith("gatsby-config."):
         found.update(_OPTION.findall(data))
@@ -381,6 +382,7 @@ def _read_by(name: str, data: bytes) -> set[bytes]:
     return found - _OWN
 
 
+_COMMENTED = re.compile(rb"^[ \t]*(?://|\*).*", re.MULTILINE)
 _OWN = {b"NODE_ENV", b"MODE", b"DEV", b"PROD", b"SSR", b"BASE_URL", b"SITE", b"ASSETS_PREFIX"}
 _OPTION = re.compile(rb":\s*process\.env\.([A-Z][A-Z0-9_]{1,80})\b(?!\s*(?:\|\||\?|===?|!==?))")
 _OF_ASTRO = re.compile(

@@ -237,6 +237,11 @@ def python_for(
     required = _required(document)
     wanted = _asked(asked) or _pinned(folder) or required
     tool, wheel, lacking = _newest(toolbox, wanted, fitting)
+    limits = required if required is not None and required.is_strict else None
+    is_locked = folder.first("uv.lock", "poetry.lock", "pdm.lock") is not None
+    if tool and is_locked and limits and _asked(asked) and not limits.allows(tool.version):
+        why = f"Python {tool.version} is asked for, but {limits.source} is {limits.text}"
+        raise RuntimeUnsupported(wanted.source if wanted else "", why)
     if tool is not None:
         asks = f"{wanted.source} asks for Python {wanted.text}" if wanted else ""
         said = "; ".join(part for part in (asks, wheel) if part)
@@ -244,17 +249,22 @@ def python_for(
         return Found(tool, f"{said}: {tool}" if said else "", older, lacking)
     if wanted is None:
         raise RuntimeUnsupported("upload", "this gateway has no Python")
-    limits = required if required is not None and required.is_strict else None
     nearest = None if wanted.is_strict else _nearest(toolbox, wanted, limits, fitting)
     if nearest is None:
-        raise RuntimeUnsupported(
-            wanted.source,
-            f"Python {wanted.text} is asked for, but this gateway has {toolbox.offer('python')}",
-        )
+        is_limit = limits and not any(limits.allows(it.version) for it in toolbox.tools("python"))
+        raise _unmet(limits if limits and is_limit else wanted, toolbox)
     return Found(
         nearest,
         f"{wanted.source} asks for Python {wanted.text}, which is not to be had here: "
         f"the nearest is {nearest}",
+    )
+
+
+def _unmet(wanted: _Wanted, toolbox: Toolbox) -> RuntimeUnsupported:
+    return RuntimeUnsupported(
+        wanted.source,
+        f"Python {wanted.text} is asked for, but this gateway has {toolbox.offer('python')}: "
+        "ask for one that it has",
     )
 
 
