@@ -316,6 +316,15 @@ def test_nothing_is_sent_without_a_public_key(data_dir: Path, offsite: Offsite) 
 
 
 @pytest.mark.parametrize("act", [partial(send, to="s3://bucket/saved"), drill])
+def test_gateway_that_cannot_be_copied_is_told_and_noted(data_dir: Path, offsite: Offsite) -> None:
+    settings = settings_of(data_dir, offsite)
+    (data_dir / KEY_FILE).unlink()
+    (data_dir / KEY_FILE).mkdir()  # in the place of a full disk: an OSError, as that is
+    said = refused(partial(send, settings, offsite.url, with_key=False))
+    assert said.startswith("The gateway cannot be copied: [Errno")
+    assert noted(data_dir, Upkeep.OFFSITE).problem == said
+
+
 def test_nothing_is_made_where_no_gateway_is(
     tmp_path: Path, offsite: Offsite, act: Callable[..., object]
 ) -> None:

@@ -103,8 +103,9 @@ def staged(settings: Settings, *, with_key: bool) -> Iterator[tuple[Path, Saved]
             directory=directory,
             clock=clock,
         )
-        asyncio.run(staging.take())
-        problem = _save_key(settings, directory, with_key=with_key)
+        with _copying():
+            asyncio.run(staging.take())
+            problem = _save_key(settings, directory, with_key=with_key)
         names = [str(path) for path in staging.files()]
         manifest = Manifest(
             format=FORMAT,
@@ -124,6 +125,14 @@ def staged(settings: Settings, *, with_key: bool) -> Iterator[tuple[Path, Saved]
             disk_bytes=sum((directory / name).stat().st_blocks * 512 for name in names),
         )
         yield directory, saved
+
+
+@contextlib.contextmanager
+def _copying() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # such as a full disk
+        raise BackupFailed(f"The gateway cannot be copied: {error}.") from error
 
 
 Unpack = Callable[[Path], Manifest]
