@@ -315,16 +315,24 @@ def test_nothing_is_sent_without_a_public_key(data_dir: Path, offsite: Offsite) 
     assert offsite.objects(data_dir) == []
 
 
+def test_gateway_that_cannot_be_copied_is_told_and_noted(
+    data_dir: Path, offsite: Offsite, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    full = tmp_path_factory.mktemp("full")
+    (data_dir / KEY_FILE).write_bytes(b"0" * 3_000_000)
+    size = 2 * (data_dir / DATABASE).stat().st_size + 4_000_000  # no room for a copy of the key
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", full], check=True)
+    try:
+        shutil.copytree(data_dir, full, dirs_exist_ok=True)
+        settings = settings_of(full, offsite)
+        said = refused(partial(send, settings, offsite.url, with_key=False))
+        assert "No space left on device" in said
+        assert noted(full, Upkeep.OFFSITE).problem == said
+    finally:
+        subprocess.run(["umount", full], check=True)
+
+
 @pytest.mark.parametrize("act", [partial(send, to="s3://bucket/saved"), drill])
-def test_gateway_that_cannot_be_copied_is_told_and_noted(data_dir: Path, offsite: Offsite) -> None:
-    settings = settings_of(data_dir, offsite)
-    (data_dir / KEY_FILE).unlink()
-    (data_dir / KEY_FILE).mkdir()  # in the place of a full disk: an OSError, as that is
-    said = refused(partial(send, settings, offsite.url, with_key=False))
-    assert said.startswith("The gateway cannot be copied: [Errno")
-    assert noted(data_dir, Upkeep.OFFSITE).problem == said
-
-
 def test_nothing_is_made_where_no_gateway_is(
     tmp_path: Path, offsite: Offsite, act: Callable[..., object]
 ) -> None:

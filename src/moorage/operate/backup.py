@@ -106,24 +106,24 @@ def staged(settings: Settings, *, with_key: bool) -> Iterator[tuple[Path, Saved]
         with _copying():
             asyncio.run(staging.take())
             problem = _save_key(settings, directory, with_key=with_key)
-        names = [str(path) for path in staging.files()]
-        manifest = Manifest(
-            format=FORMAT,
-            version=__version__,
-            schema=NEWEST_REVISION,
-            created_at=iso_utc(clock.now_ms()),
-            data_dir=str(data_dir),
-            secrets_key=KEY_FILE in names,
-            entries=tuple(_entry(directory, name) for name in names),
-            gateway=gateway_id(data_dir),
-        )
-        (directory / NAME).write_bytes(msgspec.json.encode(manifest))
-        saved = Saved(
-            manifest=manifest,
-            lost=tuple(sorted(staging.lost)),
-            key_problem=problem,
-            disk_bytes=sum((directory / name).stat().st_blocks * 512 for name in names),
-        )
+            names = [str(path) for path in staging.files()]
+            manifest = Manifest(
+                format=FORMAT,
+                version=__version__,
+                schema=NEWEST_REVISION,
+                created_at=iso_utc(clock.now_ms()),
+                data_dir=str(data_dir),
+                secrets_key=KEY_FILE in names,
+                entries=tuple(_entry(directory, name) for name in names),
+                gateway=gateway_id(data_dir),
+            )
+            (directory / NAME).write_bytes(msgspec.json.encode(manifest))
+            saved = Saved(
+                manifest=manifest,
+                lost=tuple(sorted(staging.lost)),
+                key_problem=problem,
+                disk_bytes=sum((directory / name).stat().st_blocks * 512 for name in names),
+            )
         yield directory, saved
 
 
