@@ -8,6 +8,7 @@ import pytest
 from counted import Counter, hostile, tree
 
 from moorage.hosting.work.failure import explain, known_failures
+from moorage.planning.plan import Risk, RiskCode, Stops
 from moorage.uploads.request import deploy_settings
 
 TRACEBACK = "Traceback (most recent call last):\n"
@@ -220,6 +221,18 @@ def test_line_of_the_gateways_own_is_never_the_reason(log: str, line: str) -> No
 )
 def test_causes_have_advice(cause: str, named: str) -> None:
     assert named in explain(cause, "It failed.", "").advice.next_actions[0]
+
+
+def test_what_the_plan_warned_of_comes_first_where_the_log_does_not_tell() -> None:
+    later = Risk(RiskCode.SERVICE_ABSENT, Stops.REQUESTS, "It calls a service.")
+    warned = Risk(RiskCode.VARIABLE_UNSET, Stops.START, "server.js insists on MONGO_URI: send it.")
+
+    def first(cause: str, log: str) -> str:
+        return explain(cause, "It failed.", log, [later, warned]).advice.next_actions[0]
+
+    assert first("crashed", "bye\n") == warned.message
+    assert first("crashed", "KeyError: 'STRIPE_KEY'") != warned.message
+    assert first("superseded", "") != warned.message
 
 
 @pytest.mark.parametrize("cause", ["crashed", "build_failed", "interrupted", "cancelled", None])

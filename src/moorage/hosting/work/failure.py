@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from moorage.errors import DeployFailed, FailureCause
-from moorage.planning.plan import Plan, Stack, quoted
+from moorage.planning.plan import Plan, Risk, Stack, Stops, quoted
 from moorage.records.deployment import Advice, Deployment, DeploymentStatus
 from moorage.records.event import EventKind
 from moorage.records.project import ProjectStatus
@@ -118,8 +118,12 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""  # a sentence, if the failure is known
 
 
-def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
+def explain(
+    code: str | None, reason: str, log_tail: str, risks: Iterable[Risk] = ()
+) -> Explanation:
     """Explains the failure with this `reason_code`, by the end of its log.
+
+    What the plan warned of, its `risks`, comes first where the log does not tell.
 
     Takes milliseconds if the log may explain it: run it in a thread, once.
     """
@@ -129,7 +133,9 @@ def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
     found = _known(near) if code is None or code in _OF_THE_APP else None
     if found is None:
         line = "" if at is None else _raised(lines, at, _text(lines[at].strip())[:_MAX_LINE])
-        return Explanation(reason=_with_line(reason, line), advice=Advice(_actions(code)))
+        warned = [it.message for it in risks if it.stops is not Stops.REQUESTS]
+        actions = [*(warned[:1] if code in _OF_THE_APP else ()), *_actions(code)]
+        return Explanation(reason=_with_line(reason, line), advice=Advice(actions))
     from moorage.planning.python.requirements import package_of  # noqa: PLC0415 (10 ms)
 
     known, match = found

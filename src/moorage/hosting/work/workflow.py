@@ -358,7 +358,8 @@ class Workflow:
                 await self._runtime.stop(deployment.id)
         tail = failure.log_tail or await log_tail(self._runtime, deployment.id, LogKind.RUNTIME)
         ended = DeployFailed(failure.cause, failure.reason, log_tail=tail)
-        explained = await in_thread(explain, failure.cause, failure.reason, tail)
+        risks = plan_of(deployment).risks or ()
+        explained = await in_thread(explain, failure.cause, failure.reason, tail, risks)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             await jobs.hold(tx, job, "failed")
