@@ -315,6 +315,32 @@ def test_nothing_is_sent_without_a_public_key(data_dir: Path, offsite: Offsite) 
     assert offsite.objects(data_dir) == []
 
 
+ENDS = (
+    "import atexit, sys; from moorage.cli.main import main; atexit.register(print, 'ended late'); "
+    "sys.argv[0] = 'moorage'; main()"
+)
+
+
+def test_command_ends_before_threads_of_the_store_can_abort_it(
+    data_dir: Path, offsite: Offsite
+) -> None:
+    """Under load one in nine ended by SIGABRT, after all was done."""
+    given = {
+        "MOORAGE_BACKUP_RECIPIENT": str(OWN.to_public()),
+        "MOORAGE_BACKUP_CREDENTIALS_FILE": str(offsite.credentials),
+    }
+    words = ("operator", "backup", "--to", offsite.url, "--data-dir", str(data_dir))
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS, *words],
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "ended late" in done.stdout) == (0, False), done.stderr
+    assert "encrypted" in done.stdout
+
+
 def test_gateway_that_cannot_be_copied_is_told_and_noted(
     data_dir: Path, offsite: Offsite, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -1,6 +1,7 @@
 """The command `moorage`: its commands and exit codes; picks one, runs it, reports its errors."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -305,7 +306,13 @@ def main() -> None:
     gc.set_threshold(50_000)  # of 700: what an import makes stays, and is looked at for nothing
     if isinstance(sys.stdout, TextIOWrapper):  # rather than fail where it is not UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if "obstore" in sys.modules:
+        # Its threads may still let go of objects: while Python ends, that is a SIGABRT.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
