@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -292,11 +292,23 @@ async def deploy(  # noqa: PLR0913 - each is a flag
     return await _conclude(client, screen, name, deployed, follow=follow)
 
 
-def _show_quote(screen: Screen, quoted: Quoted) -> None:
-    for each in (*(quoted.warnings or ()), *(quoted.risks or ())):
-        screen.warn(in_cli_words(each.message))
-    for reason in quoted.plan.because:
+def show_plan(
+    screen: Screen,
+    warned: Iterable[str],
+    because: Iterable[str],
+    steps: Mapping[str, str | None],
+) -> None:
+    """Shows what a plan warns of, its reasons, and its commands by step."""
+    for message in warned:
+        screen.warn(in_cli_words(message))
+    for reason in because:
         screen.result(f"- {in_cli_words(reason)}")
+    for step, command in steps.items():
+        screen.result(f"{step + ':':<10}{command or '(nothing)'}")
+
+
+def _show_quote(screen: Screen, quoted: Quoted) -> None:
+    steps: dict[str, str | None] = {}
     if understood := quoted.understood:
         steps = {
             "install": understood.install_command,
@@ -304,8 +316,8 @@ def _show_quote(screen: Screen, quoted: Quoted) -> None:
             "release": understood.release_command,
             "start": understood.run_command,
         }
-        for step, command in steps.items():
-            screen.result(f"{step + ':':<10}{command or '(nothing)'}")
+    warned = [*(quoted.warnings or ()), *(quoted.risks or ())]
+    show_plan(screen, [it.message for it in warned], quoted.plan.because, steps)
     price = f"${quoted.amount_usd:.2f}" if quoted.payment_required else "nothing: credits suffice"
     screen.result(f"{'costs:':<10}{price}")
 

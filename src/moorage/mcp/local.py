@@ -43,7 +43,6 @@ from moorage.sdk.journal import Journal, Payment
 from moorage.sdk.payer import Bought, Payer, PayStep, deploy_request
 from moorage.sdk.payment import Offer
 from moorage.sdk.signer import Signer
-from moorage.wire import calls
 from moorage.wire.calls import ApiRequest
 
 Directory = Annotated[
@@ -174,10 +173,7 @@ class Purchases:
     async def quote(self, asked: DeployDirectory | QuoteDirectory) -> Outcome:
         """Prices a directory."""
         request, warnings = await self._request(asked, asked.directory)
-        stored = await self._client.stored(request)  # for the deploy that follows
-        priced = ApiRequest(calls.QUOTE.method, calls.QUOTE.path, stored.encode())
-        answer = await self._client.ask(priced)
-        return answered(answer, **warnings)
+        return answered(await self._client.quote_document(request), **warnings)
 
     async def top_up(self, asked: TopUp) -> Outcome:
         """Buys credits."""

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from decimal import Decimal
 from functools import cached_property
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET
@@ -232,9 +232,12 @@ class Client(Transport):
 
         Its upload is stored, so that the deploy need not send it again.
         """
+        return msgspec.convert(await self.quote_document(request), Quoted)
+
+    async def quote_document(self, request: DeployRequest) -> dict[str, Any]:
+        """Returns what `quote` does, as the gateway answered it."""
         body = (await self.stored(request)).encode()
-        answer = await self.ask(ApiRequest(calls.QUOTE.method, calls.QUOTE.path, body))
-        return msgspec.convert(answer, Quoted)
+        return await self.ask(ApiRequest(calls.QUOTE.method, calls.QUOTE.path, body))
 
     async def top_up(
         self,

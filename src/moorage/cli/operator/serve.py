@@ -35,6 +35,7 @@ def plan(directory: Path, /, *, app: AppFlags = NO_FLAGS, json: Switch = False) 
     json
         Print one JSON document.
     """
+    from moorage.cli.deploy import show_plan
     from moorage.gateway.platform import toolbox_here
     from moorage.planning.pages import left_out
     from moorage.planning.planner import make_plan
@@ -55,16 +56,16 @@ def plan(directory: Path, /, *, app: AppFlags = NO_FLAGS, json: Switch = False) 
     for finding in left_out(tree, made):
         screen.warn(in_cli_words(said_left_out(finding)))
     screen.document(made)
-    for risk in made.risks or ():
-        screen.warn(in_cli_words(risk.message))
-    for reason in made.because:
-        screen.result(f"- {in_cli_words(reason)}")
     used = {**made.host_tools, **made.toolchains}
     versions = ", ".join(f"{name} {version}" for name, version in used.items())
-    screen.result(f"{'versions:':<10}{versions or '(any)'}")
-    steps = {"install": made.install, "build": made.build, "start": said(made.start)}
-    for step, command in steps.items():
-        screen.result(f"{step + ':':<10}{command or '(nothing)'}")
+    steps = {
+        "versions": versions or "(any)",
+        "install": made.install,
+        "build": made.build,
+        "release": made.release or None,
+        "start": said(made.start),
+    }
+    show_plan(screen, [risk.message for risk in made.risks or ()], made.because, steps)
 
 
 _EXAMPLE = Path("examples/hello-node")

@@ -235,13 +235,17 @@ def python_for(
     Raises RuntimeUnsupported, naming the source, when the wanted version is not available.
     """
     required = _required(document)
-    wanted = _asked(asked) or _pinned(folder) or required
+    given = _asked(asked)
+    wanted = given or _pinned(folder) or required
     tool, wheel, lacking = _newest(toolbox, wanted, fitting)
     limits = required if required is not None and required.is_strict else None
     is_locked = folder.first("uv.lock", "poetry.lock", "pdm.lock") is not None
-    if tool and is_locked and limits and _asked(asked) and not limits.allows(tool.version):
-        why = f"Python {tool.version} is asked for, but {limits.source} is {limits.text}"
-        raise RuntimeUnsupported(wanted.source if wanted else "", why)
+    if given and tool and is_locked and limits and not limits.allows(tool.version):
+        raise RuntimeUnsupported(
+            given.source,
+            f"Python {tool.version} is asked for, but {limits.source} is {limits.text}: "
+            "choose one that it allows, or change it and lock again",
+        )
     if tool is not None:
         asks = f"{wanted.source} asks for Python {wanted.text}" if wanted else ""
         said = "; ".join(part for part in (asks, wheel) if part)
