@@ -41,7 +41,7 @@ class Proxy:
             writer.close()
 
         path = self.directory / "app.sock"
-        async with await asyncio.start_unix_server(handle, sock=listen_unix(path)):
+        async with await asyncio.start_server(handle, sock=listen_unix(path)):
             await self.router.point(host, Address.unix(path))
             yield
 

@@ -61,7 +61,7 @@ async def answering(router: Router, directory: Path, answer: bytes) -> AsyncIter
         writer.close()
 
     path = directory / "bomb.sock"
-    async with await asyncio.start_unix_server(handle, sock=listen_unix(path)):
+    async with await asyncio.start_server(handle, sock=listen_unix(path)):
         await router.point(BOMB, Address.unix(path))
         yield
 

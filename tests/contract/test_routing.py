@@ -269,7 +269,7 @@ async def test_body_that_a_failing_app_has_taken_does_not_keep_the_page_away(
         yield b"x" * size
 
     endpoint = listen_unix(directory / "failing.sock")
-    async with await asyncio.start_unix_server(take_and_hang_up, sock=endpoint):
+    async with await asyncio.start_server(take_and_hang_up, sock=endpoint):
         await harbour.router.point("sick.localhost", Address.unix(directory / "failing.sock"))
         data = pieces() if is_chunked else b"x" * size
         async with client.post(

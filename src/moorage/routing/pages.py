@@ -74,7 +74,8 @@ def listen_unix(path: Path) -> socket.socket:
     """Returns a listening, non-blocking unix socket at `path`, for this user; replaces an old one.
 
     It is bound through its open directory (`/proc/self/fd/N/name`), as a path of more than 107
-    bytes, common below a data directory, does not fit into `sun_path` (unix(7)).
+    bytes, common below a data directory, does not fit into `sun_path` (unix(7)). That path is gone
+    afterwards: serve at it by `create_server` or `start_server`, which never look at it.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
