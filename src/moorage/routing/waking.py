@@ -82,9 +82,7 @@ class QuestionServer:
         # At a full backlog a unix socket refuses at once, and the request would not be held.
         # Not by `start_unix_server`: since Python 3.13 it looks up the path that the socket was
         # bound at, to remove it at the end, and that path is gone (see `listen_unix`).
-        server = await asyncio.start_server(
-            self._take, sock=self._listener, backlog=MAX_QUESTIONS
-        )
+        server = await asyncio.start_server(self._take, sock=self._listener, backlog=MAX_QUESTIONS)
         try:
             await asyncio.Event().wait()
         finally:
