@@ -135,7 +135,7 @@ class Till:
                 db=db,
                 client=client,
                 key=key,
-                limits=Limits(gas=300_000, fee_wei=100 * GWEI, reserve_wei=0),
+                limits=Limits(gas=300_000, fee_wei=100 * GWEI, reserve_wei=0, reverted_wei=None),
                 clock=SystemClock(),
             ),
             sender=key.address,

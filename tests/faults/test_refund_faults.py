@@ -83,7 +83,7 @@ class Operator:
 
     def _refunds(self) -> Refunds:
         key = SigningKey(self._cell.stage.refund_key)
-        limits = Limits(gas=300_000, fee_wei=100 * GWEI, reserve_wei=0)
+        limits = Limits(gas=300_000, fee_wei=100 * GWEI, reserve_wei=0, reverted_wei=None)
         clock = SystemClock()
         return Refunds(
             db=self._db,

@@ -201,7 +201,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     gas: int  # of one transaction
     fee_wei: int  # for one gas
     reserve_wei: int  # with less left, no new authorizations are offered
-    reverted_wei: int = 0  # a day, for reverted transactions; half of it for contract wallets
+    reverted_wei: int | None  # a day, for reverted transactions; half of it for contract wallets
 
 
 def limits_of(chain: Chain) -> Limits:
@@ -247,13 +247,15 @@ class Relayer:
         self._limits = limits
         self._clock = clock
         self._balance_wei = 0
-        self._losses = GasLosses(
-            client.chain,
-            sender=key.address,
-            max_wei=limits.reverted_wei,
-            contract_gas=limits.gas // 2,
-            clock=clock,
-        )
+        self._losses: GasLosses | None = None
+        if limits.reverted_wei is not None:
+            self._losses = GasLosses(
+                client.chain,
+                sender=key.address,
+                max_wei=limits.reverted_wei,
+                contract_gas=limits.gas // 2,
+                clock=clock,
+            )
         self._tip: int | None = None
 
     @property
@@ -270,12 +272,14 @@ class Relayer:
     def solvent(self) -> bool:
         """Whether it last had enough gas to begin something new, and is within the day's loss."""
         rich = self._balance_wei >= self._limits.reserve_wei
-        return rich and not self._losses.exceeded
+        return rich and not (self._losses and self._losses.exceeded)
 
     async def refusal_for(
         self, tx: Transaction, prepared: Prepared, *, of_contract: bool
     ) -> str | None:
         """Returns why the gas that a call may lose is too much, as part of a sentence, or None."""
+        if self._losses is None:
+            return None
         fee_wei = prepared.fees.max_fee_per_gas
         return await self._losses.refusal(
             tx, gas=prepared.gas_limit, fee_wei=fee_wei, of_contract=of_contract
@@ -435,7 +439,8 @@ class Relayer:
 
         Raises ChainUnavailable, DatabaseUnavailable.
         """
-        await self._losses.look(self._db)
+        if self._losses is not None:
+            await self._losses.look(self._db)
         balance, block, tip = await self._client.batch(
             [("eth_getBalance", [self._key.address, "latest"]), *PRICE_CALLS]
         )
@@ -571,8 +576,8 @@ class Relayer:
 
 
 def treasury_relayer(db: Database, client: RpcClient, key: SigningKey, *, clock: Clock) -> Relayer:
-    """Returns what sends for the treasury, which spends its last gas as well."""
-    limits = msgspec.structs.replace(limits_of(client.chain), reserve_wei=0, reverted_wei=0)
+    """Returns what sends for the treasury: it offers nothing, and spends its last gas as well."""
+    limits = msgspec.structs.replace(limits_of(client.chain), reserve_wei=0, reverted_wei=None)
     return Relayer(
         db=db,
         client=client,
