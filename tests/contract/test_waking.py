@@ -3,16 +3,20 @@
 import asyncio
 import hashlib
 import os
+import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from harbour import App, Harbour, get, raw, serve_fallback
+import uvloop
+from harbour import DEADLINE_SECONDS, App, Harbour, get, raw, serve_fallback
 
 from moorage.address import Address
 from moorage.routing.haproxy import ACCESS_LOGS
+from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.router import Router
 from support.gateway.waiting import until
 
@@ -66,6 +70,45 @@ async def dreamer(harbour: Harbour, address: Address) -> AsyncIterator[Dreamer]:
         sleeping.may_wake.set()
         await sleeping.app.stop()
         await harbour.fallback.stop()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_pages_and_questions_are_served_on_either_event_loop(
+    directory: Path, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """On each Python as well: since 3.13 some ways to serve look for the socket's path."""
+    question = struct.pack("!BH", 0xE0, len(HOST)) + HOST.encode()  # a field of our own
+    head = struct.pack("!12sBBH", b"\r\n\r\n\0\r\nQUIT\n", 0x21, 0, len(question))  # version 2
+
+    async def ask(socket: str, words: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{opened}/{socket}")
+        writer.write(words)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            answer = await reader.read()
+        writer.close()
+        return answer
+
+    async def serve() -> None:
+        asked: list[str] = []
+
+        async def wake(host: str) -> bool:
+            asked.append(host)
+            return True
+
+        fallback = await serve_fallback(directory, wake)
+        try:
+            page = b"GET / HTTP/1.1\r\nHost: nobody.localhost\r\nConnection: close\r\n\r\n"
+            assert (await ask(FALLBACK_SOCKET, page)).startswith(b"HTTP/1.1 404 ")
+            assert (await ask(WAKE_SOCKET, head + question), asked) == (b"", [HOST])
+        finally:
+            await fallback.stop()
+
+    opened = os.open(directory, os.O_PATH)
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(serve())
+    finally:
+        os.close(opened)
 
 
 async def test_request_is_held_until_its_app_runs(
