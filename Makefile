@@ -97,7 +97,8 @@ soak: develop
 chaos: develop languages
 	CHAOS_SECONDS=300 $(BIN)/pytest tests/flows/test_chaos.py --capture=no $(ARGS)
 
-bench: develop
+bench: develop languages
+	@scripts/system-packages "$(PYTHON)" bench
 	$(BIN)/python bench/run.py $(ARGS)
 
 screenshots: develop clients languages

@@ -8,9 +8,7 @@ HTTP/1.1, and TLS 1.3 with HTTP/2. The load is h2load's.
 import asyncio
 import json
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -69,8 +67,6 @@ class Server:
 
 def run() -> list[Row]:
     """Requests a second and processor time of each, and memory with all hosts."""
-    if shutil.which("h2load") is None:
-        sys.exit("h2load is missing: apt-get install nghttp2-client")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moorage-bench-")))
         app = stack.enter_context(_app(directory))
@@ -80,9 +76,8 @@ def run() -> list[Row]:
         servers = [
             stack.enter_context(_ours(directory, app, pem)),
             stack.enter_context(_caddy(directory, app)),
+            stack.enter_context(_nginx(directory, app)),
         ]
-        if shutil.which("nginx") is not None:
-            servers.append(stack.enter_context(_nginx(directory, app)))
         straight = Server("the app itself", (app, app), ())
         for _ in range(ROUNDS):
             straight.load("plain")
@@ -90,7 +85,7 @@ def run() -> list[Row]:
                 for server in servers:
                     server.load(way)
         memory = resident_bytes(servers[0].pids[0])
-    return [*_rows(servers), *_facts(straight, memory, len(servers))]
+    return [*_rows(servers), *_facts(straight, memory)]
 
 
 def _rows(servers: Sequence[Server]) -> Iterator[Row]:
@@ -109,12 +104,10 @@ def _rows(servers: Sequence[Server]) -> Iterator[Row]:
             yield Row(subject, f"{median(times):.0f} µs", note=spread(times, 1))
 
 
-def _facts(straight: Server, memory: int, measured: int) -> Iterator[Row]:
+def _facts(straight: Server, memory: int) -> Iterator[Row]:
     rates = straight.rates["plain"]
     yield Row("requests/s of the app itself", f"{median(rates):,.0f}", note=spread(rates))
     yield Row(f"memory of ours with {HOSTS:,} hosts, after the load", f"{memory / MIB:.0f} MiB")
-    if measured < 3:
-        yield Row("nginx straight", "not installed: apt-get install nginx-light")
 
 
 def _load(port: int, way: str) -> tuple[float, int]:
