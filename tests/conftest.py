@@ -61,7 +61,7 @@ EXTENDED = re.compile(
     r"\[pay_(mppx\.mjs-arbitrum|x402\.py-base)\])"
     r"|tests/pages/test_(page_quality|pages_on_postgres|accessibility_tree)\."
     r"|tests/contract/test_(containerfile|alarms|parsers|moved_books|units)\."
-    r"|tests/flows/test_(backup|chaos|configuration|engine_moves|examples|gateway_pair|guestbook"
+    r"|tests/flows/test_(backup|bare_machine|chaos|configuration|engine_moves|examples|gateway_pair|guestbook"
     r"|machines|leaving|logs_flow|operators_book|other_versions|postgres_flow|redeploy_load"
     r"|rollbacks|sleeping_apps|visitors_while_gateways_restart|year|year_of_losses)\."
     r"|tests/flows/test_two_wheels\.(?!py::test_(each_file|client_holds|client_is_small))"

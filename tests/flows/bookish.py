@@ -7,14 +7,23 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from support.chains.rpc_proxy import RpcProxy
 from support.clients import book
 from support.gateway.gateway_fixture import MOORAGE, REPOSITORY
 from support.gateway.served import ServedGateway
 
 PASSWORD = "a password"
+
+
+async def real_node(stack: AsyncExitStack, url: str) -> str:
+    """The URL of a local chain's node, that names itself as a real one does."""
+    proxy = await stack.enter_async_context(RpcProxy(url))
+    proxy.alter = lambda method, result: "nitro/v3" if method == "web3_clientVersion" else result
+    return proxy.url
 
 
 class InstalledGateway(ServedGateway):

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from bookish import InstalledGateway, Operator
+from bookish import InstalledGateway, Operator, real_node
 from eth_account import Account
 
 from moorage.storage.money import settlements
@@ -21,7 +21,6 @@ from moorage.storage.opening import open_database
 from support.books.postgres_fixture import PostgresServer
 from support.chains.chain_fixture import LocalChains
 from support.chains.paying import mine, rpc
-from support.chains.rpc_proxy import RpcProxy
 from support.clients import book
 from support.clients.wallet import HELLO, Wallet, fresh_name
 from support.gateway.content_fixture import S3Server, credentials_text
@@ -67,7 +66,7 @@ async def gateway(tmp_path: Path, local_chains: LocalChains) -> AsyncIterator[In
     key = Account.create()
     async with AsyncExitStack() as stack:
         chains = {
-            chain.name: {"rpc_urls": [await node(stack, chain.rpc_urls[0])]}
+            chain.name: {"rpc_urls": [await real_node(stack, chain.rpc_urls[0])]}
             for chain in (local_chains.arbitrum, local_chains.base)
         }
         gateway = InstalledGateway(
@@ -87,13 +86,6 @@ async def gateway(tmp_path: Path, local_chains: LocalChains) -> AsyncIterator[In
             yield gateway
         finally:
             await asyncio.to_thread(gateway.end)
-
-
-async def node(stack: AsyncExitStack, url: str) -> str:
-    """The URL of a node that names itself as a real one does."""
-    proxy = await stack.enter_async_context(RpcProxy(url))
-    proxy.alter = lambda method, result: "nitro/v3" if method == "web3_clientVersion" else result
-    return proxy.url
 
 
 def shapes(lines: list[str]) -> set[str]:
