@@ -29,10 +29,10 @@ ANY_PORTS = 'ARGS="--port=0 --proxy-port=0 --operator-port=0"'
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> BareMachine:
+async def machine(tmp_path: Path) -> BareMachine:
     machine = BareMachine(tmp_path / "root")
     assert not [program for program in NOT_NAMED if machine.has(program)]
-    assert machine.run("python3 --version").startswith("Python 3.13")
+    assert (await machine.run("python3 --version")).startswith("Python 3.13")
     return machine
 
 
@@ -59,7 +59,7 @@ async def until_healthy(line: RunningLine, url: str) -> None:
 async def test_first_command_of_the_readme_serves_an_app(
     machine: BareMachine, record_property: Callable[[str, object], None]
 ) -> None:
-    machine.run("git clone --quiet /root/moorage.bundle /root/moorage")
+    await machine.run("git clone --quiet /root/moorage.bundle /root/moorage")
     told = machine.inside("/root/moorage/.moorage/dev.json")
     with machine.running(f"cd /root/moorage && exec make dev {ANY_PORTS}") as line:
         await until(lambda: line.seconds() > 0 and told.exists(), seconds=SET_UP_SECONDS)
@@ -67,31 +67,32 @@ async def test_first_command_of_the_readme_serves_an_app(
         await until_healthy(line, served["gateway"])
         record_property("seconds_to_health", line.seconds())
         deploy = ".venv/bin/moorage deploy examples/hello-node --name hello --yes"
-        assert "hello is live" in machine.run(f"cd /root/moorage && {deploy}")
+        assert "hello is live" in await machine.run(f"cd /root/moorage && {deploy}")
         assert await status_of(served["proxy"], "hello.localhost") == 200
+    assert "Stopped." in line.printed()
 
 
 async def test_page_of_the_first_day_leads_to_a_first_app(
     machine: BareMachine, local_chains: LocalChains
 ) -> None:
     for line in page_lines("Install"):
-        machine.run(line.replace("…", "/root/moorage.bundle"))
+        await machine.run(line.replace("…", "/root/moorage.bundle"))
     async with AsyncExitStack() as stack:
         await write_settings(stack, machine, local_chains)
         (check,) = page_lines("Configure")
-        await fill_relayer(machine.run(f"{check} || true"), local_chains)
-        assert "MISSING" not in machine.run(check)
+        await fill_relayer(await machine.run(f"{check} || true"), local_chains)
+        assert "MISSING" not in await machine.run(check)
         for line in page_lines("Start"):
-            machine.run(line)
+            await machine.run(line.replace(" --now", ""))  # systemd does not run there
         unit = "/etc/systemd/system/multi-user.target.wants/moorage.service"
-        (starts,) = re.findall(r"^ExecStart=(.+)$", machine.run(f"cat {unit}"), re.MULTILINE)
+        (starts,) = re.findall(r"^ExecStart=(.+)$", await machine.run(f"cat {unit}"), re.MULTILINE)
         settings = tomllib.loads(machine.inside(CONFIG).read_text())
         gateway = settings["api"]["public_url"]
         with machine.running(f"exec {starts}") as serving:
             await until_healthy(serving, gateway)
             key = f"MOORAGE_PRIVATE_KEY={local_chains.wallets.wallets[0].private_key}"
             deploy = "moorage deploy /opt/moorage/examples/hello-node --name hello --yes"
-            assert "hello is live" in machine.run(f"{key} {deploy} --gateway {gateway}")
+            assert "hello is live" in await machine.run(f"{key} {deploy} --gateway {gateway}")
             proxy = settings["proxy"]["proxy_listen"]
             assert await status_of(f"http://{proxy}", "hello.localhost") == 200
 
