@@ -118,12 +118,14 @@ $(VENV)/.installed: requirements/runtime.txt requirements/build.txt pyproject.to
 	@$(PIP) install --no-compile --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable ./client
+	@echo "Compiling it ..."
 	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.developing: requirements/dev.txt $(VENV)/.installed
 	@echo "Setting up the developers' tools ..."
 	@$(PIP) install --no-compile --require-hashes -r requirements/dev.txt
+	@echo "Compiling them ..."
 	@$(COMPILE)
 	@touch $@
 
@@ -143,6 +145,7 @@ node_modules/.package-lock.json: package.json package-lock.json | system
 	@touch $@
 
 tests/clients/node_modules/.package-lock.json: tests/clients/package.json tests/clients/package-lock.json | system
+	@echo "Setting up the clients of others in JavaScript ..."
 	@cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 

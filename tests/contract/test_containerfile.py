@@ -55,7 +55,10 @@ COPIED = (
 )
 # What packages for any Linux take from the system (PEP 600).
 LIBRARIES = ("libdl.so.2", "libgcc_s.so.1", "libpthread.so.0", "librt.so.1", "libutil.so.1")
-DEBIANS_WHEELS = Path("/usr/share/python-wheels")  # of pip, where Debian keeps it
+DEBIANS_OWN = (  # where Debian's pip has its wheels, and whom it trusts
+    Path("/usr/share/python-wheels"),
+    Path("/etc/ssl/certs/ca-certificates.crt"),
+)
 HEALTH = "{{.State.Running}} {{.State.Health.Status}}"
 ANSWERING = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -100,8 +103,9 @@ def make_base(dockerd: Dockerd) -> None:
             image.add(path, path if linker else f"/usr/lib/{Path(path).name}")
         image.add(python, f"/usr/local/bin/{version}")
         image.add(library, f"/usr/local/lib/{version}", filter=left_out)
-        if DEBIANS_WHEELS.exists():
-            image.add(DEBIANS_WHEELS)
+        for own in DEBIANS_OWN:
+            if own.exists():
+                image.add(own)
         for name, target in (("usr/local/bin/python3", version), ("bin", "usr/bin")):
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, target

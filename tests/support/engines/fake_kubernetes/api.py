@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -197,11 +198,11 @@ class ApiServer:
             timeout_seconds=float(query.get("timeoutSeconds", 1800)),
             bookmark_seconds=self.bookmark_seconds,
         )
-        lines = (json.dumps(line).encode() + b"\n" async for line in self._lines(watch))
-        return await self._stream(request, lines, "application/json")
-
-    def _lines(self, watch: Watch) -> AsyncIterator[Manifest]:
-        return watch.lines(self.store, self.faults)
+        async with (
+            aclosing(watch.lines(self.store, self.faults)) as lines,
+            aclosing(json.dumps(line).encode() + b"\n" async for line in lines) as encoded,
+        ):
+            return await self._stream(request, encoded, "application/json")
 
     async def _stream(
         self, request: web.Request, lines: AsyncIterator[bytes], content_type: str

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from support.engines.fake_kubernetes.faults import Faults, Refusal
@@ -23,7 +24,7 @@ class Watch:
     timeout_seconds: float
     bookmark_seconds: float
 
-    async def lines(self, store: Store, faults: Faults) -> AsyncIterator[Manifest]:
+    async def lines(self, store: Store, faults: Faults) -> AsyncGenerator[Manifest]:
         """The events as the client reads them; ends when its time is up or it is cut."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
         with store.listening(queue):
@@ -34,8 +35,9 @@ class Watch:
                 return
             for line in first:
                 yield line
-            async for line in self._following(queue, store, faults):
-                yield line
+            async with aclosing(self._following(queue, store, faults)) as following:
+                async for line in following:
+                    yield line
 
     def _first(self, store: Store) -> list[Manifest]:
         if self.since is None:
@@ -45,7 +47,7 @@ class Watch:
 
     async def _following(
         self, queue: asyncio.Queue[Event], store: Store, faults: Faults
-    ) -> AsyncIterator[Manifest]:
+    ) -> AsyncGenerator[Manifest]:
         deadline = time.monotonic() + self.timeout_seconds
         while (left := deadline - time.monotonic()) > 0:
             try:
