@@ -5,12 +5,13 @@ Linux only, from /proc: it is the same process when id, start time and command l
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -120,34 +121,46 @@ def works_in(record: ProcessRecord, directory: Path) -> bool:
         return False
 
 
-async def terminate(record: ProcessRecord, *, grace_seconds: float) -> None:
-    """Ends the process: SIGTERM, after `grace_seconds` SIGKILL. Returns when it is gone."""
+@contextlib.contextmanager
+def process_handle(pid: int) -> Iterator[int | None]:
+    """Gives a descriptor of the process with this id, see pidfd_open(2); None if there is none.
+
+    An id that was recorded in another container may now be that of a thread, which is no process.
+    Raises OSError when the machine has no descriptor or no memory left.
+    """
     try:
-        handle = os.pidfd_open(record.pid)
-    except ProcessLookupError:
+        handle = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise
+        yield None
         return
     try:
-        if is_running(record):  # checked with the handle open, so that the id can't be reused
+        yield handle
+    finally:
+        os.close(handle)
+
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+async def terminate(record: ProcessRecord, *, grace_seconds: float) -> None:
+    """Ends the process: SIGTERM, after `grace_seconds` SIGKILL. Returns when it is gone."""
+    with process_handle(record.pid) as handle:
+        # Checked with the handle open, so that the id can't be reused.
+        if handle is not None and is_running(record):
             signal.pidfd_send_signal(handle, signal.SIGTERM)
             if not await _ended(handle, grace_seconds):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
                 await _ended(handle, grace_seconds)
-        reap(record.pid)
-    finally:
-        os.close(handle)
+    reap(record.pid)
 
 
 async def wait_until_ended(record: ProcessRecord) -> None:
-    """Waits without a limit until the process is gone; uses pidfd_open(2)."""
-    try:
-        handle = os.pidfd_open(record.pid)
-    except ProcessLookupError:
-        return
-    try:
-        if is_running(record):
+    """Waits without a limit until the process is gone."""
+    with process_handle(record.pid) as handle:
+        if handle is not None and is_running(record):
             await _ended(handle, None)
-    finally:
-        os.close(handle)
 
 
 def reap(pid: int) -> None:

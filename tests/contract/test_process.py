@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from moorage.process import (
     is_running,
     spawn_detached,
     terminate,
+    wait_until_ended,
     works_in,
 )
 
@@ -64,6 +66,19 @@ async def test_another_process_with_the_same_id_is_left_alone(tmp_path: Path) ->
         await terminate(stale, grace_seconds=0.05)
         assert is_running(record)
     await terminate(record, grace_seconds=60)
+
+
+async def test_thread_with_the_recorded_id_is_no_process(tmp_path: Path) -> None:
+    """In a new container ids are counted anew, and a recorded one may be a thread's by now."""
+    record = spawn(tmp_path, "exit 0")
+    id_of_thread = await asyncio.to_thread(threading.get_native_id)
+    assert id_of_thread != os.getpid()
+    stale = msgspec.structs.replace(record, pid=id_of_thread)
+    assert not is_running(stale)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await wait_until_ended(stale)
+        await terminate(stale, grace_seconds=DEADLINE_SECONDS)
+    await terminate(record, grace_seconds=1)
 
 
 async def test_process_that_ends_at_once_is_no_error(tmp_path: Path) -> None:

@@ -14,7 +14,13 @@ import time
 from pathlib import Path
 
 from moorage.engines.logs import collector, store
-from moorage.process import reap, spawn_detached
+from moorage.process import (
+    process_handle,
+    process_record,
+    reap,
+    spawn_detached,
+    wait_until_ended,
+)
 from moorage.threads import in_thread
 
 logger = logging.getLogger(__name__)
@@ -140,18 +146,14 @@ class Collecting:
         pid = self._holder()
         if pid is None:
             return
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        try:
-            if self._holder() == pid:  # checked with the handle open, so the id can't be reused
-                signal.pidfd_send_signal(handle, signal.SIGTERM)
-                if not select.select([handle], [], [], _END_SECONDS)[0]:
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    select.select([handle], [], [], _END_SECONDS)
-        finally:
-            os.close(handle)
+        with process_handle(pid) as handle:
+            # Checked with the handle open, so that the id can't be reused.
+            if handle is None or self._holder() != pid:
+                return
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            if not select.select([handle], [], [], _END_SECONDS)[0]:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                select.select([handle], [], [], _END_SECONDS)
         reap(pid)
 
     def _holder(self) -> int | None:
@@ -180,15 +182,7 @@ def _version() -> str:
 
 async def _ended(pid: int) -> None:
     """Waits until the process is gone."""
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(handle, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(handle)
-        os.close(handle)
+    record = process_record(pid)
+    if record is not None:
+        await wait_until_ended(record)
     reap(pid)
