@@ -40,7 +40,6 @@ def _dockerfile(case: Path) -> str:
     materials = Materials(
         bases=BaseImages(),
         tools={name: Path(f"/gateway/bin/{name}") for name in ("caddy", "uv")},
-        toolchains={name: Path(f"/store/{name}/{v}") for name, v in plan.toolchains.items()},
     )
     written = generated(plan, materials, set(files) & set(plan.install_inputs))
     contexts = "".join(f"# context {name}: {path}\n" for name, path in written.contexts.items())

@@ -9,7 +9,7 @@ import msgspec
 
 from moorage.clock import SystemClock
 from moorage.engines.docker.kind import KIND as DOCKER
-from moorage.engines.images.base_images import OF_THE_GATEWAY, BaseImages
+from moorage.engines.images.base_images import BaseImages
 from moorage.engines.images.image import parse_reference
 from moorage.engines.images.recipe import images_of
 from moorage.engines.images.registry import Credentials, Registry, RegistryFailed, read_credentials
@@ -62,7 +62,7 @@ def used(plans: Iterable[Plan], bases: BaseImages) -> list[Base]:
         image
         for plan in plans
         if plan.stack is not Stack.DOCKERFILE
-        for image in images_of(plan, bases, OF_THE_GATEWAY).items()
+        for image in images_of(plan, bases).items()
     )
     return [
         Base(

@@ -14,12 +14,17 @@ from moorage.engines.dockerd.builder import Writing
 from moorage.engines.dockerd.buildx import Build, Output
 from moorage.engines.dockerd.dockerfile import generated, own, step_named
 from moorage.engines.dockerd.leaving import unpack_files
-from moorage.engines.images.base_images import BaseImages, toolbox_of_images
-from moorage.engines.images.recipe import Materials
-from moorage.errors import DeployFailed, FailureCause
-from moorage.planning.plan import Plan, Settings
+from moorage.engines.images.base_images import (
+    OF_THE_GATEWAY,
+    BaseImages,
+    main_program,
+    toolbox_of_images,
+)
+from moorage.engines.images.recipe import Materials, recipe
+from moorage.errors import DeployFailed, FailureCause, RuntimeUnsupported, UploadInvalid
+from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
-from moorage.planning.toolbox import Dockerfiles
+from moorage.planning.toolbox import Dockerfiles, Toolbox
 from support.engines.memory_tree import MemoryTree, app_text
 from support.engines.toolboxes import EVERYTHING
 
@@ -197,7 +202,6 @@ def materials(plan: Plan, *, has_trust: bool = False, **bases: str) -> Materials
     return Materials(
         bases=BaseImages(images=bases),
         tools=TOOLS,
-        toolchains={name: Path(f"/store/{name}/{v}") for name, v in plan.toolchains.items()},
         has_trust=has_trust,
     )
 
@@ -309,3 +313,34 @@ def test_buildkitd_gets_a_name_with_the_certificates_of_both_sides() -> None:
     address = "tcp://builder.example:1234"
     expected = [*made, "--driver-opt", files, address]
     assert buildx.create("moorage", address, Path("/keys")) == expected
+
+
+WITHOUT_NPM = Toolbox(host={name: EVERYTHING.host[name] for name in OF_THE_GATEWAY})
+"""What a machine has where nothing is but the gateway's own packages."""
+
+APPS = sorted(path.parent for path in TESTS.glob("corpus/*/app.txt"))
+
+
+@pytest.mark.parametrize("app", APPS, ids=[app.name for app in APPS])
+def test_image_of_an_app_takes_nothing_from_the_gateways_machine(app: Path) -> None:
+    """But for the two programs that come with the gateway, whatever the app is written in."""
+    head, files = app_text((app / "app.txt").read_text())
+    settings = msgspec.json.decode(head or "{}", type=Settings)
+    offered = toolbox_of_images(WITHOUT_NPM, Dockerfiles.BUILT)
+    try:
+        plan = make_plan(MemoryTree(files), settings, offered)
+    except (RuntimeUnsupported, UploadInvalid):
+        return
+    parts = recipe(plan, Materials(bases=BaseImages(), tools=TOOLS))
+    used = plan.host_tools.keys() | plan.toolchains.keys()
+    brought = {main_program(plan), *parts.tools, *parts.others, *parts.managers}
+    assert used - brought <= {"npm", "yarn", "bundler", "javac"}  # with the language's image
+
+
+@pytest.mark.parametrize("case", ["node", "node-lock-out-of-step", "pnpm", "yarn-berry"])
+def test_app_of_node_is_planned_where_the_gateway_has_no_npm(case: str) -> None:
+    head, files = app_text((TESTS / "corpus" / case / "app.txt").read_text())
+    settings = msgspec.json.decode(head or "{}", type=Settings)
+    plan = make_plan(MemoryTree(files), settings, toolbox_of_images(WITHOUT_NPM, Dockerfiles.BUILT))
+    assert plan.stack is Stack.NODE
+    assert generated(plan, Materials(bases=BaseImages(), tools=TOOLS), files).contexts == {}

@@ -26,8 +26,7 @@ from moorage.engines.dockerd.firewall import BuildGroup, ElsewhereGroup
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.environment import ensured
-from moorage.engines.images.base_images import BaseImages, main_program
+from moorage.engines.images.base_images import BaseImages
 from moorage.engines.images.image import parse_reference
 from moorage.engines.images.recipe import Materials
 from moorage.engines.images.registry import Credentials
@@ -238,13 +237,10 @@ class Builder:
     @asynccontextmanager
     async def _files(self, spec: BuildSpec) -> AsyncIterator[BuildFiles]:
         """Writes the build's files, and removes them at the end."""
-        configuration, plan = self._configuration, spec.plan
-        main = main_program(plan)
-        wanted = {name: v for name, v in plan.toolchains.items() if name != main}
+        configuration = self._configuration
         materials = Materials(
             bases=self._options.bases,
             tools={name: path.resolve() for name, path in configuration.tools.items()},
-            toolchains=await ensured(configuration.toolchains, wanted),
             has_trust=_HAS_TRUST,
         )
         place = configuration.run_dir / f"{spec.deployment_id}{BUILD_SUFFIX}"

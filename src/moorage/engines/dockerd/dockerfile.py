@@ -53,14 +53,13 @@ def generated(plan: Plan, materials: Materials, files: Collection[str]) -> Writt
     """
     parts = recipe(plan, materials)
     contexts = {f"tool-{name}": path.parent for name, path in parts.tools.items()}
-    contexts |= {_context(program): place for program, place in parts.toolchains.items()}
     is_layered = plan.install is not None and bool(files) and all(map(_COPIED.match, files))
     lines = [
         f"FROM {parts.base}",
         *(f"COPY --from=tool-{name} {it.name} {TOOLS}/{name}" for name, it in parts.tools.items()),
         *(f"COPY --from={it.image} {it.place} {it.place}" for it in parts.others.values()),
-        *(f"COPY --from={_context(name)} . {TOOLCHAINS}/{name}" for name in parts.toolchains),
         f"ENV {_assigned(parts.environment)}",
+        *([_step(INSTALL, _managers(parts.managers), materials)] if parts.managers else []),
         f"USER {USER}",
         _workdir(HOME),  # makes it, as the next one does, for this user, without a command
         _workdir(parts.directory),
@@ -100,8 +99,11 @@ def step_named(progress: str) -> str:
     return found[1] if found else ""
 
 
-def _context(program: str) -> str:
-    return f"toolchain-{program}"
+def _managers(packages: Mapping[str, str]) -> str:
+    """Returns the command that installs package managers with the image's own npm, as root."""
+    npm = "npm install --no-audit --no-fund --no-update-notifier --loglevel=error --cache /tmp/npm"
+    each = [f"{npm} --global --prefix {TOOLCHAINS}/{name} {it}" for name, it in packages.items()]
+    return " && ".join([*each, "rm -rf /tmp/npm"])
 
 
 def _assigned(values: Mapping[str, str]) -> str:

@@ -32,18 +32,6 @@ class Store(Protocol):
         ...
 
 
-async def ensured(store: Store | None, wanted: Mapping[str, str]) -> dict[str, Path]:
-    """Returns the directories of these versions, by program. Raises DeployFailed."""
-    found = {}
-    for program, version in wanted.items():
-        if store is None:
-            raise DeployFailed(
-                FailureCause.INSTALL_FAILED, f"{program} {version} is not on this machine"
-            )
-        found[program] = await store.ensure(program, version)
-    return found
-
-
 @dataclass(frozen=True, kw_only=True)
 class Toolchains:
     """Mounts the toolchains that builds and apps need in a directory.
@@ -61,8 +49,12 @@ class Toolchains:
 
     async def show(self, wanted: Mapping[str, str]) -> None:
         """Mounts these versions, by program, at their paths. Raises DeployFailed, OSError."""
-        for program, found in (await ensured(self.store, wanted)).items():
-            await in_thread(self._mount, found, self.path(program, wanted[program]))
+        for program, version in wanted.items():
+            if self.store is None:
+                problem = f"{program} {version} is not on this machine"
+                raise DeployFailed(FailureCause.INSTALL_FAILED, problem)
+            found = await self.store.ensure(program, version)
+            await in_thread(self._mount, found, self.path(program, version))
 
     def hide(self) -> None:
         """Unmounts all of them; no app may need one."""

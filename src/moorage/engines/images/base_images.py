@@ -30,6 +30,9 @@ DEFAULTS: Mapping[str, str] = {
 # What the images of languages hold: the oldest release that a tag of `{minor}` may stand for.
 _HELD: Mapping[str, tuple[str, ...]] = {
     "python": ("3.10.18", "3.11.13", "3.12.11", "3.13.7"),
+    # With Node 14, 16, and from 18 on.
+    "npm": ("6.14.18", "8.19.4", "10.8.2"),
+    "yarn": ("1.22.22",),
     "go": ("1.24.7", "1.25.1"),
     "rust": ("1.90.0",),
     "ruby": ("3.3.9", "3.4.5"),
@@ -41,10 +44,11 @@ _HELD: Mapping[str, tuple[str, ...]] = {
     "gradle": ("8.14.3",),
     "composer": ("2.8.11",),
 }
-# Used where npm can't be asked.
+# Used where the gateway has no npm that could be asked.
 _ALSO: Mapping[str, tuple[str, ...]] = {
     "node": ("20.19.5", "22.20.0", "24.9.0"),
-    "npm": ("10.9.3",),
+    "pnpm": ("7.33.7", "8.15.9", "9.15.9", "10.18.0"),
+    "yarn": ("3.8.7", "4.10.3"),
 }
 OF_THE_GATEWAY = ("caddy", "uv")
 """Programs that every image has from the gateway."""

@@ -1,17 +1,17 @@
 """What the image of a planned app consists of, for every engine with images. Pure.
 
-The language's own image, with the gateway's programs, those of other languages' images, and
-toolchains; then the app's files in `/app`, which belong to the user that runs them.
+The language's own image, with the gateway's programs, those of other languages' images, and package
+managers from npm; then the app's files in `/app`, which belong to the user that runs them.
 """
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.environment import build_environment
-from moorage.engines.images.base_images import BaseImages, main_program
+from moorage.engines.images.base_images import DEFAULTS, BaseImages, main_program
 from moorage.engines.isolation.bubblewrap import HOME, TMP, search_path
 from moorage.planning.plan import Plan
 
@@ -44,13 +44,13 @@ IMAGES_PATH = (
 )
 """Where images of languages have their programs, besides the usual directories."""
 
-_PARTS = ("npm", "bundler", "javac")  # come with the image of their language
 # Where images keep a program, if not below /usr/local; see DEFAULTS for the images.
 _PLACES = {
     "java": "/opt/java",
     "maven": "/usr/share/maven",
     "gradle": "/opt/gradle",
     "composer": "/usr/bin/composer",
+    "deno": "/usr/bin/deno",
 }
 _OF_THE_IMAGE = ("PATH", "HOME", "USER", "LANG")
 
@@ -68,7 +68,6 @@ class Materials:
 
     bases: BaseImages
     tools: Mapping[str, Path]  # the gateway's own caddy and uv
-    toolchains: Mapping[str, Path] = field(default_factory=dict)  # directories, by program
     has_trust: bool = False  # whether a build is given the machine's certificates
 
 
@@ -79,43 +78,52 @@ class Recipe:
     base: str
     tools: Mapping[str, Path]  # to be copied into TOOLS
     others: Mapping[str, Program]
-    toolchains: Mapping[str, Path]  # to be copied into TOOLCHAINS, each into a directory of its own
+    managers: Mapping[str, str]  # packages of npm, by the directory in TOOLCHAINS they go into
     directory: str  # where commands run
     environment: Mapping[str, str]  # of builds and the app
     app_environment: Mapping[str, str]  # of the app alone
 
 
-def images_of(plan: Plan, bases: BaseImages, tools: Collection[str]) -> dict[str, str]:
-    """Returns the images that a plan is built on, by program; `tools` are the gateway's own.
+def images_of(plan: Plan, bases: BaseImages) -> dict[str, str]:
+    """Returns the images that a plan is built on, by program.
 
     The first one is the base, from the others their programs alone are copied.
     """
-    main = main_program(plan)
-    version = {**plan.host_tools, **plan.toolchains}.get(main, "")
+    main, used = main_program(plan), {**plan.host_tools, **plan.toolchains}
     others = {
-        name: bases.image(name, held)
-        for name, held in plan.host_tools.items()
-        if name not in tools and name != main and name not in _PARTS
+        name: bases.image(name, version)
+        for name, version in used.items()
+        if name in DEFAULTS and name != main
     }
-    return {main: bases.image(main, version), **others}
+    return {main: bases.image(main, used.get(main, "")), **others}
+
+
+def _package(program: str, version: str) -> str:
+    """Returns what npm installs this version of a package manager by."""
+    is_berry = program == "yarn" and not version.startswith("1.")
+    return f"{'@yarnpkg/cli-dist' if is_berry else program}@{version}"
 
 
 def recipe(plan: Plan, materials: Materials) -> Recipe:
     """Returns the parts of a planned app's image."""
-    (main, base), *others = images_of(plan, materials.bases, materials.tools).items()
-    toolchains = {name: path for name, path in materials.toolchains.items() if name != main}
+    (_, base), *others = images_of(plan, materials.bases).items()
+    managers = {
+        name: _package(name, version)
+        for name, version in plan.toolchains.items()
+        if name not in DEFAULTS
+    }
     return Recipe(
         base=base,
         tools={name: path for name, path in materials.tools.items() if name in plan.host_tools},
         others={name: Program(image, _PLACES.get(name, "/usr/local")) for name, image in others},
-        toolchains=toolchains,
+        managers=managers,
         directory=f"{APP}/{plan.directory}".rstrip("/"),
         environment={
             "HOME": HOME,
             "USER": "app",
             "LANG": "C.UTF-8",
             "TMPDIR": TMP,
-            "PATH": ":".join((search_path(list(toolchains)), *IMAGES_PATH)),
+            "PATH": ":".join((search_path(list(managers)), *IMAGES_PATH)),
         },
         app_environment={
             "NODE_ENV": "production",
