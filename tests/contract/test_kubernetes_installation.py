@@ -6,6 +6,7 @@ from functools import cache
 from ipaddress import IPv4Network, collapse_addresses
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from moorage.engines.isolation.firewall import NOT_PUBLIC
 from moorage.engines.kubernetes.objects.labels import GATEWAY_LABELS
 from moorage.engines.kubernetes.opening import questions
 from moorage.gateway.configuration import receiving_address, serving_chains
+from moorage.gateway.platform import hosts_of
 from moorage.settings import Settings, load_settings
 from support.clients import book
 from support.engines.kubernetes_schemas import RELEASES, validate_object
@@ -147,6 +149,17 @@ def test_ports_of_the_pod_are_those_of_its_settings(overlay: str, tmp_path: Path
         "operator": settings.operator_port,
     }
     assert (settings.host, settings.proxy_host, settings.operator_host) == ("0.0.0.0",) * 3
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_addresses_of_apps_name_a_port_of_the_balancer(overlay: str, tmp_path: Path) -> None:
+    settings = settings_of(overlay, tmp_path)
+    ports = {
+        it["name"]: it["port"] for it in only(overlay, "Service", "moorage-proxy")["spec"]["ports"]
+    }
+    address = urlsplit(hosts_of(settings, settings.proxy_port).url("shop"))
+    assert address.hostname == f"shop.{settings.base_domain}"
+    assert (address.port or {"http": 80, "https": 443}[address.scheme]) == ports[address.scheme]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
