@@ -54,7 +54,7 @@ class BareMachine:
         }
         for name in ("hosts", "resolv.conf"):
             shutil.copy(f"/etc/{name}", root / "etc" / name)
-        bundle = root / "root/moorage.bundle"
+        bundle = root / "srv/moorage.bundle"
         _done(["git", "-C", str(REPOSITORY), "bundle", "create", "--quiet", str(bundle), "HEAD"])
 
     def inside(self, path: str) -> Path:

@@ -59,15 +59,15 @@ async def until_healthy(line: RunningLine, url: str) -> None:
 async def test_first_command_of_the_readme_serves_an_app(
     machine: BareMachine, record_property: Callable[[str, object], None]
 ) -> None:
-    await machine.run("git clone --quiet /root/moorage.bundle /root/moorage")
-    told = machine.inside("/root/moorage/.moorage/dev.json")
-    with machine.running(f"cd /root/moorage && exec make dev {ANY_PORTS}") as line:
+    await machine.run("git clone --quiet /srv/moorage.bundle /srv/moorage")
+    told = machine.inside("/srv/moorage/.moorage/dev.json")
+    with machine.running(f"cd /srv/moorage && exec make dev {ANY_PORTS}") as line:
         await until(lambda: line.seconds() > 0 and told.exists(), seconds=SET_UP_SECONDS)
         served = json.loads(told.read_text())
         await until_healthy(line, served["gateway"])
         record_property("seconds_to_health", line.seconds())
         deploy = ".venv/bin/moorage deploy examples/hello-node --name hello --yes"
-        assert "hello is live" in await machine.run(f"cd /root/moorage && {deploy}")
+        assert "hello is live" in await machine.run(f"cd /srv/moorage && {deploy}")
         assert await status_of(served["proxy"], "hello.localhost") == 200
     assert "Stopped." in line.printed()
 
@@ -76,7 +76,7 @@ async def test_page_of_the_first_day_leads_to_a_first_app(
     machine: BareMachine, local_chains: LocalChains
 ) -> None:
     for line in page_lines("Install"):
-        await machine.run(line.replace("…", "/root/moorage.bundle"))
+        await machine.run(line.replace("…", "/srv/moorage.bundle"))
     async with AsyncExitStack() as stack:
         await write_settings(stack, machine, local_chains)
         (check,) = page_lines("Configure")
