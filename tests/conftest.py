@@ -39,6 +39,7 @@ pytest_plugins = [
     "support.engines.sandbox_fixture",
     "support.gateway.content_fixture",
     "support.engines.docker_fixture",
+    "support.engines.own_image_fixture",
     "support.engines.kubernetes_fixture",
     "support.engines.small_apps",
     "support.engines.kubernetes_engine_fixture",
@@ -50,7 +51,7 @@ pytest_plugins = [
 ]
 
 
-OTHER_ENGINES = {"dockerd", "docker", "fake_cluster", "tested_cluster", "cluster_registry"}
+OTHER_ENGINES = {"dockerd", "docker", "image", "fake_cluster", "tested_cluster", "cluster_registry"}
 """Fixtures of the engines besides the sandbox."""
 
 EXTENDED = re.compile(

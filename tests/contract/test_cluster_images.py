@@ -8,8 +8,6 @@ import asyncio
 import base64
 import gzip
 import secrets
-import ssl
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -38,7 +36,7 @@ from support.engines.docker_fixture import (
     Dockerd,
     import_base,
     offered_buildkitd,
-    passed,
+    offered_by_tls,
     started_dockerd,
 )
 from support.engines.fake_kubernetes.cluster import Cluster
@@ -147,31 +145,6 @@ async def placed(
         return
     async with offered_by_tls(dockerd, directory / "certificates") as address:
         yield Place(address, str(directory / "certificates"), dockerd, registry)
-
-
-@asynccontextmanager
-async def offered_by_tls(dockerd: Dockerd, certificates: Path) -> AsyncIterator[str]:
-    """A daemon as one on another machine is reached: by TLS, with a client's certificate."""
-    certificates.mkdir()
-    made_as = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=docker"
-    named = "-addext subjectAltName=IP:127.0.0.1"
-    files = ("-keyout", "key.pem", "-out", "cert.pem")
-    command = ["openssl", "req", *made_as.split(), *named.split(), *files]
-    subprocess.run(command, cwd=certificates, check=True, capture_output=True)
-    (certificates / "ca.pem").write_text((certificates / "cert.pem").read_text())
-    trusted = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "ca.pem")
-    trusted.verify_mode = ssl.CERT_REQUIRED
-    trusted.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
-
-    async def relayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        path = dockerd.host.removeprefix("unix://")
-        theirs, to_them = await asyncio.open_unix_connection(path)
-        await asyncio.gather(passed(reader, to_them), passed(theirs, writer))
-
-    server = await asyncio.start_server(relayed, "127.0.0.1", 0, ssl=trusted)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        yield f"tcp://127.0.0.1:{port}"
 
 
 class Deploys:

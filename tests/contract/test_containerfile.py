@@ -1,64 +1,29 @@
-"""Moorage's own image: built by its Containerfile of what is on this machine, and run.
-
-Nothing is fetched: the base is made of the Python of the tests, and so are the packages.
-"""
+"""Moorage's own image, run as in a cluster."""
 
 import asyncio
 import contextlib
 import json
-import shutil
 import subprocess
-import sys
-import sysconfig
-import tarfile
 import tempfile
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from subprocess import PIPE, STDOUT
 from urllib.parse import urlsplit
 
 import pytest
-from repacked_wheels import repack
 
 import moorage
 from support.chains.rpc_proxy import RpcProxy
 from support.engines.docker_fixture import Dockerd
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.kubernetes_engine_fixture import cluster_options, make_engine
+from support.engines.own_image_fixture import IMAGE, OwnImage
 from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 
-REPOSITORY = Path(__file__).parents[2]
-BASE, IMAGE = "moorage-tests-python", "moorage-tests-own"
-PROGRAMS = (
-    "sh",
-    "cat",
-    "chmod",
-    "chown",
-    "env",
-    "false",
-    "id",
-    "ls",
-    "mkdir",
-    "sleep",
-    "haproxy",
-    "docker",
-)
-COPIED = (
-    *("LICENSE", "README.md", "pyproject.toml", "hatch_build.py", "client", "src"),
-    *("Containerfile", ".dockerignore"),
-)
-# What packages for any Linux take from the system (PEP 600).
-LIBRARIES = ("libdl.so.2", "libgcc_s.so.1", "libpthread.so.0", "librt.so.1", "libutil.so.1")
-DEBIANS_OWN = (  # where Debian's pip has its wheels, and whom it trusts
-    Path("/usr/share/python-wheels"),
-    Path("/etc/ssl/certs/ca-certificates.crt"),
-)
 HEALTH = "{{.State.Running}} {{.State.Health.Status}}"
 ANSWERING = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -72,97 +37,7 @@ HTTPServer(("127.0.0.1", 8402), Handler).serve_forever()
 """
 
 
-def left_out(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    parts = Path(entry.name).parts
-    return None if {"__pycache__", "test", "site-packages", "dist-packages"} & set(parts) else entry
-
-
-def make_base(dockerd: Dockerd) -> None:
-    """An image with a shell and the Python of the tests, which finds its library beside itself."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    python = Path(sys.executable).resolve()
-    library = Path(sysconfig.get_path("stdlib"))
-    programs = [
-        found for name in PROGRAMS if (found := shutil.which(name, path="/usr/bin:/bin:/usr/sbin"))
-    ]
-    linked = [*programs, str(python), *map(str, library.glob("lib-dynload/*.so"))]
-    libraries = {
-        word
-        for line in subprocess.check_output(["ldd", *linked], text=True).splitlines()
-        for word in line.split()
-        if word.startswith("/") and not word.endswith(":")
-    }
-    beside = next(Path(it).parent for it in libraries if Path(it).name == "libc.so.6")
-    libraries |= {str(beside / name) for name in LIBRARIES}
-    archive = dockerd.directory / "python.tar"
-    with tarfile.open(archive, "w", dereference=True) as image:
-        for path in programs:
-            image.add(path, f"/usr/bin/{Path(path).name}")
-        for path in libraries:
-            linker = Path(path).name.startswith("ld-linux")
-            image.add(path, path if linker else f"/usr/lib/{Path(path).name}")
-        image.add(python, f"/usr/local/bin/{version}")
-        image.add(library, f"/usr/local/lib/{version}", filter=left_out)
-        for own in DEBIANS_OWN:
-            if own.exists():
-                image.add(own)
-        for name, target in (("usr/local/bin/python3", version), ("bin", "usr/bin")):
-            link = tarfile.TarInfo(name)
-            link.type, link.linkname = tarfile.SYMTYPE, target
-            image.addfile(link)
-        for name, mode in (("etc", 0o755), ("tmp", 0o1777), ("var", 0o755)):
-            directory = tarfile.TarInfo(name)
-            directory.type, directory.mode = tarfile.DIRTYPE, mode
-            image.addfile(directory)
-    path = "ENV PATH=/usr/local/bin:/usr/bin LD_LIBRARY_PATH=/usr/lib"
-    dockerd.run("import", "--change", path, str(archive), BASE)
-    archive.unlink()
-
-
-@dataclass(frozen=True)
-class Image:
-    dockerd: Dockerd
-
-    def run(self, *words: str, options: tuple[str, ...] = ()) -> str:
-        """What a container prints that runs these words."""
-        return self.dockerd.run("run", "--rm", *options, IMAGE, *words).strip()
-
-    def said(self, name: str) -> str:
-        """All that a container has printed."""
-        words = ["docker", "--host", self.dockerd.host, "logs", name]
-        return subprocess.run(words, stdout=PIPE, stderr=STDOUT, check=True, text=True).stdout
-
-    def python(self, code: str) -> str:
-        return self.run("-c", code, options=("--entrypoint", "python3"))
-
-
-@pytest.fixture(scope="module")
-def image(dockerd: Dockerd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    make_base(dockerd)
-    context, wheels = (tmp_path_factory.mktemp(name) for name in ("context", "wheels"))
-    (context / "requirements").mkdir()
-    for name in ("runtime.txt", "build.txt"):
-        text = repack(REPOSITORY / "requirements" / name, wheels)
-        (context / "requirements" / name).write_text(text)
-    for name in COPIED:
-        found = REPOSITORY / name
-        if found.is_dir():
-            shutil.copytree(found, context / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(found, context / name)
-    (context / "secrets.key").write_text("not for an image")
-    dockerd.run(
-        *("buildx", "build", "--builder", "default", "--provenance", "false", "--network", "none"),
-        *("--build-arg", f"BASE={BASE}", "--build-arg", "PIP_NO_INDEX=1"),
-        *("--build-context", f"wheels={wheels}", "--file", str(context / "Containerfile")),
-        *("--tag", IMAGE, str(context)),
-    )
-    shutil.rmtree(wheels)
-    yield Image(dockerd)
-    dockerd.run("image", "rm", "--force", IMAGE, BASE)
-
-
-def test_image_runs_the_command_line_as_a_user_that_is_not_root(image: Image) -> None:
+def test_image_runs_the_command_line_as_a_user_that_is_not_root(image: OwnImage) -> None:
     assert image.run("--version").split()[-1] == moorage.__version__
     found = json.loads(image.dockerd.run("image", "inspect", IMAGE))[0]["Config"]
     user, _, group = found["User"].partition(":")
@@ -170,7 +45,7 @@ def test_image_runs_the_command_line_as_a_user_that_is_not_root(image: Image) ->
     assert image.python("import os; print(os.getuid(), os.getgid())") == "1000 1000"
 
 
-def test_what_the_gateway_runs_is_in_the_image_and_what_built_it_is_not(image: Image) -> None:
+def test_what_the_gateway_runs_is_in_the_image_and_what_built_it_is_not(image: OwnImage) -> None:
     code = "import shutil as s; print([n for n in ('caddy', 'uv', 'pip', 'hatch') if s.which(n)])"
     assert image.python(code) == "['caddy', 'uv']"
     code = "import importlib.util as u; print([n for n in ('pip', 'hatchling') if u.find_spec(n)])"
@@ -180,12 +55,12 @@ def test_what_the_gateway_runs_is_in_the_image_and_what_built_it_is_not(image: I
     assert image.python(code) == "[]"
 
 
-def test_directory_of_data_is_its_users_alone(image: Image) -> None:
+def test_directory_of_data_is_its_users_alone(image: OwnImage) -> None:
     code = "import os; s = os.stat('.'); print(os.getcwd(), oct(s.st_mode & 0o777), s.st_uid)"
     assert image.python(code) == "/var/lib/moorage 0o700 1000"
 
 
-def test_gateway_without_its_configuration_says_which_file_is_missing(image: Image) -> None:
+def test_gateway_without_its_configuration_says_which_file_is_missing(image: OwnImage) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
         image.run()
     assert b"/etc/moorage/moorage.toml" in refused.value.stderr
@@ -196,7 +71,7 @@ def test_gateway_without_its_configuration_says_which_file_is_missing(image: Ima
     [(ANSWERING, "healthy"), ("input()", "unhealthy")],
     ids=["answering", "silent"],
 )
-async def test_health_is_whether_the_api_answers(image: Image, code: str, state: str) -> None:
+async def test_health_is_whether_the_api_answers(image: OwnImage, code: str, state: str) -> None:
     """For the test it asks each second, not each ten, and gives up after one refusal."""
     options = ("--health-interval", "1s", "--health-start-period", "1s", "--health-retries", "1")
     name = image.run(
@@ -259,7 +134,7 @@ kubernetes_builder = "buildkit+unix:///nowhere"
 
 
 async def test_gateway_serves_as_a_restricted_pod_would_and_ends_at_sigterm(
-    image: Image,
+    image: OwnImage,
     fake_cluster: Cluster,
     arbitrum_proxy: RpcProxy,
     tmp_path: Path,

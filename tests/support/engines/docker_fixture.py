@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -37,6 +38,9 @@ BASE = "moorage-tests-base"
 SMALL = "moorage-tests-small"  # without Node: where nodes of a cluster show this machine's
 BOUND_SECONDS = 120  # only to end a hung test
 _PROGRAMS = ("sh", "cat", "chown", "cp", "env", "ls", "ln", "mkdir", "sleep", "kill", "id")
+_OF_ANY_LINUX = (
+    "libdl.so.2", "libgcc_s.so.1", "libpthread.so.0", "librt.so.1", "libutil.so.1",
+)  # fmt: skip
 _START = """\
 ip link set lo up
 exec dockerd --config-file "$1"
@@ -243,6 +247,31 @@ async def offered_buildkitd(dockerd: Dockerd, socket: Path) -> AsyncIterator[str
     socket.unlink(missing_ok=True)  # Python removes it from 3.13 on
 
 
+@asynccontextmanager
+async def offered_by_tls(dockerd: Dockerd, certificates: Path) -> AsyncIterator[str]:
+    """A daemon as one on another machine is reached: by TLS, with a client's certificate."""
+    certificates.mkdir()
+    made_as = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=docker"
+    named = "-addext subjectAltName=IP:127.0.0.1"
+    files = ("-keyout", "key.pem", "-out", "cert.pem")
+    command = ["openssl", "req", *made_as.split(), *named.split(), *files]
+    subprocess.run(command, cwd=certificates, check=True, capture_output=True)
+    (certificates / "ca.pem").write_text((certificates / "cert.pem").read_text())
+    trusted = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates / "ca.pem")
+    trusted.verify_mode = ssl.CERT_REQUIRED
+    trusted.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+
+    async def relayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = dockerd.host.removeprefix("unix://")
+        theirs, to_them = await asyncio.open_unix_connection(path)
+        await asyncio.gather(passed(reader, to_them), passed(theirs, writer))
+
+    server = await asyncio.start_server(relayed, "127.0.0.1", 0, ssl=trusted)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"tcp://127.0.0.1:{port}"
+
+
 async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Hands on what comes, until one of both ends."""
     with suppress(OSError):
@@ -252,36 +281,52 @@ async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
-def import_base(dockerd: Dockerd, name: str = BASE, *, with_python: bool = False) -> None:
+def import_base(
+    dockerd: Dockerd, name: str = BASE, *, with_python: bool = False, with_npm: bool = False
+) -> None:
     """Makes the image BASE, or SMALL, of what `write_base` writes."""
     archive = dockerd.directory / "base.tar"
-    write_base(archive, with_node=name == BASE, with_python=with_python)
+    write_base(archive, with_node=name != SMALL, with_python=with_python, with_npm=with_npm)
     dockerd.run("import", str(archive), name)
     archive.unlink()
 
 
-def write_base(archive: Path, *, with_python: bool, with_node: bool = True) -> None:
+def write_base(
+    archive: Path, *, with_python: bool, with_node: bool = True, with_npm: bool = False
+) -> None:
     """Writes a system of this machine's own shell, a few programs and languages as a tar file."""
     languages = (*(["node"] if with_node else ()), *(["python3"] if with_python else ()))
     names = (*_PROGRAMS, *languages)
     programs = [path for name in names if (path := shutil.which(name, path="/usr/bin"))]
     standard = _python_library() if with_python else None
     linked = [] if standard is None else sorted(map(str, standard.glob("lib-dynload/*.so")))
-    libraries = {
-        word
-        for line in subprocess.check_output(["ldd", *programs, *linked], text=True).splitlines()
-        for word in line.split()
-        if word.startswith("/") and not word.endswith(":")
-    }
+    libraries = libraries_of(*programs, *linked)
+    links = {name: f"usr/{name}" for name in ("bin", "lib", "lib64")}
     with tarfile.open(archive, "w", dereference=True) as image:
         for path in {*programs, *libraries}:
             image.add(path, path if path.startswith("/usr/") else f"/usr{path}")
         if standard is not None:
             image.add(standard)
-        for name in ("bin", "lib", "lib64"):
+        if with_npm:
+            npm = Path("/usr/bin/npm").resolve()  # in the directory `bin` of its package
+            image.add(npm.parents[1])
+            links["usr/bin/npm"] = str(npm)
+        for name, target in links.items():
             link = tarfile.TarInfo(name)
-            link.type, link.linkname = tarfile.SYMTYPE, f"usr/{name}"
+            link.type, link.linkname = tarfile.SYMTYPE, target
             image.addfile(link)
+
+
+def libraries_of(*files: str) -> set[str]:
+    """The libraries that programs need, and those that packages for any Linux may (PEP 600)."""
+    found = {
+        word
+        for line in subprocess.check_output(["ldd", *files], text=True).splitlines()
+        for word in line.split()
+        if word.startswith("/") and not word.endswith(":")
+    }
+    beside = next(Path(it).parent for it in found if Path(it).name == "libc.so.6")
+    return found | {str(beside / name) for name in _OF_ANY_LINUX}
 
 
 def _python_library() -> Path:

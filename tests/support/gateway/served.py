@@ -85,9 +85,10 @@ class ServedGateway(DevGateway):
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
         log = self.data_dir / "gateway.log"
         log.touch()  # `program` may read it
+        words, is_python = self.process()
         self._process = start_program(
-            [*self.inside, sys.executable, *self.program()] if self.inside else self.program(),
-            is_python=not self.inside,
+            words,
+            is_python=is_python,
             env={**self.environment(**settings), "PYTHONPATH": str(_TESTS)},  # if it isn't forked
             output=log,
         )
@@ -110,6 +111,11 @@ class ServedGateway(DevGateway):
                 for name, chain in self._of.items()
             },
         }
+
+    def process(self) -> tuple[list[str], bool]:
+        """The words of its process, and whether they are a script of Python's and its arguments."""
+        words = self.program()
+        return ([*self.inside, sys.executable, *words], False) if self.inside else (words, True)
 
     def program(self) -> list[str]:
         """The script that is run, and its arguments."""
