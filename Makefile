@@ -110,12 +110,13 @@ system:
 languages: | system
 	@scripts/system-packages "$(PYTHON)" languages
 
-# Packages come by their hashes alone; our own needs no index, as its build backend is installed.
+# Packages come by their hashes alone, and as the lock names them: an older pip that resolves them
+# again takes a newer release for an extra. Our own needs no index, as its build backend is installed.
 # Compiling all at once takes half as long as pip's one by one.
 $(VENV)/.installed: requirements/runtime.txt requirements/build.txt pyproject.toml client/pyproject.toml | system
 	@echo "Setting up $(VENV) ..."
 	@test -x $(BIN)/python || "$(or $(filter-out $(BIN)/%,$(PYTHON)),$$(scripts/find-python))" -m venv --clear $(VENV)
-	@$(PIP) install --no-compile --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@$(PIP) install --no-compile --no-deps --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable ./client
 	@echo "Compiling it ..."
@@ -124,7 +125,7 @@ $(VENV)/.installed: requirements/runtime.txt requirements/build.txt pyproject.to
 
 $(VENV)/.developing: requirements/dev.txt $(VENV)/.installed
 	@echo "Setting up the developers' tools ..."
-	@$(PIP) install --no-compile --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-compile --no-deps --require-hashes -r requirements/dev.txt
 	@echo "Compiling them ..."
 	@$(COMPILE)
 	@touch $@
@@ -140,7 +141,7 @@ node_modules/.package-lock.json: package.json package-lock.json | system
 	@echo "Setting up the clients of others ..."
 	@.venv-clients/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear .venv-clients
 	@.venv-clients/bin/python -m pip --disable-pip-version-check --no-input --quiet \
-		install --no-compile --require-hashes -r requirements/clients.txt
+		install --no-compile --no-deps --require-hashes -r requirements/clients.txt
 	@.venv-clients/bin/python -m compileall -q -j 0 .venv-clients/lib
 	@touch $@
 
