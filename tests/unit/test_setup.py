@@ -42,3 +42,12 @@ def test_lock_files_agree_on_every_version() -> None:
         ):
             pins.setdefault(name, set()).add(version)
     assert {name: versions for name, versions in pins.items() if len(versions) > 1} == {}
+
+
+def test_what_a_lock_names_is_installed_and_nothing_is_resolved_again() -> None:
+    """Else an older pip takes a release that no lock names, or ends."""
+    for name in ("Makefile", "Containerfile"):
+        commands = (REPOSITORY / name).read_text().replace("\\\n", " ").splitlines()
+        locked = [part for it in commands for part in it.split("&&") if "--require-hashes" in part]
+        assert locked
+        assert [part for part in locked if "--no-deps" not in part] == []
