@@ -3,7 +3,6 @@
 import asyncio
 import json
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from moorage.operate.check.machine import check_cluster, inspect_machine, judge_cluster
 from moorage.settings import Settings, load_settings
+from support.certificates import authority_and_certificate
 from support.engines.base_image import push_base
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.registry_fixture import started_registry
@@ -50,6 +50,7 @@ async def test_cluster_that_allows_all_is_found_good_with_the_registry_and_the_o
     assert (registry.ok, own.ok) == (False, False)
     assert (registry.blocks, own.blocks) == (False, False)  # apps do without, and so they run
     assert "registry.json in kubernetes_credentials" in registry.remedy
+    assert "SSL_CERT_FILE" in registry.remedy
     assert found[0].detail.startswith("Kubernetes v1.")
 
 
@@ -84,11 +85,7 @@ async def test_cluster_that_is_configured_wrong_is_a_finding_and_no_error(tmp_pa
 @asynccontextmanager
 async def tls_before(cluster: Cluster, directory: Path) -> AsyncIterator[Path]:
     """A configuration by which it is reached over TLS; its authority names no key usage."""
-    authority, certificate = directory / "authority.pem", directory / "certificate.pem"
-    _certificate("/CN=kubernetes", authority)
-    signed = ("-CA", authority, "-CAkey", authority.with_suffix(".key"))
-    named = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
-    _certificate("/CN=api", certificate, *signed, *named)
+    authority, certificate = authority_and_certificate(directory)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
     config = json.loads(cluster.kubeconfig().read_text())
@@ -116,13 +113,6 @@ async def tls_before(cluster: Cluster, directory: Path) -> AsyncIterator[Path]:
         (directory / "config").write_text(json.dumps(config))
         yield directory / "config"
     await asyncio.gather(*(each for each in relays if each))
-
-
-def _certificate(subject: str, file: Path, *options: str | Path) -> None:
-    made_as = f"-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj {subject}"
-    files = ("-out", file, "-keyout", file.with_suffix(".key"))
-    command = ["openssl", "req", *made_as.split(), *files, *options]
-    subprocess.run(command, check=True, capture_output=True)
 
 
 async def test_authority_that_names_no_key_usage_is_trusted_as_by_kubectl(

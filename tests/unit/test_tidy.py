@@ -243,6 +243,26 @@ def test_only_commands_print() -> None:
     assert [path for path in printing if not path.is_relative_to(PACKAGE / "cli")] == []
 
 
+PUBLIC_SERVERS = {
+    PACKAGE / "events/delivery.py",
+    PACKAGE / "routing/probe.py",  # is told whom to trust
+    PACKAGE / "sdk/transport.py",
+}
+
+
+def test_whom_to_trust_is_said_in_one_place() -> None:
+    """Else a door refuses on the newest Python an authority that another takes."""
+    made = {path for path, text in SOURCES.items() if "create_default_context" in text}
+    assert made == {PACKAGE / "trust.py"}
+    sessions = [
+        module_name(path)
+        for path, node in nodes()
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "aiohttp.ClientSession"
+        if path not in PUBLIC_SERVERS and "moorage.trust" not in SOURCES[path]
+    ]
+    assert sessions == []
+
+
 READ_BY_CLIENTS = ("api", "cli", "errors.py", "mcp", "pages", "planning", "routing", "sdk", "wire")
 MESSAGES = (PACKAGE / "errors.py", PACKAGE / "cli", PACKAGE / "cli/operator")
 HARD_WORDS = re.compile(

@@ -1,6 +1,5 @@
 """Asks the certificate authorities whether they are there, before a deploy is paid."""
 
-import ssl
 from collections.abc import Sequence
 
 import aiohttp
@@ -8,6 +7,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.errors import ProxyFailed
+from moorage.trust import trusting
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ async def authorities_problem(directories: Sequence[str], *, root_file: str) -> 
 async def _problem(url: str, root_file: str) -> str:
     where = f"The certificate authority at {url}"
     try:
-        trust = ssl.create_default_context(cafile=root_file or None)
+        trust = trusting(only=root_file or None)
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,

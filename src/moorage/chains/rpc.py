@@ -18,6 +18,7 @@ from moorage.chains.receipt import parse_quantity
 from moorage.clock import Clock, SystemClock
 from moorage.errors import SEND_AGAIN, ChainUnavailable
 from moorage.signing import keccak256
+from moorage.trust import trusting
 
 
 class Pace:
@@ -138,7 +139,9 @@ class _Session:
 
     def get(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=trusting()), cookie_jar=aiohttp.DummyCookieJar()
+            )
         return self._session
 
     async def close(self) -> None:

@@ -6,7 +6,6 @@ meanwhile is in the next one: so a flood is one message, and a restart loses and
 
 import asyncio
 import smtplib
-import ssl
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -41,6 +40,7 @@ from moorage.money import json_of
 from moorage.settings import Settings
 from moorage.storage.operation import alerts
 from moorage.storage.operation.alerts import Alert, Channel, ChannelName
+from moorage.trust import trusting
 from moorage.whole_file import secret_text
 
 log = structlog.get_logger()
@@ -199,7 +199,7 @@ class Mailbox:
     def _hand_over(self, mail: EmailMessage) -> str:
         """Returns for whom the server does not take it. Raises OSError and SMTPException."""
         at: Any = {"host": self._host, "port": self._port, "timeout": _TIMEOUT_SECONDS}
-        tls = ssl.create_default_context()
+        tls = trusting()
         with (
             smtplib.SMTP_SSL(**at, context=tls) if self._is_smtps else smtplib.SMTP(**at) as server
         ):

@@ -46,6 +46,7 @@ from moorage.storage.database import Database, Source
 from moorage.storage.operation import configuration
 from moorage.storage.several import cluster
 from moorage.storage.several.cluster import identity
+from moorage.trust import trusting
 
 STALE_SECONDS = 1.0
 """How old a token's part from the database may be: strangers can't have it read more often."""
@@ -173,7 +174,7 @@ async def ask(url: str, roots: Collection[Path] = (), *, elsewhere: bool = False
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _WEB_PORTS.get(parts.scheme, 0)
     try:
-        tls = await asyncio.to_thread(_trust, roots) if parts.scheme == "https" else None
+        tls = await asyncio.to_thread(trusting, *roots) if parts.scheme == "https" else None
         async with asyncio.timeout(ASK_SECONDS):
             found = await asyncio.get_running_loop().getaddrinfo(
                 host, port, type=socket.SOCK_STREAM
@@ -226,15 +227,6 @@ def _together(answers: Iterable[Asked]) -> Asked:
     gateways = tuple(each for asked in found for each in asked.gateways)
     problems = "; ".join(asked.problem for asked in found if asked.problem)
     return Asked(gateways, problems)
-
-
-def _trust(roots: Iterable[Path]) -> ssl.SSLContext:
-    """Returns what the system and these files say is to be trusted. Blocks. Raises OSError."""
-    trust = ssl.create_default_context()
-    for root in roots:
-        if root.exists():  # one that the proxy has not made yet is no reason not to ask
-            trust.load_verify_locations(root)
-    return trust
 
 
 ROOTS_LOCK_FILE = Path("/run/moorage/addresses.lock")

@@ -6,8 +6,7 @@ import os
 import secrets
 import shutil
 import socket
-import ssl
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,6 +48,7 @@ from moorage.storage.several.shared_tables import SharedTables
 from moorage.threads import in_thread
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.store import Npm, ToolchainStore, Version, find_npm, nothing_needed
+from moorage.trust import trusting
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
@@ -225,7 +225,7 @@ def answers_at(
     proxy: Proxy, *, port: int, https: bool, seconds: float = _ANSWER_SECONDS
 ) -> Callable[[str], Awaitable[bool]]:
     """Returns a question whether a host answers through the proxy, at a port of its own."""
-    tls = _trust(proxy.roots) if https else None
+    tls = trusting(*proxy.roots) if https else None
 
     async def answers_there(host: str) -> bool:
         return await answers(
@@ -244,7 +244,7 @@ def visits_at(
     proxy: Proxy, *, port: int, https: bool
 ) -> Callable[[str, str, Mapping[str, str]], Awaitable[int | None]]:
     """Returns what sends a GET through the proxy, and gives the status that the app answered."""
-    tls = _trust(proxy.roots) if https else None
+    tls = trusting(*proxy.roots) if https else None
 
     async def visit(host: str, path: str, headers: Mapping[str, str]) -> int | None:
         seen = await probe(
@@ -264,13 +264,6 @@ def visits_at(
 def answers_plain(proxy: Proxy) -> Callable[[str], Awaitable[bool]]:
     """Returns the same question of a host without a certificate, at the port for plain HTTP."""
     return answers_at(proxy, port=_HTTP_PORT, https=False, seconds=_PLAIN_SECONDS)
-
-
-def _trust(roots: Iterable[Path]) -> ssl.SSLContext:
-    tls = ssl.create_default_context()
-    for root in roots:
-        tls.load_verify_locations(root)
-    return tls
 
 
 def _memory_bytes(settings: Settings) -> int:

@@ -20,6 +20,7 @@ from aiodocker.exceptions import DockerError
 from aiohttp import StreamReader
 
 from moorage.errors import ConfigurationInvalid
+from moorage.trust import trusting
 
 _SCHEME = "unix://"
 _API_SECONDS = 120.0  # a machine under load takes long to make a container
@@ -190,7 +191,7 @@ async def connect_anywhere(docker_host: str, certificates: str) -> Daemon:
             "buildkit+ for a buildkitd"
         )
     try:
-        trusted = ssl.create_default_context(cafile=f"{certificates}/ca.pem")
+        trusted = trusting(only=f"{certificates}/ca.pem")
         trusted.load_cert_chain(f"{certificates}/cert.pem", f"{certificates}/key.pem")
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationInvalid(

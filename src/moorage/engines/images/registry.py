@@ -32,6 +32,7 @@ from moorage.engines.images.image import (
     root_url,
 )
 from moorage.errors import ConfigurationInvalid
+from moorage.trust import trusting
 
 _HUB_KEYS = (HUB, "https://index.docker.io/v1/", "index.docker.io")
 
@@ -229,7 +230,11 @@ class Registry:
     ) -> None:
         """`pauses_seconds` are those before what failed for a moment is tried again."""
         self._pauses_seconds = pauses_seconds
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=trusting()),
+            timeout=_TIMEOUT,
+            auto_decompress=False,
+        )
         self._authorizations = Authorizations(self._session, credentials)
 
     async def close(self) -> None:

@@ -128,6 +128,11 @@ def networks(options: ClusterOptions, configuration: HostConfiguration) -> Netwo
     _require("deny_networks", configuration.deny, ip_network)
     _require("kubernetes_gateway_networks", options.gateway_networks, ip_network)
     _require("kubernetes_resolvers", options.resolvers, ip_address)
+    if not (options.gateway_namespace or options.gateway_networks):  # a rule for nobody admits all
+        raise ConfigurationInvalid(
+            "kubernetes_gateway_networks: a gateway outside the cluster needs the networks from "
+            "which it connects to apps"
+        )
     return Networks(
         gateway_namespace=options.gateway_namespace,
         gateway_networks=options.gateway_networks,

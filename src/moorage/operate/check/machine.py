@@ -198,7 +198,10 @@ async def _check_images(settings: Settings) -> list[Finding]:
     )
 
     async def asked(setting: str, file: str, name: str) -> Finding:
-        remedy = f"set {setting} right, and {file} in kubernetes_credentials"
+        remedy = (
+            f"set {setting} right, and {file} in kubernetes_credentials; name an authority of your "
+            "own in SSL_CERT_FILE"
+        )
         try:
             given = settings.kubernetes_credential(file)
             registry = Registry(read_credentials(Path(given) if given else None))

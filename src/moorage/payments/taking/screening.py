@@ -20,6 +20,7 @@ from moorage.errors import PaymentPending
 from moorage.ledger.ledger import Transfer, verdicts_before
 from moorage.money import AtomicUnits
 from moorage.records.payments import Payment
+from moorage.trust import trusting
 
 log = structlog.get_logger()
 
@@ -72,6 +73,7 @@ class Screening:
         self._environment = {k: v for k, v in environment.items() if not k.startswith("MOORAGE_")}
         self._slots = asyncio.Semaphore(COMMANDS_AT_ONCE)
         is_url = len(asked) == 1 and asked[0].startswith(("http://", "https://"))
+        self._trust = trusting() if is_url else True
         self._check: _Check | None = (self._post if is_url else self._run) if asked else None
 
     async def ask(self, transfer: Transfer) -> str | None:
@@ -126,7 +128,11 @@ class Screening:
             async with (
                 aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
                 session.post(
-                    self._asked[0], data=document, headers=headers, allow_redirects=False
+                    self._asked[0],
+                    data=document,
+                    headers=headers,
+                    allow_redirects=False,
+                    ssl=self._trust,
                 ) as response,
             ):
                 body = await _bounded(response.content)

@@ -52,6 +52,7 @@ def options(
     *,
     resolvers: tuple[str, ...] = (),
     gateway_networks: tuple[str, ...] = (),
+    gateway_namespace: str = "moorage",
 ) -> ClusterOptions:
     return ClusterOptions(
         app=LIMITS,
@@ -69,7 +70,7 @@ def options(
         user_namespaces=True,
         storage_class="",
         resolvers=resolvers,
-        gateway_namespace="moorage",
+        gateway_namespace=gateway_namespace,
         gateway_networks=gateway_networks,
     )
 
@@ -95,6 +96,13 @@ def test_what_is_no_network_or_address_is_refused_by_its_setting(
 ) -> None:
     with pytest.raises(ConfigurationInvalid, match=setting):
         networks(chosen, replace(HERE, deny=denied))
+
+
+def test_gateway_outside_the_cluster_names_its_networks_else_apps_are_open_to_all_pods() -> None:
+    with pytest.raises(ConfigurationInvalid, match="kubernetes_gateway_networks"):
+        networks(options(gateway_namespace=""), HERE)
+    outside = options(gateway_namespace="", gateway_networks=("192.0.2.1/32",))
+    assert networks(outside, HERE).gateway_networks == ("192.0.2.1/32",)
 
 
 def test_gateway_reads_no_secret_and_has_no_wildcard() -> None:

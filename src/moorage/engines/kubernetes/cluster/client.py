@@ -29,6 +29,7 @@ from lightkube.core.exceptions import ConfigError
 from moorage.engines.kubernetes.objects.pod import Manifest
 from moorage.errors import ClusterUnavailable, ConfigurationInvalid
 from moorage.loop import Keeps, always
+from moorage.trust import as_tools_do
 
 
 @dataclass(frozen=True)
@@ -157,15 +158,8 @@ def read_configuration(file: str) -> SingleConfig:
 
 
 def _trust(configuration: SingleConfig, user: User) -> ssl.SSLContext:
-    """Returns whom to trust as the API server, and the certificate to show it, if any.
-
-    Python 3.13 refuses certificates of authorities that name no key usage. Those that clusters
-    make for themselves often name none, and kubectl takes them.
-    """
-    context = verify_cluster(configuration.cluster, user, configuration.abs_file)
-    if configuration.cluster.certificate_auth or configuration.cluster.certificate_auth_data:
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
+    """Returns whom to trust as the API server, and the certificate to show it, if any."""
+    return as_tools_do(verify_cluster(configuration.cluster, user, configuration.abs_file))
 
 
 class Cluster:
