@@ -151,8 +151,18 @@ async def test_cookie_of_endless_domains_is_taken_away(proxy: Proxy) -> None:
     assert "domain" not in str(cookies(fields)).lower()
 
 
+async def test_cookie_that_is_made_to_be_slow_to_read_is_cleaned_in_passing(proxy: Proxy) -> None:
+    """tests/unit/routing/test_rules.py bounds the steps; here the proxy itself takes it."""
+    slow = f"Set-Cookie: a=1;{'domain' * 4800}; Domain={BASE}"
+    async with proxy.app(OWN, answer(slow, "Set-Cookie: b=2")):
+        for _ in range(20):
+            (fields,) = await proxy.ask(OWN)
+    assert domains(cookies(fields)[0]) == []
+    assert sent_to(NEIGHBOUR, fields) == set()
+
+
 async def test_what_else_a_cookie_says_stays_as_it_was(proxy: Proxy) -> None:
-    plain = "a=domain=5&x; Path=/p; Expires=Wed, 21 Oct 2065 07:28:00 GMT; Secure; SameSite=Lax"
+    plain = "a=domain=5&x; Subdomain=d; Expires=Wed, 21 Oct 2065 07:28:00 GMT; SameSite=Lax"
     async with proxy.app(OWN, answer(f"Set-Cookie: {plain}")):
         (fields,) = await proxy.ask(OWN)
     assert cookies(fields) == [plain]
