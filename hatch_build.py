@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent / "src"
 CLIENT = (
     "__init__.py",
     "py.typed",
-    *("address.py", "clock.py", "errors.py", "imports.py", "money.py", "signing.py"),
+    *("address.py", "clock.py", "errors.py", "imports.py", "money.py", "signing.py", "trust.py"),
     *("archive/*.py", "cli/*.py", "sdk/*.py", "wire/*.py"),
     *(
         f"chains/{name}.py"

@@ -58,6 +58,36 @@ async def test_app_starts_after_a_command_with_what_that_left_on_the_volume(
     assert await runtime.running() == {"first": app}
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        "sleep 600 &",
+        "setsid sh -c 'trap \"\" TERM HUP; sleep 600; :' </dev/null >/dev/null 2>&1 &",
+        "(sleep 600 & sleep 600 &) & sleep 0.2;",
+    ],
+)
+async def test_what_a_command_leaves_behind_ends_with_it(
+    runtime: Engine, source: Path, left: str
+) -> None:
+    await build(runtime, source, plan())
+    spec = replace(COMMAND, command=f"{left.replace('600', f'600.{OWN}')} exit 3")
+    await runtime.start(spec, timeout_seconds=30)
+    assert await exit_of(runtime) == AppExit(exit_code=3, out_of_memory=False)
+    assert processes(f"sleep 600.{OWN}") == []
+    again = await runtime.start(replace(spec, command="sleep 60"), timeout_seconds=30)
+    assert await runtime.running() == {"first": again}
+
+
+async def test_end_of_a_command_is_known_as_soon_as_it_has_ended(
+    runtime: Engine, source: Path
+) -> None:
+    await build(runtime, source, plan())
+    for _ in range(30):
+        await runtime.start(replace(COMMAND, command="true"), timeout_seconds=30)
+        assert await exit_of(runtime) == AppExit(exit_code=0, out_of_memory=False)
+        await runtime.stop("first")
+
+
 async def test_command_that_needs_too_much_memory_is_told_so(runtime: Engine, source: Path) -> None:
     grow = "const kept = []; for (;;) kept.push(Buffer.alloc(1e7, 1));"
     await build(runtime, source, plan())

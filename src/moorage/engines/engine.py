@@ -129,6 +129,7 @@ class AppExit:
 
     exit_code: int | None  # None if it is not known
     out_of_memory: bool
+    ended_at_ms: int | None = field(default=None, compare=False)  # Unix time; None: not known
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,8 +132,10 @@ prlimit --pid $$ --core=1:1 2> /dev/null || ulimit -c 0
 _EXPENDABLE = 'echo "$1" > /proc/self/oom_score_adj\nshift\n'
 # For a command that stays the gateway's child, and dies with it.
 ATTACHED = _JOIN + _EXPENDABLE + 'exec "$@"\n'
-# For a command that keeps running when the gateway ends; its parent is init.
+# For an app, which keeps running when the gateway ends; its parent is init.
 DETACHED = _JOIN + _EXPENDABLE + 'setsid "$@" &\n'
+# For a command that does so; its parent is a shell, as it must not die with this one.
+COMMAND = _JOIN + _EXPENDABLE + "setsid /bin/sh -c '\"$@\"; :' moorage \"$@\" &\n"
 # As DETACHED, with stdin moved to descriptor 3, as a shell closes stdin of background commands.
 DETACHED_SOCKET = _JOIN + 'exec 3<&0 </dev/null\nsetsid "$@" &\n'
 
@@ -184,13 +186,15 @@ def options(
     directory: str,
     seccomp_fd: int,
     status_fd: int | None,
+    leaves_children: bool = False,
 ) -> list[str]:
     """Returns bwrap's options.
 
-    With `status_fd`, it writes its exit code there and keeps running when the gateway ends; without
-    it, it dies with its parent.
+    It writes its exit code to `status_fd`. It dies with its parent, and what its command left
+    behind with it, by the kernel's own hand, unless it `leaves_children`.
     """
-    lifetime = ["--die-with-parent"] if status_fd is None else ["--json-status-fd", str(status_fd)]
+    lifetime = [] if leaves_children else ["--die-with-parent"]
+    lifetime += [] if status_fd is None else ["--json-status-fd", str(status_fd)]
     return [
         "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
         "--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL", "--new-session",

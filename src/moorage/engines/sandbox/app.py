@@ -85,6 +85,7 @@ def prepared(
             directory=plan.directory,
             seccomp_fd=seccomp_fd,
             status_fd=status_fd,
+            leaves_children=script is bubblewrap.DETACHED,
         )
         opened.append(args_fd := memory_file("args", bubblewrap.encode_options(options)))
         identity = bubblewrap.identity_argv(netns=directory.network(slot).path, uid=slot.app_uid)
@@ -134,7 +135,7 @@ def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> No
         prepared(
             directory,
             slot,
-            script=bubblewrap.DETACHED,
+            script=bubblewrap.DETACHED if spec.listens else bubblewrap.COMMAND,
             group=directory.app_group,
             environment=app_environment(spec.plan, spec.variables, has_data=data is not None),
             plan=spec.plan,
@@ -272,16 +273,22 @@ def _status(directory: DeploymentDirectory) -> str:
         return ""
 
 
-def exit_of(directory: DeploymentDirectory, record: Record) -> AppExit | None:
+async def exit_of(directory: DeploymentDirectory, record: Record) -> AppExit | None:
     """Returns how the app ended; None while it runs, or if it was never started."""
     if record.stage is not Stage.STARTED or is_running(directory):
         return None
+    await _wait_for_status(directory)
     code = parse_exit_code(_status(directory))
     killed = directory.host.cgroups.oom_kills(directory.app_group) > 0
     return AppExit(
         exit_code=record.exit_code if code is None else code,
         out_of_memory=killed or record.out_of_memory,
+        ended_at_ms=None if code is None else _written_at_ms(directory.status_file),
     )
+
+
+def _written_at_ms(file: Path) -> int:
+    return file.stat().st_mtime_ns // 1_000_000
 
 
 async def _crashed(directory: DeploymentDirectory, spec: InstanceSpec) -> DeployFailed:
@@ -295,10 +302,13 @@ async def _crashed(directory: DeploymentDirectory, spec: InstanceSpec) -> Deploy
 
 async def _wait_for_status(directory: DeploymentDirectory) -> None:
     """Waits until the monitor has reported the exit code, for _STATUS_SECONDS at most."""
-    deadline = directory.host.clock.monotonic_seconds() + _STATUS_SECONDS
-    while parse_exit_code(_status(directory)) is None:
-        if directory.host.clock.monotonic_seconds() > deadline:
-            return
+    cgroups, now = directory.host.cgroups, directory.host.clock.monotonic_seconds
+    deadline = now() + _STATUS_SECONDS
+    while (
+        parse_exit_code(_status(directory)) is None
+        and cgroups.pids(directory.proxy_group)  # the monitor is in it
+        and now() < deadline
+    ):
         await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -215,7 +215,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         record = directory.record
         if record is None:
             return None
-        if (ended := app.exit_of(directory, record)) is not None:
+        if (ended := await app.exit_of(directory, record)) is not None:
             await in_thread(directory.logs.drain, record.log)
         return ended
 
@@ -328,7 +328,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
             return
         await app.stop(directory, grace_seconds=self._configuration.stop_grace_seconds)
         await asyncio.to_thread(directory.logs.drain, record.log)
-        ended = app.exit_of(directory, record)
+        ended = await app.exit_of(directory, record)
         if ended is not None:
             record = record.ended(ended, await asyncio.to_thread(directory.written))
             try:

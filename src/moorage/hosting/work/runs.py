@@ -351,7 +351,8 @@ class Runner:
     async def _follow(self, run: Run, work: Work, *, is_new: bool) -> End | None:
         """Waits for the end of a command, and books its time; None if its row was ended.
 
-        One that ended while no gateway looked is billed as far as it was booked.
+        One that ended while no gateway looked is billed to its end, or where that is not known, as
+        far as it was booked.
         """
         pause_seconds, booked_ms, seen_ms = _FIRST_LOOK_SECONDS, work.ran_ms, work.ran_ms
         while True:
@@ -360,7 +361,10 @@ class Runner:
             if is_new or state.exit is None:
                 seen_ms = ran_ms
             if state.exit is not None:
-                return _ended(state.exit, seen_ms)
+                at_ms = state.exit.ended_at_ms
+                if at_ms is not None:
+                    seen_ms = self._time.at_wall(at_ms) - work.started_at_ms
+                return _ended(state.exit, min(max(seen_ms, booked_ms), ran_ms))
             if state.instance is None:
                 return End(RunStatus.INTERRUPTED, _LOST)
             if ran_ms >= run.timeout_seconds * 1000:

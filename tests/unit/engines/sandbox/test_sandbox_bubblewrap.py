@@ -44,13 +44,20 @@ def view(*, build_tmp: Path | None = None) -> View:
     )
 
 
-def made(*, status_fd: int | None, build_tmp: Path | None = None, directory: str = "") -> list[str]:
+def made(
+    *,
+    status_fd: int | None,
+    build_tmp: Path | None = None,
+    directory: str = "",
+    leaves_children: bool = False,
+) -> list[str]:
     return options(
         view=view(build_tmp=build_tmp),
         environment={"PORT": "3000", "SECRET": "a b"},
         directory=directory,
         seccomp_fd=7,
         status_fd=status_fd,
+        leaves_children=leaves_children,
     )
 
 
@@ -133,9 +140,10 @@ def test_languages_are_shown_their_parts_of_etc_and_no_settings_of_the_operators
     assert of_languages == {str(tmp_path / name) for name in shown}
 
 
-def test_build_dies_with_the_gateway_and_an_app_does_not() -> None:
+def test_only_an_app_outlives_what_started_it() -> None:
     assert "--die-with-parent" in made(status_fd=None)
-    app = made(status_fd=9)
+    assert "--die-with-parent" in made(status_fd=9)
+    app = made(status_fd=9, leaves_children=True)
     assert "--die-with-parent" not in app
     assert ("9",) in pairs(app, "--json-status-fd", 1)
 
