@@ -146,10 +146,13 @@ class FakeRuntime:
         """The deployments that a method was called for, in order."""
         return [subject for name, subject in self.calls if name == method]
 
-    def die(self, deployment_id: str, *, exit_code: int = 1) -> None:
+    def die(
+        self, deployment_id: str, *, exit_code: int = 1, ended_at_ms: int | None = None
+    ) -> None:
         """An app ends by itself."""
         del self.apps[deployment_id]
-        self.exits[deployment_id] = AppExit(exit_code=exit_code, out_of_memory=False)
+        ended = AppExit(exit_code=exit_code, out_of_memory=False, ended_at_ms=ended_at_ms)
+        self.exits[deployment_id] = ended
         self.incidents.put_nowait(Incident(deployment_id, IncidentKind.ENDED))
 
     async def open(self) -> str:

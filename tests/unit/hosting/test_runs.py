@@ -289,6 +289,42 @@ async def test_what_ran_unseen_to_its_end_is_billed_as_far_as_it_was_booked(
     assert (run.ran_ms, run.charged_micro_usd) == (0, 0)
 
 
+async def test_what_ran_unseen_is_billed_to_its_end_where_that_is_known(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    run_id = await queue(yard, project)
+    process = asyncio.create_task(yard.services.runner.run())
+    await until(lambda: run_id in yard.runtime.apps)
+    process.cancel()
+    await asyncio.gather(process, return_exceptions=True)
+    yard.clock.advance(42_000)
+    yard.runtime.die(run_id, exit_code=0, ended_at_ms=yard.clock.now_ms())
+    yard.clock.advance(300_000)
+    run = await came_to(yard, run_id, RunStatus.SUCCEEDED, another(yard))
+    assert run.ran_ms == 42_000
+
+
+@pytest.mark.parametrize("why", ["timeout", "cancelled", "unpaid"])
+async def test_command_is_billed_until_nothing_of_it_is_left(
+    yard: Yard, project: Project, serving: Deployment, why: str
+) -> None:
+    """It may take seconds to end once it is told to."""
+    run_id = await queue(yard, project, timeout_seconds=60 if why == "timeout" else 3_600)
+    await came_to(yard, run_id, RunStatus.RUNNING)
+    await until(lambda: run_id in yard.runtime.apps)
+    gate = yard.runtime.gates["discard"] = asyncio.Event()
+    ran_ms = {"timeout": 60_000, "cancelled": 1_000, "unpaid": 1_900_000}[why]
+    yard.clock.advance(ran_ms)
+    if why == "cancelled":
+        await yard.services.runs_of_projects.cancel(project, run_id)
+    await until(lambda: run_id in yard.runtime.called("discard"))
+    yard.clock.advance(5_000)
+    gate.set()
+    ends = {"timeout": RunStatus.TIMED_OUT, "cancelled": RunStatus.CANCELLED}
+    run = await came_to(yard, run_id, ends.get(why, RunStatus.FAILED))
+    assert run.ran_ms == ran_ms + 5_000
+
+
 async def test_two_gateways_begin_a_run_once(
     yard: Yard, project: Project, serving: Deployment
 ) -> None:

@@ -349,12 +349,13 @@ class Runner:
         return await self._follow(run, work, is_new=True)
 
     async def _follow(self, run: Run, work: Work, *, is_new: bool) -> End | None:
-        """Waits for the end of a command, and books its time; None if its row was ended.
+        """Waits for the end of a command, or ends it, and books its time.
 
         One that ended while no gateway looked is billed to its end, or where that is not known, as
         far as it was booked.
         """
         pause_seconds, booked_ms, seen_ms = _FIRST_LOOK_SECONDS, work.ran_ms, work.ran_ms
+        most_ms = run.timeout_seconds * 1000
         while True:
             state = await self._runtime.inspect(run.id)
             ran_ms = self._time.now_ms() - work.started_at_ms
@@ -364,21 +365,23 @@ class Runner:
                 at_ms = state.exit.ended_at_ms
                 if at_ms is not None:
                     seen_ms = self._time.at_wall(at_ms) - work.started_at_ms
-                return _ended(state.exit, min(max(seen_ms, booked_ms), ran_ms))
+                seen_ms = min(max(seen_ms, booked_ms), ran_ms)
+                if state.exit.exit_code and seen_ms >= most_ms:
+                    return _timed_out(run, seen_ms)  # by a process that then ended itself
+                return _ended(state.exit, seen_ms)
             if state.instance is None:
                 return End(RunStatus.INTERRUPTED, _LOST)
-            if ran_ms >= run.timeout_seconds * 1000:
-                reason = f"It ran for {run.timeout_seconds} s, as long as it may."
-                return End(RunStatus.TIMED_OUT, reason, None, ran_ms)
+            end = _timed_out(run) if ran_ms >= most_ms else None
             with contextlib.suppress(DatabaseUnavailable):
-                end = await self._ended_by_rows(run)
-                if end is not None:
-                    return msgspec.structs.replace(end, ran_ms=ran_ms)
-                if ran_ms - booked_ms >= BOOK_SECONDS * 1000:
+                end = end or await self._ended_by_rows(run)
+                if end is None and ran_ms - booked_ms >= BOOK_SECONDS * 1000:
                     await self._book(work, ran_ms)
                     booked_ms = ran_ms
-                    if (unpaid := await self._unpaid(self._db, work)) is not None:
-                        return msgspec.structs.replace(unpaid, ran_ms=ran_ms)
+                    end = await self._unpaid(self._db, work)
+            if end is not None:  # it may take its time to end, and has it billed
+                await self._runtime.stop(run.id, keep=Keep.LOGS)
+                ran_ms = self._time.now_ms() - work.started_at_ms
+                return msgspec.structs.replace(end, ran_ms=ran_ms)
             is_new = True
             await asyncio.sleep(pause_seconds / self._speed)
             pause_seconds = min(2 * pause_seconds, POLL_SECONDS)
@@ -439,6 +442,11 @@ class Runner:
             data["exit_code"] = end.exit_code
         kind = EventKind.RUN_FAILED
         await events.record(tx, wallet=run.wallet, kind=kind, data=data, now_ms=now_ms)
+
+
+def _timed_out(run: Run, ran_ms: int = 0) -> End:
+    reason = f"It ran for {run.timeout_seconds} s, as long as it may."
+    return End(RunStatus.TIMED_OUT, reason, None, ran_ms)
 
 
 def _ended(how: AppExit, ran_ms: int) -> End:
