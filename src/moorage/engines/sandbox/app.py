@@ -304,11 +304,9 @@ async def _wait_for_status(directory: DeploymentDirectory) -> None:
     """Waits until the monitor has reported the exit code, for _STATUS_SECONDS at most."""
     cgroups, now = directory.host.cgroups, directory.host.clock.monotonic_seconds
     deadline = now() + _STATUS_SECONDS
-    while (
-        parse_exit_code(_status(directory)) is None
-        and cgroups.pids(directory.proxy_group)  # the monitor is in it
-        and now() < deadline
-    ):
+    while parse_exit_code(_status(directory)) is None:
+        if not cgroups.pids(directory.proxy_group) or now() > deadline:
+            return  # the monitor is in that group
         await asyncio.sleep(_POLL_SECONDS)
 
 
