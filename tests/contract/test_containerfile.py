@@ -130,6 +130,7 @@ kubernetes_namespace = "{prefix}"
 kubernetes_registry = "registry.example/apps"
 kubernetes_own_image = "{own_image}"
 kubernetes_builder = "buildkit+unix:///nowhere"
+kubernetes_gateway_networks = ["10.0.0.0/8"]
 """
 
 

@@ -196,6 +196,7 @@ class Resources:
     """
 
     memory_bytes: int  # that all apps together may use
+    cpu_millis: int | None = None  # that apps may be promised; None if they share what there is
     free_bytes: int  # for apps' disks
     networks: int | None = None  # how many more apps can get one; None if there is no limit
     growth: Mapping[str, int] = field(default_factory=dict)  # by deployment, of those with a disk

@@ -1,6 +1,7 @@
 """What limits new apps: what was promised, not what is free; and the operator's rules."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from gate import PRICE, Gate
@@ -210,6 +211,17 @@ async def test_memory_counts_of_what_runs_or_is_about_to(
     assert await has_room(yard, capacity)
     await add_project(yard.db, ALICE, "hello", status, asleep_since_ms=asleep_since_ms)
     assert await has_room(yard, capacity) is not counts
+
+
+async def test_processors_count_where_each_app_is_promised_its_own(
+    yard: Yard, capacity: Capacity
+) -> None:
+    yard.runtime.has_memory_for(100)
+    yard.runtime.measured = replace(yard.runtime.measured, cpu_millis=1_000)
+    for name in ("one", "two"):  # each of half a processor
+        assert await has_room(yard, capacity)
+        await add_project(yard.db, ALICE, name)
+    assert not await has_room(yard, capacity)
 
 
 async def test_new_version_of_what_runs_takes_no_more_memory(

@@ -12,6 +12,7 @@ from moorage.clock import Clock
 from moorage.engines.engine import Limits
 from moorage.engines.isolation.bubblewrap import TMP
 from moorage.engines.kubernetes.cluster.client import NAMESPACES, NODES, PODS, Cluster, Refused
+from moorage.engines.kubernetes.cluster.pods import unscheduled
 from moorage.engines.kubernetes.objects.labels import (
     INSTANCE_LABEL,
     PART_LABEL,
@@ -72,7 +73,7 @@ def self_test_objects(
                     "image": test.image,
                     "imagePullPolicy": "IfNotPresent",
                     "command": literal(*test.command),
-                    "resources": resources(_LIMITS),
+                    "resources": resources(_LIMITS, helps=True),
                     "securityContext": restricted_container(),
                     "volumeMounts": [mount("tmp", TMP)],
                 }
@@ -119,11 +120,18 @@ class Trial:
     timeout_seconds: int = 120
 
 
+class NoNode(IsolationMissing):
+    """No node takes the self-test's pod."""
+
+
 async def require_isolation(cluster: Cluster, trial: Trial, clock: Clock) -> None:
     """Raises IsolationMissing unless a pod is as isolated as apps must be.
 
-    It has a namespace of its own, which goes with it.
+    It has a namespace of its own, which goes with it; one of a test that was interrupted goes too.
     """
+    labels = {INSTANCE_LABEL: trial.options.instance, PART_LABEL: Part.SELF_TEST.value}
+    for left in (await cluster.list(NAMESPACES, labels=labels)).items:
+        await cluster.delete(NAMESPACES, left["metadata"]["name"])
     test = SelfTest(
         name=f"self-test-{secrets.token_hex(4)}",
         prefix=trial.prefix,
@@ -201,7 +209,7 @@ async def _ended(cluster: Cluster, namespace: str, test: SelfTest, clock: Clock)
         if pod.get("status", {}).get("phase") in _OVER:
             return pod
         if clock.monotonic_seconds() > deadline:
-            raise IsolationMissing((_late(pod, test),))
+            raise (NoNode if unscheduled(pod) else IsolationMissing)((_late(pod, test),))
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -213,12 +221,7 @@ def _late(pod: Manifest, test: SelfTest) -> str:
         for it in status.get("containerStatuses") or ()
         if it.get("state", {}).get("waiting")
     ]
-    reasons += [
-        it.get("message", "")
-        for it in status.get("conditions") or ()
-        if it.get("type") == "PodScheduled" and it.get("status") == "False"
-    ]
-    why = "; ".join(filter(None, reasons)) or "it does not say why"
+    why = "; ".join(filter(None, [*reasons, unscheduled(pod)])) or "it does not say why"
     return f"the self-test's pod did not end within {test.timeout_seconds} s: {why}"
 
 

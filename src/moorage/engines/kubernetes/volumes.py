@@ -8,7 +8,7 @@ import errno
 import hashlib
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from moorage.engines.failure import not_built, not_carried, not_taken_along
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.cluster.client import PODS, SECRETS, Cluster, NotFound, Refused
 from moorage.engines.kubernetes.cluster.namespaces import requested_bytes
+from moorage.engines.kubernetes.cluster.pods import unscheduled
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.objects.app import DATA
 from moorage.engines.kubernetes.objects.labels import (
@@ -115,7 +116,7 @@ def _container(pod: VolumePod) -> Manifest:
         "command": literal(*pod.command),
         "env": [{"name": TOKEN, "valueFrom": {"secretKeyRef": reference}}],
         "ports": [{"containerPort": PORT}],
-        "resources": resources(pod.limits),
+        "resources": resources(pod.limits, helps=True),
         "securityContext": restricted_container(),
         "volumeMounts": [mount("data", DATA, read_only=pod.reads)],
     }
@@ -251,10 +252,10 @@ class VolumePods:
             if status.get("phase") == "Failed":
                 raise _failed(status.get("message") or status.get("reason") or "its pod was ended")
             waiting = state.get("waiting") or {}
-            obstacle, unscheduled = waiting.get("reason", ""), _unscheduled(status)
+            obstacle, no_node = waiting.get("reason", ""), unscheduled(found)
             if obstacle in _UNSTARTABLE and lasts(obstacle) > self.patience.pull_seconds:
                 raise _failed(f"{obstacle}: {waiting.get('message', '')}")
-            if lasts(unscheduled) > self.patience.schedule_seconds:
+            if lasts(no_node) > self.patience.schedule_seconds:
                 raise _failed("no node takes its pod")
             if self.clock.monotonic_seconds() > deadline:
                 raise _failed(f"it took longer than {pod.timeout_seconds} s")
@@ -413,13 +414,6 @@ async def _send(path: Path, reader: asyncio.StreamReader, writer: asyncio.Stream
 def _state(pod: Manifest) -> dict[str, Any]:
     statuses = pod.get("status", {}).get("containerStatuses") or ()
     return next((it.get("state") or {} for it in statuses if it.get("name") == CONTAINER), {})
-
-
-def _unscheduled(status: Mapping[str, Any]) -> str:
-    for condition in status.get("conditions") or ():
-        if (condition.get("type"), condition.get("status")) == ("PodScheduled", "False"):
-            return str(condition.get("message") or condition.get("reason") or "no node takes it")
-    return ""
 
 
 def _message_of(pod: Manifest) -> str:

@@ -226,24 +226,29 @@ class Capacity:
     async def require_memory(
         self, source: Source, size: str = STANDARD, project_id: str = ""
     ) -> None:
-        """Raises NoCapacity unless memory allows one more app; a running project has its own."""
+        """Raises NoCapacity unless memory and processors allow one more app.
+
+        A running project has its own.
+        """
         promised = await quotes.promised(source, without=project_id)
         await self._require_memory(source, size, project_id, promised)
 
     async def _require_memory(
         self, source: Source, size: str, project_id: str, others: Promised
     ) -> None:
-        def memory(each: Size) -> int:
-            return each.memory_mib * _MIB
-
-        starting = (it for name, it in self._starting.items() if name != project_id)
-        wanted = memory(self._sizes.of(size)) + sum(memory(self._sizes.of(it)) for it in starting)
-        allowed = self._policy.memory_overcommit * (await self._measured()).memory_bytes
-        taken = self._sold(others, memory) + wanted
-        if taken <= allowed:
-            return
-        if not project_id or taken > self._sold(await quotes.promised(source), memory):
-            raise NoCapacity
+        there = await self._measured()
+        coming = [it for name, it in self._starting.items() if name != project_id] + [size]
+        limits: list[tuple[float, Callable[[Size], int]]] = [
+            (self._policy.memory_overcommit * there.memory_bytes, lambda it: it.memory_mib * _MIB)
+        ]
+        if there.cpu_millis is not None:
+            limits.append((there.cpu_millis, lambda it: it.cpu_millis))
+        for allowed, amount in limits:
+            taken = self._sold(others, amount) + sum(amount(self._sizes.of(it)) for it in coming)
+            if taken > allowed and (
+                not project_id or taken > self._sold(await quotes.promised(source), amount)
+            ):
+                raise NoCapacity
 
     async def has_room(self, size: Size) -> bool:
         """Returns whether there is room for one more app of a size."""

@@ -180,6 +180,10 @@ class Workflow:
             return await self._fail(job, deployment, project, failure)
         except NoCapacity:
             return await self._fail(job, deployment, project, _no_room())
+        except ClusterUnavailable as away:
+            if job.attempts < MAX_ATTEMPTS:
+                raise
+            return await self._fail(job, deployment, project, _interrupted(away.message))
         self._count(deployment, "ready", None)
         return await self._sources.drop(deployment.id)
 
@@ -413,9 +417,9 @@ def _no_room() -> DeployFailed:
     )
 
 
-def _interrupted() -> DeployFailed:
+def _interrupted(
+    why: str = "The gateway was interrupted too often and could not finish this deployment.",
+) -> DeployFailed:
     return DeployFailed(
-        FailureCause.INTERRUPTED,
-        "The gateway was interrupted too often and could not finish this deployment. "
-        "Nothing was charged for it: deploy again.",
+        FailureCause.INTERRUPTED, f"{why} Nothing was charged for it: deploy again."
     )

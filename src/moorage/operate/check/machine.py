@@ -163,7 +163,7 @@ async def check_cluster(settings: Settings) -> list[Finding]:
         read_configuration,
     )
     from moorage.engines.kubernetes.opening import missing_permissions  # noqa: PLC0415
-    from moorage.engines.kubernetes.running.usage import allocatable_bytes  # noqa: PLC0415
+    from moorage.engines.kubernetes.running.usage import allocatable  # noqa: PLC0415
 
     try:
         cluster = Cluster(read_configuration(settings.kubernetes_config))
@@ -171,7 +171,7 @@ async def check_cluster(settings: Settings) -> list[Finding]:
             found = judge_cluster(await cluster.version(), await missing_permissions(cluster))
             if all(it.ok for it in found):
                 nodes = (await cluster.list(NODES)).items
-                found.append(_judge_nodes(allocatable_bytes(nodes), len(nodes)))
+                found.append(_judge_nodes(int(allocatable(nodes, "memory")), len(nodes)))
         finally:
             await cluster.close()
         return [*found, *await _check_images(settings)]

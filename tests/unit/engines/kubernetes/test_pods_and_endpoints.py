@@ -13,7 +13,7 @@ from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.running.app import wait_ready
 from moorage.engines.kubernetes.running.record import Record
 from moorage.engines.kubernetes.running.starting import Patience, refused
-from moorage.engines.kubernetes.running.usage import Meter, allocatable_bytes, quantity, samples
+from moorage.engines.kubernetes.running.usage import Meter, allocatable, quantity, samples
 from moorage.errors import ClusterUnavailable, DeployFailed
 from support.engines.small_apps import LIMITS, plan
 from support.gateway.clock import MovableClock
@@ -70,9 +70,11 @@ def test_what_is_not_complete_is_left_out() -> None:
 
 def test_memory_is_that_of_nodes_that_take_pods() -> None:
     def node(**spec: Any) -> dict[str, Any]:
-        return {"spec": spec, "status": {"allocatable": {"memory": "1Gi"}}}
+        return {"spec": spec, "status": {"allocatable": {"memory": "1Gi", "cpu": "1500m"}}}
 
-    assert allocatable_bytes([node(), node(), node(unschedulable=True), {}]) == 2 * 2**30
+    nodes = [node(), node(), node(unschedulable=True), {}]
+    assert allocatable(nodes, "memory") == 2 * 2**30
+    assert allocatable(nodes, "cpu") == 3
 
 
 CRASHED = Pod(

@@ -34,6 +34,11 @@ class Waiting:
         return self.reason in _PULL_PROBLEMS
 
     @property
+    def may_pass(self) -> bool:
+        """Whether it may be a trouble of the node that passes."""
+        return self.is_pull_problem or self.reason == "CreateContainerConfigError"
+
+    @property
     def is_start_problem(self) -> bool:
         """Whether its image can't be started."""
         return self.reason in _START_PROBLEMS
@@ -76,7 +81,7 @@ def parse(manifest: Manifest) -> Pod:
     state, last = container.get("state") or {}, container.get("lastState") or {}
     ended = _end(state.get("terminated"), last.get("terminated"))
     log = metadata.get("labels", {}).get(LOG_LABEL)
-    conditions = {it["type"]: it for it in status.get("conditions") or ()}
+    conditions = _conditions(manifest)
     return Pod(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -92,7 +97,7 @@ def parse(manifest: Manifest) -> Pod:
         waiting=_waiting(state.get("waiting")),
         last_end=_exit(ended),
         last_words=(ended or {}).get("message", "") or status.get("message", ""),
-        unscheduled=_unscheduled(conditions.get("PodScheduled", {})),
+        unscheduled=unscheduled(manifest),
         log=None if log is None else LogKind(log),
     )
 
@@ -136,7 +141,13 @@ def _exit(ended: Manifest | None) -> AppExit | None:
     )
 
 
-def _unscheduled(condition: Manifest) -> str:
+def _conditions(manifest: Manifest) -> dict[str, Manifest]:
+    return {it["type"]: it for it in manifest.get("status", {}).get("conditions") or ()}
+
+
+def unscheduled(manifest: Manifest) -> str:
+    """Returns why no node takes a pod; "" if one does."""
+    condition = _conditions(manifest).get("PodScheduled", {})
     if condition.get("status") != "False" or condition.get("reason") != "Unschedulable":
         return ""
     return str(condition.get("message") or "no node takes it")

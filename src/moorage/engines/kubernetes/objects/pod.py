@@ -78,17 +78,18 @@ def restricted_container() -> Manifest:
     }
 
 
-def resources(limits: Limits) -> Manifest:
+def resources(limits: Limits, *, helps: bool = False) -> Manifest:
     """Returns the `resources` of a container: it is promised all that it may use.
 
-    Processes are limited by the nodes alone (`podPidsLimit` of the kubelet).
+    One that only `helps` the gateway for a moment is promised next to no processor, so that it runs
+    where apps have all. Processes are limited by the nodes alone (`podPidsLimit` of the kubelet).
     """
     amounts = {
         "cpu": f"{limits.cpu_millis}m",
         "memory": str(limits.memory_bytes),
         "ephemeral-storage": str(limits.disk_bytes),
     }
-    return {"requests": amounts, "limits": dict(amounts)}
+    return {"requests": amounts | {"cpu": "5m"} if helps else amounts, "limits": dict(amounts)}
 
 
 def in_memory(name: str, *, size_bytes: int) -> Manifest:

@@ -25,7 +25,7 @@ class Patience:
     """How long a cluster may take for what it does before an app can listen."""
 
     schedule_seconds: float = 60.0  # until a node has room
-    pull_seconds: float = 30.0  # with an image that can't be fetched
+    pull_seconds: float = 30.0  # with an image that can't be fetched, or a node in trouble
     make_seconds: float = 10.0  # until it has made a pod, or has answered why not
     all_seconds: float = 300.0  # for all together, such as fetching a large image
 
@@ -84,11 +84,12 @@ class Starting:
             await self._check_made()
         elif self._has_ended(pod) and self._spec.listens:
             raise await self._ended(pod)
-        elif pod.waiting is not None and pod.waiting.is_start_problem:
-            raise _not_startable(pod.waiting.message or pod.waiting.reason)
-        elif pod.waiting is not None and pod.waiting.is_pull_problem:
-            if self._lasts(_PULL) > self._patience.pull_seconds:
-                raise _not_pulled(pod.waiting.message or pod.waiting.reason)
+        elif (waiting := pod.waiting) is not None and (
+            waiting.is_pull_problem or waiting.is_start_problem
+        ):
+            if not waiting.may_pass or self._lasts(_PULL) > self._patience.pull_seconds:
+                why = waiting.message or waiting.reason
+                raise _not_pulled(why) if waiting.is_pull_problem else _not_startable(why)
         elif pod.unscheduled:
             if self._lasts(_SCHEDULE) > self._patience.schedule_seconds:
                 logger.warning("no node takes %s: %s", pod.name, pod.unscheduled)

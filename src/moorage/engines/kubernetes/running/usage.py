@@ -112,8 +112,11 @@ def samples(items: Iterable[Manifest]) -> list[Sample]:
     return found
 
 
-def allocatable_bytes(nodes: Iterable[Manifest]) -> int:
-    """Returns how much memory the nodes have together for pods, of those that take new ones."""
+def allocatable(nodes: Iterable[Manifest], what: str) -> Decimal:
+    """Returns how much the nodes have together for pods, of those that take new ones.
+
+    `what` is cpu (cores) or memory (bytes).
+    """
     taking = (node for node in nodes if not node.get("spec", {}).get("unschedulable"))
-    amounts = (node.get("status", {}).get("allocatable", {}).get("memory", "0") for node in taking)
-    return int(sum((quantity(amount) for amount in amounts), Decimal(0)))
+    amounts = (node.get("status", {}).get("allocatable", {}).get(what, "0") for node in taking)
+    return sum((quantity(amount) for amount in amounts), Decimal(0))
