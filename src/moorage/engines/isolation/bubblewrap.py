@@ -135,7 +135,7 @@ ATTACHED = _JOIN + _EXPENDABLE + 'exec "$@"\n'
 # For an app, which keeps running when the gateway ends; its parent is init.
 DETACHED = _JOIN + _EXPENDABLE + 'setsid "$@" &\n'
 # For a command that does so; its parent is a shell, as it must not die with this one.
-COMMAND = _JOIN + _EXPENDABLE + "setsid /bin/sh -c '\"$@\"; :' moorage \"$@\" &\n"
+COMMAND = _JOIN + _EXPENDABLE + 'setsid /bin/sh -c \'"$@"; :\' moorage "$@" &\n'
 # As DETACHED, with stdin moved to descriptor 3, as a shell closes stdin of background commands.
 DETACHED_SOCKET = _JOIN + 'exec 3<&0 </dev/null\nsetsid "$@" &\n'
 
