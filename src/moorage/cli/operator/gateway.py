@@ -263,7 +263,8 @@ def drill(
 
     if address:
         source = offsite.saved_at(address, identity=identity, credentials_file=credentials)
-        proof = offsite.prove(source)
+        with offsite.naming(address):
+            proof = offsite.prove(source)
     else:
         proof = offsite.drill(options.settings(), with_key=with_key)
     screen, saved = options.screen(), proof.saved
@@ -388,20 +389,22 @@ def restore(
     """
     from moorage.operate.backup import restore as put_back
     from moorage.operate.backup import restore_project
-    from moorage.operate.offsite import saved_at
+    from moorage.operate.offsite import naming, saved_at
 
     screen = Screen(json=json)
     source = saved_at(file, identity=identity, credentials_file=credentials)
     if project:
         target = (to or Path(f"{project}.tar")).absolute()
-        sha256 = restore_project(source, project, target, public_key=public_key or None)
+        with naming(file):
+            sha256 = restore_project(source, project, target, public_key=public_key or None)
         screen.document({"file": str(target), "sha256": sha256})
         screen.result(f"{target}: sha256 {sha256}")
         screen.result(f"Its owner deploys it: moorage deploy {target} --name NAME")
         return
     if data_dir is None:
         raise InvalidField("--data-dir", "say where to")
-    saved = put_back(source, data_dir.absolute())
+    with naming(file):
+        saved = put_back(source, data_dir.absolute())
     made_at = saved.manifest.created_at
     screen.document(
         {"data_dir": str(data_dir), "created_at": made_at}
