@@ -54,14 +54,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
-SEND_AGAIN = "Nothing was recorded; send the same request again."
-
 
 class MoorageError(Exception):
     """Something went wrong."""
 
     receipt: object | None = None
     """The `PaymentReceipt` of what was paid before the error, if anything was."""
+
+    advice = ""
+    """What the sender of a request does, which the API says behind the message."""
 
     payment: object | None = None
     """The `PaymentOutcome` of the payment that came with the request."""
@@ -73,11 +74,6 @@ class MoorageError(Exception):
     def message(self) -> str:
         """The message for a person."""
         return str(self.args[0])
-
-    @property
-    def for_operator(self) -> str:
-        """The message for an operator: without what who sent a request is to do."""
-        return self.message.removesuffix(SEND_AGAIN).rstrip()
 
 
 class InvalidRequest(MoorageError):
@@ -564,7 +560,9 @@ class RefundRefused(MoorageError):
 
 
 class ChainUnavailable(MoorageError):
-    """The chain cannot be read right now. Nothing was recorded; send the same request again."""
+    """The chain cannot be read right now."""
+
+    advice = "Nothing was recorded; send the same request again."
 
 
 class VariablesUnreadable(MoorageError):
@@ -576,11 +574,13 @@ class DatabaseUnavailable(MoorageError):
 
 
 class WriteConflict(DatabaseUnavailable):
-    """Another request changed the same at the same moment. Nothing changed: send it again."""
+    """Another request changed the same at the same moment. Nothing changed."""
+
+    advice = "Send the same request again."
 
 
 class UniqueViolation(WriteConflict):
-    """Another request made the same at the same moment. Nothing changed: send it again."""
+    """Another request made the same at the same moment. Nothing changed."""
 
 
 class CommitUnknown(DatabaseUnavailable):
@@ -592,15 +592,21 @@ class SchemaUnknown(DatabaseUnavailable):
 
 
 class LeaderAway(MoorageError):
-    """The gateway that keeps the apps is being replaced by another. Send the request again."""
+    """The gateway that keeps the apps is being replaced by another."""
+
+    advice = "Send the same request again."
 
 
 class ClusterUnavailable(MoorageError):
-    """The cluster that runs the apps does not answer. Send the request again shortly."""
+    """The cluster that runs the apps does not answer."""
+
+    advice = "Send the same request again shortly."
 
 
 class ContentUnavailable(MoorageError):
-    """Stored files cannot be reached right now. A payment still counts: send the request again."""
+    """Stored files cannot be reached right now."""
+
+    advice = "A payment still counts: send the same request again."
 
 
 class NoCapacity(MoorageError):

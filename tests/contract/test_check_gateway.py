@@ -76,7 +76,17 @@ async def test_chain_that_cannot_be_asked_is_one_finding(local_chains: LocalChai
     assert set(found) == {"chain base", "usdc on arbitrum", "usdt on arbitrum"}
     assert not found["chain base"].ok
     assert found["chain base"].remedy == "set chains.base.rpc_urls right"
-    assert "send the same request" not in found["chain base"].detail
+
+
+async def test_silent_node_is_named_by_its_own_number_and_no_request_is_to_be_sent_again(
+    local_chains: LocalChains,
+) -> None:
+    urls = (*local_chains.arbitrum.rpc_urls[:1], "http://127.0.0.1:9/")
+    chain = msgspec.structs.replace(local_chains.arbitrum, rpc_urls=urls)
+    found = {each.name: each for each in await check_nodes([chain], timeout_seconds=30)}
+    assert not found["node 2 of arbitrum"].ok
+    assert "(node 2: " in found["node 2 of arbitrum"].detail
+    assert "again" not in found["node 2 of arbitrum"].detail
 
 
 @pytest.mark.parametrize(

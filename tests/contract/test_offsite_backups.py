@@ -369,6 +369,21 @@ def test_nothing_is_made_where_no_gateway_is(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_backup_that_is_no_good_is_named_and_a_good_one_says_where_its_books_are(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    file, cut = tmp_path / "one.backup", tmp_path / "cut.backup"
+    target = ("--data-dir", str(tmp_path / "new"))
+    settings = load_settings(file=None, environ={}, data_dir=str(data_dir))
+    back_up(settings, file, with_key=False)
+    cut.write_bytes(file.read_bytes()[:-100])
+    for words in (("restore", *target), ("restore", "--project", "hello"), ("drill",)):
+        done = moorage("operator", words[0], str(cut), *words[1:], env=os.environ)
+        assert done.stderr.startswith(f"error: {cut}: It is damaged"), done.stderr
+    done = moorage("operator", "restore", str(file), *target, env=os.environ)
+    assert "take database_url out" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

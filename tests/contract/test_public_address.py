@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -104,6 +105,35 @@ async def test_check_names_a_gateway_that_must_not_answer(
     finding = await found(there, here)
     assert (finding.ok, finding.ok or finding.blocks) == (ok, ok)
     assert ok or finding.remedy
+    assert finding.warns == (there is None)  # what could not be asked is not called ok
+
+
+@pytest.mark.usefixtures("public")
+async def test_check_warns_of_an_address_where_nobody_can_be_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    settings = load_settings(file=None, environ={}, public_url=url)
+    (finding,) = await configuration.check_address(settings)
+    assert (finding.ok, finding.warns) == (True, True)
+    assert finding.remedy
+
+
+@pytest.mark.usefixtures("public")
+async def test_check_warns_where_one_of_two_addresses_cannot_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [(socket.AF_INET, 1, 6, "", (each, 0)) for each in ("127.0.0.1", "127.0.0.77")]
+
+    async def both(*_: object, **__: object) -> Any:
+        return found
+
+    async with answering(HERE) as url:
+        port = int(url.rpartition(":")[2])
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+        settings = load_settings(file=None, environ={}, public_url=url, listen=port)
+        (finding,) = await configuration.check_address(settings)
+    assert (finding.ok, finding.warns) == (True, True)
+    assert "127.0.0.77" in finding.detail
 
 
 @pytest.mark.usefixtures("public")

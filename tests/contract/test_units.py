@@ -24,13 +24,13 @@ CONFIG = Path("/etc/moorage/moorage.toml")
 def units(tmp_path: Path) -> Path:
     """The directory of a machine's units; the program is one that this machine has."""
     program = Path(shutil.which("true") or "")
-    install(plan_installation(program=program, config=CONFIG, data_dir=None, root=tmp_path))
+    install(plan_installation(program=program, config=CONFIG, root=tmp_path))
     return tmp_path / "etc/systemd/system"
 
 
 def test_units_are_what_systemd_reads_without_a_warning(units: Path) -> None:
     found = sorted(units.iterdir())
-    assert len(found) == 9
+    assert len(found) == 10
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *found],
         capture_output=True,
@@ -98,13 +98,83 @@ def test_installation_is_shown_first_and_done_when_asked(tmp_path: Path) -> None
     assert again["directories"] == again["commands"] == []
 
 
+@pytest.fixture
+def named(tmp_path: Path) -> list[str]:
+    """Words that install below a root, where the gateway without a name starts at boot so far."""
+    config, root = tmp_path / "here/moorage.toml", tmp_path / "root"
+    config.parent.mkdir()
+    config.write_text('database_url = "postgresql://moorage@/books"\n')
+    words = ["operator", "install", "--systemd", "--config", str(config), "--root", str(root)]
+    assert moorage(*words, "--yes", env=os.environ).returncode == 0
+    systemctl(root, "enable", "moorage.service")
+    return words
+
+
+def systemctl(root: Path, *words: str) -> str:
+    """What systemctl says of the units below another root, which it also changes there."""
+    argv = ["systemctl", f"--root={root}", *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def test_named_gateways_start_at_boot_in_place_of_the_one_without_a_name(
+    named: list[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    assert systemctl(root, "is-enabled", "moorage.service") == "enabled"
+
+    done = moorage(*named, "--gateways", "a,b", "--yes", env=os.environ)
+
+    assert "enable --now moorage@a moorage@b" in done.stdout
+    systemctl(root, "enable", "moorage@a", "moorage@b")
+    assert systemctl(root, "is-enabled", "moorage.service") == "disabled"
+    starts = (root / "etc/systemd/system/multi-user.target.wants").glob("moorage*")
+    assert sorted(each.name for each in starts) == ["moorage@a.service", "moorage@b.service"]
+
+
+def test_each_named_gateway_has_an_operators_port_that_no_later_one_gets(
+    named: list[str], tmp_path: Path
+) -> None:
+    directory = tmp_path / f"root{tmp_path}/here"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "b.env").write_text("MOORAGE_OPERATOR_LISTEN=127.0.0.1:8404\n# mine\n")
+    for names in ("a,b", "c,a"):
+        assert moorage(*named, "--gateways", names, "--yes", env=os.environ).returncode == 0
+    files = {each.name: each.read_text() for each in directory.glob("*.env")}
+    assert files == {
+        "a.env": "MOORAGE_OPERATOR_LISTEN=127.0.0.1:8403\n",
+        "b.env": "MOORAGE_OPERATOR_LISTEN=127.0.0.1:8404\n# mine\n",
+        "c.env": "MOORAGE_OPERATOR_LISTEN=127.0.0.1:8405\n",
+    }
+
+
+def test_named_gateways_are_refused_with_books_in_a_file_or_a_name_that_is_none(
+    named: list[str], tmp_path: Path
+) -> None:
+    wrong = moorage(*named, "--gateways", "a,../b", "--yes", env=os.environ)
+    assert (wrong.returncode, "gateway_name" in wrong.stderr) == (2, True)
+    (tmp_path / "here/moorage.toml").write_text("")
+    wrong = moorage(*named, "--gateways", "a,b", "--yes", env=os.environ)
+    assert (wrong.returncode, "database_url" in wrong.stderr) == (2, True)
+    assert systemctl(tmp_path / "root", "is-enabled", "moorage.service") == "enabled"
+
+
+def test_settings_that_are_not_there_are_named_before_anything_is_installed(
+    tmp_path: Path,
+) -> None:
+    missing = tmp_path / "moorage.toml"
+    words = ("operator", "install", "--systemd", "--root", str(tmp_path), "--config", str(missing))
+    assert f"{missing} is not there" in moorage(*words, env=os.environ).stderr
+    missing.touch()
+    assert "is not there" not in moorage(*words, env=os.environ).stderr
+
+
 def test_path_that_a_unit_would_read_otherwise_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationInvalid, match="no spaces"):
-        plan_installation(program=Path("/a b/moorage"), config=CONFIG, data_dir=None, root=tmp_path)
+        plan_installation(program=Path("/a b/moorage"), config=CONFIG, root=tmp_path)
 
 
 def planned(root: Path, program: Path = Path("/bin/true")) -> Installation:
-    return plan_installation(program=program, config=CONFIG, data_dir=None, root=root)
+    return plan_installation(program=program, config=CONFIG, root=root)
 
 
 def test_systemd_is_told_again_as_the_last_time_may_have_failed() -> None:

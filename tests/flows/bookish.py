@@ -66,6 +66,7 @@ class Operator:
         path = f"{directory / 'bin'}:{os.environ['PATH']}"
         self.environment = gateway.environment() | {"PATH": path}
         self._directory = directory
+        self.root = directory / "root"  # of the units, as systemd does not run here
         self._services: dict[str, Callable[[], Any]] = {
             "enable --now moorage.service moorage-backup.timer": gateway.start,
             "start moorage": gateway.start,
@@ -100,14 +101,38 @@ class Operator:
         directory, printed = self._directory, []
         for line in here:
             text = self.filled(line.text, given)
+            if text.startswith("moorage operator install "):
+                text += f" --config {self.gateway.config} --root {self.root}"
             program, _, rest = text.partition(" ")
             if program == "cd":
                 directory = Path(rest)
             elif program == "systemctl":
-                await asyncio.to_thread(self._services[rest])
+                for command in rest.split(" && systemctl "):
+                    await self._systemctl(command)
             else:
                 printed.append(await self.run(text, directory, exits=exits))
         return printed
+
+    async def _systemctl(self, command: str) -> None:
+        """Starts or ends the gateway; which units start at boot is changed below the root."""
+        if command.startswith(("enable ", "disable ")):
+            units = command.replace(" --now", "")
+            await self.run(f"systemctl --root={self.root} {units}")
+        if "@" not in command:
+            await asyncio.to_thread(self._services[command])
+
+    def starts_at_boot(self) -> dict[str, tuple[list[str], dict[str, str]]]:
+        """The words and variables of each gateway that systemd starts at boot, by its unit."""
+        found = {}
+        for unit in (self.root / "etc/systemd/system/multi-user.target.wants").iterdir():
+            text = Path(f"{self.root}{unit.readlink()}").read_text()
+            text = text.replace("%i", unit.stem.partition("@")[2])
+            variables = re.findall(r"^Environment=(.+)$", text, re.MULTILINE)
+            for file in re.findall(r"^EnvironmentFile=(.+)$", text, re.MULTILINE):
+                variables += Path(f"{self.root}{file}").read_text().splitlines()
+            (words,) = re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE)
+            found[unit.name] = words.split(), dict(each.split("=", 1) for each in variables)
+        return found
 
     def filled(self, text: str, given: Mapping[str, str] | None = None) -> str:
         """The text with what is here; what is filled in is not looked at again."""

@@ -76,7 +76,7 @@ async def test_page_of_the_first_day_leads_to_a_first_app(
     machine: BareMachine, local_chains: LocalChains
 ) -> None:
     for line in page_lines("Install"):
-        await machine.run(line.replace("…", "/srv/moorage.bundle"))
+        await machine.run(line.replace("FOLDER", "/srv/moorage.bundle"))
     async with AsyncExitStack() as stack:
         await write_settings(stack, machine, local_chains)
         (check,) = page_lines("Configure")

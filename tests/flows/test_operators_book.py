@@ -8,6 +8,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,12 @@ from support.gateway.waiting import until_read
 pytestmark = [pytest.mark.root, pytest.mark.long]
 
 NOT_HERE = {
-    "git clone … /opt/moorage && make -C /opt/moorage setup": "where it is cloned from is the "
+    "git clone FOLDER /opt/moorage && make -C /opt/moorage setup": "where it is cloned from is the "
     "reader's; this clone is set up, which made the .venv that the tests run in",
     "cd /opt/moorage && git pull && make setup && moorage check --config "
     "/etc/moorage/moorage.toml && systemctl restart moorage": "the same",
-    "moorage operator install --systemd --yes": "it would install units on this machine; "
-    "tests/contract/test_units.py installs below another root",
-    "systemctl stop moorage && systemctl enable --now moorage@a moorage@b": "needs systemd; "
-    "tests/flows/test_gateway_pair.py has two gateways",
+    "moorage operator install --systemd --gateways a,b --yes": "the test of several types it",
+    "systemctl stop moorage && systemctl enable --now moorage@a moorage@b": "the same",
     "moorage operator engine move shop --to docker --config /etc/moorage/moorage.toml": "needs a "
     "Docker of its own; tests/flows/test_engine_moves.py moves so",
     "moorage operator engine move --all --to docker --config /etc/moorage/moorage.toml": "the same",
@@ -149,6 +148,7 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     (checked,) = await operator.types("first-day", "Configure")
     assert "MISSING" not in checked
     await operator.types("first-day", "Start")
+    assert set(operator.starts_at_boot()) == {"moorage.service"}
     (checked,) = await operator.types("configure", "Check")
     assert "MISSING" not in checked
     (planned,) = await operator.types("install", "Run")
@@ -293,6 +293,37 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     await operator.run(operator.filled(f"{retire} /etc/moorage/moorage.toml"))
     assert alice.address.lower() in (tmp_path / "backups/moorage-books/owed.csv").read_text()
     assert operator.untyped == []
+
+
+async def test_gateways_of_the_page_of_several_serve_together_after_a_boot(
+    gateway: InstalledGateway, tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    gateway.write(database_url=postgres_server.url(postgres_server.create()))
+    operator = Operator(gateway, tmp_path)
+    operator.leaves_out([next(iter(NOT_HERE))])
+    await operator.types("first-day", "Install")
+    await operator.types("first-day", "Start")
+    await operator.types("gateways", "More than one gateway")
+    at_boot = operator.starts_at_boot()
+    assert set(at_boot) == {"moorage@a.service", "moorage@b.service"}
+    async with AsyncExitStack() as stack:
+        for words, variables in at_boot.values():
+            process = await asyncio.create_subprocess_exec(
+                *words, env=operator.environment | variables
+            )
+            stack.push_async_callback(process.wait)
+            stack.callback(process.terminate)
+        for _, variables in at_boot.values():
+            ready = f"http://{variables['MOORAGE_OPERATOR_LISTEN']}/ready"
+            await until_read(partial(ready_at, ready), lambda status: status == 200)
+
+
+async def ready_at(url: str) -> int:
+    """The status there; 0 while nothing listens."""
+    try:
+        return await answered(url)
+    except aiohttp.ClientError:
+        return 0
 
 
 async def sends_off_site(operator: Operator, directory: Path, server: S3Server) -> None:

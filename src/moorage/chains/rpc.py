@@ -16,7 +16,7 @@ import msgspec
 from moorage.chains.chain import Chain
 from moorage.chains.receipt import parse_quantity
 from moorage.clock import Clock, SystemClock
-from moorage.errors import SEND_AGAIN, ChainUnavailable
+from moorage.errors import ChainUnavailable
 from moorage.signing import keccak256
 from moorage.trust import trusting
 
@@ -79,7 +79,7 @@ class NoAnswer(ChainUnavailable):
     """No URL gave a valid answer; `reasons` says why, without naming a URL."""
 
     def __init__(self, chain: str, reasons: str) -> None:
-        super().__init__(f"The chain {chain} cannot be read right now ({reasons}). {SEND_AGAIN}")
+        super().__init__(f"The chain {chain} cannot be read right now ({reasons}).")
         self.reasons = reasons
 
 
@@ -293,9 +293,7 @@ class RpcClient:
     def contradiction(self, problem: object) -> ChainUnavailable:
         """Returns the error for an answer that can't be true; asks another URL first afterwards."""
         self._favour(self._nodes[(self._first_index() + 1) % len(self._nodes)])
-        return ChainUnavailable(
-            f"The chain {self.chain.name} contradicts itself: {problem}. {SEND_AGAIN}"
-        )
+        return ChainUnavailable(f"The chain {self.chain.name} contradicts itself: {problem}.")
 
     @contextmanager
     def reading(self) -> Iterator[None]:

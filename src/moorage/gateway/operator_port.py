@@ -131,7 +131,7 @@ async def _state(check: Check) -> str:
     try:
         await check()
     except MoorageError as error:
-        return error.for_operator
+        return error.message
     return "ok"
 
 

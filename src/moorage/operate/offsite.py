@@ -209,6 +209,15 @@ def _recipient(settings: Settings) -> Recipient:
 
 
 @contextmanager
+def naming(address: str) -> Iterator[None]:
+    """Has what is said of a backup that is no good begin with its address. Raises BackupInvalid."""
+    try:
+        yield
+    except BackupInvalid as error:
+        raise BackupInvalid(f"{address}: {error.message}") from error
+
+
+@contextmanager
 def _reaching(address: str) -> Iterator[None]:
     try:
         yield

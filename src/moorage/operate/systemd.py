@@ -3,16 +3,21 @@
 import re
 import stat
 import subprocess
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib import resources
+from itertools import count
 from pathlib import Path
 
 import msgspec
 
 from moorage.errors import ConfigurationInvalid
+from moorage.settings import Settings
 
 _UNITS = "etc/systemd/system"
 _JOURNALD = "etc/systemd/journald.conf.d/moorage.conf"
+_UNNAMED = "moorage.service"
+_OF_ONE_GATEWAY = "Environment=MOORAGE_GATEWAY_NAME=%i\nEnvironmentFile={directory}/%i.env\n"
 _PLAIN = re.compile(r"[\w./+@-]+", re.ASCII)  # in a unit, what else a path may have is quoted
 
 
@@ -41,29 +46,50 @@ class Installation(msgspec.Struct, frozen=True):
 
 
 def plan_installation(
-    *, program: Path, config: Path, data_dir: Path | None, root: Path
+    *,
+    program: Path,
+    config: Path,
+    root: Path,
+    settings: Settings | None = None,
+    gateways: Sequence[str] = (),
 ) -> Installation:
-    """Returns what installs the services of `program` with the settings in `config`.
+    """Returns what installs the services of `program` with the settings in `config`, if it exists.
 
-    Below another `root` than / no command is run. Raises ConfigurationInvalid for a path that a
-    unit can't have as it is, and for what is no file of ours; OSError.
+    With names of `gateways`, the unit without a name no longer starts at boot. Below another `root`
+    than / no command reaches systemd itself. Raises ConfigurationInvalid for a path that a unit
+    can't have as it is, and for what is no file of ours; OSError.
     """
     for path in (program, config):
         if not _PLAIN.fullmatch(str(path)):
             raise ConfigurationInvalid(f"{path}: a unit's paths have no spaces, and none of %$'\"")
     if not program.exists():
         raise ConfigurationInvalid(f"{program} is not there: install moorage into a venv")
-    files = []
+    texts: dict[str, str] = {}
     for source in resources.files("moorage.operate").joinpath("units").iterdir():
+        place = _JOURNALD if source.name.endswith(".conf") else f"{_UNITS}/{source.name}"
         text = source.read_text().replace("@program@", str(program))
-        target = root / (_JOURNALD if source.name.endswith(".conf") else f"{_UNITS}/{source.name}")
-        files.append(_unit_file(target, text.replace("@config@", str(config))))
-    needed = [root / each.relative_to("/") for each in (config.parent, data_dir) if each]
+        texts[place] = text.replace("@config@", str(config))
+    unnamed = texts[f"{_UNITS}/{_UNNAMED}"]
+    own = _OF_ONE_GATEWAY.format(directory=config.parent)
+    texts[f"{_UNITS}/moorage@.service"] = unnamed.replace("[Service]\n", f"[Service]\n{own}")
+    folder = config.parent.relative_to("/")
+    texts |= _variables(root / folder, gateways, settings or Settings())
+    places = [folder, Path(settings.data_dir).relative_to("/")] if settings else [folder]
+    disable = ("systemctl", f"--root={root}", "disable", _UNNAMED)
     return Installation(
-        directories=tuple(str(each) for each in needed if not each.exists()),
-        files=tuple(sorted(files, key=lambda each: each.path)),
-        commands=_COMMANDS if root == Path("/") else (),
+        directories=tuple(str(root / each) for each in places if not (root / each).exists()),
+        files=tuple(_unit_file(root / path, texts[path]) for path in sorted(texts)),
+        commands=(disable,) * bool(gateways) + _COMMANDS * (root == Path("/")),
     )
+
+
+def _variables(folder: Path, gateways: Sequence[str], settings: Settings) -> dict[str, str]:
+    """Returns the variables' file of each name that has none, by path: a port that none has yet."""
+    taken = "".join(each.read_text() for each in folder.glob("*.env"))
+    ports = (port for port in count(settings.operator_port) if f":{port}" not in taken)
+    new = [path for name in gateways if not (path := folder / f"{name}.env").exists()]
+    address = f"MOORAGE_OPERATOR_LISTEN={settings.operator_host}"
+    return {str(path): f"{address}:{next(ports)}\n" for path in new}
 
 
 _COMMANDS = (("systemctl", "daemon-reload"), ("systemctl", "restart", "systemd-journald"))

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,7 +134,7 @@ def test_every_body_has_a_sentence_a_code_and_whether_to_retry(kind: type[Moorag
     assert status == PROBLEMS[kind].status
     assert body["code"] == PROBLEMS[kind].code
     assert body["retryable"] is PROBLEMS[kind].retryable
-    assert body["error"] == error.message
+    assert body["error"] == f"{error.message} {kind.advice}".rstrip()
     assert len(body["error"]) > 3
     assert "\n" not in body["error"]
     if status in {429, 502, 503}:
@@ -192,6 +193,14 @@ def test_pending_payment_is_a_problem_without_a_type_of_its_own() -> None:
     _, body, headers = answer(errors.PaymentPending())
     assert (body["type"], body["status"]) == ("about:blank", 402)
     assert headers["cache-control"] == "no-store"
+
+
+def test_messages_that_operators_read_too_leave_what_a_sender_does_to_the_advice() -> None:
+    assert {errors.ChainUnavailable, errors.LeaderAway} < {each for each in ANSWERED if each.advice}
+    uploads = {errors.PlannersBusy, errors.BodyStalled, errors.UploadDisplaced}
+    of_senders = {*uploads, errors.IdempotencyInProgress}
+    for kind in {*ANSWERED, *KINDS} - set(EXAMPLES) - of_senders:
+        assert not re.search(r"[Ss]end (it|the (same )?request) again", kind().message), kind
 
 
 def test_waiting_is_told_in_a_header() -> None:

@@ -218,7 +218,7 @@ def error_response(
     problem = problem_of(error)
     if _asks_for_nothing(error) and not by_hash:  # MPP and x402 clients throw on such a 402
         problem = problem._replace(status=HTTPStatus.SERVICE_UNAVAILABLE.value, retryable=True)
-    message = error.message
+    message = f"{error.message} {error.advice}".rstrip()
     if isinstance(error.payment, PaymentOutcome) and not isinstance(error, errors.PaymentError):
         message = " ".join(_ended(said) for said in (message, error.payment.sentence) if said)
     return problem_response(

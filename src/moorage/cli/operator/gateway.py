@@ -263,7 +263,8 @@ def drill(
 
     if address:
         source = offsite.saved_at(address, identity=identity, credentials_file=credentials)
-        proof = offsite.prove(source)
+        with offsite.naming(address):
+            proof = offsite.prove(source)
     else:
         proof = offsite.drill(options.settings(), with_key=with_key)
     screen, saved = options.screen(), proof.saved
@@ -291,6 +292,7 @@ def drill(
 def install(
     *,
     systemd: Switch = False,
+    gateways: str = "",
     config: Path = Path("/etc/moorage/moorage.toml"),
     root: Path = Path("/"),
     yes: Annotated[bool, Parameter(help="Do it.", alias="-y", negative=())] = False,
@@ -302,10 +304,12 @@ def install(
     ----------
     systemd
         Install units of systemd, the only way.
+    gateways
+        Names of several gateways, as a,b: each gets an operator's port; none starts without a name.
     config
         The gateway's settings, as TOML. They may be written afterwards.
     root
-        Write below this directory, as for an image, and run no command.
+        Write below this directory, as for an image, and leave this machine's systemd alone.
     json
         Print one JSON document, with the files' text.
     """
@@ -318,13 +322,23 @@ def install(
         raise InvalidField("--systemd", "name it: there is no other way")
     program, config = Path(sys.prefix) / "bin/moorage", config.absolute()
     try:
-        data_dir = Path(load_settings(file=config).data_dir) if config.exists() else None
-        planned = plan_installation(program=program, config=config, data_dir=data_dir, root=root)
+        file = config if config.exists() else None
+        names = [each for each in gateways.split(",") if each]
+        for name in names:
+            load_settings(file=file, gateway_name=name)
+        settings = load_settings(file=file) if file else None
+        if settings and names and not settings.database_url:
+            raise InvalidField("--gateways", f"several share a database_url: set it in {config}")
+        planned = plan_installation(
+            program=program, config=config, root=root, settings=settings, gateways=names
+        )
     except OSError as error:
         raise ConfigurationInvalid(f"not installed: {error}; it takes root") from error
     if yes:
         install_services(planned)
     screen = Screen(json=json)
+    if not settings:
+        screen.warn(f"{config} is not there: write it before the gateway starts")
     for path in (program, config):
         if place := exposed(path):
             screen.warn(f"who may write to {place}, beside root, becomes root by {path}")
@@ -336,9 +350,10 @@ def install(
     if not yes:
         screen.result("Nothing was done. The same with --yes does it.")
         return
-    write = "" if data_dir else f"write {config}, then "
-    screen.result(f"Next: {write}moorage check --config {config}")
-    screen.result("and then: systemctl enable --now moorage.service moorage-backup.timer")
+    screen.result(f"Next: moorage check --config {config}")
+    units = [f"moorage@{name}" for name in names] or ["moorage.service"]
+    start = shlex.join(["systemctl", "enable", "--now", *units, "moorage-backup.timer"])
+    screen.result(f"and then: {'systemctl stop moorage && ' * bool(names)}{start}")
 
 
 def restore(
@@ -374,20 +389,22 @@ def restore(
     """
     from moorage.operate.backup import restore as put_back
     from moorage.operate.backup import restore_project
-    from moorage.operate.offsite import saved_at
+    from moorage.operate.offsite import naming, saved_at
 
     screen = Screen(json=json)
     source = saved_at(file, identity=identity, credentials_file=credentials)
     if project:
         target = (to or Path(f"{project}.tar")).absolute()
-        sha256 = restore_project(source, project, target, public_key=public_key or None)
+        with naming(file):
+            sha256 = restore_project(source, project, target, public_key=public_key or None)
         screen.document({"file": str(target), "sha256": sha256})
         screen.result(f"{target}: sha256 {sha256}")
         screen.result(f"Its owner deploys it: moorage deploy {target} --name NAME")
         return
     if data_dir is None:
         raise InvalidField("--data-dir", "say where to")
-    saved = put_back(source, data_dir.absolute())
+    with naming(file):
+        saved = put_back(source, data_dir.absolute())
     made_at = saved.manifest.created_at
     screen.document(
         {"data_dir": str(data_dir), "created_at": made_at}
@@ -395,9 +412,10 @@ def restore(
         | {"secrets_key": saved.manifest.secrets_key}
     )
     screen.result(
-        f"{data_dir}: the gateway as it was at {made_at}. Next: set data_dir to it in its "
-        "configuration and start it with `moorage serve --config …`. For a minute it refuses "
-        "requests that were signed before, so that none is carried out twice."
+        f"{data_dir}: the gateway as it was at {made_at}. Next: in its configuration set data_dir "
+        "to it and take database_url out, as its books are a file now; start it with `moorage "
+        "serve --config …`. For a minute it refuses requests that were signed before, so that none "
+        "is carried out twice."
     )
 
 

@@ -188,6 +188,7 @@ def _remedy(url: str) -> str:
 
 
 _REMEDY = "stop the gateway there, or have the name lead to this machine"
+_LEAD_HERE = "once the gateway serves, it must answer at each address that the name has"
 
 
 async def check_address(settings: Settings) -> list[Finding]:
@@ -206,7 +207,7 @@ async def check_address(settings: Settings) -> list[Finding]:
 def _judged(settings: Settings, there: Asked, own: InstanceToken | None) -> Finding:
     name = f"gateway at {settings.public_url}"
     if not there.gateways:
-        return Finding(name, ok=True, detail=f"not known: {there.problem}")
+        return Finding(name, True, f"not known: {there.problem}", _LEAD_HERE, warns=True)
     if own is None:
         detail = "one answers, though none does here"
         if settings.database_url:
@@ -218,6 +219,9 @@ def _judged(settings: Settings, there: Asked, own: InstanceToken | None) -> Find
         case Answered.OTHER:
             detail = "another answers, so visitors do not reach this one"
         case answered:
+            if there.problem:
+                detail = f"{answered} answers, but not everywhere: {there.problem}"
+                return Finding(name, True, detail, _LEAD_HERE, warns=True)
             return Finding(name, ok=True, detail=f"{answered} answers")
     return Finding(name, ok=False, detail=detail, remedy=_REMEDY, blocks=False)
 

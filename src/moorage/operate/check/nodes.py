@@ -82,7 +82,7 @@ async def _on(chain: Chain) -> list[Finding]:
         facts = await read_tokens(client)
     except ChainUnavailable as error:
         remedy = f"set chains.{chain.name}.rpc_urls right"
-        return [Finding(f"chain {chain.name}", ok=False, detail=error.for_operator, remedy=remedy)]
+        return [Finding(f"chain {chain.name}", ok=False, detail=error.message, remedy=remedy)]
     finally:
         await client.close()
     return [
@@ -236,12 +236,11 @@ def judge_node(facts: NodeFacts, *, now_seconds: float) -> tuple[str, str, bool]
 
 async def _check(chain: Chain, number: int, *, timeout_seconds: float) -> Finding:
     name = f"node {number + 1} of {chain.name}"
-    alone = msgspec.structs.replace(chain, rpc_urls=(chain.rpc_urls[number],))
-    client = RpcClient(alone, timeout_seconds=timeout_seconds)
+    client = RpcClient(chain, timeout_seconds=timeout_seconds)
     try:
         tags = ("latest", "safe", "finalized")
         calls: list[Any] = [("web3_clientVersion", []), *map(block_call, tags)]
-        version, latest, *deep = await client.batch(calls)
+        version, latest, *deep = await client.nodes[number].batch(calls)
         newest = parse_block(latest)
         if newest is None:
             raise ValueError("it has no block")
