@@ -1,5 +1,6 @@
 """What the Kubernetes engine knows of other gateways' apps, and of a cluster that tells little."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,29 @@ async def test_cluster_that_does_not_answer_stops_no_app(
     instance = (await kubernetes.inspect("first")).instance
     assert instance is not None
     assert await fetch(instance.address) == "hello"
+
+
+async def test_what_an_interrupted_self_test_left_goes_at_the_next_start(
+    fake_cluster: Cluster, options: ClusterOptions, tmp_path: Path
+) -> None:
+    first = asyncio.create_task(
+        opened_once(make_engine(fake_cluster, tmp_path / "first", options=options))
+    )
+    await until(lambda: bool(all_namespaces(fake_cluster, options.prefix)))
+    fake_cluster.fail("delete", "namespaces", INTERNAL)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    fake_cluster.mend()
+    assert all_namespaces(fake_cluster, options.prefix)
+
+    await opened_once(make_engine(fake_cluster, tmp_path / "second", options=options))
+
+    await until(lambda: not all_namespaces(fake_cluster, options.prefix))
+
+
+async def opened_once(engine: KubernetesEngine) -> None:
+    async with opened_engine(engine):
+        pass
 
 
 async def test_namespace_goes_with_the_last_of_a_wallets_deployments_and_volumes(

@@ -8,7 +8,13 @@ import pytest
 from yard import APP_LIMITS, BUILD_LIMITS, HOST, SETTINGS, Yard, socket_of
 
 from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits
-from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause, NoCapacity
+from moorage.errors import (
+    ClusterUnavailable,
+    DatabaseUnavailable,
+    DeployFailed,
+    FailureCause,
+    NoCapacity,
+)
 from moorage.hosting.work import worker as worker_module
 from moorage.hosting.work.workflow import MAX_ATTEMPTS
 from moorage.planning.plan import Plan, Stack
@@ -658,6 +664,24 @@ async def test_deployment_begun_too_often_fails(yard: Yard, project: Project) ->
 
     assert (failed.status, failed.reason_code) == (DeploymentStatus.FAILED, "interrupted")
     assert (await yard.project(project)).status is ProjectStatus.FAILED
+
+
+async def test_deployment_that_the_cluster_lets_down_each_time_says_so(
+    yard: Yard, project: Project
+) -> None:
+    await yard.queued(project)
+    for _ in range(MAX_ATTEMPTS - 1):
+        yard.runtime.faults["build"] = [ClusterUnavailable("Its registry failed.")]
+        job = await yard.claim()
+        with pytest.raises(ClusterUnavailable):
+            await yard.workflow.run(job)
+        yard.clock.advance(120_000)
+    yard.runtime.faults["build"] = [ClusterUnavailable("Its registry failed.")]
+
+    failed = await yard.deployed()
+
+    assert (failed.status, failed.reason_code) == (DeploymentStatus.FAILED, "interrupted")
+    assert "Its registry failed." in (failed.reason or "")
 
 
 async def test_upload_that_is_gone_fails_the_deployment(yard: Yard, project: Project) -> None:

@@ -156,6 +156,21 @@ def ready(name: str = "app-one-x", ip: str = "10.0.0.5") -> dict[str, Any]:
     )
 
 
+@pytest.mark.parametrize(
+    ("reason", "may_pass"),
+    [
+        ("ImagePullBackOff", True),
+        ("CreateContainerConfigError", True),  # also while the kubelet is in trouble
+        ("RunContainerError", False),
+    ],
+)
+def test_what_may_be_a_trouble_of_the_node_is_waited_for(reason: str, may_pass: bool) -> None:
+    waiting = container({"waiting": {"reason": reason}})
+    parsed = pods.parse(pod(containerStatuses=waiting)).waiting
+    assert parsed is not None
+    assert parsed.may_pass is may_pass
+
+
 def slice_of(*found: dict[str, Any]) -> dict[str, Any]:
     return {
         "metadata": {
